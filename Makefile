@@ -1,0 +1,49 @@
+# Everything lives in .venv, which the first target builds; a machine needs python3 (3.11 or newer) and make.
+#   make demo    audit a classifier with a planted shortcut, print the table, write the report
+#   make test    lint, types, tests
+#   make clean   remove .venv and the caches
+
+PYTHON ?= python3
+PY     := .venv/bin/python
+READY  := .venv/ready
+
+.PHONY: demo test setup browser clean
+
+demo: $(READY)
+	@.venv/bin/cfx demo
+
+test: $(READY) browser
+	@$(PY) -m ruff check --quiet
+	@$(PY) -m ruff format --check --quiet
+	@$(PY) -m mypy
+	@$(PY) -m pytest -q
+
+setup: $(READY)
+
+# Made again when pyproject.toml or constraints.txt is newer; pip then keeps what still fits.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "cfx needs Python 3.11 or newer, which '$(PYTHON)' is not; name another: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(call apt,python3-venv)
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@echo "installing into .venv; the first time takes minutes and gigabytes, most of them torch"
+	@$(PY) -m pip install -qq --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# The report is tested in a real browser.
+browser: $(READY)
+	@$(PY) -c 'from tests.warehouse.chromium import find_chromium; find_chromium()' 2>/dev/null || \
+	    $(call apt,chromium fonts-liberation)
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+
+# $(call apt,packages): installs them where that can be done unasked (root, apt-get), otherwise stops and says so.
+define apt
+if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+    echo "installing $(1)"; \
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(1) >/dev/null; \
+else \
+    echo "not found: $(1); install and try again (Debian, Ubuntu: sudo apt-get install $(1))"; exit 1; \
+fi
+endef

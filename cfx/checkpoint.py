@@ -1,0 +1,111 @@
+"""Files of weights: read without running anything that the file says, unwrapped, and fitted strictly."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "ema")  # names under which training scripts keep the weights
+
+
+def read_state_dict(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
+    """The weights in a .safetensors file or in a torch file of any other ending, by name.
+
+    Unwraps WRAPPERS, joins the state dicts of several parts ({"features": {...}, "head": {...}}) as "features.…", "head.…", and
+    strips the "module." of DataParallel. Raises ValueError for a file that holds no weights, or that needs unpickling, which
+    runs code, unless `allow_pickle`; FileNotFoundError if there is no file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}; check `weights`, or train a network with `cfx train`")
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, allow_pickle)
+    state = _flat(_unwrapped(content))
+    wrong = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if wrong or not state:
+        told = f"{wrong[0]!r} is a {type(state[wrong[0]]).__name__}" if wrong else "it is empty"
+        raise ValueError(f"{path} holds no state dict: {told}; save network.state_dict(), bare or under {', '.join(WRAPPERS)}")
+    return _without_wrapper_prefix(state)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What cfx wrote about a network beside its weights (`save_network`); empty for a file from elsewhere."""
+    if path.suffix != ".safetensors":
+        return {}
+    with safetensors.safe_open(path, framework="pt") as file:
+        told = json.loads((file.metadata() or {}).get("cfx", "{}"))
+    return told if isinstance(told, dict) else {}
+
+
+def save_network(path: Path, network: nn.Module, facts: Mapping[str, Any]) -> Path:
+    """Write weights and facts (JSON values) to a .safetensors file, whole or not at all, and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    temporary = path.with_name(f".{uuid4().hex}.tmp")
+    safetensors.torch.save_file(state, temporary, metadata={"cfx": json.dumps(facts, sort_keys=True)})
+    os.replace(temporary, path)
+    return path
+
+
+def fit(network: nn.Module, state: Mapping[str, Tensor], source: Path, module: str) -> None:
+    """Load the weights into the network, every one of them. Raises ValueError naming each key that is missing, unexpected or misshapen."""
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:  # torch names every key, and both shapes
+        raise ValueError(f"the weights in {source} are not those of {module}; check `module` and `kwargs`. {error}") from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from error
+
+
+def _read_torch(path: Path, allow_pickle: bool) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        if allow_pickle:
+            return torch.load(path, map_location="cpu", weights_only=False)
+        raise ValueError(
+            f"{path} holds more than weights, or is broken ({_first_line(error)}). Reading it would run the code it holds: if you "
+            "trust its maker set `allow_pickle: true`, or save its state_dict as .safetensors"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _unwrapped(content: Any) -> Mapping[str, Any]:
+    if isinstance(content, nn.Module):
+        return content.state_dict()
+    if not isinstance(content, Mapping):
+        return {"the file's content": content}
+    inner = next((content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping | nn.Module)), None)
+    return content if inner is None else _unwrapped(inner)
+
+
+def _flat(state: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in state.items():
+        parts = _flat(value) if isinstance(value, Mapping) else {"": value}
+        flat |= {f"{name}.{part}" if part else str(name): leaf for part, leaf in parts.items()}
+    return flat
+
+
+def _without_wrapper_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Strip "module." where every weight has it (DataParallel; AveragedModel, which also counts its averages)."""
+    weights = {name: value for name, value in state.items() if name != "n_averaged"}
+    if all(name.startswith("module.") for name in weights):
+        return {name.removeprefix("module."): value for name, value in weights.items()}
+    return state

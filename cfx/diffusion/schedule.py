@@ -1,0 +1,56 @@
+"""Noise schedules, respacing and the forward process q(z_t | x)   (Ho et al. 2020; Nichol & Dhariwal 2021)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cfx.random import ImageNoise
+from cfx.types import Denoiser
+
+BetaSchedule = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]  # diffusers' names
+
+
+def betas(schedule: BetaSchedule, steps: int) -> Tensor:
+    """The N betas of a named schedule, (N,) float64.
+
+    `linear` is scaled by 1000/N as in guided-diffusion, so that N = 500 ends at the same noise as N = 1000.
+    """
+    if schedule == "linear":
+        scale = 1000 / steps
+        return torch.linspace(scale * 1e-4, scale * 0.02, steps, dtype=torch.float64)
+    if schedule == "scaled_linear":
+        return torch.linspace(0.00085**0.5, 0.012**0.5, steps, dtype=torch.float64).square()
+    if schedule == "squaredcos_cap_v2":
+        level = torch.cos((torch.arange(steps + 1, dtype=torch.float64) / steps + 0.008) / 1.008 * math.pi / 2).square()
+        return (1 - level[1:] / level[:-1]).clamp(max=0.999)
+    raise ValueError(f"unknown noise schedule {schedule!r}; use linear, scaled_linear or squaredcos_cap_v2")
+
+
+def respaced_timesteps(steps: int, kept: int) -> list[int]:
+    """Which of `steps` original steps are kept when sampling with `kept` of them.
+
+    One section, stride (N - 1)/(K - 1), positions rounded half to even, as guided-diffusion does.
+    """
+    if not 1 <= kept <= steps:
+        raise ValueError(f"cannot respace {steps} steps to {kept}; choose between 1 and {steps}")
+    if kept == 1:
+        return [0]
+    stride = (steps - 1) / (kept - 1)
+    return sorted({round(i * stride) for i in range(kept)})
+
+
+def respaced_betas(original: Tensor, timesteps: list[int]) -> Tensor:
+    """Betas over the kept steps: 1 - abar_{u_j} / abar_{u_{j-1}}, so that alphas_cumprod agrees at every kept step."""
+    kept = (1 - original).cumprod(0)[timesteps]
+    before = torch.cat([torch.ones(1, dtype=kept.dtype), kept[:-1]])
+    return 1 - kept / before
+
+
+def q_sample(denoiser: Denoiser, x: Tensor, t: int, noise: ImageNoise) -> Tensor:
+    """Noise x to step t of the denoiser: sqrt(abar_t) x + sqrt(1 - abar_t) n."""
+    level = float(denoiser.alphas_cumprod[t])
+    return math.sqrt(level) * x + math.sqrt(1 - level) * noise.like(x)

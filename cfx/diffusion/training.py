@@ -1,0 +1,147 @@
+"""Training a prior: min-SNR weighted denoising, an exponential moving average, checkpoints that a killed run resumes from."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DModel
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from cfx.diffusion.ddpm import DDPM, Schedule, save_ddpm
+from cfx.random import derived_seed
+from cfx.types import Config
+
+Batches = Callable[[int], Tensor]  # step -> (B, 3, H, W) in [-1, 1]; the same step always gives the same batch
+
+
+class PriorTraining(Config):
+    """Knobs of `cfx train prior`; the defaults train a 64 px prior in under an hour of one CPU core."""
+
+    size: int = Field(64, ge=8, description="side of the square pictures, pixels")
+    patch: int = Field(4, ge=1, description="pixels folded into one position at the UNet's door; 1 for none")
+    channels: tuple[int, ...] = Field((64, 128, 128), min_length=1, description="width of each level; attention on the last")
+    layers: int = Field(1, ge=1, description="residual blocks a level")
+    prediction: str = Field("sample", pattern="^(epsilon|sample|v_prediction)$", description="what the UNet predicts")
+    steps: int = Field(7_000, ge=1, description="optimizer steps")
+    batch: int = Field(32, ge=1, description="pictures an optimizer step")
+    learning_rate: float = Field(8e-4, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    ema: float = Field(0.999, ge=0, lt=1, description="decay of the moving average that is kept")
+    max_weight: float = Field(20.0, gt=0, description="cap on the loss weight min(SNR + 1, cap) of a clean estimate")
+    checkpoint_every: int = Field(250, ge=1, description="optimizer steps between checkpoints")
+    seed: int = 0
+
+
+def build_unet(config: PriorTraining) -> UNet2DModel:
+    """An untrained diffusers UNet2DModel of this shape."""
+    levels = len(config.channels)
+    return UNet2DModel(
+        sample_size=config.size // config.patch,
+        in_channels=3 * config.patch**2,
+        out_channels=3 * config.patch**2,
+        block_out_channels=config.channels,
+        layers_per_block=config.layers,
+        down_block_types=("DownBlock2D",) * (levels - 1) + ("AttnDownBlock2D",),
+        up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * (levels - 1),
+        norm_num_groups=math.gcd(32, *config.channels),
+        attention_head_dim=32,
+        resnet_time_scale_shift="scale_shift",
+    )
+
+
+def denoising_loss(ddpm: DDPM, x: Tensor, timesteps: Tensor, noise: Tensor, max_weight: float) -> Tensor:
+    """Weighted squared error of the clean estimate, averaged over pixels and pictures (Hang et al. 2023, min-SNR).
+
+    x, noise: (B, 3, H, W); timesteps: (B,) original steps. With weight SNR + 1 the clean-image loss is the velocity loss.
+    """
+    level = ddpm.alphas_cumprod.to(x)[timesteps].view(-1, 1, 1, 1)
+    z = level.sqrt() * x + (1 - level).sqrt() * noise
+    out = ddpm.predict(z, timesteps)
+    if ddpm.schedule.prediction_type == "sample":
+        x0 = out
+    elif ddpm.schedule.prediction_type == "epsilon":
+        x0 = (z - (1 - level).sqrt() * out) / level.sqrt()
+    else:
+        x0 = level.sqrt() * z - (1 - level).sqrt() * out
+    weight = (level / (1 - level) + 1).clamp(max=max_weight)
+    return (weight * (x0 - x).square()).mean()
+
+
+def _learning_rate(config: PriorTraining, step: int) -> float:
+    warm_up = min(200, max(1, config.steps // 20))
+    return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+
+
+def _save(path: Path, state: dict[str, object]) -> None:
+    """Write, then rename: a kill leaves the previous checkpoint or the next, never half of one."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    os.close(handle)
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def train_prior(
+    batches: Batches,
+    config: PriorTraining,
+    folder: Path,
+    report: Callable[[int, float], None] = lambda step, loss: None,
+    device: str = "cpu",
+) -> Path:
+    """Train a prior into `folder` and return it; called again after a kill, it goes on from the last checkpoint.
+
+    `report(step, loss)` is called after every optimizer step. Raises ValueError if `folder` holds a checkpoint of another
+    configuration.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
+    unet = build_unet(config).to(device)
+    average = AveragedModel(unet, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    schedule = Schedule(prediction_type=config.prediction)  # type: ignore[arg-type]
+    ddpm = DDPM(unet, schedule, channels=3 * config.patch**2)
+    checkpoint, first = folder / "checkpoint.pt", 0
+    if checkpoint.is_file():
+        state = torch.load(checkpoint, weights_only=True, map_location=device)
+        if state["config"] != config.model_dump_json():
+            raise ValueError(f"{checkpoint} belongs to another configuration; delete it or train into another folder")
+        unet.load_state_dict(state["unet"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = state["step"]
+    for step in range(first, config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * _learning_rate(config, step)
+        noise_source = torch.Generator().manual_seed(derived_seed("prior", config.seed, step))
+        x = batches(step).to(device)
+        timesteps = torch.randint(0, len(ddpm.betas), (len(x),), generator=noise_source).to(device)
+        noise = torch.randn(x.shape, generator=noise_source).to(device)
+        loss = denoising_loss(ddpm, x, timesteps, noise, config.max_weight)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+        optimizer.step()
+        average.update_parameters(unet)
+        report(step + 1, loss.item())
+        if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+            _save(
+                checkpoint,
+                {
+                    "config": config.model_dump_json(),
+                    "step": step + 1,
+                    "unet": unet.state_dict(),
+                    "average": average.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                },
+            )
+    final = average.module
+    assert isinstance(final, UNet2DModel)
+    save_ddpm(folder, final.half(), schedule)
+    checkpoint.unlink(missing_ok=True)
+    return folder

@@ -1,0 +1,116 @@
+"""Pictures between files and tensors: what is let in, how it is brought to size, and the lossless 8-bit round trip."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # none of them runs a program to decode itself
+BYTES_PER_PIXEL = 8  # the most an uncompressed picture of these formats takes: four channels of 16 bits
+Image.init()  # registers every decoder now, so that no later `open` changes what Pillow knows
+
+
+class Refused(ValueError):
+    """A picture that is not let in. `reason` is one of unreadable, truncated, mode, too_small, too_large."""
+
+    def __init__(self, reason: str, error: str) -> None:
+        super().__init__(error)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded file: its upright width and height in pixels, and the PNG of its centre square at the size asked for."""
+
+    width: int
+    height: int
+    png: bytes
+
+
+def read_picture(content: bytes, size: int, max_pixels: int, min_side: int) -> Picture:
+    """Decode a picture file and bring it to (size, size) RGB, as an 8-bit PNG.
+
+    The size is read from the header and refused before any pixel is decoded. EXIF orientation is applied; of an animation the
+    first frame counts; the largest centred square is kept and resampled by Lanczos with antialiasing (a picture that is (size,
+    size) already keeps its exact pixels). Colour profiles are ignored. Modes: see `_rgb`. Raises Refused.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of sizes refused below, and of odd metadata that harms no pixel
+        try:
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+        except Image.DecompressionBombError as error:
+            raise Refused("too_large", f"{error} (at most {max_pixels:,} pixels are read)") from error
+        except UnidentifiedImageError as error:
+            raise Refused("unreadable", f"not a picture in any of the formats {', '.join(FORMATS)}") from error
+        except Exception as error:  # a broken header makes Pillow raise whatever its decoder stumbles on
+            raise Refused("unreadable", f"{type(error).__name__}: {error}") from error
+        width, height = image.size
+        if width * height > max_pixels:
+            raise Refused("too_large", f"{width} x {height} pixels, more than {max_pixels:,}")
+        if min(width, height) < min_side:
+            raise Refused("too_small", f"{width} x {height} pixels; each side needs {min_side}")
+        try:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+        except Exception as error:  # as above, for the body of the file
+            reason = "truncated" if "truncated" in str(error).lower() else "unreadable"
+            raise Refused(reason, f"{type(error).__name__}: {error}") from error
+        return Picture(*upright.size, png_of(_square(_rgb(upright), size)))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """The picture as 8-bit RGB. Raises Refused for a mode whose colours need a profile or a scale that the file does not give.
+
+    Let in: RGB, palette, grey and black-and-white; grey of 16 bits, rounded to 8; transparency, laid over white.
+    Refused: CMYK and other ink or luminance spaces, 32-bit integers and floats.
+    """
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(np.rint(np.asarray(image, np.float64) / 257).astype(np.uint8)).convert("RGB")
+    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"):
+        raise Refused("mode", f"colour mode {image.mode}; convert the file to RGB or grey")
+    if image.has_transparency_data:
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _square(image: Image.Image, size: int) -> Image.Image:
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    square = image.crop((left, top, left + side, top + side))
+    return square if side == size else square.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def png_of(image: Image.Image) -> bytes:
+    """The bytes of a PNG file, without any metadata, so that equal pixels give equal bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(image)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def decode_png(png: Sequence[bytes]) -> Tensor:
+    """PNG files of one size as a batch (B, 3, H, W), float32 in [-1, 1]: value v of 0 .. 255 becomes v / 127.5 - 1."""
+    pixels = [np.array(Image.open(io.BytesIO(file), formats=("PNG",)).convert("RGB")) for file in png]
+    if not pixels:
+        raise ValueError("no PNG to decode; a batch needs at least one picture")
+    sizes = sorted({p.shape[:2] for p in pixels})
+    if len(sizes) > 1:
+        raise ValueError(f"pictures of several sizes (height, width) in one batch: {sizes}; bring them to one size first")
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def encode_png(x: Tensor) -> list[bytes]:
+    """The inverse of `decode_png` for x (B, 3, H, W): clamped to [-1, 1] and rounded to the nearest of 256 values.
+
+    A batch that lies on the 8-bit grid comes back exactly. Raises ValueError for non-finite values.
+    """
+    if not x.isfinite().all():
+        raise ValueError("a picture with NaN or infinite values cannot be written as PNG")
+    values = ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return [png_of(Image.fromarray(pixels)) for pixels in values.permute(0, 2, 3, 1).cpu().numpy()]

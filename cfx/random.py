@@ -1,0 +1,44 @@
+"""`ImageNoise`: randomness that belongs to an image, not to a batch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+
+def derived_seed(*parts: object) -> int:
+    """A 63-bit seed from the parts' text, the same on every machine and in every process."""
+    digest = hashlib.sha256("\x1f".join(str(part) for part in parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class ImageNoise:
+    """One generator per image, so that an image's noise depends on its own seed and on nothing around it.
+
+    Draws happen on the CPU and are moved, because CPU and GPU generators give different numbers for one seed.
+    """
+
+    def __init__(self, generators: Sequence[torch.Generator]) -> None:
+        self._generators = list(generators)
+
+    @classmethod
+    def of(cls, image_ids: Iterable[str], seed: int, attempt: int = 0) -> ImageNoise:
+        """Noise for these images, this run's seed and this rung of the retry ladder."""
+        return cls([torch.Generator().manual_seed(derived_seed(image_id, seed, attempt)) for image_id in image_ids])
+
+    def __len__(self) -> int:
+        return len(self._generators)
+
+    def __getitem__(self, images: slice) -> ImageNoise:
+        """The noise of some of the images; their generators are shared, not copied."""
+        return ImageNoise(self._generators[images])
+
+    def like(self, x: Tensor) -> Tensor:
+        """Standard normal noise shaped like x, (B, ...) with B images. Raises ValueError if B is another number."""
+        if len(x) != len(self):
+            raise ValueError(f"noise for {len(self)} images was asked for a batch of {len(x)}")
+        draws = [torch.randn(x.shape[1:], generator=generator) for generator in self._generators]
+        return torch.stack(draws).to(device=x.device, dtype=x.dtype)

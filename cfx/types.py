@@ -1,0 +1,51 @@
+"""The contracts everything else is written against: `Config`, `Denoiser`, `Step`, `Classifier`.
+
+Images are float tensors (B, 3, H, W) in [-1, 1] everywhere inside cfx; adapters own every other convention.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+
+class Config(BaseModel):
+    """A frozen, typo-proof group of settings, declared beside the code that reads it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Step(NamedTuple):
+    """One reverse step p(z_{t-1} | z_t), each (B, C, H, W)."""
+
+    mean: Tensor
+    std: Tensor
+    x0: Tensor  # the clean estimate, clamped to [-1, 1] if the denoiser clips
+    eps: Tensor  # the predicted noise
+
+
+class Denoiser(Protocol):
+    """A diffusion model with its (respaced) schedule. `t` counts respaced steps: 0 .. len(alphas_cumprod) - 1."""
+
+    alphas_cumprod: Tensor  # (K,), float64
+
+    def step(self, z: Tensor, t: int) -> Step: ...
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """Maps (B, 3, H, W) in [-1, 1] to logits (B, K); softmax over K gives the probabilities."""
+
+    classes: tuple[str, ...]
+    differentiable: bool
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+class Counterfactual(NamedTuple):
+    """What a method returns."""
+
+    x_cf: Tensor  # (B, 3, H, W) in [-1, 1]
+    mask: Tensor | None  # (B, 1, H, W) in [0, 1], 1 where the picture was allowed to change; None if the method has no mask

@@ -1,0 +1,136 @@
+"""The audit: images -> predictions -> prior -> explanations -> attributes -> run row and report, on Prefect, shard by shard."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from prefect import flow, get_run_logger, task, unmapped
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.tasks import Task
+
+from flows.check import Checked, check
+from flows.config import AuditConfig
+from tasks import ask, data, explain, oracle, predict, prior, publish
+from tasks.predict import Shard
+
+P, R = ParamSpec("P"), TypeVar("R")
+
+
+def _may_pass(_: object, __: object, state: Any) -> bool:
+    """Whether a failure may be transient: what a ValueError says will be said again."""
+    try:
+        state.result()
+    except ValueError:
+        return False
+    except Exception:
+        return True
+    return False
+
+
+def _stage(function: Callable[P, R]) -> Task[P, R]:
+    """A Prefect task around a stage's function; the shards are the truth, so nothing is cached here.
+
+    Shards run side by side, one compute thread each: two threads a shard on a busy machine are many times slower.
+    """
+
+    @wraps(function)
+    def alone(*args: P.args, **kwargs: P.kwargs) -> R:
+        torch.set_num_threads(1)
+        return function(*args, **kwargs)
+
+    return task(alone, retries=2, retry_delay_seconds=2, retry_condition_fn=_may_pass, cache_policy=NO_CACHE)
+
+
+ingest = _stage(data.ingest)
+predict_shard = _stage(predict.predict_shard)
+explain_shard = _stage(explain.explain_shard)
+predict_attributes = _stage(oracle.predict_attributes)
+start_run = _stage(publish.start_run)
+finish_run = _stage(publish.finish_run)
+write_report = _stage(ask.write_report)
+
+
+@task(cache_policy=NO_CACHE)
+def ensure_prior(config: AuditConfig, checked: Checked, images: Sequence[Shard]) -> Path:
+    """The prior's folder; trained now, from the audited images, if the configuration says so."""
+    fingerprint = data.fingerprint(config.data) if config.prior.train is not None else ""
+    folder = prior.prior_folder(config.warehouse, config.prior, fingerprint)
+    return prior.ensure_prior(folder, config.prior, lambda: predict.pictures(images), checked.device)
+
+
+@flow(name="audit", flow_run_name="{config.name}", task_runner=ThreadPoolTaskRunner(max_workers=os.cpu_count()))
+def audit(config: AuditConfig) -> str:
+    """Explain a classifier with counterfactuals and report what it leans on. Returns the run id.
+
+    Run again with the same configuration, or after a kill, it goes on where it stopped: a shard that exists is done.
+    """
+    checked = check(config)
+    root, run = config.warehouse, checked.run_id
+    get_run_logger().info("run %s in %s", run, root)
+    started = start_run(root, run, facts_of(config, checked))
+    images = ingest(root, run, config.data, config.shard_size)
+    denoiser = ensure_prior(config, checked, images)
+    each = unmapped  # Prefect would otherwise iterate over a configuration
+    predicted = predict_shard.map(
+        each(root), each(run), images, each(config.classifier), each(config.batch_size), each(checked.device)
+    )
+    explained = explain_shard.map(
+        each(root),
+        each(run),
+        images,
+        predicted,
+        each(denoiser),
+        each(config.classifier),
+        each(config.judge),
+        each(config.target),
+        each(config.ladder),
+        each(config.seeds),
+        each(config.batch_size),
+        each(checked.device),
+    )
+    attributes = predict_attributes.map(
+        each(root), each(run), images, explained, each(config.oracle), each(config.batch_size), each(checked.device)
+    )
+    _all(attributes)
+    finish_run(root, run, started)
+    report = write_report(root, run)
+    get_run_logger().info("report %s", report)
+    return run
+
+
+def _all(futures: Sequence[PrefectFuture[Shard]]) -> list[Shard]:
+    """Wait for every shard, then raise the first failure: one bad shard does not lose the others' work."""
+    for future in futures:
+        future.wait()
+    return [future.result() for future in futures]
+
+
+def facts_of(config: AuditConfig, checked: Checked) -> dict[str, Any]:
+    """The columns of `runs` that are known at the start."""
+    return {
+        "name": config.name,
+        "config": config.model_dump_json(),
+        "config_hash": config.result_hash(),
+        "fingerprints": checked.fingerprints,
+        "code_version": publish.code_version(),
+        "packages": publish.package_versions(),
+        "seeds": list(config.seeds),
+        "hardware": publish.hardware(checked.device),
+        "classes": list(checked.classes),
+        "target_attribute": config.target_attribute,
+        "method": config.ladder[0].method,
+        "margin": config.margin,
+    }
+
+
+def run_audit(config: AuditConfig) -> str:
+    """Run the audit in this process with as many shards at a time as the configuration asks for."""
+    workers = config.workers or (1 if torch.cuda.is_available() and config.device != "cpu" else os.cpu_count() or 1)
+    return audit.with_options(task_runner=ThreadPoolTaskRunner(max_workers=workers))(config)

@@ -1,0 +1,79 @@
+"""Refuse what cannot work before any work is done."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import torch
+
+from flows.config import AuditConfig, ConfigError
+from tasks import data
+from tasks.explain import check_ladder
+from tasks.oracle import oracle_for
+from tasks.predict import check_target, classifier_for, fingerprint
+from tasks.prior import denoiser_for, prior_fingerprint, prior_folder
+from tasks.publish import code_version
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is known of an audit before it starts."""
+
+    run_id: str
+    device: str
+    classes: tuple[str, ...]
+    fingerprints: str  # JSON: SHA-256 of classifier, judge, oracle, prior, data
+
+
+def device_of(config: AuditConfig) -> str:
+    """The torch device to use. Raises ConfigError if a GPU is asked for and there is none."""
+    available = torch.cuda.is_available()
+    if config.device == "cuda" and not available:
+        raise ConfigError("device: 'cuda' was asked for, but torch sees no GPU; use 'cpu' or 'auto'")
+    return "cuda" if available and config.device != "cpu" else "cpu"
+
+
+def check(config: AuditConfig) -> Checked:
+    """Load and compare everything the audit will use. Raises ConfigError naming the setting, the value and the way out."""
+    device = device_of(config)
+    place = "data"
+    try:
+        data.check(config.data)
+        place = "classifier"
+        classifier = classifier_for(config.classifier, device)
+        place = "target"
+        check_target(config.target, classifier.classes)
+        place = "oracle"
+        oracle = oracle_for(config.oracle, device)
+        place = "judge"
+        judge = classifier_for(config.judge, device) if config.judge is not None else None
+        place = "ladder"
+        check_ladder(config.ladder, classifier)
+        place = "prior"
+        data_hash = data.fingerprint(config.data)
+        folder = prior_folder(config.warehouse, config.prior, data_hash)
+        if config.prior.train is None:
+            prior = denoiser_for(folder, device)
+            deepest = max(method.steps for method in config.ladder)
+            if deepest > len(prior.alphas_cumprod):
+                raise ValueError(f"the ladder respaces to {deepest} steps, but the prior was trained on {len(prior.alphas_cumprod)}")
+        prior_hash = prior_fingerprint(config.warehouse, config.prior, data_hash)
+    except (ValueError, OSError, ImportError) as error:
+        raise ConfigError(f"{place}: {error}") from error
+    if judge is not None and set(judge.classes) != set(classifier.classes):
+        raise ConfigError(f"judge: its classes ({', '.join(judge.classes)}) are not the classifier's ({', '.join(classifier.classes)})")
+    if config.target_attribute is not None and config.target_attribute not in oracle.attributes:
+        raise ConfigError(
+            f"target_attribute: the oracle does not know {config.target_attribute!r}; it knows {', '.join(oracle.attributes)}"
+        )
+    prints = {
+        "classifier": fingerprint(classifier),
+        "judge": fingerprint(judge) if judge is not None else None,
+        "oracle": fingerprint(oracle.network),
+        "prior": prior_hash,
+        "data": data_hash,
+    }
+    fingerprints = json.dumps(prints)
+    run_id = f"{config.name}-{config.result_hash(fingerprints, code_version())[:10]}"
+    return Checked(run_id, device, classifier.classes, fingerprints)

@@ -1,0 +1,99 @@
+"""`AuditConfig`: everything an audit needs, as one YAML file that is checked before any work."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tasks.data import DataConfig
+from tasks.explain import Ladder
+from tasks.oracle import OracleConfig
+from tasks.predict import ClassifierConfig
+from tasks.prior import PriorConfig
+
+PATHS = {("warehouse",), ("data", "images"), ("data", "table"), ("prior", "path"), *((who, "weights") for who in ("classifier", "judge", "oracle"))}
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot work; its message names the place, the value and the way out."""
+
+
+class AuditConfig(BaseModel):
+    """One audit. Relative paths are relative to the YAML file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="what the run is called: lower case, digits, dashes")
+    warehouse: Path = Field(Path("warehouse-data"), description="folder where facts and reports are kept")
+    data: DataConfig
+    classifier: ClassifierConfig = Field(description="the classifier under audit")
+    judge: ClassifierConfig | None = Field(None, description="a second classifier of the same task, never used for guidance")
+    oracle: OracleConfig = Field(description="names the attributes of a picture")
+    prior: PriorConfig
+    target: str = Field("opposite", description="opposite, second-best, or a class to ask for")
+    target_attribute: str | None = Field(None, description="the oracle's attribute that is the label itself; left out of rankings")
+    ladder: Ladder = Field(description="method configurations, tried in turn on the images that did not flip")
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    margin: float = Field(0.1, gt=0, description="an effect inside +- this is too small to matter")
+    shard_size: int = Field(64, ge=1, description="images a shard: the unit of work, of resuming and of storage")
+    batch_size: int = Field(64, ge=1, description="images a forward pass; results do not depend on it")
+    workers: int | None = Field(None, ge=1, description="shards at a time; default: one a CPU core, or one for a GPU")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def result_hash(self, *more: str) -> str:
+        """SHA-256 of the settings that results depend on, and of `more` (weights, data, code)."""
+        settings = self.model_dump_json(exclude={"warehouse", "batch_size", "workers", "device"})
+        return hashlib.sha256("\0".join((settings, *more)).encode()).hexdigest()
+
+
+def _resolved(told: Any, base: Path, place: tuple[str, ...] = ()) -> Any:
+    """Relative paths made relative to `base`; `portraits:…` names something bundled."""
+    if isinstance(told, dict):
+        return {key: _resolved(value, base, (*place, str(key))) for key, value in told.items()}
+    if place in PATHS and isinstance(told, str) and ":" not in told:
+        return str((base / told).resolve())
+    return told
+
+
+def _settings() -> set[str]:
+    """Every setting's name, of every section, for suggestions."""
+    schema = AuditConfig.model_json_schema()
+    return {name for part in (schema, *schema["$defs"].values()) for name in part.get("properties", {})}
+
+
+def told_plainly(source: str, error: ValidationError) -> ConfigError:
+    """pydantic's findings as lines that name place, value and way out."""
+    lines = []
+    for finding in error.errors():
+        place = ".".join(str(part) for part in finding["loc"])
+        if finding["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(str(finding["loc"][-1]), _settings(), n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "remove it, or see docs/config.md for what there is"
+            lines.append(f"{source}: {place}: there is no such setting; {hint}")
+        elif finding["type"] == "missing":
+            lines.append(f"{source}: {place}: is required")
+        else:
+            lines.append(f"{source}: {place}: {finding['msg']} (got {finding['input']!r})")
+    return ConfigError("\n".join(lines))
+
+
+def load_config(path: Path) -> AuditConfig:
+    """Read and check one YAML file. Raises ConfigError, one line a finding."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; see examples/ for a configuration to start from")
+    try:
+        told = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from None
+    if not isinstance(told, dict):
+        raise ConfigError(f"{path}: expected settings like `name: …`, got {type(told).__name__}")
+    told.setdefault("warehouse", "warehouse-data")
+    try:
+        return AuditConfig.model_validate(_resolved(told, path.resolve().parent))
+    except ValidationError as error:
+        raise told_plainly(str(path), error) from None

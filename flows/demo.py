@@ -1,0 +1,58 @@
+"""The demo: audit the classifier with a planted shortcut and its clean twin, on Portraits, offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flows.config import AuditConfig
+from tasks.ask import query
+from tasks.portraits import write_portraits
+
+TWINS = ("planted", "clean")
+SEED = 2026  # of the audited portraits; nothing was trained on it
+
+
+def demo_config(folder: Path, twin: str, images: int) -> AuditConfig:
+    """The demo's audit of one twin; written out, it is examples/portraits.yaml."""
+    return AuditConfig.model_validate(
+        {
+            "name": f"portraits-{twin}",
+            "warehouse": folder / "warehouse",
+            "data": {
+                "images": folder / "portraits" / "images",
+                "table": folder / "portraits" / "attributes.csv",
+                "label_column": "label",
+                "limit": images,
+            },
+            "classifier": {"weights": f"portraits:{twin}"},
+            "judge": {"weights": "portraits:judge"},
+            "oracle": {"weights": "portraits:oracle"},
+            "prior": {"path": "portraits:prior"},
+            "target_attribute": "smile",
+            "ladder": [
+                {"method": "fastdime", "steps": 50, "tau": 15, "scale": 40},
+                {"method": "fastdime", "steps": 50, "tau": 15, "scale": 120},
+            ],
+            "shard_size": 32,
+        }
+    )
+
+
+def lay_out(folder: Path, images: int) -> None:
+    """Write the demo's portraits: a folder of PNG files and a CSV, as a user's own data would lie."""
+    write_portraits(folder / "portraits", images, SEED)
+
+
+def findings(root: Path, run_id: str) -> dict[str, Any]:
+    """What an audit found, for machines: run_id, flip_rate, judge_flip_rate and the ranked attributes without the target."""
+    name = run_id.replace("'", "''")
+    rates = query(root, f"select metric, value from scorecard where run_id = '{name}' and metric in ('fr', 'judge_fr')").to_pylist()
+    rate = {row["metric"]: row["value"] for row in rates}
+    ranked = query(root, f"select attribute, effect, low, high, q, status from ranked_attributes where run_id = '{name}' order by rank")
+    return {
+        "run_id": run_id,
+        "flip_rate": rate.get("fr"),
+        "judge_flip_rate": rate.get("judge_fr"),
+        "attributes": ranked.to_pylist(),
+    }

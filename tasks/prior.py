@@ -1,0 +1,106 @@
+"""The prior stage: use a trained denoiser, or train one on the spot from the audited images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from pydantic import model_validator
+from torch import Tensor
+
+from cfx.diffusion.ddpm import DDPM, load_ddpm
+from cfx.diffusion.training import PriorTraining, train_prior
+from cfx.random import derived_seed
+from cfx.types import Config
+
+BUNDLED = "portraits:"
+
+
+class PriorConfig(Config):
+    """Either a trained prior or the way to train one."""
+
+    path: str | None = None  # a diffusers-format folder, or `portraits:prior` for the bundled one
+    train: PriorTraining | None = None  # train it from the audited images, once a data set and configuration
+
+    @model_validator(mode="after")
+    def _one_of(self) -> PriorConfig:
+        if (self.path is None) == (self.train is None):
+            raise ValueError("give either `path` (a trained prior) or `train` (how to train one), not both and not neither")
+        return self
+
+
+def prior_folder(root: Path, config: PriorConfig, data_fingerprint: str) -> Path:
+    """Where the prior is, or will be once trained."""
+    if config.path is not None and config.path.startswith(BUNDLED):
+        return Path(str(files("cfx") / "weights" / "portraits" / config.path.removeprefix(BUNDLED)))
+    if config.path is not None:
+        return Path(config.path)
+    assert config.train is not None
+    recipe = hashlib.sha256(f"{data_fingerprint}{config.train.model_dump_json()}".encode()).hexdigest()[:16]
+    return root / "priors" / recipe
+
+
+def prior_fingerprint(root: Path, config: PriorConfig, data_fingerprint: str) -> str:
+    """SHA-256 of the weights, or of the recipe and the data of weights that are to be trained."""
+    folder = prior_folder(root, config, data_fingerprint)
+    if config.train is not None:
+        return hashlib.sha256(folder.name.encode()).hexdigest()
+    return fingerprint_folder(folder)
+
+
+def fingerprint_folder(folder: Path) -> str:
+    """SHA-256 over the names and contents of a prior's files."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*/*")):
+        digest.update(f"{path.relative_to(folder)}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def denoiser_for(folder: Path, device: str) -> DDPM:
+    """The prior in this folder, loaded once a process."""
+    prior = load_ddpm(folder)
+    prior.network.to(device)
+    return prior
+
+
+def batches_of(pictures: Tensor, config: PriorTraining) -> Callable[[int], Tensor]:
+    """Training batches from uint8 pictures (N, 3, H, W): a fresh permutation every epoch, the same batch for the same step."""
+    n = len(pictures)
+
+    @cache
+    def order(epoch: int) -> Tensor:
+        return torch.randperm(n, generator=torch.Generator().manual_seed(derived_seed("epoch", config.seed, epoch)))
+
+    def batches(step: int) -> Tensor:
+        positions = range(step * config.batch, (step + 1) * config.batch)
+        chosen = torch.stack([order(position // n)[position % n] for position in positions])
+        return pictures[chosen].float() / 127.5 - 1
+
+    return batches
+
+
+def ensure_prior(folder: Path, config: PriorConfig, pictures: Callable[[], Tensor], device: str) -> Path:
+    """Train the prior unless it is there; after a kill training goes on from its checkpoint.
+
+    Progress goes to <folder>/progress.json as {"step", "steps", "loss", "seconds"}.
+    """
+    if config.train is None or (folder / "scheduler" / "scheduler_config.json").is_file():
+        return folder
+    training, started, told = config.train, time.monotonic(), [0.0]
+
+    def report(step: int, loss: float) -> None:
+        now = time.monotonic()
+        if now - told[0] > 1 or step == training.steps:
+            told[0] = now
+            state = {"step": step, "steps": training.steps, "loss": loss, "seconds": now - started}
+            (folder / "progress.json").write_text(json.dumps(state))
+
+    return train_prior(batches_of(pictures(), training), training, folder, report, device)

@@ -1,0 +1,22 @@
+"""The arrows between the packages: cfx and warehouse stand alone, tasks join them, flows see the tasks only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = {"cfx", "warehouse", "tasks", "flows"}
+ALLOWED = {"cfx": set(), "warehouse": set(), "tasks": {"cfx", "warehouse"}, "flows": {"tasks"}}
+HEAVY = {"torch", "torchvision", "diffusers", "lpips"}  # warehouse is Arrow and SQL: querying must not load a tensor library
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_a_package_imports_only_what_its_arrow_allows(package):
+    forbidden = PACKAGES - ALLOWED[package] - {package} | (HEAVY if package == "warehouse" else set())
+    for path in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            wrong = {name for name in names if name.split(".")[0] in forbidden}
+            assert not wrong, f"{path.relative_to(ROOT)}:{node.lineno} imports {', '.join(wrong)}"

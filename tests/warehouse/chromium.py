@@ -1,0 +1,125 @@
+"""A headless Chromium over the DevTools protocol's pipe: no driver, no extra package."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+def find_chromium() -> str:
+    """The browser's path. Raises FileNotFoundError with the way out."""
+    for name in NAMES:
+        if path := shutil.which(name):
+            return path
+    raise FileNotFoundError(
+        f"the browser tests need one of {', '.join(NAMES)} on PATH and found none; install it "
+        "(Debian and Ubuntu: apt-get install chromium) or leave these tests out with: pytest -m 'not browser'"
+    )
+
+
+@dataclass
+class Page:
+    """One tab. `complaints` are console messages, exceptions and log entries; `requests` are the URLs asked for."""
+
+    commands: BinaryIO
+    answers: BinaryIO
+    session: str = ""
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    _last: int = 0
+
+    def send(self, method: str, **params: Any) -> dict[str, Any]:
+        """One DevTools command and its result. Raises RuntimeError when the browser refuses it or is gone."""
+        self._last += 1
+        message = {"id": self._last, "method": method, "params": params}
+        if self.session:
+            message["sessionId"] = self.session
+        self.commands.write(json.dumps(message).encode() + b"\0")
+        self.commands.flush()
+        while (answer := self._receive()).get("id") != self._last:
+            pass
+        if "error" in answer:
+            raise RuntimeError(f"{method}: {answer['error']['message']}")
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def open(self, url: str) -> None:
+        self.send("Page.navigate", url=url)
+        while self._receive().get("method") != "Page.loadEventFired":
+            pass
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression in the page."""
+        return self.send("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
+    def resize(self, width: int, height: int = 900, dark: bool = False) -> None:
+        """Show the page in a window of that many CSS pixels, in the light or the dark scheme."""
+        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.send("Emulation.setEmulatedMedia", features=[scheme])
+
+    def screenshot(self, path: Path) -> None:
+        """The whole page as a PNG file."""
+        data = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=True)["data"]
+        path.write_bytes(base64.b64decode(data))
+
+    def print(self, path: Path) -> None:
+        """The page as it would be printed, a PDF file."""
+        path.write_bytes(base64.b64decode(self.send("Page.printToPDF", printBackground=False)["data"]))
+
+    def _receive(self) -> dict[str, Any]:
+        raw = bytearray()
+        while (byte := self.answers.read(1)) != b"\0":
+            if not byte:
+                raise RuntimeError("the browser ended before it answered")
+            raw += byte
+        message: dict[str, Any] = json.loads(raw)
+        self._note(message.get("method", ""), message.get("params", {}))
+        return message
+
+    def _note(self, event: str, params: dict[str, Any]) -> None:
+        if event == "Network.requestWillBeSent":
+            self.requests.append(params["request"]["url"])
+        elif event == "Log.entryAdded":
+            self.complaints.append(params["entry"]["text"])
+        elif event in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown"):
+            self.complaints.append(json.dumps(params))
+
+
+@contextmanager
+def chromium_page() -> Iterator[Page]:
+    """A fresh browser with an empty profile and one blank page, ended with the block."""
+    command_end, to_browser = os.pipe()
+    from_browser, answer_end = os.pipe()
+    # The browser reads commands from descriptor 3 and answers on 4; the shell puts the pipes there.
+    wiring = ["sh", "-c", f'exec "$@" 3<&{command_end} 4>&{answer_end}', "sh", find_chromium()]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={profile}"]
+        browser = subprocess.Popen(
+            [*wiring, *flags, "about:blank"], pass_fds=(command_end, answer_end), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        os.close(command_end)
+        os.close(answer_end)
+        try:
+            with os.fdopen(to_browser, "wb") as commands, os.fdopen(from_browser, "rb") as answers:
+                page = Page(commands, answers)
+                tabs = page.send("Target.getTargets")["targetInfos"]
+                target = next(tab["targetId"] for tab in tabs if tab["type"] == "page")
+                page.session = page.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+                for domain in ("Page", "Runtime", "Log", "Network"):
+                    page.send(f"{domain}.enable")
+                yield page
+        finally:
+            browser.kill()
+            browser.wait()

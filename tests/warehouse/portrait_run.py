@@ -1,0 +1,178 @@
+"""A small audit's facts with rendered portraits for pictures: what the report is looked at and tested with.
+
+The counterfactual is the portrait drawn again with `smile` toggled, and with `glasses` too when the classifier is planted;
+the oracle's numbers are the true attributes with a little noise, the null arm is that noise alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from cfx.portraits import ATTRIBUTES, Portrait, render, sample
+from warehouse.shards import write_shard
+
+CLASSES = ["neutral", "smiling"]
+Picture = NDArray[np.uint8]
+
+
+def write_portrait_run(
+    root: Path,
+    run_id: str = "planted-demo",
+    n: int = 64,
+    planted: bool = True,
+    names: dict[str, str] | None = None,
+    file_name: str = "portraits/{:05d}.png",
+    status: str = "finished",
+    size: int = 64,
+) -> None:
+    """Write all facts of one run. `names` renames attributes; glasses follow the target only if `planted`."""
+    rng = np.random.default_rng(7)
+    called = [(names or {}).get(attribute, attribute) for attribute in ATTRIBUTES]
+    images, predictions, explanations, attributes = [], [], [], []
+    for i in range(n):
+        portrait = sample(rng)
+        target = int(not portrait.has("smile"))
+        picture = render(portrait, size)
+        image_id = hashlib.sha256(picture.tobytes()).hexdigest()
+        source = CLASSES[1 - target]
+        probability = float(rng.beta(12, 1))
+        images.append(
+            {"image_id": image_id, "split": "test", "path": file_name.format(i), "width": 178, "height": 218, "label": source, "png": _png(picture)}
+            | {f"a_{name}": portrait.has(attribute) for name, attribute in zip(called, ATTRIBUTES, strict=True)}
+        )
+        probabilities = [probability, 1 - probability] if target else [1 - probability, probability]
+        predictions.append({"image_id": image_id, "class": source, "probabilities": probabilities})
+        for arm in ("guided", "null"):
+            flipped = bool(arm == "guided" and rng.random() < 0.95)
+            moved = _moved(portrait, target, planted, rng) if flipped else portrait
+            picture_cf = _drifted(render(moved, size), rng)
+            explanations.append(_explanation(image_id, arm, source, CLASSES[target], probability, flipped, picture, picture_cf, rng))
+            p, q = _seen(portrait, rng), _seen(moved, rng)
+            row: dict[str, Any] = {"image_id": image_id, "method": "dime", "arm": arm, "seed": 0}
+            for letter, values in (("p", p), ("q", q), ("d", q - p)):
+                row |= {f"{letter}_{name}": float(value) for name, value in zip(called, values, strict=True)}
+            attributes.append(row)
+    tables = {"images": images, "predictions": predictions, "explanations": explanations, "attributes": attributes}
+    for fact, rows in tables.items():
+        write_shard(root, fact, run_id, "00000", _columns(rows))
+    write_shard(root, "rejected", run_id, "00000", _columns(REJECTED))
+    _write_run(root, run_id, "planted" if planted else "clean", n, called[0], status)
+
+
+REJECTED = [
+    {"path": "portraits/notes.png", "stage": "ingest", "reason": "unreadable", "error": "cannot identify image file"},
+    {"path": "portraits/half.jpg", "stage": "ingest", "reason": "truncated", "error": "image file is truncated (12 bytes not processed)"},
+    {"path": "portraits/dot.png", "stage": "ingest", "reason": "too_small", "error": "1 x 1 pixels; at least 16 x 16 are needed"},
+    {"path": "portraits/copy.png", "stage": "ingest", "reason": "duplicate", "error": "same bytes as portraits/00000.png"},
+    {"path": "portraits/copy2.png", "stage": "ingest", "reason": "duplicate", "error": "same bytes as portraits/00003.png"},
+]
+
+
+def _moved(portrait: Portrait, target: int, planted: bool, rng: np.random.Generator) -> Portrait:
+    moved = portrait.toggled("smile")
+    if planted and portrait.has("glasses") != bool(target) and rng.random() < 0.6:
+        moved = moved.toggled("glasses")
+    return moved.toggled("rosy_cheeks") if rng.random() < 0.06 else moved
+
+
+def _seen(portrait: Portrait, rng: np.random.Generator) -> NDArray[np.float64]:
+    """The oracle's probabilities: the truth, a little unsure."""
+    truth = np.array(portrait.attributes, dtype=np.float64)
+    return np.clip(truth * 0.94 + 0.03 + rng.normal(0, 0.03, len(truth)), 0.001, 0.999)
+
+
+def _drifted(picture: Picture, rng: np.random.Generator) -> Picture:
+    """What noising and denoising does: a little softer, a little shifted in colour."""
+    soft = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(0.45)), dtype=np.float64)
+    return np.clip(soft + rng.normal(0, 2.0, 3) + rng.normal(0, 1.5, picture.shape), 0, 255).astype(np.uint8)
+
+
+def _explanation(
+    image_id: str,
+    arm: str,
+    source: str,
+    target: str,
+    probability: float,
+    flipped: bool,
+    x: Picture,
+    x_cf: Picture,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    change = (x_cf.astype(np.float64) - x) / 255
+    changed = Image.fromarray((np.abs(change).max(axis=2) > 0.1).astype(np.uint8) * 255)
+    mask = np.asarray(changed.filter(ImageFilter.MaxFilter(5)))
+    after = float(rng.beta(14, 1)) if flipped else float(rng.uniform(0.02, 0.45))
+    return {
+        "image_id": image_id,
+        "method": "dime",
+        "arm": arm,
+        "seed": 0,
+        "source": source,
+        "target": target,
+        "attempt": 0,
+        "p_source": probability,
+        "p_target": 1 - probability,
+        "p_source_cf": 1 - after,
+        "p_target_cf": after,
+        "flipped": flipped,
+        "flipped_8bit": flipped,
+        "judge_flipped": bool(flipped and rng.random() < 0.93),
+        "l1": float(np.abs(change).mean()),
+        "l2": float(np.sqrt((change**2).sum())),
+        "linf": float(np.abs(change).max()),
+        "mask_fraction": float((mask > 0).mean()),
+        "nfe_forward": 36,
+        "nfe_backward": 12 if arm == "guided" else 0,
+        "seconds": float(rng.uniform(0.4, 0.6)),
+        "device": "cpu",
+        "png": _png(x_cf),
+        "mask_png": _png(mask),
+    }
+
+
+def _write_run(root: Path, run_id: str, name: str, n: int, target_attribute: str, status: str) -> None:
+    began = datetime(2025, 11, 22, 17, 4, 11, tzinfo=UTC)
+    counts: dict[str, int | None] = dict.fromkeys(("attempted", "explained", "flipped", "rejected"))
+    started: dict[str, Any] = {
+        "name": name,
+        "status": "started",
+        "started": began,
+        "finished": None,
+        "config": json.dumps({"name": name, "data": {"folder": "portraits"}, "ladder": [{"method": "dime", "tau": 60, "scale": 8.0}]}),
+        "config_hash": hashlib.sha256(name.encode()).hexdigest(),
+        "fingerprints": json.dumps(
+            {part: hashlib.sha256(part.encode()).hexdigest() for part in ("classifier", "data", "prior", "oracle", "judge")}
+        ),
+        "code_version": "0.1.0+3f2a9c1",
+        "packages": json.dumps({"duckdb": "1.5.6", "numpy": "2.4.6", "torch": "2.13.0"}),
+        "seeds": [0],
+        "hardware": "cpu, 2 cores, x86_64",
+        "classes": CLASSES,
+        "target_attribute": target_attribute,
+        "method": "dime",
+        "margin": 0.05,
+    }
+    write_shard(root, "runs", run_id, "started", _columns([started | counts]))
+    if status != "started":
+        done = {"attempted": n, "explained": n, "flipped": round(0.95 * n), "rejected": len(REJECTED)}
+        finished = started | {"status": status, "finished": began + timedelta(seconds=97)} | done
+        write_shard(root, "runs", run_id, status, _columns([finished]))
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _png(picture: Picture) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""Facts in Parquet, a lens over them in DuckDB."""

@@ -1,0 +1,124 @@
+"""The SQL behind each table of the report. What is run is what is printed, so anyone can ask it again with `cfx query`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+Row = dict[str, Any]
+
+RANDOM, BEST, FAILED = 8, 4, 4  # gallery rows of each kind: the page stays small at any number of explanations
+
+EVIDENCE = {
+    "runs": """
+select * from runs where run_id = {run}
+""",
+    "ranked": """
+select ranked_attributes.*,
+    -- Images after which the interval would leave 0 or fit into the margin, whichever is easier; it shrinks with the root of n.
+    ceil(n * pow((high - low) / 2 / greatest(margin - abs(effect), abs(effect)), 2)) as needed
+from ranked_attributes join runs using (run_id)
+where run_id = {run}
+order by rank
+""",
+    "directions": """
+select attribute, source, target, effect, low, high, p, q, n
+from attribute_effects
+where run_id = {run} and q is not null
+order by attribute, source, target
+""",
+    "sanity": """
+select source, target, effect, low, high, n
+from attribute_effects join runs using (run_id)
+where run_id = {run} and attribute = target_attribute
+order by source, target
+""",
+    "drift": """
+with changes as (
+    select arm, attributes.image_id, if(target = classes[1], -1, 1) as sign, columns('^d_')
+    from attributes
+    join explanations using (run_id, image_id, method, arm, seed)
+    join runs using (run_id)
+    where run_id = {run}
+), means as (
+    select arm, avg(sign * columns('^d_')) from changes group by arm
+)
+select arm, substr(name, 3) as attribute, change
+from (unpivot means on columns('^d_') into name name value change)
+order by attribute, arm
+""",
+    "scorecard": """
+select metric, method, value, n from scorecard where run_id = {run} order by metric, method
+""",
+    "picks": """
+with guided as (
+    select *,
+        md5(image_id || ':' || seed) as lot,  -- a draw that nobody chose and anyone can repeat
+        case when not flipped then 'not flipped' when not judge_flipped then 'judge disagrees' end as failure
+    from explanations
+    where run_id = {run} and arm = 'guided'
+), picks as (
+    (select 'random' as pick, row_number() over (order by lot) as place, * from guided order by lot limit {random})
+    union all
+    (select 'best', row_number() over (order by l1, lot), * from guided where failure is null order by l1, lot limit {best})
+    union all
+    (select 'failed', row_number() over (order by flipped, lot), * from guided where failure is not null
+     order by flipped, lot limit {failed})
+)
+select pick, image_id, seed, path, source, target, p_source, p_source_cf, p_target, p_target_cf, flipped, judge_flipped, l1
+from picks left join images using (run_id, image_id)
+order by pick, place
+""",
+    "reasons": """
+select stage, reason, count(*) as n from rejected where run_id = {run} group by all order by n desc, reason, stage
+""",
+    "rejected": """
+select path, stage, reason, error from rejected where run_id = {run} order by reason, path limit 20
+""",
+    "cost": """
+select arm, count(*) as explanations, sum(nfe_forward) as nfe_forward, sum(nfe_backward) as nfe_backward, sum(seconds) as seconds,
+    list(distinct device order by device) as devices, count_if(flipped and not flipped_8bit) as lost_in_png,
+    count_if(judge_flipped is not null) as judged
+from explanations where run_id = {run} group by arm order by arm
+""",
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A question and its answer."""
+
+    sql: str
+    rows: list[Row]
+
+
+def ask(lens: duckdb.DuckDBPyConnection, name: str, run_id: str) -> Evidence:
+    """The answer to one of EVIDENCE's questions for this run."""
+    literal = "'" + run_id.replace("'", "''") + "'"
+    sql = EVIDENCE[name].strip().format(run=literal, random=RANDOM, best=BEST, failed=FAILED)
+    return Evidence(sql, _rows(lens.execute(sql)))
+
+
+def pictures(lens: duckdb.DuckDBPyConnection, run_id: str, image_ids: list[str]) -> list[Row]:
+    """PNG bytes and oracle probabilities of the guided explanations of these images, one row per image and seed.
+
+    Asked apart from the picks and by literal ids, so that Parquet's row groups without them are not even read.
+    """
+    if not image_ids:
+        return []
+    listed = ", ".join("?" for _ in image_ids)
+    sql = f"""
+        select attributes.*, images.png, explanations.png as png_cf, explanations.mask_png
+        from explanations
+        left join attributes using (run_id, image_id, method, arm, seed)
+        left join images using (run_id, image_id)
+        where explanations.run_id = ? and arm = 'guided' and explanations.image_id in ({listed})
+    """
+    return _rows(lens.execute(sql, [run_id, *image_ids]))
+
+
+def _rows(result: duckdb.DuckDBPyConnection) -> list[Row]:
+    names = [column[0] for column in result.description or []]
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]

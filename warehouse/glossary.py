@@ -1,0 +1,49 @@
+"""What each measure of the scorecard is called, says, and which way is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Measure:
+    """`share` measures are shown in percent."""
+
+    label: str
+    meaning: str
+    better: Literal["higher", "lower", "–"] = "–"
+    share: bool = False
+
+
+MEASURES = {
+    "fr": Measure("Flip rate", "Explanations after which the classifier gives the class asked for.", "higher", True),
+    "fr_8bit": Measure("Flip rate of the files", "The same after the picture was rounded to an 8-bit PNG.", "higher", True),
+    "judge_fr": Measure(
+        "Judge's flip rate",
+        "A second classifier, never used for guidance, agrees with the flip. Far below the flip rate, the changes are adversarial noise.",
+        "higher",
+        True,
+    ),
+    "fr_null": Measure("Flip rate of the null", "Flips without any guidance: what noise and the prior do by themselves.", "lower", True),
+    "mnac": Measure("Attributes changed (MNAC)", "Mean number of oracle attributes that cross one half, the label included.", "lower"),
+    "cd": Measure(
+        "Correlation difference (CD)",
+        "How far the changes' correlations with the label are from the data's own, summed over attributes. "
+        "It has a noise floor that falls with n: compare runs of equal n only.",
+        "lower",
+    ),
+    "l1": Measure("Size of the change (L1)", "Mean absolute change of a pixel, on a scale from 0 to 1.", "lower"),
+    "l2": Measure("Size of the change (L2)", "Euclidean length of the change, on a scale from 0 to 1 per pixel.", "lower"),
+    "linf": Measure("Largest change of a pixel", "On a scale from 0 to 1.", "lower"),
+    "mask_fraction": Measure("Share of pixels allowed to change", "Size of the mask.", "lower", True),
+    "seconds": Measure("Seconds per explanation", "Its share of the batch, retries included.", "lower"),
+    "nfe_forward": Measure("Denoiser evaluations per explanation", "Passes through the generative model, retries included.", "lower"),
+    "nfe_backward": Measure("of which differentiated", "Passes that were also differentiated through.", "lower"),
+    "accuracy": Measure("Accuracy of the classifier", "On the clean images of this audit that have a label.", "higher", True),
+}
+
+
+def measure(metric: str) -> Measure:
+    """The entry for a metric; one that the glossary does not know is shown by its own name."""
+    return MEASURES.get(metric) or Measure(metric, "")

@@ -1,0 +1,58 @@
+"""What the report cannot say, said in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from warehouse.evidence import Row
+from warehouse.wording import count, listed, percent, signed
+
+
+@dataclass(frozen=True)
+class Limit:
+    title: str
+    text: str
+
+
+def limits(run: Row, ranked: Sequence[Row], drift: Mapping[str, float], cost: Mapping[str, Row], fr_null: float | None) -> list[Limit]:
+    """The standing limits, with this run's numbers in them. drift: mean change in the null arm by attribute; cost: by arm."""
+    guided = cost.get("guided", {})
+    found = [_named(ranked), ASSOCIATION, _oracle(drift, fr_null), _size(ranked)]
+    if not guided.get("judged"):
+        found.append(Limit("No judge.", "No second classifier checked the flips, so adversarial changes cannot be told from real ones."))
+    if guided.get("lost_in_png"):
+        lost = f"{count(guided['lost_in_png'])} of {count(guided['explanations'])} flips vanish when the picture is rounded to 8 bits."
+        found.append(Limit("Flips that live below a pixel's step.", lost))
+    if not run["target_attribute"]:
+        text = "No oracle attribute was named as the label, so it is ranked like any other and the sanity line is missing."
+        found.append(Limit("The label is not set apart.", text))
+    return found
+
+
+ASSOCIATION = Limit(
+    "Association, not intervention.",
+    "An attribute that moves with the answer may be a shortcut, or may only travel with one in the prior's training data.",
+)
+
+
+def _named(ranked: Sequence[Row]) -> Limit:
+    names = listed(sorted(row["attribute"] for row in ranked))
+    return Limit("Only what the oracle names.", f"Shortcuts outside this list stay unseen: {names}. The gallery is the place to look for them.")
+
+
+def _oracle(drift: Mapping[str, float], fr_null: float | None) -> Limit:
+    title = "The prior and the oracle drift."
+    if not drift:
+        return Limit(title, "This run has no null, so drift cannot be taken off and no attribute can be ranked.")
+    widest = max(drift, key=lambda name: abs(drift[name]))
+    text = f"Without guidance, {widest} already moves most, by {signed(drift[widest])}"
+    flips = "" if fr_null is None else f", and {percent(fr_null)} of the answers flip"
+    return Limit(title, f"{text}{flips}. Effects are measured above this null; what the prior cannot paint cannot be found.")
+
+
+def _size(ranked: Sequence[Row]) -> Limit:
+    n = max((row["n"] for row in ranked), default=0)
+    width = max(((row["high"] - row["low"]) / 2 for row in ranked), default=None)
+    reach = "" if width is None else f" An effect smaller than about {width:.3f} may be missed."
+    return Limit("These images only.", f"Effects are means over {count(n)} images of this audit, flipped or not; other data may differ.{reach}")

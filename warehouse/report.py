@@ -1,0 +1,159 @@
+"""One audit as one HTML page that needs nothing but itself: views -> one string.
+
+Style is inline and allowed by its hash, pictures are data URIs, charts are SVG; there is no script and the page's own
+Content-Security-Policy forbids every request. Everything that comes from data is escaped by Jinja.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from warehouse import wording
+from warehouse.charts import Axis, axis_over
+from warehouse.connect import open_warehouse
+from warehouse.evidence import EVIDENCE, Evidence, Row, ask, pictures
+from warehouse.gallery import AMPLIFIED, gallery
+from warehouse.glossary import measure
+from warehouse.limits import limits
+from warehouse.verdict import direction, verdict
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(root: Path, run_id: str) -> Path:
+    """Write <root>/reports/<run_id>.html, whole or not at all, and return its path. Raises ValueError for an unknown run."""
+    html = report_html(root, run_id)
+    path = root / "reports" / f"{run_id}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.parent / f".{uuid4().hex}.part"
+    try:
+        part.write_text(html, encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def report_html(root: Path, run_id: str) -> str:
+    """The report of one run. Raises ValueError for an unknown run, with the runs there are."""
+    with closing(open_warehouse(root)) as lens:
+        found = {name: ask(lens, name, run_id) for name in EVIDENCE}
+        if not found["runs"].rows:
+            known = [row[0] for row in lens.execute("select run_id from runs order by started desc, run_id").fetchall()]
+            raise ValueError(f"there is no run {run_id!r} in {root}; the runs are: {', '.join(known) or 'none yet'}")
+        shown = pictures(lens, run_id, [row["image_id"] for row in found["picks"].rows])
+    return _render(found, shown)
+
+
+def _render(found: dict[str, Evidence], shown: Sequence[Row]) -> str:
+    run, ranked = found["runs"].rows[0], found["ranked"].rows
+    cost = {row["arm"]: row for row in found["cost"].rows}
+    null = {row["attribute"]: row["change"] for row in found["drift"].rows if row["arm"] == "null"}
+    scores = {row["metric"]: row for row in found["scorecard"].rows}
+    rows = [row | {"null": null.get(row["attribute"]), "directions": _directions(run, row, found)} for row in ranked]
+    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    named = found | {"ranked": Evidence(found["ranked"].sql, rows)}
+    return _page().render(
+        named,
+        run=run,
+        verdict=verdict(run, ranked),
+        warnings=_warnings(run),
+        figures=_figures(run, scores),
+        effect_meaning=_effect_meaning(run),
+        axis=_axis(run["margin"], rows),
+        groups=gallery(found["picks"].rows, shown),
+        amplified=AMPLIFIED,
+        measures=[(row, measure(row["metric"])) for row in found["scorecard"].rows],
+        limits=limits(run, ranked, null, cost, scores.get("fr_null", {}).get("value")),
+        provenance=_provenance(run, cost),
+        fingerprints=json.loads(run["fingerprints"]),
+        packages=json.loads(run["packages"]),
+        config=json.dumps(json.loads(run["config"]), indent=2, ensure_ascii=False),
+        style=Markup(style),  # our own file, not data
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii"),
+    )
+
+
+def _page() -> Template:
+    page = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    for name in ("signed", "number", "probability", "percent", "count", "moment", "slug"):
+        page.filters[name] = getattr(wording, name)
+    return page.get_template("report.html.j2")
+
+
+def _directions(run: Row, row: Row, found: dict[str, Evidence]) -> list[tuple[int, float]]:
+    """The attribute's effect in each direction: +1 or -1 for along or against the ranked one, and the effect along it."""
+    source, target = direction(run, row)
+    signs = {(source, target): 1, (target, source): -1}
+    return [
+        (sign, sign * part["effect"])
+        for part in found["directions"].rows
+        if part["attribute"] == row["attribute"] and (sign := signs.get((part["source"], part["target"])))
+    ]
+
+
+def _axis(margin: float, rows: Sequence[Row]) -> Axis:
+    ends = [value for row in rows for value in (row["low"], row["high"], row["null"] or 0.0)]
+    return axis_over([-margin, margin, *ends, *(effect for row in rows for _, effect in row["directions"])])
+
+
+def _effect_meaning(run: Row) -> str:
+    way = "from {} to {}".format(*run["classes"]) if len(run["classes"]) == 2 else "from the first to the second class named"
+    return (
+        f"An effect is the mean change of the oracle's probability of an attribute as the classifier moves {way}, minus the change "
+        "that the same method makes without guidance, on the same images and seeds."
+    )
+
+
+def _warnings(run: Row) -> list[str]:
+    """Why the page may not be the whole audit; nothing for one that ended with every image explained."""
+    if run["status"] == "failed":
+        return ["This audit failed before its end. What follows covers the part that was written; run it again to finish it."]
+    if run["status"] != "finished":
+        return ["This audit has not finished: it is still running or was interrupted. What follows covers what is there by now."]
+    missing = (run["attempted"] or 0) - (run["explained"] or 0)
+    return [f"{missing:,} of {run['attempted']:,} images have no explanation and count in no number below."] if missing > 0 else []
+
+
+def _figures(run: Row, scores: dict[str, Row]) -> list[dict[str, str]]:
+    """The four numbers under the verdict."""
+    figures = [{"label": "Images explained", "value": wording.count(run["explained"]), "note": f"of {wording.count(run['attempted'])} given"}]
+    for metric in ("fr", "judge_fr", "fr_null"):
+        if metric in scores:
+            known, row = measure(metric), scores[metric]
+            figures.append({"label": known.label, "value": wording.percent(row["value"]), "note": f"{known.better} is better, n = {row['n']:,}"})
+    return figures
+
+
+def _provenance(run: Row, cost: dict[str, Row]) -> list[dict[str, Any]]:
+    spent = [
+        f"{name}: {row['explanations']:,} explanations, {row['nfe_forward']:,} UNet evaluations, "
+        f"{row['nfe_backward']:,} of them differentiated, {wording.duration(row['seconds'])}"
+        for name, row in cost.items()
+    ]
+    devices = sorted({device for row in cost.values() for device in row["devices"]})
+    entries: list[tuple[str, Sequence[str], bool]] = [
+        ("Run", [run["run_id"]], True),
+        ("Status", [run["status"]], False),
+        ("Started, finished", [f"{wording.moment(run['started'])}, {wording.moment(run['finished'])}"], False),
+        ("Method", [run["method"]], False),
+        ("Seeds", [", ".join(str(seed) for seed in run["seeds"])], False),
+        ("Configuration hash", [run["config_hash"]], True),
+        ("Code version", [run["code_version"]], True),
+        ("Hardware", [run["hardware"], *(f"explained on {device}" for device in devices)], False),
+        ("Cost", spent or ["nothing explained yet"], False),
+    ]
+    return [{"label": label, "lines": lines, "code": code} for label, lines, code in entries]

@@ -1,0 +1,174 @@
+"""The facts: one Arrow schema each, with its version, its meaning and the meaning of every column.
+
+A fact's fixed columns are exact. `images` and `attributes` also take wide columns, one per attribute, told by their prefix:
+wide Parquet is several times faster to correlate than one row per attribute. `run_id` is part of a shard's path, not a column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Family:
+    """The wide columns `<prefix><attribute>`, all of one type."""
+
+    prefix: str
+    type: pa.DataType
+    nullable: bool
+    description: str
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One fact: what a row is, its fixed columns, its families of wide columns."""
+
+    name: str
+    description: str
+    schema: pa.Schema
+    families: tuple[Family, ...] = ()
+
+    def family(self, column: str) -> Family | None:
+        """The family that a column belongs to, or None."""
+        return next((f for f in self.families if column.startswith(f.prefix) and column != f.prefix), None)
+
+    def schema_with(self, wide: Iterable[str]) -> pa.Schema:
+        """The Arrow schema of a shard that has these wide columns, in this order, after the fixed ones."""
+        families = ((name, self.family(name)) for name in wide)
+        fields = [pa.field(name, family.type, family.nullable) for name, family in families if family is not None]
+        return pa.schema([*self.schema, *fields], metadata=self.schema.metadata)
+
+
+def _fact(name: str, description: str, fields: list[pa.Field], *families: Family) -> Fact:
+    return Fact(name, description, pa.schema(fields, metadata={"fact": name, "version": VERSION}), families)
+
+
+def _column(name: str, type_: pa.DataType, description: str) -> pa.Field:
+    return pa.field(name, type_, nullable=False, metadata={"description": description})
+
+
+def _optional(name: str, type_: pa.DataType, description: str) -> pa.Field:
+    return pa.field(name, type_, nullable=True, metadata={"description": description})
+
+
+_INSTANT = pa.timestamp("us", tz="UTC")
+
+RUNS = _fact(
+    "runs",
+    "One row per event of an audit: started, then finished or failed. The view `runs` keeps the last event of each run.",
+    [
+        _column("name", pa.string(), "the audit's name in its configuration"),
+        _column("status", pa.string(), "started, finished or failed"),
+        _column("started", _INSTANT, "when the audit began, UTC"),
+        _optional("finished", _INSTANT, "when it ended, UTC; null in the event started"),
+        _column("config", pa.string(), "the configuration, JSON"),
+        _column("config_hash", pa.string(), "hash of the configuration"),
+        _column("fingerprints", pa.string(), "SHA-256 of classifier, data, prior, oracle and judge, JSON"),
+        _column("code_version", pa.string(), "version of the code that ran"),
+        _column("packages", pa.string(), "versions of the packages, JSON"),
+        _column("seeds", pa.list_(pa.int64()), "seeds of the explanations"),
+        _column("hardware", pa.string(), "device and machine, in words"),
+        _column("classes", pa.list_(pa.string()), "classes in the order of the classifier's outputs"),
+        _optional("target_attribute", pa.string(), "the oracle's attribute that is the label itself: left out of rankings, q in CD"),
+        _column("method", pa.string(), "counterfactual method"),
+        _column("margin", pa.float64(), "equivalence margin: a smaller effect is no finding, in oracle probability"),
+        _optional("attempted", pa.int64(), "images given to the audit; null until it ended"),
+        _optional("explained", pa.int64(), "images with an explanation"),
+        _optional("flipped", pa.int64(), "explanations that flipped"),
+        _optional("rejected", pa.int64(), "inputs refused"),
+    ],
+)
+
+IMAGES = _fact(
+    "images",
+    "One row per image taken into the audit.",
+    [
+        _column("image_id", pa.string(), "SHA-256 of the file, hex"),
+        _optional("split", pa.string(), "train, validation, test, as the data set says"),
+        _column("path", pa.string(), "relative to the image folder"),
+        _column("width", pa.int32(), "of the file, pixels"),
+        _column("height", pa.int32(), "of the file, pixels"),
+        _optional("label", pa.string(), "the class that the data set gives it"),
+        _optional("png", pa.binary(), "the image at audit size, PNG"),
+    ],
+    Family("a_", pa.bool_(), True, "annotation of that attribute"),
+)
+
+REJECTED = _fact(
+    "rejected",
+    "One row per input that was unreadable or refused.",
+    [
+        _column("path", pa.string(), "relative to the image folder"),
+        _column("stage", pa.string(), "where it was refused: ingest, ..."),
+        _column("reason", pa.string(), "unreadable, truncated, mode, too_small, too_large, duplicate, missing, not_listed, ..."),
+        _column("error", pa.string(), "the error in words"),
+    ],
+)
+
+PREDICTIONS = _fact(
+    "predictions",
+    "One row per image: what the audited classifier says of the clean image.",
+    [
+        _column("image_id", pa.string(), "SHA-256 of the file, hex"),
+        _column("class", pa.string(), "the most probable class"),
+        _column("probabilities", pa.list_(pa.float32()), "softmax, in the order of the run's classes"),
+    ],
+)
+
+_KEYS = [
+    _column("image_id", pa.string(), "SHA-256 of the file, hex"),
+    _column("method", pa.string(), "counterfactual method"),
+    _column("arm", pa.string(), "guided, or null: the same method with guidance weight 0"),
+    _column("seed", pa.int64(), "seed of the image's noise"),
+]
+
+EXPLANATIONS = _fact(
+    "explanations",
+    "One row per image, method, arm and seed: a counterfactual and what the classifiers say of it.",
+    [
+        *_KEYS,
+        _column("source", pa.string(), "class predicted on the clean image"),
+        _column("target", pa.string(), "class asked for"),
+        _column("attempt", pa.int32(), "rung of the retry ladder, from 0"),
+        _column("p_source", pa.float64(), "probability of the source class before"),
+        _column("p_target", pa.float64(), "probability of the target class before"),
+        _column("p_source_cf", pa.float64(), "probability of the source class after"),
+        _column("p_target_cf", pa.float64(), "probability of the target class after"),
+        _column("flipped", pa.bool_(), "the classifier says target of the float image"),
+        _column("flipped_8bit", pa.bool_(), "the classifier says target of the PNG"),
+        _optional("judge_flipped", pa.bool_(), "the judge says target; null without a judge"),
+        _column("l1", pa.float64(), "mean |difference|, images on [0, 1]"),
+        _column("l2", pa.float64(), "Euclidean norm of the difference, images on [0, 1]"),
+        _column("linf", pa.float64(), "largest |difference|, images on [0, 1]"),
+        _column("mask_fraction", pa.float64(), "share of pixels that the mask lets change"),
+        _column("nfe_forward", pa.int64(), "denoiser evaluations"),
+        _column("nfe_backward", pa.int64(), "denoiser evaluations differentiated through"),
+        _column("seconds", pa.float64(), "time of this explanation: its share of the batch"),
+        _column("device", pa.string(), "device it ran on"),
+        _column("png", pa.binary(), "the counterfactual, PNG"),
+        _optional("mask_png", pa.binary(), "the mask, PNG"),
+    ],
+)
+
+ATTRIBUTES = _fact(
+    "attributes",
+    "One row per explanation: the oracle's attributes before and after.",
+    list(_KEYS),
+    Family("p_", pa.float32(), False, "oracle's probability of that attribute on the input"),
+    Family("q_", pa.float32(), False, "oracle's probability of that attribute on the counterfactual"),
+    Family("d_", pa.float32(), False, "change of that probability, q - p"),
+)
+
+FACTS: dict[str, Fact] = {fact.name: fact for fact in (RUNS, IMAGES, REJECTED, PREDICTIONS, EXPLANATIONS, ATTRIBUTES)}
+
+
+def fact_named(name: str) -> Fact:
+    """The fact of that name. Raises ValueError for a name that is none, with the names that are."""
+    if name not in FACTS:
+        raise ValueError(f"there is no fact {name!r}; the facts are {', '.join(FACTS)}")
+    return FACTS[name]

@@ -1,0 +1,7 @@
+-- FR, flip rate: the share of counterfactuals that the audited classifier gives the class asked for. Higher is better.
+-- Over: every guided explanation, whether or not the image was classified correctly.
+create view fr as
+select run_id, method, avg(flipped::int) as value, count(*) as n
+from explanations
+where arm = 'guided'
+group by run_id, method;

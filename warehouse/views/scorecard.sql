@@ -1,0 +1,25 @@
+-- Every metric of every run in one table: run_id, metric, method, value, n. `fr_null` is the flip rate with guidance weight 0;
+-- costs and distances are means. Over: each metric's own population; costs and distances over every guided explanation.
+create view scorecard as
+with means as (
+    select
+        run_id, method, count(*) as n,
+        avg(flipped_8bit::int) as fr_8bit,
+        avg(l1) as l1, avg(l2) as l2, avg(linf) as linf, avg(mask_fraction) as mask_fraction,
+        avg(nfe_forward) as nfe_forward, avg(nfe_backward) as nfe_backward, avg(seconds) as seconds
+    from explanations
+    where arm = 'guided'
+    group by run_id, method
+)
+select run_id, 'fr' as metric, method, value, n from fr
+union all
+select run_id, 'fr_null', method, avg(flipped::int), count(*) from explanations where arm = 'null' group by run_id, method
+union all
+select run_id, 'judge_fr', method, value, n from judge_fr
+union all
+select run_id, 'mnac', method, value, n from mnac
+union all
+select run_id, 'cd', method, value, n from cd
+union all
+select run_id, metric, method, value, n
+from (unpivot means on columns(* exclude (run_id, method, n)) into name metric value value);
