@@ -58,11 +58,18 @@ def read_picture(content: bytes, size: int, max_pixels: int, min_side: int) -> P
             raise Refused("too_small", f"{width} x {height} pixels; each side needs {min_side}")
         try:
             image.load()
-            upright = ImageOps.exif_transpose(image)
         except Exception as error:  # as above, for the body of the file
             reason = "truncated" if "truncated" in str(error).lower() else "unreadable"
             raise Refused(reason, f"{type(error).__name__}: {error}") from error
+        upright = _upright(image)
         return Picture(*upright.size, png_of(_square(_rgb(upright), size)))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF says nothing of the orientation; viewers show such a picture as it is stored, so do we
+        return image
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -15,7 +15,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task
 
-from flows.check import Checked, check
+from flows.check import Checked, check, prior_of
 from flows.config import AuditConfig
 from tasks import ask, data, explain, oracle, predict, prior, publish
 from tasks.predict import Shard
@@ -60,9 +60,7 @@ write_report = _stage(ask.write_report)
 @task(cache_policy=NO_CACHE)
 def ensure_prior(config: AuditConfig, checked: Checked, images: Sequence[Shard]) -> Path:
     """The prior's folder; trained now, from the audited images, if the configuration says so."""
-    fingerprint = data.fingerprint(config.data) if config.prior.train is not None else ""
-    folder = prior.prior_folder(config.warehouse, config.prior, fingerprint)
-    return prior.ensure_prior(folder, config.prior, lambda: predict.pictures(images), checked.device)
+    return prior.ensure_prior(prior_of(config), config.prior, lambda: predict.pictures(images), checked.device)
 
 
 @flow(name="audit", flow_run_name="{config.name}", task_runner=ThreadPoolTaskRunner(max_workers=os.cpu_count()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -34,6 +35,12 @@ def device_of(config: AuditConfig) -> str:
     return "cuda" if available and config.device != "cpu" else "cpu"
 
 
+def prior_of(config: AuditConfig) -> Path:
+    """The folder where the audit's prior is, or will be once it is trained."""
+    trained_on = data.fingerprint(config.data) if config.prior.train is not None else ""
+    return prior_folder(config.warehouse, config.prior, trained_on)
+
+
 def check(config: AuditConfig) -> Checked:
     """Load and compare everything the audit will use. Raises ConfigError naming the setting, the value and the way out."""
     device = device_of(config)
@@ -52,9 +59,8 @@ def check(config: AuditConfig) -> Checked:
         check_ladder(config.ladder, classifier)
         place = "prior"
         data_hash = data.fingerprint(config.data)
-        folder = prior_folder(config.warehouse, config.prior, data_hash)
         if config.prior.train is None:
-            prior = denoiser_for(folder, device)
+            prior = denoiser_for(prior_of(config), device)
             deepest = max(method.steps for method in config.ladder)
             if deepest > len(prior.alphas_cumprod):
                 raise ValueError(f"the ladder respaces to {deepest} steps, but the prior was trained on {len(prior.alphas_cumprod)}")

@@ -67,14 +67,14 @@ def _settle(quiet: bool) -> bool:
 def _run(config: AuditConfig, shown: bool) -> str:
     """Check, then audit, under progress bars if they are shown."""
     from flows.audit import run_audit
-    from flows.check import check, planned_prior
+    from flows.check import check, prior_of
 
     checked = check(config)
     bars: Any = nullcontext()
     if shown:
         from flows.progress import watched
 
-        bars = watched(err, config.warehouse, checked.run_id, planned_prior(config))
+        bars = watched(err, config.warehouse, checked.run_id, prior_of(config))
     with bars:
         return run_audit(config)
 
@@ -91,7 +91,7 @@ def demo(
     shown = _settle(quiet)
     with told():
         from flows.demo import TWINS, demo_config, findings, lay_out
-        from tasks.ask import write_report
+        from tasks.ask import report_path
 
         lay_out(folder, images)
         found = {}
@@ -100,7 +100,7 @@ def demo(
             found[twin] = findings(config.warehouse, _run(config, shown))
     for twin, finding in found.items():
         out.print(_findings_table(twin, finding))
-        out.print(f"report: {write_report(folder / 'warehouse', finding['run_id'])}", soft_wrap=True)
+        out.print(f"report: {report_path(folder / 'warehouse', finding['run_id'])}", soft_wrap=True)
     out.print(f'ask: cfx query "select * from scorecard" -w {folder / "warehouse"}', soft_wrap=True)
     if as_json:
         print(json.dumps({"seconds": round(time.monotonic() - started, 1), **found}))  # noqa: T201
@@ -150,13 +150,25 @@ def explain(
     """Explain one picture: input, counterfactual, mask and difference side by side."""
     _settle(quiet=True)
     with told():
+        from flows.check import device_of, prior_of
         from flows.config import load_config
         from flows.demo import demo_config
-        from flows.single import explain_image
+        from tasks.single import explain_image
 
         settings = load_config(config) if config is not None else demo_config(Path("cfx-demo"), "planted", 1)
         with err.status("explaining"):
-            found = explain_image(settings, image, target, seed, to)
+            found = explain_image(
+                image,
+                to,
+                prior_of(settings),
+                settings.classifier,
+                settings.oracle,
+                settings.ladder,
+                target,
+                seed,
+                settings.data.size,
+                device_of(settings),
+            )
     out.print(f"{found.source} -> {found.target}: p({_escaped(found.target)}) {found.before:.3f} -> {found.after:.3f}")
     out.print("flipped" if found.flipped else "[yellow]did not flip[/]: the last rung of the ladder is shown")
     for attribute, before, after in found.changed:
@@ -241,19 +253,19 @@ def reliance(
 def train_prior(
     images: Annotated[Path, typer.Argument(help="a folder of pictures")],
     to: Annotated[Path, typer.Option("--out", "-o", help="folder of the prior; a killed training goes on from its checkpoint")],
-    steps: Annotated[int | None, typer.Option(help="optimizer steps")] = None,
-    size: Annotated[int | None, typer.Option(help="side of the pictures, pixels")] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML with settings of the training")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train a diffusion prior on a folder of pictures."""
     with told():
+        from flows.config import training_config
         from flows.progress import training_bar
-        from tasks.prior import training_with
-        from tasks.training import prior_from_folder
+        from tasks.training import PriorTraining, prior_from_folder
 
-        training = training_with(steps=steps, size=size)
+        training = training_config(PriorTraining, config)
         with training_bar(err, quiet, training.steps) as reported:
-            out.print(f"prior: {prior_from_folder(images, training, to, reported)}", soft_wrap=True)
+            path = prior_from_folder(images, training, to, reported)
+    out.print(f"prior: {path}", soft_wrap=True)
 
 
 @train_app.command("oracle")
@@ -262,31 +274,36 @@ def train_oracle(
     table: Annotated[Path, typer.Argument(help="CSV or Parquet with one 0/1 column an attribute")],
     to: Annotated[Path, typer.Option("--out", "-o", help="the .safetensors file to write")],
     size: Annotated[int, typer.Option(help="side of the pictures, pixels")] = 64,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML with settings of the training")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train an oracle: a network that names the attributes of a picture."""
     with told():
-        from tasks.training import oracle_from_folder
+        from flows.config import training_config
+        from flows.progress import training_bar
+        from tasks.training import ClassifierTraining, oracle_accuracy, oracle_from_folder
 
-        out.print(f"oracle: {oracle_from_folder(images, table, size, to)}", soft_wrap=True)
+        training = training_config(ClassifierTraining, config)
+        with training_bar(err, quiet, training.steps) as reported:
+            path = oracle_from_folder(images, table, size, to, training, reported)
+    for attribute, accuracy in oracle_accuracy(path).items():
+        out.print(f"  {_escaped(attribute)}: {accuracy:.3f} right of those held out")
+    out.print(f"oracle: {path}", soft_wrap=True)
 
 
 @train_app.command("portraits")
 def train_portraits(
     to: Annotated[Path, typer.Option("--out", "-o", help="folder for the five networks")],
-    networks: Annotated[str, typer.Option(help="all, prior, or classifiers (planted, clean, judge, oracle)")] = "all",
+    only: Annotated[str | None, typer.Option(help="prior, planted, clean, judge or oracle; default: all of them")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train the demo's networks from rendered Portraits: planted, clean, judge, oracle, prior (about an hour on one core)."""
+    """Train the demo's networks on rendered Portraits: prior, planted, clean, judge, oracle (about an hour of one core)."""
     with told():
-        if networks not in ("all", "prior", "classifiers"):
-            raise ValueError(f"--networks: {networks!r} is not one of all, prior, classifiers")
-        from cfx.diffusion.training import PriorTraining
         from flows.progress import training_bar
-        from tasks.portraits import train_classifiers, train_portraits_prior
+        from tasks.portraits import train_network, training_steps
 
-        if networks != "prior":
-            out.print(train_classifiers(to))
-        if networks != "classifiers":
-            with training_bar(err, quiet, PriorTraining().steps) as reported:
-                out.print(f"prior: {train_portraits_prior(to / 'prior', reported)}", soft_wrap=True)
+        steps = training_steps(only)
+        for name, count in steps.items():
+            with training_bar(err, quiet, count) as reported:
+                path = train_network(name, to, reported)
+            out.print(f"{name}: {path}", soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -82,8 +82,7 @@ def told_plainly(source: str, error: ValidationError) -> ConfigError:
     return ConfigError("\n".join(lines))
 
 
-def load_config(path: Path) -> AuditConfig:
-    """Read and check one YAML file. Raises ConfigError, one line a finding."""
+def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; see examples/ for a configuration to start from")
     try:
@@ -91,9 +90,25 @@ def load_config(path: Path) -> AuditConfig:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {error}") from None
     if not isinstance(told, dict):
-        raise ConfigError(f"{path}: expected settings like `name: …`, got {type(told).__name__}")
-    told.setdefault("warehouse", "warehouse-data")
+        raise ConfigError(f"{path}: expected settings like `name: ...`, got {type(told).__name__}")
+    return told
+
+
+def load_config(path: Path) -> AuditConfig:
+    """Read and check one audit's YAML file. Raises ConfigError, one line a finding."""
+    told = {"warehouse": "warehouse-data"} | _read_yaml(path)
     try:
         return AuditConfig.model_validate(_resolved(told, path.resolve().parent))
+    except ValidationError as error:
+        raise told_plainly(str(path), error) from None
+
+
+Training = TypeVar("Training", bound=BaseModel)
+
+
+def training_config(kind: type[Training], path: Path | None) -> Training:
+    """The settings of a training from a YAML file, or its defaults. Raises ConfigError."""
+    try:
+        return kind.model_validate(_read_yaml(path) if path is not None else {})
     except ValidationError as error:
         raise told_plainly(str(path), error) from None

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
-from torch import Tensor
 
-from cfx.pictures import BYTES_PER_PIXEL, Refused, decode_png, read_picture
+from cfx.pictures import BYTES_PER_PIXEL, Refused, read_picture
 from tasks.annotations import FIXED, Annotations, listing
 from warehouse.shards import Shard, find_shard, read_shard, write_shard
 
@@ -30,7 +30,7 @@ class DataConfig(Annotations):
     size: int = Field(64, ge=8, description="side of the pictures audited, pixels: centre square, Lanczos with antialiasing")
     min_side: int = Field(8, ge=1, description="refuse pictures with a shorter side, pixels")
     max_pixels: int = Field(50_000_000, ge=1, le=89_478_485, description="refuse larger pictures; the most is Pillow's own limit")
-    max_rejected: float = Field(0.05, ge=0, le=1, description="share of refused files above which the audit stops")
+    max_rejected: float = Field(0.5, ge=0, le=1, description="share of refused files above which the audit stops")
 
 
 class TooManyRejected(ValueError):
@@ -48,15 +48,8 @@ class Listed:
 
 def check(config: DataConfig) -> Listed:
     """What this configuration selects, without opening a picture. Raises ValueError for what cannot work, with the way out."""
-    if not config.images.is_dir():
-        raise ValueError(f"images: there is no folder {config.images}; give the folder that the table's files are relative to")
-    rows = listing(config)
+    rows = _selected(config)
     labels = sorted(label for label in pc.unique(rows["label"]).to_pylist() if label)
-    if config.label_column is not None and not labels:
-        raise ValueError(
-            f"label_column: {config.label_column!r} is empty in all {len(rows)} rows selected from {config.table}; "
-            "fill it in, or set label_column to null"
-        )
     return Listed(len(rows), tuple(labels), tuple(name.removeprefix("a_") for name in rows.column_names[FIXED:]))
 
 
@@ -66,9 +59,11 @@ def fingerprint(config: DataConfig) -> str:
     Up to 1 GiB of pictures their contents are hashed; beyond that their names and sizes, to keep this a matter of seconds (every
     picture's own SHA-256 is its image_id anyway).
     """
-    names = [name for name in listing(config)["file"].to_pylist() if name]
+    names = [name for name in _selected(config)["file"].to_pylist() if name]
     paths = [os.path.join(config.images, name) for name in names]
-    readable = [_is_inside(name) and os.path.isfile(path) for name, path in zip(names, paths, strict=True)]
+    readable = [
+        _is_inside(name) and os.path.isfile(path) and os.access(path, os.R_OK) for name, path in zip(names, paths, strict=True)
+    ]
     sizes = [os.path.getsize(path) if there else -1 for path, there in zip(paths, readable, strict=True)]
     whole = sum(sizes) <= HASHED_WHOLE
     digest = hashlib.sha256(_sha256(config.table))
@@ -86,8 +81,7 @@ def ingest(root: Path, run_id: str, config: DataConfig, shard_size: int) -> list
     of one shard, the table, and a hash and a name a picture to find duplicates by. A shard that kept no picture is not returned.
     Raises TooManyRejected as soon as the share of refused files is sure to pass `max_rejected`; their reasons are on disk then.
     """
-    check(config)
-    rows = listing(config)
+    rows = _selected(config)
     first: dict[str, str] = {}  # image_id -> the file that was taken
     reasons: Counter[str] = Counter()
     shards: list[Shard] = []
@@ -115,9 +109,17 @@ def ingest(root: Path, run_id: str, config: DataConfig, shard_size: int) -> list
     return shards
 
 
-def read_batch(images: Shard) -> Tensor:
-    """The pictures of a shard of `images`, in its order: (B, 3, size, size) float32 in [-1, 1]."""
-    return decode_png(read_shard(images, ["png"])["png"].to_pylist())
+def _selected(config: DataConfig) -> pa.Table:
+    """The listing of the rows to audit, once folder and labels are known to be there."""
+    if not config.images.is_dir():
+        raise ValueError(f"images: there is no folder {config.images}; give the folder that the table's files are relative to")
+    rows = listing(config)
+    if config.label_column is not None and not any(pc.unique(rows["label"]).to_pylist()):
+        raise ValueError(
+            f"label_column: {config.label_column!r} is empty in all {len(rows)} rows selected from {config.table}; "
+            "fill it in, or set label_column to null"
+        )
+    return rows
 
 
 def _sort_out(

@@ -14,11 +14,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from warehouse.readonly import lock, refuse_writes, refused
 from warehouse.schema import FACTS, Fact
-from warehouse.shards import DamagedShard
+from warehouse.shards import written
 
 # In the order in which they build on each other; each is views/<name>.sql.
-VIEWS: tuple[str, ...] = (
+VIEWS = (
     "runs",
     "outcomes",
     "fr",
@@ -28,6 +29,7 @@ VIEWS: tuple[str, ...] = (
     "scorecard",
     "buckets",
     "resamples",
+    "attribute_tests",
     "attribute_effects",
     "ranked_attributes",
 )
@@ -45,10 +47,6 @@ _TYPES = {
     pa.list_(pa.int64()): "bigint[]",
     pa.list_(pa.float32()): "float[]",
 }
-
-
-class ReadOnlyError(ValueError):
-    """A statement that is not one plain question."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +68,13 @@ def open_warehouse(root: Path) -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(":memory:", config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
     con.execute("set timezone = 'UTC'")
     con.execute("create schema facts")
-    shards = {name: sorted((root / "facts" / name).glob("run_id=*/[!.]*.parquet")) for name in FACTS}
-    try:
-        for name, paths in shards.items():
-            con.execute(f"create view facts.{name} as {_select(FACTS[name], paths)}")
-            if name not in VIEWS:
-                con.execute(f"create view {name} as select *{_bit_changes(con, name)} from facts.{name}")
-        for name in VIEWS:
-            con.execute(view_sql(name))
-    except duckdb.Error as error:
-        raise _damaged(shards) or error from error
-    _lock(con, root)
+    for name, fact in FACTS.items():
+        con.execute(f"create view facts.{name} as {_scan(fact, written(root, name))}")
+        if name not in VIEWS:
+            con.execute(f"create view {name} as select *{_derived(con, fact)} from facts.{name}")
+    for name in VIEWS:
+        con.execute(view_sql(name))
+    lock(con, root)
     return con
 
 
@@ -89,24 +83,19 @@ def query(root: Path, sql: str) -> pa.Table:
 
     Raises ReadOnlyError for anything else, DamagedShard for a broken file, and DuckDB's own error for wrong SQL.
     """
-    con = open_warehouse(root)
-    try:
-        _refuse_writes(con, sql)
-        return con.execute(sql).to_arrow_table()
-    except duckdb.PermissionException as error:
-        raise ReadOnlyError(f"{_REFUSAL}: {error}") from error
-    finally:
-        con.close()
+    with open_warehouse(root) as con:
+        try:
+            refuse_writes(con, sql)
+            return con.execute(sql).to_arrow_table()
+        except duckdb.PermissionException as error:
+            raise refused(str(error)) from error
 
 
 def views(root: Path) -> list[View]:
     """Everything that can be asked, facts first: name, description and columns as they are in this warehouse."""
-    con = open_warehouse(root)
-    try:
-        names = [name for name in FACTS if name not in VIEWS] + list(VIEWS)
+    names = [name for name in FACTS if name not in VIEWS] + list(VIEWS)
+    with open_warehouse(root) as con:
         return [View(name, _description(name), _columns(con, name)) for name in names]
-    finally:
-        con.close()
 
 
 def view_sql(name: str) -> str:
@@ -114,62 +103,47 @@ def view_sql(name: str) -> str:
     return (files("warehouse") / "views" / f"{name}.sql").read_text(encoding="utf-8")
 
 
-_REFUSAL = "the warehouse is read-only; ask one SELECT over the facts and views that `cfx views` lists"
+def _scan(fact: Fact, runs: dict[str, list[Path]]) -> str:
+    """SQL for all rows of a fact, its shards named one by one; no rows of the right types where there are none.
 
-
-def _refuse_writes(con: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Raises ReadOnlyError unless sql is exactly one statement that only reads."""
-    statements = con.extract_statements(sql)
-    if len(statements) != 1:
-        raise ReadOnlyError(f"{_REFUSAL}: this is {len(statements)} statements")
-    statement = statements[0]
-    # DuckDB rewrites a pragma into a SELECT whose text is not what was asked.
-    if statement.type != duckdb.StatementType.SELECT or statement.query not in sql:
-        raise ReadOnlyError(f"{_REFUSAL}: this is {statement.type.name}")
-
-
-def _select(fact: Fact, paths: list[Path]) -> str:
-    """SQL for all rows of a fact: its shards by name, or no rows of the right types."""
-    if paths:
-        listed = ", ".join(_literal(_unglobbed(path)) for path in paths)
-        return (
-            f"select * from read_parquet([{listed}], union_by_name = true, hive_partitioning = true, "
-            "hive_types = {'run_id': varchar})"
-        )
-    fields = [*fact.schema, *(pa.field(family.prefix + "none", family.type) for family in fact.families)]
-    columns = ", ".join(f"null::{_TYPES[field.type]} as {_identifier(field.name)}" for field in fields)
-    return f"select {columns}, null::varchar as run_id where false"
-
-
-def _bit_changes(con: duckdb.DuckDBPyConnection, fact: str) -> str:
-    """SQL for the columns c_<attribute>: -1, 0 or 1, the change of the oracle's bit, where .5 itself is not above threshold.
-
-    Written out name by name because SQL cannot pair two families of columns; every other view reads the c_ columns as a family.
+    Shards with the same columns are read together: to let DuckDB unite all by name would read every footer for every view.
     """
-    if fact != "attributes":
-        return ""
-    attributes = [name[2:] for name, _ in _columns(con, "facts.attributes") if name.startswith("p_")]
-    pairs = [(_identifier(f"p_{name}"), _identifier(f"q_{name}"), _identifier(f"c_{name}")) for name in attributes]
-    return "".join(f", ({q} > .5)::tinyint - ({p} > .5)::tinyint as {c}" for p, q, c in pairs)
+    alike: dict[tuple[str, ...], list[Path]] = {}
+    for paths in runs.values():  # the shards of one run have the same columns
+        columns = tuple(sorted(pq.read_schema(paths[0]).names)) if fact.families else ()
+        alike.setdefault(columns, []).extend(paths)
+    if alike:
+        return " union all by name ".join(_read(paths) for paths in alike.values())
+    columns = tuple(f"null::{_TYPES[field.type]} as {_identifier(field.name)}" for field in fact.schema)
+    return f"select {', '.join(columns)}, null::varchar as run_id where false"
 
 
-def _lock(con: duckdb.DuckDBPyConnection, root: Path) -> None:
-    """From here on: files of this warehouse only, no extension, no setting."""
-    con.execute(f"set temp_directory = {_literal(str(root / 'tmp'))}")
-    allowed = sorted({str(root / "facts"), _unglobbed(root / "facts")})  # DuckDB compares the name opened and the pattern asked for
-    con.execute(f"set allowed_directories = [{', '.join(map(_literal, allowed))}]")
-    con.execute("set enable_external_access = false")
-    con.execute("set lock_configuration = true")
+def _read(paths: list[Path]) -> str:
+    # read_parquet takes every name for a pattern, so what would be one is bracketed.
+    names = ("".join(f"[{c}]" if c in "*?[" else c for c in str(path)) for path in paths)
+    listed = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
+    return f"select * from read_parquet([{listed}], hive_partitioning = true, hive_types = {{'run_id': varchar}})"
 
 
-def _damaged(shards: dict[str, list[Path]]) -> DamagedShard | None:
-    """The error for the first shard whose footer cannot be read."""
-    for path in (path for paths in shards.values() for path in paths):
-        try:
-            pq.read_metadata(path)
-        except pa.ArrowInvalid:
-            return DamagedShard(path)
-    return None
+def _derived(con: duckdb.DuckDBPyConnection, fact: Fact) -> str:
+    """SQL for the columns that a fact gains in the lens.
+
+    attributes: c_<attribute>, -1, 0 or 1, the change of the oracle's bit, where .5 itself is not above threshold. They are
+    written out name by name because SQL cannot pair two families of columns; views read the c_ columns as one family.
+    A family without any column: one that is always null, because SQL refuses to ask for a family that is not there.
+    """
+    names = [name for name, _ in _columns(con, f"facts.{fact.name}")]
+    empty = [family for family in fact.families if not any(name.startswith(family.prefix) for name in names)]
+    derived = [f"null::{_TYPES[family.type]} as {family.prefix}none" for family in empty]
+    if fact.name == "attributes":
+        derived += [_bit_change(name.removeprefix("p_")) for name in names if name.startswith("p_")]
+        derived += ["null::tinyint as c_none"] if empty else []
+    return "".join(f", {column}" for column in derived)
+
+
+def _bit_change(attribute: str) -> str:
+    p, q, c = (_identifier(prefix + attribute) for prefix in ("p_", "q_", "c_"))
+    return f"({q} > .5)::tinyint - ({p} > .5)::tinyint as {c}"
 
 
 def _description(name: str) -> str:
@@ -186,14 +160,5 @@ def _columns(con: duckdb.DuckDBPyConnection, name: str) -> tuple[tuple[str, str]
     return tuple((str(row[0]), str(row[1])) for row in rows)
 
 
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _unglobbed(path: Path) -> str:
-    """The path with glob characters bracketed, because read_parquet takes every name for a pattern."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in str(path))

@@ -16,12 +16,10 @@ EVIDENCE = {
 select * from runs where run_id = {run}
 """,
     "ranked": """
-select ranked_attributes.*,
-    -- Images after which the interval would leave 0 or fit into the margin, whichever is easier; it shrinks with the root of n.
-    ceil(n * pow((high - low) / 2 / greatest(margin - abs(effect), abs(effect)), 2)) as needed
-from ranked_attributes join runs using (run_id)
+select rank, attribute, source, target, effect, low, high, p, q, status, n, images_needed
+from ranked_attributes
 where run_id = {run}
-order by rank
+order by method, rank
 """,
     "directions": """
 select attribute, source, target, effect, low, high, p, q, n

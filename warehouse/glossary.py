@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from warehouse.evidence import Row
 
 
 @dataclass(frozen=True)
@@ -16,12 +19,12 @@ class Measure:
     share: bool = False
 
 
-MEASURES = {
+MEASURES = {  # in the order of the scorecard
     "fr": Measure("Flip rate", "Explanations after which the classifier gives the class asked for.", "higher", True),
     "fr_8bit": Measure("Flip rate of the files", "The same after the picture was rounded to an 8-bit PNG.", "higher", True),
     "judge_fr": Measure(
         "Judge's flip rate",
-        "A second classifier, never used for guidance, agrees with the flip. Far below the flip rate, the changes are adversarial noise.",
+        "A second classifier, never used for guidance, agrees with the flip. Far below the flip rate, suspect adversarial noise.",
         "higher",
         True,
     ),
@@ -39,11 +42,19 @@ MEASURES = {
     "mask_fraction": Measure("Share of pixels allowed to change", "Size of the mask.", "lower", True),
     "seconds": Measure("Seconds per explanation", "Its share of the batch, retries included.", "lower"),
     "nfe_forward": Measure("Denoiser evaluations per explanation", "Passes through the generative model, retries included.", "lower"),
-    "nfe_backward": Measure("of which differentiated", "Passes that were also differentiated through.", "lower"),
-    "accuracy": Measure("Accuracy of the classifier", "On the clean images of this audit that have a label.", "higher", True),
+    "nfe_backward": Measure("Denoiser gradients per explanation", "Those of the passes that were also differentiated through.", "lower"),
 }
 
 
 def measure(metric: str) -> Measure:
     """The entry for a metric; one that the glossary does not know is shown by its own name."""
     return MEASURES.get(metric) or Measure(metric, "")
+
+
+def in_order(rows: Sequence[Row]) -> list[tuple[Row, Measure]]:
+    """The scorecard's rows with their entries, in the glossary's order; metrics that it does not know come last."""
+    places = list(MEASURES)
+    return sorted(
+        ((row, measure(row["metric"])) for row in rows),
+        key=lambda pair: places.index(pair[0]["metric"]) if pair[0]["metric"] in MEASURES else len(places),
+    )

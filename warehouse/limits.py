@@ -38,7 +38,8 @@ ASSOCIATION = Limit(
 
 def _named(ranked: Sequence[Row]) -> Limit:
     names = listed(sorted(row["attribute"] for row in ranked))
-    return Limit("Only what the oracle names.", f"Shortcuts outside this list stay unseen: {names}. The gallery is the place to look for them.")
+    text = f"The audit looked at {names}. A shortcut that the oracle has no name for stays unseen; look for it in the gallery."
+    return Limit("Only what the oracle names.", text)
 
 
 def _oracle(drift: Mapping[str, float], fr_null: float | None) -> Limit:
@@ -53,6 +54,6 @@ def _oracle(drift: Mapping[str, float], fr_null: float | None) -> Limit:
 
 def _size(ranked: Sequence[Row]) -> Limit:
     n = max((row["n"] for row in ranked), default=0)
-    width = max(((row["high"] - row["low"]) / 2 for row in ranked), default=None)
-    reach = "" if width is None else f" An effect smaller than about {width:.3f} may be missed."
+    widest = max(((row["high"] - row["low"]) / 2 for row in ranked if row["status"] != "above null"), default=None)
+    reach = "" if widest is None else f" An effect smaller than {widest:.3f} may be missed."
     return Limit("These images only.", f"Effects are means over {count(n)} images of this audit, flipped or not; other data may differ.{reach}")

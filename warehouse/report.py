@@ -24,9 +24,9 @@ from warehouse.charts import Axis, axis_over
 from warehouse.connect import open_warehouse
 from warehouse.evidence import EVIDENCE, Evidence, Row, ask, pictures
 from warehouse.gallery import AMPLIFIED, gallery
-from warehouse.glossary import measure
+from warehouse.glossary import in_order, measure
 from warehouse.limits import limits
-from warehouse.verdict import direction, verdict
+from warehouse.verdict import verdict
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -34,7 +34,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 def write_report(root: Path, run_id: str) -> Path:
     """Write <root>/reports/<run_id>.html, whole or not at all, and return its path. Raises ValueError for an unknown run."""
     html = report_html(root, run_id)
-    path = root / "reports" / f"{run_id}.html"
+    path = report_path(root, run_id)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.parent / f".{uuid4().hex}.part"
     try:
@@ -43,6 +43,11 @@ def write_report(root: Path, run_id: str) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def report_path(root: Path, run_id: str) -> Path:
+    """Where the report of a run is, once it is written."""
+    return root / "reports" / f"{run_id}.html"
 
 
 def report_html(root: Path, run_id: str) -> str:
@@ -61,7 +66,7 @@ def _render(found: dict[str, Evidence], shown: Sequence[Row]) -> str:
     cost = {row["arm"]: row for row in found["cost"].rows}
     null = {row["attribute"]: row["change"] for row in found["drift"].rows if row["arm"] == "null"}
     scores = {row["metric"]: row for row in found["scorecard"].rows}
-    rows = [row | {"null": null.get(row["attribute"]), "directions": _directions(run, row, found)} for row in ranked]
+    rows = [row | {"null": null.get(row["attribute"]), "directions": _directions(row, found)} for row in ranked]
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     named = found | {"ranked": Evidence(found["ranked"].sql, rows)}
     return _page().render(
@@ -74,7 +79,7 @@ def _render(found: dict[str, Evidence], shown: Sequence[Row]) -> str:
         axis=_axis(run["margin"], rows),
         groups=gallery(found["picks"].rows, shown),
         amplified=AMPLIFIED,
-        measures=[(row, measure(row["metric"])) for row in found["scorecard"].rows],
+        measures=in_order(found["scorecard"].rows),
         limits=limits(run, ranked, null, cost, scores.get("fr_null", {}).get("value")),
         provenance=_provenance(run, cost),
         fingerprints=json.loads(run["fingerprints"]),
@@ -94,9 +99,9 @@ def _page() -> Template:
     return page.get_template("report.html.j2")
 
 
-def _directions(run: Row, row: Row, found: dict[str, Evidence]) -> list[tuple[int, float]]:
+def _directions(row: Row, found: dict[str, Evidence]) -> list[tuple[int, float]]:
     """The attribute's effect in each direction: +1 or -1 for along or against the ranked one, and the effect along it."""
-    source, target = direction(run, row)
+    source, target = row["source"], row["target"]
     signs = {(source, target): 1, (target, source): -1}
     return [
         (sign, sign * part["effect"])
@@ -134,7 +139,7 @@ def _figures(run: Row, scores: dict[str, Row]) -> list[dict[str, str]]:
     for metric in ("fr", "judge_fr", "fr_null"):
         if metric in scores:
             known, row = measure(metric), scores[metric]
-            figures.append({"label": known.label, "value": wording.percent(row["value"]), "note": f"{known.better} is better, n = {row['n']:,}"})
+            figures.append({"label": known.label, "value": wording.percent(row["value"]), "note": f"{known.better} is better, n\u00a0=\u00a0{row['n']:,}"})
     return figures
 
 

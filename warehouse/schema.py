@@ -74,7 +74,7 @@ RUNS = _fact(
         _column("seeds", pa.list_(pa.int64()), "seeds of the explanations"),
         _column("hardware", pa.string(), "device and machine, in words"),
         _column("classes", pa.list_(pa.string()), "classes in the order of the classifier's outputs"),
-        _optional("target_attribute", pa.string(), "the oracle's attribute that is the label itself: left out of rankings, q in CD"),
+        _optional("target_attribute", pa.string(), "oracle's attribute that is the label itself: not ranked; q in CD"),
         _column("method", pa.string(), "counterfactual method"),
         _column("margin", pa.float64(), "equivalence margin: a smaller effect is no finding, in oracle probability"),
         _optional("attempted", pa.int64(), "images given to the audit; null until it ended"),

@@ -53,25 +53,18 @@ def classifier_name(run: Row) -> str:
 
 
 def effect_sentence(run: Row, row: Row) -> str:
-    source, target = direction(run, row)
     small = " It is smaller than the margin." if -run["margin"] < row["low"] and row["high"] < run["margin"] else ""
     return (
-        f"When the answer is moved from {source} to {target}, {row['attribute']} becomes {'more' if row['effect'] > 0 else 'less'} likely: "
-        f"{signed(row['effect'])} in probability beyond the null (95 % interval {signed(row['low'])} to {signed(row['high'])}, "
+        f"Moving the answer from {row['source']} to {row['target']} makes “{row['attribute']}” "
+        f"{'more' if row['effect'] > 0 else 'less'} likely: {signed(row['effect'])} in probability beyond the null (95% interval {signed(row['low'])} to {signed(row['high'])}, "
         f"{row['n']} images).{small}"
     )
 
 
-def direction(run: Row, row: Row) -> tuple[str, str]:
-    """The classes an effect leads from and to: the run's first to its second unless the row names its own."""
-    classes = run["classes"]
-    return (row.get("source") or classes[0], row.get("target") or classes[-1])
-
-
 def _unsure_sentence(unsure: Sequence[Row], ranked: Sequence[Row]) -> tuple[str, ...]:
+    """How many images would decide what these could not, or nothing when all is decided."""
     if not unsure:
         return ()
-    names = "No attribute" if len(unsure) == len(ranked) else f"Undecided: {listed([row['attribute'] for row in unsure])}."
-    needed = max(row["needed"] for row in unsure)
-    start = f"{names} could be decided." if len(unsure) == len(ranked) else names
-    return (f"{start} Their intervals neither leave 0 nor fit into the margin; about {needed:,.0f} images would settle all of them.",)
+    names = "every attribute" if len(unsure) == len(ranked) else listed([row["attribute"] for row in unsure])
+    needed = max(row["images_needed"] for row in unsure)
+    return (f"Undecided: {names}, whose interval neither leaves 0 nor fits into the margin. About {needed:,} images would decide.",)

@@ -38,7 +38,7 @@ def probability(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    return NOTHING if value is None else f"{100 * value:.1f} %"
+    return NOTHING if value is None else f"{100 * value:.1f}%"
 
 
 def count(value: int | None) -> str:

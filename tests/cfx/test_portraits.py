@@ -18,12 +18,12 @@ REGIONS = {
     "glasses": lambda x, y: (abs(x) < 0.27) & (y > -0.12) & (y < 0.07),
     "hat": lambda x, y: y < -0.12,
     "beard": lambda x, y: (abs(x) < 0.27) & (y > -0.04) & (y < 0.34),
-    "dark_hair": lambda x, y: (abs(x) > 0.12) | (y < -0.05) | (y > 0.05),
+    "dark_hair": lambda x, y: (abs(x) > 0.10) | (y < -0.05) | (y > 0.02),
     "long_hair": lambda x, y: (abs(x) > 0.12) | (y < -0.10) | (y > 0.15),
-    "rosy_cheeks": lambda x, y: (y > -0.05) & (y < 0.22),
+    "rosy_cheeks": lambda x, y: (y > -0.10) & (y < 0.27),
     "earrings": lambda x, y: (abs(x) > 0.18) & (abs(x) < 0.30) & (y > 0.05) & (y < 0.15),
     "raised_brows": lambda x, y: (abs(x) < 0.19) & (y > -0.19) & (y < -0.05),
-    "warm_background": lambda x, y: (abs(x) > 0.18) | (y < -0.28) | (y > 0.28),
+    "warm_background": lambda x, y: (x / 0.18) ** 2 + (y / 0.25) ** 2 > 1,
 }
 
 

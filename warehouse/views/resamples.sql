@@ -2,6 +2,11 @@
 -- counted Poisson(1) times, which is drawing buckets with replacement; sign flip (2001 to 4000): every bucket's difference
 -- times 1 or -1, as the null hypothesis allows. An effect is d_<attribute> / pairs. Nothing is random: a draw is a hash of bucket
 -- and resample, the same in all directions and attributes. Over: `buckets`.
+create macro poisson(u) as (  -- quantile u of Poisson(1): how many of its cumulative probabilities lie at or below u
+    (u >= .36787944117144233)::double + (u >= .7357588823428847)::double + (u >= .9196986029286058)::double
+    + (u >= .9810118431238462)::double + (u >= .9963401531726563)::double + (u >= .9994058151824183)::double
+    + (u >= .9999167588507119)::double + (u >= .9999897508033253)::double + (u >= .999998874797402)::double
+);
 create view resamples as
 with directions as (
     select
@@ -12,25 +17,23 @@ with directions as (
     from buckets
     group by run_id, method, source, target
 ),
-draws as (
+hashed as (
     select
         directions.*, resample,
         case when resample = 0 then 'data' when resample <= 2000 then 'bootstrap' else 'sign flip' end as kind,
+        -- Of one number, because DuckDB's hash of two is the xor of two hashes: all buckets would flip alike.
         list_transform(buckets, lambda bucket: hash(bucket * 4096 + resample)) as hashes
     from directions cross join (select range as resample from range(4001))
 ),
 weighted as (
     select
-        * exclude (hashes, buckets),
+        *,
         case kind
-            when 'data' then list_transform(hashes, lambda h: 1.0::double)
-            when 'sign flip' then list_transform(hashes, lambda h: if(h % 2 = 0, 1.0::double, -1))
-            else list_transform(hashes, lambda h: ((h >= 6786177901268885274)::int + (h >= 13572355802537770549)::int
-                + (h >= 16965444753172213186)::int + (h >= 18096474403383694065)::int + (h >= 18379231815936564285)::int
-                + (h >= 18435783298447138329)::int + (h >= 18445208545532234003)::int + (h >= 18446555009401533385)::int
-                + (h >= 18446723317385195807)::int)::double)
+            when 'data' then list_transform(hashes, lambda h: 1::double)
+            when 'bootstrap' then list_transform(hashes, lambda h: poisson(h / 18446744073709551616))
+            else list_transform(hashes, lambda h: if(h % 2 = 0, 1, -1)::double)
         end as weights
-    from draws
+    from hashed
 )
 select
     run_id, method, source, target, kind, resample, images,

@@ -21,5 +21,6 @@ select run_id, 'mnac', method, value, n from mnac
 union all
 select run_id, 'cd', method, value, n from cd
 union all
-select run_id, metric, method, value, n
+-- Nine decimals: the last digits of a mean depend on the order of its sum.
+select run_id, metric, method, round(value, 9), n
 from (unpivot means on columns(* exclude (run_id, method, n)) into name metric value value);

@@ -1,0 +1,120 @@
+"""The report says what the views say, needs nothing but itself, and shows names from data as text."""
+
+from __future__ import annotations
+
+import html
+import re
+import time
+from pathlib import Path
+
+import pytest
+from portrait_run import write_portrait_run
+
+from warehouse.connect import query
+from warehouse.report import report_html, write_report
+from warehouse.shards import write_shard
+
+HOSTILE = {"glasses": "<script>alert('glasses')</script>", "hat": '"><img src=x onerror=alert(1)>', "smile": "smile</title><script>alert(2)</script>"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A warehouse with a planted, a clean and an interrupted audit, and one whose names are HTML."""
+    root = tmp_path_factory.mktemp("warehouse")
+    write_portrait_run(root, "planted-run", n=96, size=32)
+    write_portrait_run(root, "clean-run", n=96, size=32, planted=False)
+    write_portrait_run(root, "interrupted-run", n=24, size=32, status="started")
+    write_portrait_run(root, "hostile-run", n=24, size=32, names=HOSTILE, file_name="<script>alert({})</script>.png")
+    return root
+
+
+def headline(page: str) -> str:
+    found = re.search("<h1>(.*?)</h1>", page)
+    assert found
+    return html.unescape(found[1])
+
+
+def test_planted_run_leans_on_glasses(root: Path) -> None:
+    page = report_html(root, "planted-run")
+    assert headline(page) == "The smile classifier “planted” leans on glasses"
+    assert "Moving the answer from neutral to smiling makes “glasses” more likely" in page
+
+
+def test_clean_run_has_no_finding(root: Path) -> None:
+    assert headline(report_html(root, "clean-run")) == "No attribute stands above the null for the smile classifier “clean”"
+
+
+def test_the_page_shows_the_numbers_of_the_view(root: Path) -> None:
+    page = report_html(root, "planted-run")
+    rows = query(root, "select attribute, effect from ranked_attributes where run_id = 'planted-run' order by rank").to_pylist()
+    cells = re.findall(r'data-label="Effect">([+−]?[\d.]+)<', page)
+    assert [float(cell.replace("−", "-")) for cell in cells] == [pytest.approx(row["effect"], abs=5e-4) for row in rows]
+    assert rows[0]["attribute"] == "glasses" and "smile" not in [row["attribute"] for row in rows]
+
+
+def test_every_printed_query_can_be_asked_again(root: Path) -> None:
+    page = report_html(root, "planted-run")
+    printed = [html.unescape(sql) for sql in re.findall(r'<details class="sql">.*?<code>(.*?)</code>', page, re.DOTALL)]
+    assert len(printed) == 10
+    assert all(query(root, sql).num_rows > 0 for sql in printed)
+
+
+def test_effect_is_guided_minus_null(root: Path) -> None:
+    # The drawn null is on the same scale as the effect: the guided arm's own change is their sum.
+    from warehouse.evidence import EVIDENCE
+
+    changes = query(root, EVIDENCE["drift"].format(run="'planted-run'")).to_pylist()
+    means = {(row["arm"], row["attribute"]): row["change"] for row in changes}
+    [effect] = query(root, "select effect from ranked_attributes where run_id = 'planted-run' and attribute = 'glasses'")["effect"]
+    assert means["guided", "glasses"] - means["null", "glasses"] == pytest.approx(effect.as_py(), abs=1e-6)
+
+
+def test_page_asks_for_nothing_and_runs_nothing(root: Path) -> None:
+    page = report_html(root, "planted-run")
+    assert "<script" not in page and "http://" not in page and "https://" not in page and "url(" not in page
+    links = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert links and all(link.startswith(("data:", "#")) for link in links)
+    assert "default-src 'none'" in page
+
+
+def test_names_from_data_are_text(root: Path) -> None:
+    page = report_html(root, "hostile-run")
+    assert "<script" not in page and "<img src=x" not in page
+    assert html.escape(HOSTILE["glasses"]) in page.replace("&#39;", "&#x27;") and "&lt;script&gt;alert(0" in page
+
+
+def test_interrupted_run_is_flagged(root: Path) -> None:
+    page = report_html(root, "interrupted-run")
+    assert "This audit has not finished" in page and "This audit has not finished" not in report_html(root, "planted-run")
+
+
+def test_run_without_explanations_still_has_a_page(tmp_path: Path, root: Path) -> None:
+    started = query(root, "select * exclude (run_id) from facts.runs where run_id = 'interrupted-run'").to_pylist()
+    write_shard(tmp_path, "runs", "new-run", "started", {name: [started[0][name]] for name in started[0]})
+    page = report_html(tmp_path, "new-run")
+    assert headline(page) == "No verdict yet on the smile classifier “planted”"
+    assert "This audit has not finished" in page and "nothing explained yet" in page
+
+
+def test_unknown_run_is_told_the_runs_there_are(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no run 'planed-run' .* the runs are: .*planted-run"):
+        report_html(root, "planed-run")
+    with pytest.raises(ValueError, match="the runs are: none yet"):
+        write_report(tmp_path, "planted-run")
+
+
+def test_report_is_written_whole_and_written_again(root: Path) -> None:
+    path = write_report(root, "clean-run")
+    first = path.read_bytes()
+    assert path == root / "reports" / "clean-run.html"
+    assert write_report(root, "clean-run").read_bytes() == first
+    assert [other.name for other in path.parent.iterdir()] == ["clean-run.html"]
+
+
+def test_four_hundred_explanations_fit_in_five_megabytes_and_ten_seconds(tmp_path: Path) -> None:
+    write_portrait_run(tmp_path, n=400, size=128)
+    began = time.monotonic()
+    page = report_html(tmp_path, "planted-demo")
+    assert time.monotonic() - began < 10
+    assert len(page.encode()) < 5_000_000
+    assert page.count('<article class="pick">') == 16

@@ -1,0 +1,51 @@
+"""The report in a real browser: nothing complains, nothing is fetched, nothing overflows, hostile names stay text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from chromium import Page, chromium_page
+from portrait_run import write_portrait_run
+
+from warehouse.report import write_report
+
+pytestmark = pytest.mark.browser
+
+NAMES = {"glasses": "<script>document.title='owned'</script>", "hat": "<img src=x onerror=document.title='owned'>"}
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("warehouse")
+    write_portrait_run(root, "hostile-run", n=48, size=32, names=NAMES, file_name="<script>document.title='owned'</script>{}.png")
+    return write_report(root, "hostile-run")
+
+
+@pytest.fixture(params=[(1280, False), (1280, True), (390, False), (390, True)], ids=["wide", "wide-dark", "phone", "phone-dark"])
+def page(request: pytest.FixtureRequest, report: Path) -> Iterator[Page]:
+    with chromium_page() as page:
+        width, dark = request.param
+        page.resize(width, dark=dark)
+        page.open(report.as_uri())
+        yield page
+
+
+def test_report_in_the_browser(page: Page, report: Path) -> None:
+    assert page.complaints == []
+    assert [url for url in page.requests if not url.startswith("data:")] == [report.as_uri()]
+    assert page.evaluate("document.title").startswith("The smile classifier “planted” leans on <script>")
+    assert page.evaluate("document.scripts.length") == 0
+    assert NAMES["hat"] in page.evaluate("document.body.innerText")
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    assert page.evaluate("[...document.images].length") == 64
+    assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0 && image.alt)")
+    assert page.evaluate("getComputedStyle(document.querySelector('main > section')).borderTopStyle") == "solid"  # the style's hash is right
+
+
+def test_report_can_be_printed(report: Path, tmp_path: Path) -> None:
+    with chromium_page() as page:
+        page.open(report.as_uri())
+        page.print(tmp_path / "report.pdf")
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")

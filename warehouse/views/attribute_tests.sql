@@ -1,0 +1,50 @@
+-- Every test of an attribute: per direction, and (`pooled`) over both directions of a two-class run, signed as the classifier
+-- goes from its first class to its second. effect: mean change of the oracle's probability, guided minus null, paired by image
+-- and seed; low, high: 95 % bootstrap percentile interval; sd and `drawn`: the bootstrap's standard deviation and its effects;
+-- p: two-sided sign-flip permutation; q: Benjamini-Hochberg within run and method over attributes x directions (pooled: over
+-- attributes), without the target attribute, whose q is null; n: images. Over: every explanation with its null, flipped or not.
+create view attribute_tests as
+with directions as (
+    from resamples
+),
+contrasts as (
+    select run_id, method, false as pooled, source, target, kind, resample, images, pairs, columns('^d_')
+    from directions
+    union all
+    select
+        run_id, method, true, classes[1], classes[2], kind, resample, sum(images), sum(pairs),
+        sum(if(target = classes[2], 1, -1) * columns('^d_'))
+    from directions join (select run_id, classes from runs) using (run_id)
+    where len(classes) = 2
+    group by run_id, method, classes, kind, resample
+),
+effects as (
+    select
+        run_id, method, pooled, source, target, attribute[3:] as attribute, max(images) as n,
+        max(total / pairs) filter (where kind = 'data') as effect,
+        quantile_cont(total / pairs, [.025, .975]) filter (where kind = 'bootstrap' and pairs > 0) as bounds,
+        list(total / nullif(pairs, 0) order by resample) filter (where kind = 'bootstrap') as drawn,
+        list(total / pairs) filter (where kind = 'sign flip') as permuted
+    from (unpivot contrasts on columns('^d_') into name attribute value total)
+    group by all
+),
+tested as (
+    select
+        effects.*, attribute is not distinct from target_attribute as is_target,
+        -- The data are one of the permutations, hence 1 + and never p = 0.
+        (1 + len(list_filter(permuted, lambda value: abs(value) >= abs(effect)))) / (1 + len(permuted)) as p
+    from effects join (select run_id, target_attribute from runs) using (run_id)
+),
+placed as (
+    select *, count(*) over family as tests, row_number() over (family order by p, attribute, source, target) as place
+    from tested
+    window family as (partition by run_id, method, pooled, is_target)
+)
+select
+    run_id, method, pooled, attribute, source, target, is_target, effect, bounds[1] as low, bounds[2] as high,
+    list_stddev_samp(drawn) as sd, drawn, p,
+    if(is_target, null, min(p * tests / place) over (
+        partition by run_id, method, pooled, is_target order by place desc
+    )) as q,
+    n
+from placed;

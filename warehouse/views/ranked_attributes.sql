@@ -1,0 +1,45 @@
+-- The attributes that the classifier's guidance changed most, the target attribute left out; rank 1 is the largest |effect|.
+-- Two classes: directions pooled, signed as the classifier goes from source (its first class) to target (its second). More:
+-- each attribute's strongest direction. low and high are simultaneous: 95 % of runs hold all their attributes' true effects.
+-- status: above null (q <= .05 and the interval excludes 0), clear (interval inside the run's margin, with enough images that
+-- a change of a share `margin` of them would have been seen: 3 / margin), otherwise inconclusive, with the images that would
+-- settle it if effect and spread stay as they are. Over: every explanation with its null, flipped or not.
+create view ranked_attributes as
+with candidates as (
+    select attribute_tests.*, margin
+    from attribute_tests join (select run_id, classes, margin from runs) using (run_id)
+    where not is_target and pooled = (len(classes) = 2)
+),
+deviations as (
+    select run_id, method, unnest(range(1, 2001)) as resample, abs(unnest(drawn) - effect) / sd as t
+    from candidates
+    where sd > 1e-9
+),
+largest as (
+    select run_id, method, resample, max(t) as t from deviations group by run_id, method, resample
+),
+critical as (
+    select run_id, method, quantile_cont(t, .95) as width from largest group by run_id, method
+),
+strongest as (
+    select *, coalesce(width, 0) * sd as half
+    from candidates left join critical using (run_id, method)
+    qualify row_number() over (partition by run_id, method, attribute order by abs(effect) desc, source, target) = 1
+),
+judged as (
+    select
+        *, effect - half as lower, effect + half as upper,
+        case
+            when q <= .05 and (lower > 0 or upper < 0) then 'above null'
+            when lower >= -margin and upper <= margin and n * margin >= 3 then 'clear'
+            else 'inconclusive'
+        end as status
+    from strongest
+)
+select
+    run_id, method, row_number() over (partition by run_id, method order by abs(effect) desc, attribute) as rank,
+    attribute, source, target, effect, lower as low, upper as high, p, q, status, n,
+    case status when 'inconclusive' then
+        ceil(greatest(n * power(half / greatest(abs(effect), margin - abs(effect)), 2), n + 1, 3 / margin))::bigint
+    end as images_needed
+from judged;
