@@ -56,7 +56,7 @@ def save_network(path: Path, network: nn.Module, facts: Mapping[str, Any]) -> Pa
 
 
 def fit(network: nn.Module, state: Mapping[str, Tensor], source: Path, module: str) -> None:
-    """Load the weights into the network, every one of them. Raises ValueError naming each key that is missing, unexpected or misshapen."""
+    """Load every weight into the network. Raises ValueError naming each key that is missing, unexpected or misshapen."""
     try:
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:  # torch names every key, and both shapes
@@ -77,8 +77,8 @@ def _read_torch(path: Path, allow_pickle: bool) -> Any:
         if allow_pickle:
             return torch.load(path, map_location="cpu", weights_only=False)
         raise ValueError(
-            f"{path} holds more than weights, or is broken ({_first_line(error)}). Reading it would run the code it holds: if you "
-            "trust its maker set `allow_pickle: true`, or save its state_dict as .safetensors"
+            f"{path} holds more than weights, or is broken ({_first_line(error)}). Unpickling would run whatever code it holds: "
+            "if you trust its maker set `allow_pickle: true`; else have its state_dict saved as .safetensors"
         ) from error
 
 

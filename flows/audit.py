@@ -20,7 +20,8 @@ from flows.config import AuditConfig
 from tasks import ask, data, explain, oracle, predict, prior, publish
 from tasks.predict import Shard
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def _may_pass(_: object, __: object, state: Any) -> bool:

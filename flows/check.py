@@ -63,12 +63,16 @@ def check(config: AuditConfig) -> Checked:
             prior = denoiser_for(prior_of(config), device)
             deepest = max(method.steps for method in config.ladder)
             if deepest > len(prior.alphas_cumprod):
-                raise ValueError(f"the ladder respaces to {deepest} steps, but the prior was trained on {len(prior.alphas_cumprod)}")
+                raise ValueError(
+                    f"the ladder respaces to {deepest} steps, but the prior was trained on {len(prior.alphas_cumprod)}"
+                )
         prior_hash = prior_fingerprint(config.warehouse, config.prior, data_hash)
     except (ValueError, OSError, ImportError) as error:
         raise ConfigError(f"{place}: {error}") from error
     if judge is not None and set(judge.classes) != set(classifier.classes):
-        raise ConfigError(f"judge: its classes ({', '.join(judge.classes)}) are not the classifier's ({', '.join(classifier.classes)})")
+        raise ConfigError(
+            f"judge: its classes ({', '.join(judge.classes)}) are not the classifier's ({', '.join(classifier.classes)})"
+        )
     if config.target_attribute is not None and config.target_attribute not in oracle.attributes:
         raise ConfigError(
             f"target_attribute: the oracle does not know {config.target_attribute!r}; it knows {', '.join(oracle.attributes)}"

@@ -143,7 +143,9 @@ def audit(
 def explain(
     image: Annotated[Path, typer.Argument(help="a picture")],
     target: Annotated[str, typer.Option(help="class to ask for, or opposite, or second-best")] = "opposite",
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="an audit's YAML; default: the demo's planted classifier")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="an audit's YAML; default: the demo's planted classifier")
+    ] = None,
     to: Annotated[Path, typer.Option("--out", "-o", help="where the picture goes")] = Path("explanation.png"),
     seed: Annotated[int, typer.Option(help="seed of the noise")] = 0,
 ) -> None:
@@ -243,7 +245,9 @@ def reliance(
 
         chosen = weights or ["portraits:planted", "portraits:clean"]
         columns = [measured(name, portraits) for name in chosen]
-    table = Table("attribute", *chosen, title=f"mean change of P(smiling) when switched on, {portraits} portraits", title_justify="left")
+    table = Table(
+        "attribute", *chosen, title=f"mean change of P(smiling) when switched on, {portraits} portraits", title_justify="left"
+    )
     for rows in zip(*columns, strict=True):
         table.add_row(rows[0].attribute, *(f"{row.effect:+.3f}" for row in rows))
     out.print(table)
@@ -268,27 +272,59 @@ def train_prior(
     out.print(f"prior: {path}", soft_wrap=True)
 
 
+def _train_on_table(
+    kind: str, images: Path, table: dict[str, Any], size: int, to: Path, config: Path | None, quiet: bool
+) -> None:
+    with told():
+        from flows.config import annotations, training_config
+        from flows.progress import training_bar
+        from tasks import training
+
+        how = training_config(training.ClassifierTraining, config)
+        recipe = {"oracle": training.oracle_from_folder, "classifier": training.classifier_from_folder}[kind]
+        with training_bar(err, quiet, how.steps) as reported:
+            path = recipe(images, annotations(table), size, to, how, reported)
+    for name, accuracy in training.held_out_accuracy(path).items():
+        out.print(f"  {_escaped(name)}: {accuracy:.3f} right of the tenth held out")
+    out.print(f"{kind}: {path}", soft_wrap=True)
+
+
+Images = Annotated[Path, typer.Argument(help="a folder of pictures")]
+OutFile = Annotated[Path, typer.Option("--out", "-o", help="the .safetensors file to write")]
+Side = Annotated[int, typer.Option(help="side of the pictures, pixels")]
+Split = Annotated[str | None, typer.Option(help="train on this split only, from the column `split`")]
+Settings = Annotated[Path | None, typer.Option("--config", "-c", help="YAML with settings of the training")]
+
+
 @train_app.command("oracle")
 def train_oracle(
-    images: Annotated[Path, typer.Argument(help="a folder of pictures")],
+    images: Images,
     table: Annotated[Path, typer.Argument(help="CSV or Parquet with one 0/1 column an attribute")],
-    to: Annotated[Path, typer.Option("--out", "-o", help="the .safetensors file to write")],
-    size: Annotated[int, typer.Option(help="side of the pictures, pixels")] = 64,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML with settings of the training")] = None,
+    to: OutFile,
+    size: Side = 64,
+    split: Split = None,
+    config: Settings = None,
     quiet: Quiet = False,
 ) -> None:
     """Train an oracle: a network that names the attributes of a picture."""
-    with told():
-        from flows.config import training_config
-        from flows.progress import training_bar
-        from tasks.training import ClassifierTraining, oracle_accuracy, oracle_from_folder
+    columns = {"table": table} | ({"split_column": "split", "split": split} if split else {})
+    _train_on_table("oracle", images, columns, size, to, config, quiet)
 
-        training = training_config(ClassifierTraining, config)
-        with training_bar(err, quiet, training.steps) as reported:
-            path = oracle_from_folder(images, table, size, to, training, reported)
-    for attribute, accuracy in oracle_accuracy(path).items():
-        out.print(f"  {_escaped(attribute)}: {accuracy:.3f} right of those held out")
-    out.print(f"oracle: {path}", soft_wrap=True)
+
+@train_app.command("classifier")
+def train_classifier(
+    images: Images,
+    table: Annotated[Path, typer.Argument(help="CSV or Parquet with a column of class names")],
+    label: Annotated[str, typer.Option(help="that column")],
+    to: OutFile,
+    size: Side = 64,
+    split: Split = None,
+    config: Settings = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a classifier: a judge, or one to try an audit on."""
+    columns = {"table": table, "label_column": label} | ({"split_column": "split", "split": split} if split else {})
+    _train_on_table("classifier", images, columns, size, to, config, quiet)
 
 
 @train_app.command("portraits")

@@ -10,13 +10,20 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tasks.annotations import Annotations
 from tasks.data import DataConfig
 from tasks.explain import Ladder
 from tasks.oracle import OracleConfig
 from tasks.predict import ClassifierConfig
 from tasks.prior import PriorConfig
 
-PATHS = {("warehouse",), ("data", "images"), ("data", "table"), ("prior", "path"), *((who, "weights") for who in ("classifier", "judge", "oracle"))}
+PATHS = {
+    ("warehouse",),
+    ("data", "images"),
+    ("data", "table"),
+    ("prior", "path"),
+    *((who, "weights") for who in ("classifier", "judge", "oracle")),
+}
 
 
 class ConfigError(ValueError):
@@ -36,7 +43,9 @@ class AuditConfig(BaseModel):
     oracle: OracleConfig = Field(description="names the attributes of a picture")
     prior: PriorConfig
     target: str = Field("opposite", description="opposite, second-best, or a class to ask for")
-    target_attribute: str | None = Field(None, description="the oracle's attribute that is the label itself; left out of rankings")
+    target_attribute: str | None = Field(
+        None, description="the oracle's attribute that is the label itself; left out of rankings"
+    )
     ladder: Ladder = Field(description="method configurations, tried in turn on the images that did not flip")
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     margin: float = Field(0.1, gt=0, description="an effect inside +- this is too small to matter")
@@ -112,3 +121,11 @@ def training_config(kind: type[Training], path: Path | None) -> Training:
         return kind.model_validate(_read_yaml(path) if path is not None else {})
     except ValidationError as error:
         raise told_plainly(str(path), error) from None
+
+
+def annotations(columns: dict[str, Any]) -> Annotations:
+    """A table and its columns, from the command line. Raises ConfigError."""
+    try:
+        return Annotations.model_validate(columns)
+    except ValidationError as error:
+        raise told_plainly("arguments", error) from None

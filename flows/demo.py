@@ -47,9 +47,13 @@ def lay_out(folder: Path, images: int) -> None:
 def findings(root: Path, run_id: str) -> dict[str, Any]:
     """What an audit found, for machines: run_id, flip_rate, judge_flip_rate and the ranked attributes without the target."""
     name = run_id.replace("'", "''")
-    rates = query(root, f"select metric, value from scorecard where run_id = '{name}' and metric in ('fr', 'judge_fr')").to_pylist()
+    rates = query(
+        root, f"select metric, value from scorecard where run_id = '{name}' and metric in ('fr', 'judge_fr')"
+    ).to_pylist()
     rate = {row["metric"]: row["value"] for row in rates}
-    ranked = query(root, f"select attribute, effect, low, high, q, status from ranked_attributes where run_id = '{name}' order by rank")
+    ranked = query(
+        root, f"select attribute, effect, low, high, q, status from ranked_attributes where run_id = '{name}' order by rank"
+    )
     return {
         "run_id": run_id,
         "flip_rate": rate.get("fr"),

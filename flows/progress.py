@@ -82,7 +82,11 @@ def watched(console: Console, root: Path, run_id: str, prior: Path | None) -> It
 def training_bar(console: Console, quiet: bool, steps: int) -> Iterator[Callable[[int, float], None]]:
     """A `report(step, loss)` for a training loop: a bar on a terminal, a line now and then elsewhere."""
     if quiet or not console.is_terminal:
-        yield lambda step, loss: console.print(f"step {step} of {steps}, loss {loss:.4f}") if step % max(1, steps // 20) == 0 else None
+        yield (
+            lambda step, loss: (
+                console.print(f"step {step} of {steps}, loss {loss:.4f}") if step % max(1, steps // 20) == 0 else None
+            )
+        )
         return
     with bars(console) as progress:
         bar = progress.add_task("train", total=steps, unit="steps")

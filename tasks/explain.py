@@ -66,7 +66,9 @@ def check_ladder(ladder: Ladder, classifier: Classifier) -> None:
     if len(names) > 1:
         raise ValueError(f"a ladder is one method tried harder, but this one mixes {', '.join(sorted(names))}")
     if not classifier.differentiable:
-        raise ValueError(f"method {ladder[0].method!r} needs gradients, but the classifier is a black box; use a torch classifier")
+        raise ValueError(
+            f"method {ladder[0].method!r} needs gradients, but the classifier is a black box; use a torch classifier"
+        )
 
 
 def explain_images(
@@ -156,7 +158,9 @@ def _rows(
         judged = (judge(x_cf).argmax(1).cpu() == wanted).tolist()
     masked = [not bool(m.isnan().any()) for m in mask]
     changed = mask.flatten(1).mean(1).cpu() if len(mask) else mask
-    visible = [encode_png((m * 2 - 1).expand(3, -1, -1)[None])[0] if there else None for m, there in zip(mask, masked, strict=True)]
+    visible = [
+        encode_png((m * 2 - 1).expand(3, -1, -1)[None])[0] if there else None for m, there in zip(mask, masked, strict=True)
+    ]
     each = range(len(x))
     return {
         "source": [names[s] for s in source],
@@ -191,7 +195,10 @@ def explain_shard(
     batch_size: int,
     device: str,
 ) -> Shard:
-    """Counterfactuals for one shard of images: every seed, guided and null. An image already predicted as its target is left out."""
+    """Counterfactuals for one shard of images: every seed, guided and null.
+
+    An image that is already predicted as its target is left out.
+    """
     done = find_shard(root, "explanations", run_id, images.key)
     if done is not None:
         return done

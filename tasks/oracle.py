@@ -15,10 +15,14 @@ from tasks.predict import image_rows, read_batch
 from warehouse.shards import Shard, find_shard, read_shard, write_shard
 
 
-@cache
 def oracle_for(config: OracleConfig, device: str) -> Oracle:
     """The oracle of this configuration, loaded once a process."""
-    return load_oracle(config, device)
+    return _oracle(config.model_dump_json(), device)
+
+
+@cache  # by JSON, because a network's arguments are a dict and have no hash
+def _oracle(config: str, device: str) -> Oracle:
+    return load_oracle(OracleConfig.model_validate_json(config), device)
 
 
 @torch.no_grad()

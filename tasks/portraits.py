@@ -14,7 +14,7 @@ from cfx.diffusion.training import PriorTraining, train_prior
 from cfx.portraits import TrueEffect, draw, render, sample, true_effects, write_portraits
 from tasks.predict import classifier_for
 
-__all__ = ["reliance", "train_prior_on_portraits", "write_portraits"]
+__all__ = ["reliance", "train_network", "training_steps", "write_portraits"]
 
 GRADED = 4711  # seed of the portraits that classifiers are graded on
 

@@ -10,19 +10,22 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cfx.classifiers import ClassifierConfig, load_classifier
+from cfx.classifiers import ClassifierConfig, TorchClassifier, load_classifier
 from cfx.pictures import decode_png
 from cfx.targets import check_target
-from cfx.types import Classifier
 from warehouse.shards import Shard, find_shard, read_shard, write_shard
 
 __all__ = ["ClassifierConfig", "check_target", "classifier_for", "fingerprint", "pictures", "predict_shard", "read_batch"]
 
 
-@cache
-def classifier_for(config: ClassifierConfig, device: str) -> Classifier:
+def classifier_for(config: ClassifierConfig, device: str) -> TorchClassifier:
     """The classifier of this configuration, loaded once a process."""
-    return load_classifier(config, device)
+    return _classifier(config.model_dump_json(), device)
+
+
+@cache  # by JSON, because a network's arguments are a dict and have no hash
+def _classifier(config: str, device: str) -> TorchClassifier:
+    return load_classifier(ClassifierConfig.model_validate_json(config), device)
 
 
 def fingerprint(network: nn.Module) -> str:

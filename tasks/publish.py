@@ -42,7 +42,9 @@ def start_run(root: Path, run_id: str, facts: dict[str, Any]) -> Shard:
     """The first event of a run; a run that is resumed keeps its first start."""
     moment = datetime.now(UTC)
     counts = dict.fromkeys(("attempted", "explained", "flipped", "rejected"))
-    return write_shard(root, "runs", run_id, "started", _one(facts | counts | {"status": "started", "started": moment, "finished": None}))
+    return write_shard(
+        root, "runs", run_id, "started", _one(facts | counts | {"status": "started", "started": moment, "finished": None})
+    )
 
 
 def finish_run(root: Path, run_id: str, started: Shard) -> Shard:
@@ -64,7 +66,9 @@ def finish_run(root: Path, run_id: str, started: Shard) -> Shard:
     assert counts is not None
     (first,) = read_shard(started).to_pylist()
     told = dict(zip(("attempted", "explained", "flipped", "rejected"), counts, strict=True))
-    return write_shard(root, "runs", run_id, "finished", _one(first | told | {"status": "finished", "finished": datetime.now(UTC)}))
+    return write_shard(
+        root, "runs", run_id, "finished", _one(first | told | {"status": "finished", "finished": datetime.now(UTC)})
+    )
 
 
 def _one(row: dict[str, Any]) -> dict[str, list[Any]]:

@@ -1,8 +1,8 @@
-"""Training from a user's own folder: a prior, an oracle."""
+"""Training from a user's own folder: a prior, a classifier, an oracle."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -46,24 +46,57 @@ def prior_from_folder(folder: Path, training: PriorTraining, to: Path, report: C
 
 
 def oracle_from_folder(
-    images: Path, table: Path, size: int, to: Path, training: ClassifierTraining, report: Callable[[int, float], None]
+    images: Path,
+    annotations: Annotations,
+    size: int,
+    to: Path,
+    training: ClassifierTraining,
+    report: Callable[[int, float], None],
 ) -> Path:
-    """Train an oracle on pictures and the yes/no columns of a table. A row with an unknown attribute or unreadable file is left out."""
-    rows = listing(Annotations(table=table))
+    """Train an oracle on pictures and the yes/no columns of a table; a row with an unknown attribute is left out."""
+    rows = listing(annotations)
     attributes = [name.removeprefix("a_") for name in rows.column_names[FIXED:]]
     if not attributes:
-        raise ValueError(f"{table} has no yes/no column; an oracle learns one attribute a column of 1/0, true/false or 1/-1")
-    labels = {
-        images / row["file"]: [row[f"a_{name}"] for name in attributes]
-        for row in rows.to_pylist()
-        if row["file"] and None not in [row[f"a_{name}"] for name in attributes]
-    }
-    pictures, read = read_pictures(labels, size)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return train_classifier(pictures, torch.tensor([labels[file] for file in read]), training, attributes, to, report, device)
+        raise ValueError(
+            f"{annotations.table} has no yes/no column; an oracle learns one attribute a column of 1/0, true/false or 1/-1"
+        )
+    known = {row["file"]: [row[f"a_{name}"] for name in attributes] for row in rows.to_pylist()}
+    return _train(
+        images, {file: values for file, values in known.items() if None not in values}, attributes, size, to, training, report
+    )
 
 
-def oracle_accuracy(path: Path) -> dict[str, float]:
-    """Share of right answers on the held-out tenth, an attribute, as `oracle_from_folder` wrote it beside the weights."""
-    accuracy: dict[str, float] = read_facts(path)["accuracy"]
-    return accuracy
+def classifier_from_folder(
+    images: Path,
+    annotations: Annotations,
+    size: int,
+    to: Path,
+    training: ClassifierTraining,
+    report: Callable[[int, float], None],
+) -> Path:
+    """Train a classifier on pictures and the label column of a table; its classes are the labels, sorted."""
+    known = {row["file"]: row["label"] for row in listing(annotations).to_pylist() if row["label"]}
+    classes = sorted(set(known.values()))
+    if len(classes) < 2:
+        raise ValueError(f"label_column: {annotations.label_column!r} names {len(classes)} class; a classifier needs two or more")
+    return _train(images, {file: classes.index(label) for file, label in known.items()}, classes, size, to, training, report)
+
+
+def _train(
+    images: Path,
+    labels: Mapping[str, object],
+    names: Sequence[str],
+    size: int,
+    to: Path,
+    training: ClassifierTraining,
+    report: Callable[[int, float], None],
+) -> Path:
+    pictures, read = read_pictures((images / file for file in labels if file), size)
+    answers = torch.tensor([labels[str(file.relative_to(images))] for file in read])
+    return train_classifier(pictures, answers, training, names, to, report, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def held_out_accuracy(path: Path) -> dict[str, float]:
+    """Share of right answers on the held-out tenth, by attribute, or of all classes, as training wrote it beside the weights."""
+    accuracy = read_facts(path)["accuracy"]
+    return accuracy if isinstance(accuracy, dict) else {"all classes": accuracy}

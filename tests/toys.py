@@ -10,10 +10,10 @@ from cfx.diffusion.schedule import betas
 class GaussianNetwork(nn.Module):
     """The exact clean estimate E[x0 | z_t] when pictures are N(mean, variance I)."""
 
-    def __init__(self, mean: float = 0.0, variance: float = 0.25, schedule: Schedule = Schedule(prediction_type="sample")) -> None:
+    def __init__(self, mean: float = 0.0, variance: float = 0.25) -> None:
         super().__init__()
         self.mean, self.variance = mean, variance
-        self.level = (1 - betas(schedule.beta_schedule, schedule.num_train_timesteps)).cumprod(0).float()
+        self.level = (1 - betas("linear", 1000)).cumprod(0).float()
 
     def forward(self, z: Tensor, timesteps: Tensor) -> Tensor:
         level = self.level[timesteps].view(-1, 1, 1, 1)

@@ -24,28 +24,29 @@ order by method, rank
     "directions": """
 select attribute, source, target, effect, low, high, p, q, n
 from attribute_effects
-where run_id = {run} and q is not null
-order by attribute, source, target
-""",
-    "sanity": """
-select source, target, effect, low, high, n
-from attribute_effects join runs using (run_id)
-where run_id = {run} and attribute = target_attribute
-order by source, target
+where run_id = {run}
+order by method, attribute, source, target
 """,
     "drift": """
 with changes as (
-    select arm, attributes.image_id, if(target = classes[1], -1, 1) as sign, columns('^d_')
+    -- Of two classes, both directions are pooled and signed as in ranked_attributes: first class to second.
+    select
+        arm,
+        if(len(classes) = 2, classes[1], source) as source,
+        if(len(classes) = 2, classes[2], target) as target,
+        if(len(classes) = 2 and target = classes[1], -1, 1) as sign,
+        columns('^d_')
     from attributes
     join explanations using (run_id, image_id, method, arm, seed)
     join runs using (run_id)
     where run_id = {run}
+    qualify count(*) over (partition by image_id, explanations.method, seed) = 2  -- in both arms
 ), means as (
-    select arm, avg(sign * columns('^d_')) from changes group by arm
+    select arm, source, target, avg(sign * columns('^d_')) from changes group by arm, source, target
 )
-select arm, substr(name, 3) as attribute, change
+select arm, source, target, name[3:] as attribute, change
 from (unpivot means on columns('^d_') into name name value change)
-order by attribute, arm
+order by attribute, source, target, arm
 """,
     "scorecard": """
 select metric, method, value, n from scorecard where run_id = {run} order by metric, method

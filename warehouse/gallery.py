@@ -6,7 +6,6 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ Pixels = NDArray[np.uint8]  # (H, W, 3)
 RULES = {
     "random": ("Random picks", "Drawn by a hash of the image, not chosen: this is what an ordinary explanation looks like."),
     "best": ("Best", "Flipped, not contradicted by the judge, and with the smallest change (L1) of all."),
-    "failed": ("Failed", "The classifier did not change its mind, or the judge disagrees that it should; a random draw of these."),
+    "failed": ("Failed", "The classifier did not change its mind, or the judge disagrees; drawn by hash."),
 }
 
 
@@ -48,7 +47,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Example:
-    """One explanation: `row` is its row of the picks."""
+    """One explanation: `row` is its row of the picks, `file` its path in the image folder."""
 
     row: Row
     file: str
@@ -70,12 +69,13 @@ def gallery(picks: Sequence[Row], shown: Sequence[Row]) -> list[Group]:
 
     def example(row: Row) -> Example:
         pictured = seen[row["image_id"], row["seed"]]
-        file = PurePosixPath(row["path"]).name if row["path"] else row["image_id"][:12]
-        return Example(row, file, frames(pictured["png"], pictured["png_cf"], pictured["mask_png"]), changes(pictured))
+        pictures = frames(pictured["png"], pictured["png_cf"], pictured["mask_png"])
+        return Example(row, row["path"] or row["image_id"][:12], pictures, changes(pictured))
 
-    return [
-        Group(kind, title, rule, tuple(example(row) for row in picks if row["pick"] == kind)) for kind, (title, rule) in RULES.items()
-    ]
+    def group(kind: str, title: str, rule: str) -> Group:
+        return Group(kind, title, rule, tuple(example(row) for row in picks if row["pick"] == kind))
+
+    return [group(kind, title, rule) for kind, (title, rule) in RULES.items()]
 
 
 def changes(attributes: Row) -> tuple[Change, ...]:

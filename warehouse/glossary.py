@@ -28,8 +28,10 @@ MEASURES = {  # in the order of the scorecard
         "higher",
         True,
     ),
-    "fr_null": Measure("Flip rate of the null", "Flips without any guidance: what noise and the prior do by themselves.", "lower", True),
-    "mnac": Measure("Attributes changed (MNAC)", "Mean number of oracle attributes that cross one half, the label included.", "lower"),
+    "fr_null": Measure("Flip rate of the null", "Flips without guidance: what noise and the prior do alone.", "lower", True),
+    "mnac": Measure(
+        "Attributes changed (MNAC)", "Mean number of oracle attributes that cross one half, label included.", "lower"
+    ),
     "cd": Measure(
         "Correlation difference (CD)",
         "How far the changes' correlations with the label are from the data's own, summed over attributes. "
@@ -41,8 +43,8 @@ MEASURES = {  # in the order of the scorecard
     "linf": Measure("Largest change of a pixel", "On a scale from 0 to 1.", "lower"),
     "mask_fraction": Measure("Share of pixels allowed to change", "Size of the mask.", "lower", True),
     "seconds": Measure("Seconds per explanation", "Its share of the batch, retries included.", "lower"),
-    "nfe_forward": Measure("Denoiser evaluations per explanation", "Passes through the generative model, retries included.", "lower"),
-    "nfe_backward": Measure("Denoiser gradients per explanation", "Those of the passes that were also differentiated through.", "lower"),
+    "nfe_forward": Measure("Denoiser evaluations", "Passes through the generative model per explanation.", "lower"),
+    "nfe_backward": Measure("Denoiser gradients", "Passes per explanation that were also differentiated through.", "lower"),
 }
 
 

@@ -15,15 +15,16 @@ class Limit:
     text: str
 
 
-def limits(run: Row, ranked: Sequence[Row], drift: Mapping[str, float], cost: Mapping[str, Row], fr_null: float | None) -> list[Limit]:
-    """The standing limits, with this run's numbers in them. drift: mean change in the null arm by attribute; cost: by arm."""
+def limits(run: Row, ranked: Sequence[Row], cost: Mapping[str, Row], fr_null: float | None) -> list[Limit]:
+    """The standing limits, with this run's numbers in them. ranked: with `null`, the change without guidance; cost: by arm."""
     guided = cost.get("guided", {})
-    found = [_named(ranked), ASSOCIATION, _oracle(drift, fr_null), _size(ranked)]
+    found = [_named(ranked), ASSOCIATION, _oracle(ranked, fr_null), _size(ranked)]
     if not guided.get("judged"):
-        found.append(Limit("No judge.", "No second classifier checked the flips, so adversarial changes cannot be told from real ones."))
+        text = "No second classifier checked the flips, so adversarial changes cannot be told from real ones."
+        found.append(Limit("No judge.", text))
     if guided.get("lost_in_png"):
-        lost = f"{count(guided['lost_in_png'])} of {count(guided['explanations'])} flips vanish when the picture is rounded to 8 bits."
-        found.append(Limit("Flips that live below a pixel's step.", lost))
+        text = f"{count(guided['lost_in_png'])} of {count(guided['explanations'])} flips are lost when rounded to 8 bits."
+        found.append(Limit("Flips below a pixel's step.", text))
     if not run["target_attribute"]:
         text = "No oracle attribute was named as the label, so it is ranked like any other and the sanity line is missing."
         found.append(Limit("The label is not set apart.", text))
@@ -42,10 +43,11 @@ def _named(ranked: Sequence[Row]) -> Limit:
     return Limit("Only what the oracle names.", text)
 
 
-def _oracle(drift: Mapping[str, float], fr_null: float | None) -> Limit:
+def _oracle(ranked: Sequence[Row], fr_null: float | None) -> Limit:
     title = "The prior and the oracle drift."
+    drift = {row["attribute"]: row["null"] for row in ranked if row["null"] is not None}
     if not drift:
-        return Limit(title, "This run has no null, so drift cannot be taken off and no attribute can be ranked.")
+        return Limit(title, "There is no null yet, so drift cannot be taken off and no attribute can be ranked.")
     widest = max(drift, key=lambda name: abs(drift[name]))
     text = f"Without guidance, {widest} already moves most, by {signed(drift[widest])}"
     flips = "" if fr_null is None else f", and {percent(fr_null)} of the answers flip"
@@ -56,4 +58,5 @@ def _size(ranked: Sequence[Row]) -> Limit:
     n = max((row["n"] for row in ranked), default=0)
     widest = max(((row["high"] - row["low"]) / 2 for row in ranked if row["status"] != "above null"), default=None)
     reach = "" if widest is None else f" An effect smaller than {widest:.3f} may be missed."
-    return Limit("These images only.", f"Effects are means over {count(n)} images of this audit, flipped or not; other data may differ.{reach}")
+    text = f"Effects are means over {count(n)} images of this audit, flipped or not; other data may differ.{reach}"
+    return Limit("These images only.", text)

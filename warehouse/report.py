@@ -64,14 +64,16 @@ def report_html(root: Path, run_id: str) -> str:
 def _render(found: dict[str, Evidence], shown: Sequence[Row]) -> str:
     run, ranked = found["runs"].rows[0], found["ranked"].rows
     cost = {row["arm"]: row for row in found["cost"].rows}
-    null = {row["attribute"]: row["change"] for row in found["drift"].rows if row["arm"] == "null"}
+    null = {_question(row): row["change"] for row in found["drift"].rows if row["arm"] == "null"}
     scores = {row["metric"]: row for row in found["scorecard"].rows}
-    rows = [row | {"null": null.get(row["attribute"]), "directions": _directions(row, found)} for row in ranked]
+    effects = found["directions"].rows
+    rows = [row | {"null": null.get(_question(row)), "directions": _directions(row, effects)} for row in ranked]
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     named = found | {"ranked": Evidence(found["ranked"].sql, rows)}
     return _page().render(
         named,
         run=run,
+        sanity=[row for row in effects if row["attribute"] == run["target_attribute"]],
         verdict=verdict(run, ranked),
         warnings=_warnings(run),
         figures=_figures(run, scores),
@@ -80,7 +82,7 @@ def _render(found: dict[str, Evidence], shown: Sequence[Row]) -> str:
         groups=gallery(found["picks"].rows, shown),
         amplified=AMPLIFIED,
         measures=in_order(found["scorecard"].rows),
-        limits=limits(run, ranked, null, cost, scores.get("fr_null", {}).get("value")),
+        limits=limits(run, rows, cost, scores.get("fr_null", {}).get("value")),
         provenance=_provenance(run, cost),
         fingerprints=json.loads(run["fingerprints"]),
         packages=json.loads(run["packages"]),
@@ -91,21 +93,23 @@ def _render(found: dict[str, Evidence], shown: Sequence[Row]) -> str:
 
 
 def _page() -> Template:
-    page = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
-    )
+    page = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     for name in ("signed", "number", "probability", "percent", "count", "moment", "slug"):
         page.filters[name] = getattr(wording, name)
     return page.get_template("report.html.j2")
 
 
-def _directions(row: Row, found: dict[str, Evidence]) -> list[tuple[int, float]]:
+def _question(row: Row) -> tuple[str, str, str]:
+    return row["attribute"], row["source"], row["target"]
+
+
+def _directions(row: Row, effects: Sequence[Row]) -> list[tuple[int, float]]:
     """The attribute's effect in each direction: +1 or -1 for along or against the ranked one, and the effect along it."""
     source, target = row["source"], row["target"]
     signs = {(source, target): 1, (target, source): -1}
     return [
         (sign, sign * part["effect"])
-        for part in found["directions"].rows
+        for part in effects
         if part["attribute"] == row["attribute"] and (sign := signs.get((part["source"], part["target"])))
     ]
 
@@ -118,8 +122,8 @@ def _axis(margin: float, rows: Sequence[Row]) -> Axis:
 def _effect_meaning(run: Row) -> str:
     way = "from {} to {}".format(*run["classes"]) if len(run["classes"]) == 2 else "from the first to the second class named"
     return (
-        f"An effect is the mean change of the oracle's probability of an attribute as the classifier moves {way}, minus the change "
-        "that the same method makes without guidance, on the same images and seeds."
+        f"An effect is the mean change of the oracle's probability of an attribute as the classifier moves {way}, "
+        "minus the change that the same method makes without guidance, on the same images and seeds."
     )
 
 
@@ -130,16 +134,18 @@ def _warnings(run: Row) -> list[str]:
     if run["status"] != "finished":
         return ["This audit has not finished: it is still running or was interrupted. What follows covers what is there by now."]
     missing = (run["attempted"] or 0) - (run["explained"] or 0)
-    return [f"{missing:,} of {run['attempted']:,} images have no explanation and count in no number below."] if missing > 0 else []
+    return [f"{missing:,} of {run['attempted']:,} images have no explanation and count nowhere below."] if missing > 0 else []
 
 
 def _figures(run: Row, scores: dict[str, Row]) -> list[dict[str, str]]:
     """The four numbers under the verdict."""
-    figures = [{"label": "Images explained", "value": wording.count(run["explained"]), "note": f"of {wording.count(run['attempted'])} given"}]
+    given = f"of {wording.count(run['attempted'])} given"
+    figures = [{"label": "Images explained", "value": wording.count(run["explained"]), "note": given}]
     for metric in ("fr", "judge_fr", "fr_null"):
         if metric in scores:
             known, row = measure(metric), scores[metric]
-            figures.append({"label": known.label, "value": wording.percent(row["value"]), "note": f"{known.better} is better, n\u00a0=\u00a0{row['n']:,}"})
+            note = f"{known.better} is better, n\u00a0=\u00a0{row['n']:,}"
+            figures.append({"label": known.label, "value": wording.percent(row["value"]), "note": note})
     return figures
 
 

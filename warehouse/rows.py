@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from warehouse.schema import Fact
 
-Rows = pa.Table | Mapping[str, Sequence[object]]
+Rows: TypeAlias = pa.Table | Mapping[str, Sequence[object]]
 
 
 def checked(fact: Fact, rows: Rows) -> pa.Table:

@@ -34,8 +34,9 @@ def verdict(run: Row, ranked: Sequence[Row]) -> Verdict:
         headline = f"Inconclusive: {n} image{'' if n == 1 else 's'} cannot tell what the {classifier_name(run)} leans on"
         return Verdict("inconclusive", headline, (*_unsure_sentence(unsure, ranked),))
     clear = listed([row["attribute"] for row in ranked if row["status"] == "clear"])
-    moved = f"Over {n} images, guidance moved {clear} by less than {run['margin']:g} in probability, the margin below which an effect is taken for none."
-    return Verdict("clear", f"No attribute stands above the null for the {classifier_name(run)}", (moved, *_unsure_sentence(unsure, ranked)))
+    moved = f"Over {n} images, guidance moved {clear} by less than the margin of {run['margin']:g} in probability."
+    headline = f"No attribute stands above the null for the {classifier_name(run)}"
+    return Verdict("clear", headline, (moved, *_unsure_sentence(unsure, ranked)))
 
 
 NOT_YET_CAUSAL = (
@@ -53,11 +54,13 @@ def classifier_name(run: Row) -> str:
 
 
 def effect_sentence(run: Row, row: Row) -> str:
+    """The effect of one attribute in plain words, with its interval and n."""
+    way = "more" if row["effect"] > 0 else "less"
+    interval = f"95% interval {signed(row['low'])} to {signed(row['high'])}, {row['n']} images"
     small = " It is smaller than the margin." if -run["margin"] < row["low"] and row["high"] < run["margin"] else ""
     return (
-        f"Moving the answer from {row['source']} to {row['target']} makes “{row['attribute']}” "
-        f"{'more' if row['effect'] > 0 else 'less'} likely: {signed(row['effect'])} in probability beyond the null (95% interval {signed(row['low'])} to {signed(row['high'])}, "
-        f"{row['n']} images).{small}"
+        f"Moving the answer from {row['source']} to {row['target']} makes “{row['attribute']}” {way} likely: "
+        f"{signed(row['effect'])} in probability beyond the null ({interval}).{small}"
     )
 
 
@@ -65,6 +68,6 @@ def _unsure_sentence(unsure: Sequence[Row], ranked: Sequence[Row]) -> tuple[str,
     """How many images would decide what these could not, or nothing when all is decided."""
     if not unsure:
         return ()
-    names = "every attribute" if len(unsure) == len(ranked) else listed([row["attribute"] for row in unsure])
+    names = listed([row["attribute"] for row in unsure]) if len(unsure) < 4 else f"{len(unsure)} of {len(ranked)} attributes"
     needed = max(row["images_needed"] for row in unsure)
-    return (f"Undecided: {names}, whose interval neither leaves 0 nor fits into the margin. About {needed:,} images would decide.",)
+    return (f"Undecided: {names}. About {needed:,} images would decide, if effects and their spread stay as they are.",)

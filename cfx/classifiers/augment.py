@@ -15,11 +15,11 @@ class Augmentation(Config):
 
     shift: float = Field(0.05, ge=0, lt=1, description="translation, fraction of the side, each way")
     zoom: float = Field(0.05, ge=0, lt=1, description="change of scale, each way")
-    blur: float = Field(1.0, ge=0, le=1, description="share of a copy blended in that was shrunk, to half or more, and enlarged again")
+    blur: float = Field(1.0, ge=0, le=1, description="share blended in of a copy shrunk, to half at most, and enlarged again")
     contrast: float = Field(0.15, ge=0, lt=1, description="relative change of contrast, each way")
     brightness: float = Field(0.15, ge=0, description="change of brightness, each way, on [-1, 1]")
     noise: float = Field(0.15, ge=0, description="largest standard deviation of grain, on [-1, 1]")
-    erase: float = Field(0.1, ge=0, lt=1, description="side of the grey square laid on half of the pictures, fraction of the side")
+    erase: float = Field(0.1, ge=0, lt=1, description="side of the grey square laid on half of the pictures, fraction")
 
 
 def augment(x: Tensor, config: Augmentation, generator: torch.Generator) -> Tensor:

@@ -1,8 +1,7 @@
-"""Training a classifier or an oracle on pictures in memory: AdamW, cosine schedule, augmentation; the same seed, the same file."""
+"""Training a classifier or an oracle on pictures in memory: AdamW, cosine schedule, augmentation; same seed, same file."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,8 +22,9 @@ class ClassifierTraining(Config):
     """Knobs of cfx's own classifiers and oracles."""
 
     widths: tuple[int, ...] = Field((16, 32, 64, 96), min_length=1, description="channels of each level of the ConvNet")
+    grid: int = Field(4, ge=1, description="places the head tells apart, each way")
     steps: int = Field(1_000, ge=1, description="optimizer steps")
-    batch: int = Field(64, ge=1, description="pictures an optimizer step")
+    batch: int = Field(32, ge=1, description="pictures an optimizer step")
     learning_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(0.02, ge=0)
     augmentation: Augmentation = Augmentation()
@@ -40,11 +40,11 @@ def train_classifier(
     report: Callable[[int, float], None] = lambda step, loss: None,
     device: str = "cpu",
 ) -> Path:
-    """Train a ConvNet and write it to `out` (.safetensors), which `load_classifier` or `load_oracle` reads without being told more.
+    """Train a ConvNet and write it to `out` (.safetensors); `load_classifier` or `load_oracle` reads it without being told more.
 
-    pictures: (N, 3, S, S) uint8. labels: (N,) class ids, for a classifier of the classes `names`; or (N, A) zeros and ones, for an
-    oracle of the attributes `names`. A tenth, chosen by the seed, is held out; its accuracy (undisturbed pictures; for an oracle
-    one per attribute) is in the file's metadata. `report(step, loss)` is called after every optimizer step.
+    pictures: (N, 3, S, S) uint8. labels: (N,) class ids, for a classifier of the classes `names`; or (N, A) zeros and ones, for
+    an oracle of the attributes `names`. A tenth, chosen by the seed, is held out; its accuracy (undisturbed pictures; for an
+    oracle one per attribute) is in the file's metadata. `report(step, loss)` is called after every optimizer step.
     Raises ValueError if there are fewer than ten pictures or the labels do not fit the names.
     """
     _check(pictures, labels, names)
@@ -53,7 +53,8 @@ def train_classifier(
     held_out, kept = order[: len(order) // 10], order[len(order) // 10 :]
     with torch.random.fork_rng(devices=[]):  # torch draws initial weights from its global generator only
         torch.manual_seed(config.seed)
-        network = ConvNet(len(names), config.widths).to(device, memory_format=torch.channels_last)  # half the time on a CPU
+        network = ConvNet(len(names), config.widths, config.grid).to(device)
+    network = network.to(memory_format=torch.channels_last)  # much faster on a CPU
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     for step in range(config.steps):
         for group in optimizer.param_groups:
@@ -69,7 +70,7 @@ def train_classifier(
     kind = "classes" if labels.ndim == 1 else "attributes"
     facts = {
         "module": "cfx.classifiers.convnet:ConvNet",
-        "kwargs": {"outputs": len(names), "widths": config.widths},
+        "kwargs": {"outputs": len(names), "widths": config.widths, "grid": config.grid},
         kind: list(names),
         "input_size": pictures.shape[-1],
         "training": config.model_dump(),

@@ -34,7 +34,9 @@ class DDPM:
     the mean is taken. Use `network` and `alphas_cumprod` freely; both are read only.
     """
 
-    def __init__(self, network: nn.Module, schedule: Schedule, channels: int, steps: int | None = None, clip: bool = True) -> None:
+    def __init__(
+        self, network: nn.Module, schedule: Schedule, channels: int, steps: int | None = None, clip: bool = True
+    ) -> None:
         self.network, self.schedule, self.channels, self.clip = network, schedule, channels, clip
         self.patch = math.isqrt(channels // 3) if channels > 3 else 1
         original = betas(schedule.beta_schedule, schedule.num_train_timesteps)
@@ -93,7 +95,11 @@ def load_ddpm(folder: Path, steps: int | None = None, clip: bool = True) -> DDPM
     for needed in (unet_config, scheduler_config):
         if not needed.is_file():
             raise FileNotFoundError(f"no prior at {folder}: {needed.name} is missing; train one with `cfx train prior`")
-    network = UNet2DModel.from_pretrained(folder / "unet", torch_dtype=torch.float32).eval().requires_grad_(False)
+    network = (
+        UNet2DModel.from_pretrained(folder / "unet", torch_dtype=torch.float32, low_cpu_mem_usage=False)
+        .eval()
+        .requires_grad_(False)
+    )
     told = json.loads(scheduler_config.read_text())
     schedule = Schedule(**{name: told[name] for name in Schedule.model_fields if name in told})
     return DDPM(network.to(memory_format=torch.channels_last), schedule, network.config["in_channels"], steps, clip)

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from cfx.diffusion.ddpm import DDPM, Schedule, save_ddpm
+from cfx.diffusion.ddpm import DDPM, Prediction, Schedule, save_ddpm
 from cfx.random import derived_seed
 from cfx.types import Config
 
@@ -28,7 +28,7 @@ class PriorTraining(Config):
     patch: int = Field(4, ge=1, description="pixels folded into one position at the UNet's door; 1 for none")
     channels: tuple[int, ...] = Field((64, 128, 128), min_length=1, description="width of each level; attention on the last")
     layers: int = Field(1, ge=1, description="residual blocks a level")
-    prediction: str = Field("sample", pattern="^(epsilon|sample|v_prediction)$", description="what the UNet predicts")
+    prediction: Prediction = Field("sample", description="what the UNet predicts")
     steps: int = Field(7_000, ge=1, description="optimizer steps")
     batch: int = Field(32, ge=1, description="pictures an optimizer step")
     learning_rate: float = Field(8e-4, gt=0)
@@ -104,7 +104,7 @@ def train_prior(
     unet = build_unet(config).to(device)
     average = AveragedModel(unet, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
     optimizer = torch.optim.AdamW(unet.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-    schedule = Schedule(prediction_type=config.prediction)  # type: ignore[arg-type]
+    schedule = Schedule(prediction_type=config.prediction)
     ddpm = DDPM(unet, schedule, channels=3 * config.patch**2)
     checkpoint, first = folder / "checkpoint.pt", 0
     if checkpoint.is_file():

@@ -24,13 +24,17 @@ class DiME(Config):
     scale: float = Field(8.0, ge=0, description="weight of the class gradient; 0 is the null run")
     l1: float = Field(0.05, ge=0, description="pull of the noisy picture towards the input")
     loss: ClassLoss = Field("logit", description="logit (released code) or log_prob (paper)")
-    exact_start: bool = Field(True, description="noise to step tau - 1, where denoising starts; off: to tau, as the released code")
+    exact_start: bool = Field(
+        True, description="noise to step tau - 1, where denoising starts; off: to tau, as the released code"
+    )
 
     @model_validator(mode="after")
     def _depth(self) -> DiME:
         deepest = self.steps if self.exact_start else self.steps - 1
         if self.tau > deepest:
-            raise ValueError(f"tau is {self.tau}, but only {deepest} of {self.steps} steps can be noised; lower tau or raise steps")
+            raise ValueError(
+                f"tau is {self.tau}, but only {deepest} of {self.steps} steps can be noised; lower tau or raise steps"
+            )
         return self
 
 

@@ -73,7 +73,9 @@ def test_respacing_to_more_steps_than_trained_is_refused() -> None:
         (1000, 100, 74, 747, 0.0588, 0.9983),
     ],
 )
-def test_levels_where_published_methods_start(steps: int, kept: int, index: int, original: int, signal: float, sigma: float) -> None:
+def test_levels_where_published_methods_start(
+    steps: int, kept: int, index: int, original: int, signal: float, sigma: float
+) -> None:
     ddpm = DDPM(Says(0.0), Schedule(num_train_timesteps=steps), channels=3, steps=kept)
     assert ddpm.timesteps[index] == original
     assert math.sqrt(ddpm.alphas_cumprod[index]) == pytest.approx(signal, abs=5e-5)
@@ -97,8 +99,8 @@ def test_first_steps_of_the_worked_schedule() -> None:
     ddpm = DDPM(Says(0.0), Schedule(num_train_timesteps=500), channels=3, steps=200)
     assert float(ddpm.log_posterior[0]) == pytest.approx(-8.6871878, abs=1e-6)
     assert float(ddpm.betas[0].log()) == pytest.approx(-8.5171932, abs=1e-6)
-    assert float(ddpm.c1[1]) == pytest.approx(0.8435848569, abs=1e-9)
-    assert float(ddpm.c2[1]) == pytest.approx(0.1564151431, abs=1e-9)
+    assert float(ddpm.c1[1]) == pytest.approx(0.8435848569, abs=2e-7)
+    assert float(ddpm.c2[1]) == pytest.approx(0.1564151431, abs=2e-7)
     assert float(ddpm.c1[0]) == pytest.approx(1) and float(ddpm.c2[0]) == pytest.approx(0)
 
 
@@ -152,11 +154,11 @@ def test_prior_round_trip_through_its_folder(tmp_path: Path) -> None:
     assert loaded.schedule.prediction_type == "sample" and loaded.patch == 2
     z = torch.randn(2, 3, 16, 16)
     expected = DDPM(unet, loaded.schedule, channels=12).step(z, 100)
-    torch.testing.assert_close(loaded.step(z, 100).x0, expected.x0, atol=1e-6, rtol=0)
+    torch.testing.assert_close(loaded.step(z, 100).x0, expected.x0, atol=1e-5, rtol=0)
 
 
 def test_missing_prior_names_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="config.json is missing.*cfx train prior"):
+    with pytest.raises(FileNotFoundError, match=r"config\.json is missing.*cfx train prior"):
         load_ddpm(tmp_path)
 
 

@@ -70,7 +70,12 @@ def test_unet_evaluations_an_image(method: DiME | FastDiME, evaluations: int) ->
 def test_outside_its_mask_fastdime_returns_the_input_exactly() -> None:
     x = pictures()
     found = fastdime(
-        gaussian_prior(), CLASSIFIER, x, torch.ones(4, dtype=torch.long), FastDiME(steps=50, tau=12, dilation=1), ImageNoise.of(IDS, 0)
+        gaussian_prior(),
+        CLASSIFIER,
+        x,
+        torch.ones(4, dtype=torch.long),
+        FastDiME(steps=50, tau=12, dilation=1),
+        ImageNoise.of(IDS, 0),
     )
     assert found.mask is not None
     kept = (found.mask == 0).expand_as(x)
@@ -120,8 +125,7 @@ def test_result_does_not_depend_on_the_batch(method: DiME | FastDiME) -> None:
 def test_noise_belongs_to_image_seed_and_attempt() -> None:
     like = torch.zeros(1, 3, 4, 4)
     draws = {
-        key: ImageNoise.of([key[0]], key[1], key[2]).like(like)
-        for key in [("a", 0, 0), ("b", 0, 0), ("a", 1, 0), ("a", 0, 1)]
+        key: ImageNoise.of([key[0]], key[1], key[2]).like(like) for key in [("a", 0, 0), ("b", 0, 0), ("a", 1, 0), ("a", 0, 1)]
     }
     torch.testing.assert_close(ImageNoise.of(["b", "a"], 0).like(torch.zeros(2, 3, 4, 4))[1:], draws[("a", 0, 0)])
     values = list(draws.values())

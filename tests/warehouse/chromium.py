@@ -105,10 +105,10 @@ def chromium_page() -> Iterator[Page]:
     # The browser reads commands from descriptor 3 and answers on 4; the shell puts the pipes there.
     wiring = ["sh", "-c", f'exec "$@" 3<&{command_end} 4>&{answer_end}', "sh", find_chromium()]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={profile}"]
-        browser = subprocess.Popen(
-            [*wiring, *flags, "about:blank"], pass_fds=(command_end, answer_end), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        isolated = f"--user-data-dir={profile}"
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe", isolated]
+        pipes, quiet = (command_end, answer_end), subprocess.DEVNULL
+        browser = subprocess.Popen([*wiring, *flags, "about:blank"], pass_fds=pipes, stdout=quiet, stderr=quiet)
         os.close(command_end)
         os.close(answer_end)
         try:

@@ -45,8 +45,10 @@ def write_portrait_run(
         image_id = hashlib.sha256(picture.tobytes()).hexdigest()
         source = CLASSES[1 - target]
         probability = float(rng.beta(12, 1))
+        where = {"image_id": image_id, "split": "test", "path": file_name.format(i)}
         images.append(
-            {"image_id": image_id, "split": "test", "path": file_name.format(i), "width": 178, "height": 218, "label": source, "png": _png(picture)}
+            where
+            | {"width": 178, "height": 218, "label": source, "png": _png(picture)}
             | {f"a_{name}": portrait.has(attribute) for name, attribute in zip(called, ATTRIBUTES, strict=True)}
         )
         probabilities = [probability, 1 - probability] if target else [1 - probability, probability]
@@ -55,26 +57,33 @@ def write_portrait_run(
             flipped = bool(arm == "guided" and rng.random() < 0.95)
             moved = _moved(portrait, target, planted, rng) if flipped else portrait
             picture_cf = _drifted(render(moved, size), rng)
-            explanations.append(_explanation(image_id, arm, source, CLASSES[target], probability, flipped, picture, picture_cf, rng))
+            keys = {"image_id": image_id, "method": "dime", "arm": arm, "seed": 0}
+            asked = {"source": source, "target": CLASSES[target], "p_source": probability, "p_target": 1 - probability}
+            explanations.append(keys | asked | _measured(arm, flipped, picture, picture_cf, rng))
             p, q = _seen(portrait, rng), _seen(moved, rng)
-            row: dict[str, Any] = {"image_id": image_id, "method": "dime", "arm": arm, "seed": 0}
+            row: dict[str, Any] = dict(keys)
             for letter, values in (("p", p), ("q", q), ("d", q - p)):
                 row |= {f"{letter}_{name}": float(value) for name, value in zip(called, values, strict=True)}
             attributes.append(row)
     tables = {"images": images, "predictions": predictions, "explanations": explanations, "attributes": attributes}
     for fact, rows in tables.items():
         write_shard(root, fact, run_id, "00000", _columns(rows))
-    write_shard(root, "rejected", run_id, "00000", _columns(REJECTED))
+    write_shard(root, "rejected", run_id, "00000", REJECTED)
     _write_run(root, run_id, "planted" if planted else "clean", n, called[0], status)
 
 
-REJECTED = [
-    {"path": "portraits/notes.png", "stage": "ingest", "reason": "unreadable", "error": "cannot identify image file"},
-    {"path": "portraits/half.jpg", "stage": "ingest", "reason": "truncated", "error": "image file is truncated (12 bytes not processed)"},
-    {"path": "portraits/dot.png", "stage": "ingest", "reason": "too_small", "error": "1 x 1 pixels; at least 16 x 16 are needed"},
-    {"path": "portraits/copy.png", "stage": "ingest", "reason": "duplicate", "error": "same bytes as portraits/00000.png"},
-    {"path": "portraits/copy2.png", "stage": "ingest", "reason": "duplicate", "error": "same bytes as portraits/00003.png"},
-]
+REJECTED = {
+    "path": ["portraits/notes.png", "portraits/half.jpg", "portraits/dot.png", "portraits/copy.png", "portraits/copy2.png"],
+    "stage": ["ingest"] * 5,
+    "reason": ["unreadable", "truncated", "too_small", "duplicate", "duplicate"],
+    "error": [
+        "cannot identify image file",
+        "image file is truncated (12 bytes not processed)",
+        "1 x 1 pixels; at least 16 x 16 are needed",
+        "same bytes as portraits/00000.png",
+        "same bytes as portraits/00003.png",
+    ],
+}
 
 
 def _moved(portrait: Portrait, target: int, planted: bool, rng: np.random.Generator) -> Portrait:
@@ -96,31 +105,14 @@ def _drifted(picture: Picture, rng: np.random.Generator) -> Picture:
     return np.clip(soft + rng.normal(0, 2.0, 3) + rng.normal(0, 1.5, picture.shape), 0, 255).astype(np.uint8)
 
 
-def _explanation(
-    image_id: str,
-    arm: str,
-    source: str,
-    target: str,
-    probability: float,
-    flipped: bool,
-    x: Picture,
-    x_cf: Picture,
-    rng: np.random.Generator,
-) -> dict[str, Any]:
+def _measured(arm: str, flipped: bool, x: Picture, x_cf: Picture, rng: np.random.Generator) -> dict[str, Any]:
+    """What an explanation's row says beyond its keys and its question."""
     change = (x_cf.astype(np.float64) - x) / 255
     changed = Image.fromarray((np.abs(change).max(axis=2) > 0.1).astype(np.uint8) * 255)
     mask = np.asarray(changed.filter(ImageFilter.MaxFilter(5)))
     after = float(rng.beta(14, 1)) if flipped else float(rng.uniform(0.02, 0.45))
     return {
-        "image_id": image_id,
-        "method": "dime",
-        "arm": arm,
-        "seed": 0,
-        "source": source,
-        "target": target,
         "attempt": 0,
-        "p_source": probability,
-        "p_target": 1 - probability,
         "p_source_cf": 1 - after,
         "p_target_cf": after,
         "flipped": flipped,
@@ -142,12 +134,13 @@ def _explanation(
 def _write_run(root: Path, run_id: str, name: str, n: int, target_attribute: str, status: str) -> None:
     began = datetime(2025, 11, 22, 17, 4, 11, tzinfo=UTC)
     counts: dict[str, int | None] = dict.fromkeys(("attempted", "explained", "flipped", "rejected"))
+    config = {"name": name, "data": {"folder": "portraits"}, "ladder": [{"method": "dime", "tau": 60, "scale": 8.0}]}
     started: dict[str, Any] = {
         "name": name,
         "status": "started",
         "started": began,
         "finished": None,
-        "config": json.dumps({"name": name, "data": {"folder": "portraits"}, "ladder": [{"method": "dime", "tau": 60, "scale": 8.0}]}),
+        "config": json.dumps(config),
         "config_hash": hashlib.sha256(name.encode()).hexdigest(),
         "fingerprints": json.dumps(
             {part: hashlib.sha256(part.encode()).hexdigest() for part in ("classifier", "data", "prior", "oracle", "judge")}
@@ -163,7 +156,7 @@ def _write_run(root: Path, run_id: str, name: str, n: int, target_attribute: str
     }
     write_shard(root, "runs", run_id, "started", _columns([started | counts]))
     if status != "started":
-        done = {"attempted": n, "explained": n, "flipped": round(0.95 * n), "rejected": len(REJECTED)}
+        done = {"attempted": n, "explained": n, "flipped": round(0.95 * n), "rejected": len(REJECTED["path"])}
         finished = started | {"status": status, "finished": began + timedelta(seconds=97)} | done
         write_shard(root, "runs", run_id, status, _columns([finished]))
 

@@ -31,6 +31,13 @@ def test_small_pictures_keep_every_pixel_and_large_ones_shrink() -> None:
     assert opened(frames(None, png(37, 500), None).x_cf).size == (192, 192)
 
 
+def test_sixteen_examples_of_noise_fit_in_five_megabytes() -> None:
+    # Noise is the worst that a picture can be; an example has four pictures.
+    noise, buffer = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8), io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    assert 16 * 4 * len(frames(buffer.getvalue(), None, None).x or "") < 4_500_000
+
+
 def test_missing_pictures_are_absent_not_invented() -> None:
     only_cf = frames(None, png(1, 8), None)
     assert (only_cf.x, only_cf.mask, only_cf.difference) == (None, None, None)
@@ -38,7 +45,8 @@ def test_missing_pictures_are_absent_not_invented() -> None:
 
 
 def test_changes_cross_one_half_and_half_itself_is_below() -> None:
-    row = {"p_a": 0.5, "q_a": 0.6, "d_a": 0.1, "p_b": 0.9, "q_b": 0.1, "d_b": -0.8, "p_c": 0.1, "q_c": 0.5, "d_c": 0.4, "d_other": None}
+    crossed = {"p_a": 0.5, "q_a": 0.6, "d_a": 0.1, "p_b": 0.9, "q_b": 0.1, "d_b": -0.8}
+    row = crossed | {"p_c": 0.1, "q_c": 0.5, "d_c": 0.4, "d_of_another_run": None}
     assert changes(row) == (Change("b", 0.9, 0.1), Change("a", 0.5, 0.6))
 
 

@@ -41,7 +41,8 @@ def test_report_in_the_browser(page: Page, report: Path) -> None:
     assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
     assert page.evaluate("[...document.images].length") == 64
     assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0 && image.alt)")
-    assert page.evaluate("getComputedStyle(document.querySelector('main > section')).borderTopStyle") == "solid"  # the style's hash is right
+    # The style's hash in the policy is right: the style applies.
+    assert page.evaluate("getComputedStyle(document.querySelector('main > section')).borderTopStyle") == "solid"
 
 
 def test_report_can_be_printed(report: Path, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ RUN: dict[str, Any] = {"name": "planted", "target_attribute": "smile", "classes"
 
 
 def row(attribute: str, status: str, effect: float = 0.0, half: float = 0.02, n: int = 128, needed: int = 300) -> dict[str, Any]:
-    interval = {"effect": effect, "low": effect - half, "high": effect + half}
-    return {"attribute": attribute, "status": status, "n": n, "images_needed": needed, "source": "neutral", "target": "smiling"} | interval
+    known = {"attribute": attribute, "status": status, "n": n, "images_needed": needed, "source": "neutral", "target": "smiling"}
+    return known | {"effect": effect, "low": effect - half, "high": effect + half}
 
 
 def test_a_finding_names_its_attributes_and_is_called_an_association() -> None:
@@ -28,12 +28,13 @@ def test_an_effect_inside_the_margin_is_called_small() -> None:
 def test_nothing_above_the_null() -> None:
     said = verdict(RUN, [row("glasses", "clear"), row("hat", "inconclusive", needed=1234)])
     assert (said.kind, said.headline) == ("clear", "No attribute stands above the null for the smile classifier “planted”")
-    assert said.sentences[1].startswith("Undecided: hat,") and "About 1,234 images" in said.sentences[1]
+    assert said.sentences[1].startswith("Undecided: hat.") and "About 1,234 images" in said.sentences[1]
 
 
 def test_too_few_images_decide_nothing() -> None:
     said = verdict(RUN, [row("glasses", "inconclusive", n=20), row("hat", "inconclusive", n=20, needed=800)])
-    assert (said.kind, said.headline) == ("inconclusive", "Inconclusive: 20 images cannot tell what the smile classifier “planted” leans on")
+    assert said.kind == "inconclusive"
+    assert said.headline == "Inconclusive: 20 images cannot tell what the smile classifier “planted” leans on"
     assert "About 800 images" in said.sentences[0]
 
 

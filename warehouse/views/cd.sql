@@ -32,18 +32,23 @@ annotation_correlation as (
     select run_id, corr(columns('^v_'), query) from annotation_and_query group by run_id
 ),
 change_correlation as (
-    select run_id, method, count(*) as n, corr(columns('^v_'), query) from change_and_query group by run_id, method
+    select
+        run_id, method, count(*) as n,
+        {'c': corr(columns('^v_(.*)$'), query), 'changed': bool_or(columns('^v_(.*)$') <> 0)} as "v_\1"
+    from change_and_query
+    group by run_id, method
 ),
 wanted as (
     unpivot annotation_correlation on columns('^v_') into name attribute value c
 ),
 found as (
-    unpivot change_correlation on columns('^v_') into name attribute value c
+    unpivot change_correlation on columns('^v_') into name attribute value change
 )
 select
     run_id, method,
-    round(sum(abs(if(isnan(wanted.c), 0, wanted.c) - if(isnan(found.c), 0, found.c))), 9) as value,
+    round(sum(abs(if(isnan(c), 0, c) - if(isnan(change.c), 0, change.c))), 9) as value,
     n,
-    count_if(isnan(found.c)) as unchanged
+    count_if(not change.changed) as unchanged
 from wanted join found using (run_id, attribute)
+where change.c is not null
 group by run_id, method, n;

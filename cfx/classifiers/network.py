@@ -1,0 +1,143 @@
+"""A network from outside: made by the user's own function, filled with weights, put behind cfx's convention for pictures.
+
+Classifiers and the oracle come through this door; what their logits mean is their own affair.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from cfx.checkpoint import fit, read_facts, read_state_dict
+from cfx.types import Config
+
+BUNDLED = "portraits:"
+TRAINED_BY_CFX = "cfx.classifiers.convnet:ConvNet"  # the only code that a file of weights may name
+BLANK_SIDE = 224  # pixels of the trial picture when no input size is given
+
+
+class NetworkConfig(Config):
+    """Where a network comes from and what it expects to see. `weights` and `module` are enough for most."""
+
+    weights: Path | None = Field(
+        None,
+        description="a .safetensors file, or a torch file (.pt, .pth, .tar) of weights; `portraits:planted` (or clean, judge, "
+        "oracle) is a network that comes with cfx",
+    )
+    module: str | None = Field(
+        None,
+        pattern=r"^[\w.]+:\w+$",
+        description="`package.module:factory`, a function or class that makes the network; cfx's own networks need none",
+    )
+    kwargs: dict[str, Any] = Field({}, description="arguments of the factory")
+    input_size: int | None = Field(None, ge=1, description="side the network wants, pixels; other pictures are resampled")
+    mean: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="subtracted from RGB in [0, 1]; .5 and .5 give [-1, 1]")
+    std: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="divides what is left")
+    allow_pickle: bool = Field(False, description="read torch files that run code; only for files whose maker you trust")
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> NetworkConfig:
+        if self.weights is None and self.module is None:
+            raise ValueError(
+                "no network: give `weights` (a file, or portraits:planted), `module` (package.module:factory), or both"
+            )
+        if min(self.std) <= 0:
+            raise ValueError(f"std is {self.std}; every channel needs a number above 0")
+        return self
+
+
+class Network(nn.Module):
+    """(B, 3, H, W) in [-1, 1] to logits (B, outputs) float32: resamples, normalises, asks, and refuses an unusable answer."""
+
+    gain: Tensor  # (3, 1, 1)
+    offset: Tensor
+
+    def __init__(self, module: nn.Module, name: str, config: NetworkConfig, input_size: int | None) -> None:
+        super().__init__()
+        self.module, self.name, self.input_size = module, name, input_size
+        mean, std = torch.tensor(config.mean).view(-1, 1, 1), torch.tensor(config.std).view(-1, 1, 1)
+        # ((x + 1) / 2 - mean) / std as one multiplication, so that .5 and .5 leave x exactly as it is
+        self.register_buffer("gain", 0.5 / std, persistent=False)
+        self.register_buffer("offset", (0.5 - mean) / std, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Raises ValueError, naming the network, for an answer that is not (B, K) or not finite."""
+        side = self.input_size
+        if side is not None and x.shape[-2:] != (side, side):
+            x = interpolate(x, size=(side, side), mode="bilinear", antialias=True)
+        logits = self.module(x * self.gain + self.offset)
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
+            answer = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(f"{self.name} answered {answer} to {len(x)} pictures; a tensor of logits ({len(x)}, K) is needed")
+        if not logits.isfinite().all():
+            raise ValueError(f"{self.name} answered NaN or infinity; check its weights, and `mean` and `std`")
+        return logits.float()
+
+    def outputs(self) -> int:
+        """How many logits there are, learned by showing one blank picture."""
+        side = self.input_size or BLANK_SIDE
+        try:
+            with torch.no_grad():
+                return int(self(torch.zeros(1, 3, side, side, device=self.gain.device)).shape[1])
+        except (RuntimeError, AssertionError) as error:  # what torch and timm raise for a size they cannot take
+            raise ValueError(f"{self.name} fails on a blank picture of {side} x {side}; set `input_size`. {error}") from error
+
+
+def load_network(config: NetworkConfig, device: torch.device | str = "cpu") -> tuple[Network, dict[str, Any]]:
+    """The network, frozen and in eval mode, and the facts in its file (empty unless cfx trained it).
+
+    Raises FileNotFoundError without the file, ImportError without the module, ValueError if the two do not fit.
+    """
+    path = None if config.weights is None else weights_path(config.weights)
+    state = None if path is None else read_state_dict(path, config.allow_pickle)
+    facts = {} if path is None else read_facts(path)
+    name, kwargs = (config.module, config.kwargs) if config.module else _named_by_file(path, facts, config.kwargs)
+    module = _make(name, kwargs)
+    if path is not None and state is not None:
+        fit(module, state, path, name)
+    network = Network(module, str(config.weights or name), config, config.input_size or facts.get("input_size"))
+    return network.eval().requires_grad_(False).to(device), facts
+
+
+def weights_path(weights: Path) -> Path:
+    """The file meant by `weights`: itself, or for `portraits:NAME` the file that comes with cfx. Raises FileNotFoundError."""
+    if not str(weights).startswith(BUNDLED):
+        return weights
+    folder = Path(str(files("cfx") / "weights" / "portraits"))
+    known = {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+    name = str(weights).removeprefix(BUNDLED)
+    if name not in known:
+        raise FileNotFoundError(f"cfx comes with no {str(weights)!r}; it has {', '.join(BUNDLED + stem for stem in known)}")
+    return known[name]
+
+
+def _named_by_file(path: Path | None, facts: dict[str, Any], kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Factory and arguments from a file's own facts. Weights must not choose what code runs, so only cfx's own will do."""
+    if facts.get("module") != TRAINED_BY_CFX:
+        raise ValueError(f"{path} does not say which network its weights belong to; set `module` to package.module:factory")
+    return TRAINED_BY_CFX, facts.get("kwargs", {}) | kwargs
+
+
+def _make(name: str, kwargs: dict[str, Any]) -> nn.Module:
+    """Call `package.module:factory`. Raises ImportError or ValueError naming the part that is not right."""
+    package, factory = name.split(":")
+    try:
+        make = getattr(importlib.import_module(package), factory)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"cannot import {package!r} ({error}); install it, or run where it can be imported") from error
+    except AttributeError as error:
+        raise ImportError(f"module {package!r} has no {factory!r}; `module` is package.module:factory") from error
+    try:
+        network = make(**kwargs)
+    except TypeError as error:
+        raise ValueError(f"{name} cannot be called with kwargs {kwargs}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{name} made a {type(network).__name__}, not a torch.nn.Module")
+    return network

@@ -1,0 +1,81 @@
+"""A torch network as a `Classifier`: softmax heads, one-logit heads, or one column of a multi-label network."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from cfx.classifiers.network import Network, NetworkConfig, load_network
+
+
+class ClassifierConfig(NetworkConfig):
+    """The classifier under audit, or its judge."""
+
+    classes: tuple[str, ...] | None = Field(
+        None, min_length=2, description="names in the order of the outputs; a network trained by cfx brings its own"
+    )
+    head: Literal["softmax", "sigmoid"] = Field("softmax", description="sigmoid: one logit l, the log-odds of the second class")
+    output: int | None = Field(None, ge=0, description="of a multi-label network, the column to use; needs head: sigmoid")
+
+    @model_validator(mode="after")
+    def _can_work(self) -> ClassifierConfig:
+        if self.output is not None and self.head == "softmax":
+            raise ValueError(f"output {self.output} picks one logit out of several, which is yes or no: set `head: sigmoid`")
+        if self.classes is not None and len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes {', '.join(self.classes)}: every class needs a name of its own")
+        return self
+
+
+class TorchClassifier(nn.Module):
+    """A frozen network with named classes: (B, 3, H, W) in [-1, 1] to logits (B, K) float32. Gradients reach the picture."""
+
+    differentiable = True
+
+    def __init__(self, network: Network, classes: tuple[str, ...], head: str = "softmax", output: int | None = None) -> None:
+        super().__init__()
+        self.network, self.classes, self.head, self.output = network, classes, head, output
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(x)
+        if self.head == "softmax":
+            return logits
+        column = self.output or 0
+        log_odds = logits[:, column : column + 1]
+        return torch.cat([torch.zeros_like(log_odds), log_odds], dim=1)  # softmax of [0, l] is sigmoid(l)
+
+
+def load_classifier(config: ClassifierConfig, device: torch.device | str = "cpu") -> TorchClassifier:
+    """The classifier, frozen and in eval mode. `weights` may be `portraits:planted`, `portraits:clean` or `portraits:judge`.
+
+    Raises FileNotFoundError, ImportError or ValueError naming what does not fit; one blank picture is shown to be sure.
+    """
+    network, facts = load_network(config, device)
+    classes = _classes(config, facts, network)
+    _check_outputs(config, network, classes)
+    return TorchClassifier(network, classes, config.head, config.output).eval()
+
+
+def _classes(config: ClassifierConfig, facts: dict[str, Any], network: Network) -> tuple[str, ...]:
+    classes = config.classes or tuple(facts.get("classes", ()))
+    if classes:
+        return classes
+    if "attributes" in facts:
+        told = ", ".join(facts["attributes"])
+        raise ValueError(f"{network.name} is an oracle ({told}); to audit one of these set `output`, `head: sigmoid`, `classes`")
+    raise ValueError(f"{network.name} does not say what its classes are called; set `classes`, in the order of its outputs")
+
+
+def _check_outputs(config: ClassifierConfig, network: Network, classes: tuple[str, ...]) -> None:
+    outputs, named = network.outputs(), f"{len(classes)} classes ({', '.join(classes)})"
+    if config.head == "softmax" and outputs != len(classes):
+        way_out = "set `head: sigmoid`" if outputs == 1 else "name every output in `classes`, or pick a column with `output`"
+        raise ValueError(f"{network.name} gives {outputs} logits for {named}; {way_out}")
+    if config.head == "sigmoid" and len(classes) != 2:
+        raise ValueError(f"head sigmoid tells two classes apart, but there are {named}")
+    if config.output is not None and config.output >= outputs:
+        raise ValueError(f"{network.name} has outputs 0 to {outputs - 1}; output {config.output} is not one of them")
+    if config.head == "sigmoid" and config.output is None and outputs != 1:
+        raise ValueError(f"{network.name} gives {outputs} logits, head sigmoid needs one; pick it with `output`")

@@ -1,0 +1,46 @@
+"""The oracle: one network that tells the probability of every attribute of a picture."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cfx.classifiers.network import Network, NetworkConfig, load_network
+
+
+class OracleConfig(NetworkConfig):
+    """The attribute network; its outputs are logits, one an attribute. `weights: portraits:oracle` comes with cfx."""
+
+    attributes: tuple[str, ...] | None = Field(
+        None, min_length=1, description="names in the order of the outputs; an oracle trained by cfx brings its own"
+    )
+
+
+class Oracle:
+    """Pictures (B, 3, H, W) in [-1, 1] to attribute probabilities (B, A) float32, in the order of `attributes`."""
+
+    def __init__(self, network: Network, attributes: tuple[str, ...]) -> None:
+        self.network, self.attributes = network, attributes
+
+    def logits(self, x: Tensor) -> Tensor:
+        """The log-odds (B, A); gradients reach the picture."""
+        logits: Tensor = self.network(x)
+        return logits
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.logits(x).sigmoid()
+
+
+def load_oracle(config: OracleConfig, device: torch.device | str = "cpu") -> Oracle:
+    """The oracle, frozen. Raises FileNotFoundError, ImportError or ValueError naming what does not fit."""
+    network, facts = load_network(config, device)
+    attributes, outputs = config.attributes or tuple(facts.get("attributes", ())), network.outputs()
+    if not attributes:
+        raise ValueError(f"{network.name} does not say what its outputs mean; set `attributes`, in the order of its outputs")
+    if len(attributes) != outputs:
+        raise ValueError(f"{network.name} gives {outputs} logits for {len(attributes)} attributes ({', '.join(attributes)})")
+    if len(set(attributes)) < len(attributes):
+        raise ValueError(f"attributes {', '.join(attributes)}: every attribute needs a name of its own")
+    return Oracle(network, attributes)

@@ -1,0 +1,162 @@
+"""Synthetic facts with known answers, written the way an audit writes them: through `write_shard`.
+
+`write_run` writes a whole run whose true effect of every attribute is what was asked for. The `*_rows` functions give one shard's
+rows with plain defaults, for tests that set the columns they are about.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from warehouse.shards import write_shard
+
+CLASSES = ("no_smile", "smile")
+STARTED = datetime(2025, 1, 1, tzinfo=UTC)
+FINISHED = datetime(2025, 1, 1, 0, 5, tzinfo=UTC)
+
+Values = Sequence[Any] | NDArray[Any]
+Columns = dict[str, Values]
+
+
+def image_ids(n: int, seed: int = 0) -> list[str]:
+    """n different image ids, as SHA-256 makes them."""
+    return [hashlib.sha256(f"{seed}-{i}".encode()).hexdigest() for i in range(n)]
+
+
+def png(grey: int) -> bytes:
+    """An 8 x 8 picture of one grey, 0 to 255."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (grey, grey, grey)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def run_rows(**columns: object) -> Columns:
+    """One event of a run, finished unless columns say otherwise."""
+    row: dict[str, object] = {
+        "name": "synthetic",
+        "status": "finished",
+        "started": STARTED,
+        "finished": FINISHED,
+        "config": '{"method": {"method": "dime"}}',
+        "config_hash": "c0ffee",
+        "fingerprints": '{"classifier": "aa", "data": "bb", "prior": "cc", "oracle": "dd", "judge": "ee"}',
+        "code_version": "0.1.0",
+        "packages": '{"duckdb": "1.5.6"}',
+        "seeds": [0],
+        "hardware": "cpu",
+        "classes": list(CLASSES),
+        "target_attribute": "smile",
+        "method": "dime",
+        "margin": 0.05,
+        "attempted": None,
+        "explained": None,
+        "flipped": None,
+        "rejected": None,
+    }
+    return {name: [value] for name, value in (row | columns).items()}
+
+
+def image_rows(ids: Sequence[str], **columns: Values) -> Columns:
+    """Images without split; label and wide columns a_<attribute> as given."""
+    n = len(ids)
+    rows: Columns = {
+        "image_id": ids,
+        "split": [None] * n,
+        "path": [f"{image_id[:8]}.png" for image_id in ids],
+        "width": [8] * n,
+        "height": [8] * n,
+        "label": [None] * n,
+        "png": [png(128)] * n,
+    }
+    return rows | columns
+
+
+def prediction_rows(ids: Sequence[str], classes: Sequence[str]) -> Columns:
+    """The classifier gives each image its class with probability .9."""
+    probabilities = [[0.9 if c == name else 0.1 for c in CLASSES] for name in classes]
+    return {"image_id": ids, "class": classes, "probabilities": probabilities}
+
+
+def explanation_rows(ids: Sequence[str], arm: str = "guided", **columns: Values) -> Columns:
+    """Explanations from the first class to the second that flipped, at unit cost."""
+    n = len(ids)
+    constants: dict[str, object] = {
+        "method": "dime", "arm": arm, "seed": 0, "source": CLASSES[0], "target": CLASSES[1], "attempt": 0,
+        "p_source": 0.9, "p_target": 0.1, "p_source_cf": 0.2, "p_target_cf": 0.8,
+        "flipped": True, "flipped_8bit": True, "judge_flipped": True,
+        "l1": 0.1, "l2": 1.0, "linf": 0.5, "mask_fraction": 0.25, "nfe_forward": 60, "nfe_backward": 0,
+        "seconds": 0.5, "device": "cpu", "png": png(160), "mask_png": png(255),
+    }  # fmt: skip
+    rows: Columns = {name: [value] * n for name, value in constants.items()}
+    return rows | {"image_id": ids} | columns
+
+
+def attribute_rows(
+    ids: Sequence[str], p: Mapping[str, Values], q: Mapping[str, Values], arm: str = "guided", seed: int = 0
+) -> Columns:
+    """The oracle's probabilities before (p) and after (q), by attribute."""
+    n = len(ids)
+    rows: Columns = {"image_id": ids, "method": ["dime"] * n, "arm": [arm] * n, "seed": [seed] * n}
+    for name in p:
+        before, after = (np.asarray(side[name], dtype=np.float32) for side in (p, q))
+        rows |= {f"p_{name}": before, f"q_{name}": after, f"d_{name}": after - before}
+    return rows
+
+
+def write_run(
+    root: Path,
+    run_id: str,
+    effects: Mapping[str, float],
+    n: int = 64,
+    shards: int = 1,
+    seed: int = 0,
+    drift: float = 0.02,
+    finished: bool = True,
+) -> None:
+    """A run over n images, half in each direction, guided and null.
+
+    effects: by attribute (of which one should be "smile", the target attribute), the true change of the oracle's probability as
+    the classifier goes from no_smile to smile, guided minus null; of size .3 at most. Towards no_smile it has the other sign.
+    drift: what the null itself adds to every attribute. The noise of single images is uniform, up to .1 in each arm.
+    """
+    ids = image_ids(n, seed)
+    rng = np.random.default_rng(seed)
+    towards = np.arange(n) % 2  # the class asked for
+    before = {name: rng.uniform(0.4, 0.5, n) for name in effects}
+    after = {
+        arm: {
+            name: before[name] + drift + guided * effect * (2 * towards - 1) + rng.uniform(-0.08, 0.08, n)
+            for name, effect in effects.items()
+        }
+        for arm, guided in (("guided", 1), ("null", 0))
+    }
+    bits = {f"a_{name}": rng.random(n) < 0.5 for name in effects} | {"a_smile": towards == 0}
+    flipped = {"guided": rng.random(n) < 0.95, "null": rng.random(n) < 0.02}
+    sources, targets = np.array(CLASSES)[1 - towards], np.array(CLASSES)[towards]
+
+    write_shard(root, "runs", run_id, "started", run_rows(status="started", finished=None))
+    for shard in range(shards):
+        mine = np.arange(n)[shard::shards]
+        key, own = f"{shard:05}", [ids[i] for i in mine]
+        labels = list(sources[mine])
+        write_shard(root, "images", run_id, key, image_rows(own, label=labels, **{a: bit[mine] for a, bit in bits.items()}))
+        write_shard(root, "predictions", run_id, key, prediction_rows(own, labels))
+        for arm, changed in after.items():
+            directions: Columns = {"source": labels, "target": list(targets[mine]), "flipped": flipped[arm][mine]}
+            write_shard(root, "explanations", run_id, f"{arm}-{key}", explanation_rows(own, arm, **directions))
+            p, q = ({name: values[mine] for name, values in side.items()} for side in (before, changed))
+            write_shard(root, "attributes", run_id, f"{arm}-{key}", attribute_rows(own, p, q, arm))
+    rejected = {"path": ["broken.png"], "stage": ["ingest"], "reason": ["truncated"], "error": ["the file ends too early"]}
+    write_shard(root, "rejected", run_id, "00000", rejected)
+    if finished:
+        counts = {"attempted": n + 1, "explained": n, "flipped": int(flipped["guided"].sum()), "rejected": 1}
+        write_shard(root, "runs", run_id, "finished", run_rows(**counts))
