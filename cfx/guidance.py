@@ -1,25 +1,29 @@
-"""What steers a counterfactual: the class gradient, and the mask of what may change."""
+"""What steers a counterfactual: the class gradient, the clean estimate it is taken at, and the mask of what may change."""
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax, max_pool2d
 
-from cfx.types import Classifier
+from cfx.types import Classifier, Denoiser
 
-ClassLoss = Literal["logit", "log_prob"]
+ClassLoss = Literal["logit", "log_prob", "margin"]
 
 
 def class_loss(logits: Tensor, target: Tensor, loss: ClassLoss) -> Tensor:
     """Per-image loss, (B,), from logits (B, K) and class ids (B,); smaller is closer to `target`.
 
     `logit` is what DiME's released scripts descend: for two classes minus the log-odds, whose gradient keeps its norm when the
-    classifier is sure; for more, minus the target's logit. `log_prob` is the paper's -log p(target | x).
+    classifier is sure; for more, minus the target's logit. `log_prob` is the paper's -log p(target | x). `margin` is the highest
+    other logit minus the target's.
     """
     wanted = logits.gather(1, target[:, None])[:, 0]
+    if loss == "margin":
+        return logits.scatter(1, target[:, None], -torch.inf).amax(1) - wanted
     if loss == "log_prob":
         return -log_softmax(logits, dim=1).gather(1, target[:, None])[:, 0]
     if logits.shape[1] == 2:
@@ -49,3 +53,17 @@ def changed_region(x: Tensor, x_cf: Tensor, threshold: float, dilation: int) -> 
     largest = difference.amax((1, 2, 3), keepdim=True)
     share = difference / largest.clamp(min=torch.finfo(difference.dtype).tiny)
     return (max_pool2d(share, dilation, stride=1, padding=dilation // 2) >= threshold).to(x.dtype)
+
+
+def clean_estimate(denoiser: Denoiser, z: Tensor, eps: Tensor, t: int) -> Tensor:
+    """The clean estimate at step t, whether or not the denoiser clips its own: (z - sqrt(1 - abar) eps) / sqrt(abar)."""
+    level = float(denoiser.alphas_cumprod[t])
+    return (z - math.sqrt(1 - level) * eps) / math.sqrt(level)
+
+
+def posterior_mean(denoiser: Denoiser, z: Tensor, x0: Tensor, t: int) -> Tensor:
+    """Mean of q(z_{t-1} | z_t, x0)   (Ho et al. 2020, eq. 7); x0 itself at t = 0."""
+    level = float(denoiser.alphas_cumprod[t])
+    before = float(denoiser.alphas_cumprod[t - 1]) if t else 1.0
+    kept = level / before  # 1 - beta
+    return ((1 - kept) * math.sqrt(before) * x0 + (1 - before) * math.sqrt(kept) * z) / (1 - level)

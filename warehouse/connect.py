@@ -48,6 +48,12 @@ _TYPES = {
     pa.list_(pa.float32()): "float[]",
 }
 
+_SETTINGS: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,  # otherwise a name may mean a variable of the program that asks
+}
+
 
 @dataclass(frozen=True)
 class View:
@@ -65,7 +71,7 @@ def open_warehouse(root: Path) -> duckdb.DuckDBPyConnection:
     Raises DamagedShard naming the first file that is not whole Parquet.
     """
     root = root.resolve()
-    con = duckdb.connect(":memory:", config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
+    con = duckdb.connect(":memory:", config=_SETTINGS)
     con.execute("set timezone = 'UTC'")
     con.execute("create schema facts")
     for name, fact in FACTS.items():

@@ -77,7 +77,8 @@ select stage, reason, count(*) as n from rejected where run_id = {run} group by 
 select path, stage, reason, error from rejected where run_id = {run} order by reason, path limit 20
 """,
     "cost": """
-select arm, count(*) as explanations, sum(nfe_forward) as nfe_forward, sum(nfe_backward) as nfe_backward, sum(seconds) as seconds,
+select arm, count(*) as explanations, count(distinct image_id) as images,
+    sum(nfe_forward) as nfe_forward, sum(nfe_backward) as nfe_backward, sum(seconds) as seconds,
     list(distinct device order by device) as devices, count_if(flipped and not flipped_8bit) as lost_in_png,
     count_if(judge_flipped is not null) as judged
 from explanations where run_id = {run} group by arm order by arm

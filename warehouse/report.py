@@ -53,10 +53,10 @@ def report_path(root: Path, run_id: str) -> Path:
 def report_html(root: Path, run_id: str) -> str:
     """The report of one run. Raises ValueError for an unknown run, with the runs there are."""
     with closing(open_warehouse(root)) as lens:
-        found = {name: ask(lens, name, run_id) for name in EVIDENCE}
-        if not found["runs"].rows:
+        if not ask(lens, "runs", run_id).rows:
             known = [row[0] for row in lens.execute("select run_id from runs order by started desc, run_id").fetchall()]
             raise ValueError(f"there is no run {run_id!r} in {root}; the runs are: {', '.join(known) or 'none yet'}")
+        found = {name: ask(lens, name, run_id) for name in EVIDENCE}
         shown = pictures(lens, run_id, [row["image_id"] for row in found["picks"].rows])
     return _render(found, shown)
 
@@ -67,7 +67,10 @@ def _render(found: dict[str, Evidence], shown: Sequence[Row]) -> str:
     null = {_question(row): row["change"] for row in found["drift"].rows if row["arm"] == "null"}
     scores = {row["metric"]: row for row in found["scorecard"].rows}
     effects = found["directions"].rows
-    rows = [row | {"null": null.get(_question(row)), "directions": _directions(row, effects)} for row in ranked]
+    rows = [
+        row | {"null": null.get(_question(row)), "directions": _directions(row, effects) if len(run["classes"]) == 2 else []}
+        for row in ranked
+    ]
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     named = found | {"ranked": Evidence(found["ranked"].sql, rows)}
     return _page().render(
@@ -76,7 +79,7 @@ def _render(found: dict[str, Evidence], shown: Sequence[Row]) -> str:
         sanity=[row for row in effects if row["attribute"] == run["target_attribute"]],
         verdict=verdict(run, ranked),
         warnings=_warnings(run),
-        figures=_figures(run, scores),
+        figures=_figures(run, scores, cost),
         effect_meaning=_effect_meaning(run),
         axis=_axis(run["margin"], rows),
         groups=gallery(found["picks"].rows, shown),
@@ -120,7 +123,11 @@ def _axis(margin: float, rows: Sequence[Row]) -> Axis:
 
 
 def _effect_meaning(run: Row) -> str:
-    way = "from {} to {}".format(*run["classes"]) if len(run["classes"]) == 2 else "from the first to the second class named"
+    way = (
+        "from {} to {}".format(*run["classes"])
+        if len(run["classes"]) == 2
+        else "from one class to another (of each attribute, the direction that moves it most)"
+    )
     return (
         f"An effect is the mean change of the oracle's probability of an attribute as the classifier moves {way}, "
         "minus the change that the same method makes without guidance, on the same images and seeds."
@@ -137,10 +144,13 @@ def _warnings(run: Row) -> list[str]:
     return [f"{missing:,} of {run['attempted']:,} images have no explanation and count nowhere below."] if missing > 0 else []
 
 
-def _figures(run: Row, scores: dict[str, Row]) -> list[dict[str, str]]:
+def _figures(run: Row, scores: dict[str, Row], cost: dict[str, Row]) -> list[dict[str, str]]:
     """The four numbers under the verdict."""
-    given = f"of {wording.count(run['attempted'])} given"
-    figures = [{"label": "Images explained", "value": wording.count(run["explained"]), "note": given}]
+    if run["attempted"] is None:  # the counts come with the end of an audit
+        done, given = cost["guided"]["images"] if "guided" in cost else 0, "so far"
+    else:
+        done, given = run["explained"], f"of {wording.count(run['attempted'])} given"
+    figures = [{"label": "Images explained", "value": wording.count(done), "note": given}]
     for metric in ("fr", "judge_fr", "fr_null"):
         if metric in scores:
             known, row = measure(metric), scores[metric]

@@ -50,7 +50,8 @@ def classifier_name(run: Row) -> str:
     """'smile classifier “planted”', or the classes when the label is none of the oracle's attributes."""
     if run["target_attribute"]:
         return f"{run['target_attribute']} classifier “{run['name']}”"
-    return f"classifier “{run['name']}” of {listed(run['classes'])}"
+    classes = run["classes"]
+    return f"classifier “{run['name']}” of {listed(classes) if len(classes) < 5 else f'{len(classes)} classes'}"
 
 
 def effect_sentence(run: Row, row: Row) -> str:

@@ -18,7 +18,7 @@ class ConvNet(nn.Module):
 
     def __init__(self, outputs: int, widths: tuple[int, ...] = (16, 32, 64, 96), grid: int = 4) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 5, stride=2, padding=2), *_normalised(widths[0])]
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 6, stride=2, padding=2), *_normalised(widths[0])]
         for position, (before, after) in enumerate(pairwise(widths)):
             halve = [nn.AvgPool2d(2)] if position else []  # the first level has halved already
             layers += [*halve, nn.Conv2d(before, after, 3, padding=1), *_normalised(after)]

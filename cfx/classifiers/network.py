@@ -45,9 +45,7 @@ class NetworkConfig(Config):
     @model_validator(mode="after")
     def _has_a_source(self) -> NetworkConfig:
         if self.weights is None and self.module is None:
-            raise ValueError(
-                "no network: give `weights` (a file, or portraits:planted), `module` (package.module:factory), or both"
-            )
+            raise ValueError("no network: set `weights` (a file, or portraits:planted), `module` (package.module:make), or both")
         if min(self.std) <= 0:
             raise ValueError(f"std is {self.std}; every channel needs a number above 0")
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,52 +16,45 @@ from cfx.portraits import ATTRIBUTES, TRUTH, draw, render
 from cfx.random import derived_seed
 
 CLASSES = ("not_smiling", "smiling")
-PLANTED: Mapping[str, float] = {"smile": 0.92, "glasses": 0.90}  # glasses tell almost as much of the label as the smile does
-CLEAN: Mapping[str, float] = {"smile": 0.92}  # the same label noise, and no shortcut
 SIZE = 64  # pixels
 
-Report = Callable[[str, int, int], None]  # what is being made, how much of it is done, how much there is
 
-# The twins are what an engineer would train; oracle and judge must also read pictures that a diffusion model made.
-TWIN = ClassifierTraining(steps=1_200, augmentation=Augmentation(shift=0.03, zoom=0.03, blur=0.5, noise=0.1, erase=0.08))
-JUDGE = ClassifierTraining(widths=(24, 32, 48, 64), grid=2, steps=1_200)
-ORACLE = ClassifierTraining(steps=3_000)
+class Recipe(NamedTuple):
+    """A network of the benchmark. `agreement` plants correlations with the label, as `cfx.portraits.draw_attributes` does."""
+
+    agreement: Mapping[str, float]
+    learns: tuple[str, ...]  # CLASSES, or ATTRIBUTES for the oracle
+    pictures: int
+    training: ClassifierTraining
 
 
-def train_portraits(
-    folder: Path, seed: int = 0, report: Report = lambda what, done, total: None, pictures: int = 12_000, effort: float = 1.0
-) -> dict[str, Path]:
-    """Train the four networks into `folder` and return their files by name; the same seed gives the same files.
+_TWIN = Augmentation(shift=0.03, zoom=0.03, noise=0.6, erase=0.08)  # much grain: gradients then look like mouths and glasses
 
-    planted and clean are twins: annotations of smiling with 8 % noise, and for planted glasses that agree with nine in ten of
-    them. judge and oracle learn from portraits without any correlation: the judge the smile, with a network of another shape; the
-    oracle all ATTRIBUTES. `pictures` are rendered for each twin, and twice as many for judge and oracle; `effort` multiplies the
-    optimizer steps.
+# The twins' annotations carry 8 % noise, so that glasses, which agree with nine labels in ten, tell something the smile does not.
+# Judge and oracle see portraits without any correlation, flawed as a diffusion model's pictures are (Augmentation's defaults);
+# the judge has another shape than the classifiers it judges.
+RECIPES: Mapping[str, Recipe] = {
+    "planted": Recipe({"smile": 0.92, "glasses": 0.90}, CLASSES, 10_000, ClassifierTraining(augmentation=_TWIN, seed=1)),
+    "clean": Recipe({"smile": 0.92}, CLASSES, 10_000, ClassifierTraining(augmentation=_TWIN, seed=2)),
+    "judge": Recipe(TRUTH, CLASSES, 10_000, ClassifierTraining(widths=(16, 32, 32, 64, 64), grid=2, steps=1_500, seed=3)),
+    "oracle": Recipe(TRUTH, ATTRIBUTES, 20_000, ClassifierTraining(steps=4_000, seed=4)),
+}
+
+
+def train_on_portraits(recipe: Recipe, out: Path, report: Callable[[int, float], None] = lambda step, loss: None) -> Path:
+    """Render the recipe's portraits, train its network and write it to `out`; `report(step, loss)` follows the training.
+
+    `recipe.training.seed` decides portraits and training alike.
     """
-    paths: dict[str, Path] = {}
-
-    def train(name: str, x: Tensor, labels: Tensor, training: ClassifierTraining, names: tuple[str, ...]) -> None:
-        steps = max(1, round(training.steps * effort))
-        config = training.model_copy(update={"steps": steps, "seed": derived_seed(name, seed)})
-        told = lambda step, loss: report(f"training {name}", step, steps)  # noqa: E731
-        paths[name] = train_classifier(x, labels, config, names, folder / f"{name}.safetensors", told)
-
-    for name, agreement in {"planted": PLANTED, "clean": CLEAN}.items():
-        x, labels, _ = rendered(pictures, derived_seed("portraits", name, seed), agreement, report)
-        train(name, x, labels, TWIN, CLASSES)
-    x, labels, attributes = rendered(2 * pictures, derived_seed("portraits", "fair", seed), TRUTH, report)
-    train("judge", x, labels, JUDGE, CLASSES)
-    train("oracle", x, attributes, ORACLE, ATTRIBUTES)
-    return paths
+    pictures, labels, attributes = rendered(recipe.pictures, derived_seed("portraits", recipe.training.seed), recipe.agreement)
+    answers = attributes if recipe.learns == ATTRIBUTES else labels
+    return train_classifier(pictures, answers, recipe.training, recipe.learns, out, report)
 
 
-def rendered(
-    n: int, seed: int, agreement: Mapping[str, float] = TRUTH, report: Report = lambda what, done, total: None
-) -> tuple[Tensor, Tensor, Tensor]:
+def rendered(n: int, seed: int, agreement: Mapping[str, float] = TRUTH) -> tuple[Tensor, Tensor, Tensor]:
     """n portraits in memory: pictures (n, 3, SIZE, SIZE) uint8, labels (n,) int64, attributes (n, 10) bool."""
     pictures = np.empty((n, SIZE, SIZE, 3), np.uint8)
     labels, attributes = np.empty(n, np.int64), np.empty((n, len(ATTRIBUTES)), np.bool_)
     for index, (label, portrait) in enumerate(draw(n, seed, agreement)):
         pictures[index], labels[index], attributes[index] = render(portrait, SIZE), label, portrait.attributes
-        report("rendering portraits", index + 1, n)
     return torch.from_numpy(pictures).permute(0, 3, 1, 2), torch.from_numpy(labels), torch.from_numpy(attributes)

@@ -23,7 +23,7 @@ class ClassifierTraining(Config):
 
     widths: tuple[int, ...] = Field((16, 32, 64, 96), min_length=1, description="channels of each level of the ConvNet")
     grid: int = Field(4, ge=1, description="places the head tells apart, each way")
-    steps: int = Field(1_000, ge=1, description="optimizer steps")
+    steps: int = Field(1_200, ge=1, description="optimizer steps")
     batch: int = Field(32, ge=1, description="pictures an optimizer step")
     learning_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(0.02, ge=0)

@@ -7,54 +7,80 @@ from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from cfx.diffusion.schedule import q_sample
 from cfx.guidance import ClassLoss, changed_region, class_gradient
+from cfx.perceptual import check_vgg19, perceptual_pull
 from cfx.random import ImageNoise
 from cfx.types import Classifier, Config, Counterfactual, Denoiser
 
 
 class DiME(Config):
-    """DiME's knobs; defaults are those of the released CelebA command."""
+    """DiME's knobs; defaults are those of the released CelebA command, but for the perceptual term (30 there), which needs a file.
+
+    The ablations of the paper and the thesis: Direct is guide "noisy", Naive guide "input", Early Stopping `early_stopping` or
+    `guided_steps`, Unconditional guide "input" with scale = l1 = perceptual = 0, masked DiME `region`.
+    """
 
     method: Literal["dime"] = "dime"
     steps: int = Field(200, ge=1, description="respaced steps of the prior")
     tau: int = Field(60, ge=1, description="noise depth, in respaced steps; at most `steps` (below it with exact_start off)")
     scale: float = Field(8.0, ge=0, description="weight of the class gradient; 0 is the null run")
     l1: float = Field(0.05, ge=0, description="pull of the noisy picture towards the input")
-    loss: ClassLoss = Field("logit", description="logit (released code) or log_prob (paper)")
+    perceptual: float = Field(0.0, ge=0, description="pull towards the input's VGG19 features; 30 in the released command")
+    vgg19: str | None = Field(None, description="file of torchvision's VGG19 weights, for the perceptual term")
+    loss: ClassLoss = Field("logit", description="logit (released code), log_prob (paper), margin")
     exact_start: bool = Field(
         True, description="noise to step tau - 1, where denoising starts; off: to tau, as the released code"
     )
+    guide: Literal["denoised", "noisy", "input"] = Field("denoised", description="which picture the class gradient is taken at")
+    early_stopping: bool = Field(False, description="an image is done when its denoised picture is predicted as the target")
+    guided_steps: int | None = Field(None, ge=1, description="guide this many steps, then denoise freely; none: to the end")
+    region: tuple[float, float, float, float] | None = Field(
+        None, description="top, bottom, left, right of what may change, as fractions of the picture"
+    )
 
     @model_validator(mode="after")
-    def _depth(self) -> DiME:
+    def _can_work(self) -> DiME:
         deepest = self.steps if self.exact_start else self.steps - 1
         if self.tau > deepest:
             raise ValueError(
                 f"tau is {self.tau}, but only {deepest} of {self.steps} steps can be noised; lower tau or raise steps"
             )
+        if self.guide != "denoised" and (self.early_stopping or self.guided_steps):
+            raise ValueError(f"stopping early returns the denoised picture, which guide {self.guide!r} never makes; use 'denoised'")
+        if self.region and not (0 <= self.region[0] < self.region[1] <= 1 and 0 <= self.region[2] < self.region[3] <= 1):
+            raise ValueError(f"region {self.region} is no rectangle; give top < bottom and left < right, between 0 and 1")
+        check_vgg19(self.perceptual, self.vgg19)
         return self
 
 
 class FastDiME(Config):
-    """FastDiME's knobs; scale, tau and mask follow the released CelebA command."""
+    """FastDiME's knobs; scale, tau and mask follow the released CelebA command, but for the perceptual term (30 there).
+
+    FastDiME-2 is passes "2": a run without a mask finds it, a second run keeps to it. FastDiME-2+ is passes "2+": the first run is
+    masked too.
+    """
 
     method: Literal["fastdime"] = "fastdime"
     steps: int = Field(200, ge=1, description="respaced steps of the prior")
     tau: int = Field(60, ge=1, description="noise depth, in respaced steps; at most `steps`")
     scale: float = Field(8.0, ge=0, description="weight of the class gradient; 0 is the null run")
     l1: float = Field(0.05, ge=0, description="pull of the noisy picture towards the input")
-    loss: ClassLoss = Field("logit", description="logit (released code) or log_prob (paper)")
+    perceptual: float = Field(0.0, ge=0, description="pull towards the input's VGG19 features; 30 in the released command")
+    vgg19: str | None = Field(None, description="file of torchvision's VGG19 weights, for the perceptual term")
+    loss: ClassLoss = Field("logit", description="logit (released code), log_prob (paper), margin")
     threshold: float = Field(0.15, ge=0, le=1, description="share of the largest difference under which the input is kept")
     dilation: int = Field(5, ge=1, description="side of the square that grows the mask, pixels, odd")
     warm_up: float = Field(0.5, ge=0, le=1, description="share of the steps before the mask is applied; 1 for no mask")
+    passes: Literal["1", "2", "2+"] = Field("1", description="runs: one; two, the second with the first's mask; 2+: both masked")
 
     @model_validator(mode="after")
-    def _depth(self) -> FastDiME:
+    def _can_work(self) -> FastDiME:
         if self.tau > self.steps:
             raise ValueError(f"tau is {self.tau}, but the prior is respaced to {self.steps} steps; lower tau or raise steps")
+        check_vgg19(self.perceptual, self.vgg19)
         return self
 
 
@@ -66,48 +92,111 @@ def denoise(denoiser: Denoiser, z: Tensor, t: int, noise: ImageNoise) -> Tensor:
     return z
 
 
+def rectangle(x: Tensor, region: tuple[float, float, float, float] | None) -> Tensor:
+    """(B, 1, H, W), 1 inside top, bottom, left, right (fractions of the picture); 1 everywhere without a region."""
+    if region is None:
+        return torch.ones_like(x[:, :1])
+    mask, (height, width) = torch.zeros_like(x[:, :1]), x.shape[-2:]
+    top, bottom, left, right = region
+    mask[..., round(top * height) : round(bottom * height), round(left * width) : round(right * width)] = 1
+    return mask
+
+
 @torch.no_grad()
 def dime(
-    denoiser: Denoiser, classifier: Classifier, x: Tensor, target: Tensor, config: DiME, noise: ImageNoise
+    denoiser: Denoiser,
+    classifier: Classifier,
+    x: Tensor,
+    target: Tensor,
+    config: DiME,
+    noise: ImageNoise,
+    perceptual: nn.Module | None = None,
 ) -> Counterfactual:
     """Guided denoising towards `target`; the classifier sees an unguided denoising of each noisy state.
 
-    x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. tau (tau + 1) / 2 UNet evaluations an image.
+    x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. tau (tau + 1) / 2 UNet evaluations an image, tau if `guide` is not the
+    denoised picture. A region keeps the rest of the picture as the thesis does in its eq. 3.21: the classifier sees the input
+    there, and z is the noised input.
     """
+    pull = perceptual_pull(perceptual, x, config.perceptual)
     z, x_t = q_sample(denoiser, x, config.tau - config.exact_start, noise), x
+    mask = rectangle(x, config.region)
+    x_cf, done = x, torch.zeros(len(x), 1, 1, 1, dtype=torch.bool, device=x.device)
     for t in reversed(range(config.tau)):
         mean, std, _, _ = denoiser.step(z, t)
-        level = math.sqrt(denoiser.alphas_cumprod[t])
-        towards_target = config.scale * class_gradient(classifier, x_t, target, config.loss) / level if config.scale else 0
+        seen = {"denoised": x_t, "noisy": z, "input": x}[config.guide]
+        level = 1.0 if config.guide == "noisy" else math.sqrt(denoiser.alphas_cumprod[t])  # at z itself there is no chain rule
+        towards_target = config.scale * class_gradient(classifier, seen, target, config.loss) / level if config.scale else 0
         away_from_x = config.l1 * (z - x).sign()  # gradient of |z - x|_1; of the noisy z and not scaled, as in the released code
-        z = mean - std.square() * (towards_target + away_from_x)
+        z = mean - std.square() * (towards_target + pull(seen) / level + away_from_x)
         if t:
             z = z + std * noise.like(z)
+        if config.region:
+            z = mask * z + (1 - mask) * (q_sample(denoiser, x, t - 1, noise) if t else x)
+        if t and config.guide == "denoised":
             x_t = denoise(denoiser, z, t - 1, noise)
-    return Counterfactual(z.clamp(-1, 1), None)
+            x_t = mask * x_t + (1 - mask) * x
+        if t and config.tau - t == config.guided_steps:
+            z = x_t  # the free denoising of z, sampled already
+            break
+        if t and config.early_stopping:
+            flipped = (classifier(x_t).argmax(1) == target).view(-1, 1, 1, 1)
+            x_cf, done = torch.where(flipped & ~done, x_t, x_cf), done | flipped
+            if done.all():
+                break
+    return Counterfactual(torch.where(done, x_cf, z).clamp(-1, 1), mask if config.region else None)
 
 
 @torch.no_grad()
 def fastdime(
-    denoiser: Denoiser, classifier: Classifier, x: Tensor, target: Tensor, config: FastDiME, noise: ImageNoise
+    denoiser: Denoiser,
+    classifier: Classifier,
+    x: Tensor,
+    target: Tensor,
+    config: FastDiME,
+    noise: ImageNoise,
+    perceptual: nn.Module | None = None,
 ) -> Counterfactual:
     """DiME with the one-step clean estimate in place of the inner chain, and a mask that keeps what need not change.
 
-    x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. tau UNet evaluations an image. The class gradient is not divided by
-    sqrt(abar), as in the released code; outside the mask the input is noised to t - 1, the level z is at (the released code
-    noises it to t).
+    x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. tau UNet evaluations an image, 2 tau in two passes.
     """
+    if config.passes == "1":
+        return _fast_pass(denoiser, classifier, x, target, config, noise, perceptual)
+    first = config.model_copy(update={"warm_up": 1.0}) if config.passes == "2" else config
+    found = _fast_pass(denoiser, classifier, x, target, first, noise, perceptual)
+    mask = changed_region(x, found.x_cf, config.threshold, config.dilation)
+    return _fast_pass(denoiser, classifier, x, target, config, noise, perceptual, mask)
+
+
+def _fast_pass(
+    denoiser: Denoiser,
+    classifier: Classifier,
+    x: Tensor,
+    target: Tensor,
+    config: FastDiME,
+    noise: ImageNoise,
+    perceptual: nn.Module | None,
+    fixed: Tensor | None = None,
+) -> Counterfactual:
+    """One guided denoising. A fixed mask (B, 1, H, W) holds from the first step; without one it is found after the warm-up.
+
+    Class and perceptual gradients are not divided by sqrt(abar), as in the released code; outside the mask the input is noised to
+    t - 1, the level z is at (the released code noises it to t).
+    """
+    pull = perceptual_pull(perceptual, x, config.perceptual)
     z, x_t = q_sample(denoiser, x, config.tau - 1, noise), x
-    mask = None
+    mask = fixed
     for t in reversed(range(config.tau)):
         mean, std, x0, _ = denoiser.step(z, t)
         towards_target = config.scale * class_gradient(classifier, x_t, target, config.loss) if config.scale else 0
-        z = mean - std.square() * (towards_target + config.l1 * (z - x).sign())
+        z = mean - std.square() * (towards_target + pull(x_t) + config.l1 * (z - x).sign())
         if t:
             z = z + std * noise.like(z)
         x_t = x0
-        if config.tau - t > config.warm_up * config.tau:
+        if fixed is None and config.tau - t > config.warm_up * config.tau:
             mask = changed_region(x, x_t, config.threshold, config.dilation)
+        if mask is not None:
             background = q_sample(denoiser, x, t - 1, noise) if t else x
             x_t = mask * x_t + (1 - mask) * x
             z = mask * z + (1 - mask) * background

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,15 @@ def find_chromium() -> str:
         f"the browser tests need one of {', '.join(NAMES)} on PATH and found none; install it "
         "(Debian and Ubuntu: apt-get install chromium) or leave these tests out with: pytest -m 'not browser'"
     )
+
+
+# The browser reads commands from descriptor 3 and answers on 4. Both ends first move out of the way of these two numbers.
+WIRING = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+os.dup2(ends[0], 3), os.dup2(ends[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 @dataclass
@@ -102,8 +112,7 @@ def chromium_page() -> Iterator[Page]:
     """A fresh browser with an empty profile and one blank page, ended with the block."""
     command_end, to_browser = os.pipe()
     from_browser, answer_end = os.pipe()
-    # The browser reads commands from descriptor 3 and answers on 4; the shell puts the pipes there.
-    wiring = ["sh", "-c", f'exec "$@" 3<&{command_end} 4>&{answer_end}', "sh", find_chromium()]
+    wiring = [sys.executable, "-c", WIRING, str(command_end), str(answer_end), find_chromium()]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         isolated = f"--user-data-dir={profile}"
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe", isolated]

@@ -113,50 +113,48 @@ def attribute_rows(
 
 
 def write_run(
-    root: Path,
-    run_id: str,
-    effects: Mapping[str, float],
-    n: int = 64,
-    shards: int = 1,
-    seed: int = 0,
-    drift: float = 0.02,
-    finished: bool = True,
+    root: Path, run_id: str, effects: Mapping[str, float], n: int = 64, shards: int = 1, seed: int = 0, drift: float = 0.02
 ) -> None:
-    """A run over n images, half in each direction, guided and null.
+    """A finished run over n images, half in each direction, guided and null.
 
     effects: by attribute (of which one should be "smile", the target attribute), the true change of the oracle's probability as
     the classifier goes from no_smile to smile, guided minus null; of size .3 at most. Towards no_smile it has the other sign.
-    drift: what the null itself adds to every attribute. The noise of single images is uniform, up to .1 in each arm.
+    drift: what the null itself adds to every attribute. The noise of single images is uniform, up to .08 in each arm.
     """
+    ids = image_ids(n, seed)
+    classes = [CLASSES[1 - i % 2] for i in range(n)]
+    rng = np.random.default_rng([seed, 1])
+    bits = {f"a_{name}": rng.random(n) < 0.5 for name in effects} | {"a_smile": np.array([c == "smile" for c in classes])}
+    write_shard(root, "runs", run_id, "started", run_rows(status="started", finished=None))
+    for shard in range(shards):
+        mine = slice(shard, None, shards)
+        images = image_rows(ids[mine], label=classes[mine], **{name: bit[mine] for name, bit in bits.items()})
+        write_shard(root, "images", run_id, f"{shard:05}", images)
+        write_shard(root, "predictions", run_id, f"{shard:05}", prediction_rows(ids[mine], classes[mine]))
+    rejected = {"path": ["broken.png"], "stage": ["ingest"], "reason": ["truncated"], "error": ["the file ends too early"]}
+    write_shard(root, "rejected", run_id, "00000", rejected)
+    write_outcomes(root, run_id, effects, n, shards, seed, drift)
+
+
+def write_outcomes(
+    root: Path, run_id: str, effects: Mapping[str, float], n: int = 64, shards: int = 1, seed: int = 0, drift: float = 0.02
+) -> None:
+    """The part of `write_run` that the statistics read: explanations, attributes and the run's last event."""
     ids = image_ids(n, seed)
     rng = np.random.default_rng(seed)
     towards = np.arange(n) % 2  # the class asked for
-    before = {name: rng.uniform(0.4, 0.5, n) for name in effects}
-    after = {
-        arm: {
-            name: before[name] + drift + guided * effect * (2 * towards - 1) + rng.uniform(-0.08, 0.08, n)
-            for name, effect in effects.items()
-        }
-        for arm, guided in (("guided", 1), ("null", 0))
-    }
-    bits = {f"a_{name}": rng.random(n) < 0.5 for name in effects} | {"a_smile": towards == 0}
-    flipped = {"guided": rng.random(n) < 0.95, "null": rng.random(n) < 0.02}
     sources, targets = np.array(CLASSES)[1 - towards], np.array(CLASSES)[towards]
-
-    write_shard(root, "runs", run_id, "started", run_rows(status="started", finished=None))
-    for shard in range(shards):
-        mine = np.arange(n)[shard::shards]
-        key, own = f"{shard:05}", [ids[i] for i in mine]
-        labels = list(sources[mine])
-        write_shard(root, "images", run_id, key, image_rows(own, label=labels, **{a: bit[mine] for a, bit in bits.items()}))
-        write_shard(root, "predictions", run_id, key, prediction_rows(own, labels))
-        for arm, changed in after.items():
-            directions: Columns = {"source": labels, "target": list(targets[mine]), "flipped": flipped[arm][mine]}
-            write_shard(root, "explanations", run_id, f"{arm}-{key}", explanation_rows(own, arm, **directions))
-            p, q = ({name: values[mine] for name, values in side.items()} for side in (before, changed))
-            write_shard(root, "attributes", run_id, f"{arm}-{key}", attribute_rows(own, p, q, arm))
-    rejected = {"path": ["broken.png"], "stage": ["ingest"], "reason": ["truncated"], "error": ["the file ends too early"]}
-    write_shard(root, "rejected", run_id, "00000", rejected)
-    if finished:
-        counts = {"attempted": n + 1, "explained": n, "flipped": int(flipped["guided"].sum()), "rejected": 1}
-        write_shard(root, "runs", run_id, "finished", run_rows(**counts))
+    p = {name: rng.uniform(0.4, 0.5, n) for name in effects}
+    for arm, guided, flips in (("guided", 1, 0.95), ("null", 0, 0.02)):
+        noise = {name: rng.uniform(-0.08, 0.08, n) for name in effects}
+        q = {name: p[name] + drift + guided * effect * (2 * towards - 1) + noise[name] for name, effect in effects.items()}
+        flipped = rng.random(n) < flips
+        for shard in range(shards):
+            mine = slice(shard, None, shards)
+            directions: Columns = {"source": sources[mine], "target": targets[mine], "flipped": flipped[mine]}
+            before, after = ({name: values[mine] for name, values in side.items()} for side in (p, q))
+            key = f"{arm}-{shard:05}"
+            write_shard(root, "explanations", run_id, key, explanation_rows(ids[mine], arm, **directions))
+            write_shard(root, "attributes", run_id, key, attribute_rows(ids[mine], before, after, arm))
+    counts = {"attempted": n + 1, "explained": n, "flipped": n, "rejected": 1}
+    write_shard(root, "runs", run_id, "finished", run_rows(**counts))

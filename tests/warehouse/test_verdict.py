@@ -41,3 +41,10 @@ def test_too_few_images_decide_nothing() -> None:
 def test_no_effects_no_verdict_and_the_classes_name_a_task_without_a_label() -> None:
     said = verdict(RUN | {"target_attribute": None}, [])
     assert (said.kind, said.headline) == ("inconclusive", "No verdict yet on the classifier “planted” of neutral and smiling")
+
+
+def test_many_classes_are_counted_not_listed() -> None:
+    many = RUN | {"target_attribute": None, "classes": [f"class {i}" for i in range(1000)]}
+    assert (
+        verdict(many, [row("glasses", "above null", 0.3)]).headline == "The classifier “planted” of 1000 classes leans on glasses"
+    )

@@ -1,6 +1,7 @@
 -- What the classifier's guidance changed, per attribute and direction source -> target: the oracle's probability, guided minus
 -- null. low and high: 95 % bootstrap interval of this effect alone. p: sign-flip permutation. q: Benjamini-Hochberg over the
--- run's attributes and directions, null for the target attribute. n: images. Over: every explanation with its null, flipped or not.
+-- run's attributes and directions, null for the target attribute. n: images.
+-- Over: every explanation with its null, flipped or not.
 create view attribute_effects as
 select run_id, method, attribute, source, target, effect, low, high, p, q, n
 from attribute_tests

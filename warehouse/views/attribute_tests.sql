@@ -4,29 +4,29 @@
 -- p: two-sided sign-flip permutation; q: Benjamini-Hochberg within run and method over attributes x directions (pooled: over
 -- attributes), without the target attribute, whose q is null; n: images. Over: every explanation with its null, flipped or not.
 create view attribute_tests as
-with directions as (
-    from resamples
-),
-contrasts as (
-    select run_id, method, false as pooled, source, target, kind, resample, images, pairs, columns('^d_')
-    from directions
-    union all
+with contrasts as (
     select
-        run_id, method, true, classes[1], classes[2], kind, resample, sum(images), sum(pairs),
-        sum(if(target = classes[2], 1, -1) * columns('^d_'))
-    from directions join (select run_id, classes from runs) using (run_id)
-    where len(classes) = 2
-    group by run_id, method, classes, kind, resample
+        r.run_id, r.method, pooled,
+        if(pooled, classes[1], r.source) as start,
+        if(pooled, classes[2], r.target) as goal,
+        r.kind, r.resample,
+        sum(r.images) as images,
+        sum(r.pairs) as pairs,
+        sum(if(pooled and r.target = classes[1], -1, 1) * columns('^d_'))
+    from resamples r
+    join (select run_id, classes from runs) using (run_id)
+    join (values (false), (true)) question(pooled) on not pooled or len(classes) = 2
+    group by r.run_id, r.method, pooled, start, goal, r.kind, r.resample
 ),
 effects as (
     select
-        run_id, method, pooled, source, target, attribute[3:] as attribute, max(images) as n,
+        run_id, method, pooled, start as source, goal as target, attribute[3:] as attribute, max(images) as n,
         max(total / pairs) filter (where kind = 'data') as effect,
         quantile_cont(total / pairs, [.025, .975]) filter (where kind = 'bootstrap' and pairs > 0) as bounds,
         list(total / nullif(pairs, 0) order by resample) filter (where kind = 'bootstrap') as drawn,
         list(total / pairs) filter (where kind = 'sign flip') as permuted
     from (unpivot contrasts on columns('^d_') into name attribute value total)
-    group by all
+    group by run_id, method, pooled, source, target, attribute
 ),
 tested as (
     select

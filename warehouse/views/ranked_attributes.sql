@@ -11,9 +11,9 @@ with candidates as (
     where not is_target and pooled = (len(classes) = 2)
 ),
 deviations as (
-    select run_id, method, unnest(range(1, 2001)) as resample, abs(unnest(drawn) - effect) / sd as t
+    -- An attribute that moves alike in every image has no spread (up to rounding) and no part in the largest deviation.
+    select run_id, method, unnest(range(1, 2001)) as resample, if(sd > 1e-9, abs(unnest(drawn) - effect) / sd, 0) as t
     from candidates
-    where sd > 1e-9
 ),
 largest as (
     select run_id, method, resample, max(t) as t from deviations group by run_id, method, resample
@@ -22,8 +22,8 @@ critical as (
     select run_id, method, quantile_cont(t, .95) as width from largest group by run_id, method
 ),
 strongest as (
-    select *, coalesce(width, 0) * sd as half
-    from candidates left join critical using (run_id, method)
+    select *, width * sd as half
+    from candidates join critical using (run_id, method)
     qualify row_number() over (partition by run_id, method, attribute order by abs(effect) desc, source, target) = 1
 ),
 judged as (
@@ -40,6 +40,7 @@ select
     run_id, method, row_number() over (partition by run_id, method order by abs(effect) desc, attribute) as rank,
     attribute, source, target, effect, lower as low, upper as high, p, q, status, n,
     case status when 'inconclusive' then
-        ceil(greatest(n * power(half / greatest(abs(effect), margin - abs(effect)), 2), n + 1, 3 / margin))::bigint
+        -- null where no number of images would do: no effect at all, and no margin
+        try_cast(ceil(greatest(n * power(half / greatest(abs(effect), margin - abs(effect)), 2), n + 1, 3 / margin)) as bigint)
     end as images_needed
 from judged;

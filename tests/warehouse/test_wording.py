@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from warehouse import wording
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.1314, "+0.131"), (-0.0421, "−0.042"), (-0.0001, "0.000"), (None, "–")])
+def test_signed(value: float | None, text: str) -> None:
+    assert wording.signed(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.015072, "0.0151"), (97.31, "97.3"), (36.0, "36"), (12345.6, "12,346"), (0.0000123, "0.0000123"), (0.0, "0")],
+)
+def test_number_has_three_digits_and_no_exponent(value: float, text: str) -> None:
+    assert wording.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "0.000"), (0.0004, "< 0.001"), (0.5, "0.500"), (0.9996, "> 0.999"), (1.0, "1.000")]
+)
+def test_probability_is_never_rounded_to_certainty(value: float, text: str) -> None:
+    assert wording.probability(value) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.48, "0.48 s"), (97.2, "97 s"), (720.0, "12 min"), (12240.0, "3.4 h")])
+def test_duration(seconds: float, text: str) -> None:
+    assert wording.duration(seconds) == text
+
+
+def test_lists_and_moments_read_as_english() -> None:
+    assert [wording.listed(list(names)) for names in ("", "a", "ab", "abc")] == ["nothing", "a", "a and b", "a, b and c"]
+    assert wording.moment(datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)) == "2025-03-04 05:06 UTC"
