@@ -50,7 +50,7 @@ def save_network(path: Path, network: nn.Module, facts: Mapping[str, Any]) -> Pa
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     temporary = path.with_name(f".{uuid4().hex}.tmp")
-    safetensors.torch.save_file(state, temporary, metadata={"cfx": json.dumps(facts, sort_keys=True)})
+    temporary.write_bytes(safetensors.torch.save(state, metadata={"cfx": json.dumps(facts, sort_keys=True)}))
     os.replace(temporary, path)
     return path
 

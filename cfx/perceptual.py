@@ -1,8 +1,9 @@
-"""The perceptual distance of DiME: VGG19 up to relu3_4, from a file of torchvision's weights."""
+"""Perceptual distances from files of torchvision's weights: DiME's (VGG19 up to relu3_4) and LPIPS (Zhang et al. 2018, VGG16)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -11,7 +12,9 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from cfx.checkpoint import fit, read_state_dict
 
-LAYERS = 18  # features[:18] of VGG19 end at relu3_4
+RELU3_4 = 18  # features[:18] of VGG19 end there
+STAGES = (3, 8, 15, 22, 29)  # LPIPS compares VGG16 after these layers: relu1_2, 2_2, 3_3, 4_3, 5_3
+DOWNLOADS = "https://download.pytorch.org/models/"
 
 
 class Perceptual(nn.Module):
@@ -36,22 +39,71 @@ def load_perceptual(weights: Path, device: torch.device | str = "cpu") -> Percep
 
     Raises FileNotFoundError, saying where the weights are to be had, or ValueError naming keys that do not fit.
     """
+    return Perceptual(_vgg("E", RELU3_4, weights, "vgg19-dcbb9e9d.pth")).eval().requires_grad_(False).to(device)
+
+
+class LPIPS(nn.Module):
+    """Learned perceptual distance of pictures in [-1, 1]: (B, 3, H, W) twice to (B,). Equal pictures are 0 apart."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, features: nn.Sequential, weights: list[Tensor]) -> None:
+        super().__init__()
+        self.features = features
+        self.register_buffer("mean", torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1))  # lpips' own, on [-1, 1]
+        self.register_buffer("std", torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1))
+        self.weights = nn.ParameterList(weights)  # (1, C, 1, 1) each
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        x, y = (x - self.mean) / self.std, (y - self.mean) / self.std
+        distance, stages = torch.zeros(len(x), device=x.device), iter(self.weights)
+        for position, layer in enumerate(self.features):
+            x, y = layer(x), layer(y)
+            if position in STAGES:
+                apart = (x / (_length(x) + 1e-10) - y / (_length(y) + 1e-10)).square()
+                distance = distance + (next(stages) * apart).sum(1).flatten(1).mean(1)
+        return distance
+
+
+def load_lpips(weights: Path, device: torch.device | str = "cpu") -> LPIPS:
+    """LPIPS (version 0.1), frozen, from torchvision's VGG16 weights; its own small weights come with the lpips package.
+
+    Raises FileNotFoundError, saying where the weights are to be had, or ValueError naming keys that do not fit.
+    """
+    features = _vgg("D", STAGES[-1] + 1, weights, "vgg16-397923af.pth")
+    learned = read_state_dict(Path(str(files("lpips") / "weights" / "v0.1" / "vgg.pth")))
+    stages = [learned[f"lin{stage}.model.1.weight"] for stage in range(len(STAGES))]
+    return LPIPS(features, stages).eval().requires_grad_(False).to(device)
+
+
+def _length(features: Tensor) -> Tensor:
+    """Length of the feature vector at every place, (B, 1, H, W); its gradient at a zero vector is zero, not NaN."""
+    square = features.square().sum(1, keepdim=True)
+    return torch.where(square > 0, square, 1).sqrt() * (square > 0)
+
+
+def _vgg(layout: str, layers: int, weights: Path, name: str) -> nn.Sequential:
+    """The first layers of a VGG, from torchvision's weights of the whole network or of its `features`."""
     if not weights.is_file():
         raise FileNotFoundError(
-            f"the perceptual distance needs VGG19, but there is no file {weights}; torchvision's weights are at "
-            "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth, or set `perceptual: 0`"
+            f"a perceptual distance needs torchvision's {name}, but there is no file {weights}; fetch {DOWNLOADS}{name} and give "
+            "its path, or set the distance's weight to 0"
         )
-    state = {name.removeprefix("features."): value for name, value in read_state_dict(weights).items()}
-    features = make_layers(cfgs["E"], batch_norm=False)[:LAYERS]
-    needed = {name: value for name, value in state.items() if name.split(".")[0].isdigit() and int(name.split(".")[0]) < LAYERS}
-    fit(features, needed, weights, "torchvision's VGG19")
-    return Perceptual(features).eval().requires_grad_(False).to(device)
+    state = {key.removeprefix("features."): value for key, value in read_state_dict(weights).items()}
+    features = make_layers(cfgs[layout], batch_norm=False)[:layers]
+    for layer in features:
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = False  # what was computed before it is still needed by a backward pass
+    needed = {key: value for key, value in state.items() if key.split(".")[0].isdigit() and int(key.split(".")[0]) < layers}
+    fit(features, needed, weights, f"torchvision's {name}")
+    return features
 
 
 def perceptual_pull(network: nn.Module | None, x: Tensor, weight: float) -> Callable[[Tensor], Tensor | float]:
     """The function x_t -> gradient of weight * mean (phi(x_t) - phi(x))^2, an image; phi(x) is computed once.
 
-    x, x_t: (B, 3, H, W) in [-1, 1]. Zero weight needs no network and pulls nowhere. Raises ValueError if one is needed and missing.
+    x, x_t: (B, 3, H, W) in [-1, 1]. Zero weight needs no network and pulls nowhere. Raises ValueError if a needed one is missing.
     """
     if not weight:
         return lambda x_t: 0.0

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from cfx.classifiers import ClassifierConfig
+from cfx.classifiers.portraits import RECIPES, train_on_portraits
 from cfx.diffusion.training import PriorTraining, train_prior
 from cfx.portraits import TrueEffect, draw, render, sample, true_effects, write_portraits
 from tasks.predict import classifier_for
 
 __all__ = ["reliance", "train_network", "training_steps", "write_portraits"]
 
+PRIOR = PriorTraining(bf16=True, compile=True)
 GRADED = 4711  # seed of the portraits that classifiers are graded on
 
 
@@ -25,12 +27,22 @@ def reliance(weights: str, n: int) -> list[TrueEffect]:
     return true_effects(classifier, [portrait for _, portrait in draw(n, GRADED)])
 
 
-def train_prior_on_portraits(to: Path, training: PriorTraining, report: Callable[[int, float], None]) -> Path:
-    """The demo's prior: every picture it sees is a new portrait with independent attributes."""
+def training_steps(only: str | None) -> dict[str, int]:
+    """The demo's networks and the optimizer steps of each. Raises ValueError for an unknown name."""
+    steps = {name: recipe.training.steps for name, recipe in RECIPES.items()} | {"prior": PRIOR.steps}
+    if only is not None and only not in steps:
+        raise ValueError(f"--only: there is no network {only!r}; there are {', '.join(steps)}")
+    return {only: steps[only]} if only else steps
 
-    def batches(step: int) -> Tensor:
-        rng = np.random.default_rng((training.seed, step))
-        pixels = np.stack([render(sample(rng), training.size) for _ in range(training.batch)])
+
+def train_network(name: str, to: Path, report: Callable[[int, float], None]) -> Path:
+    """Train one of the demo's networks into the folder `to`; a killed training of the prior goes on from its checkpoint."""
+    if name != "prior":
+        return train_on_portraits(RECIPES[name], to / f"{name}.safetensors", report)
+
+    def batches(step: int) -> Tensor:  # every picture that the prior sees is a new portrait with independent attributes
+        rng = np.random.default_rng((PRIOR.seed, step))
+        pixels = np.stack([render(sample(rng), PRIOR.size) for _ in range(PRIOR.batch)])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
-    return train_prior(batches, training, to, report, "cuda" if torch.cuda.is_available() else "cpu")
+    return train_prior(batches, PRIOR, to / "prior", report, "cuda" if torch.cuda.is_available() else "cpu")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
@@ -192,17 +193,22 @@ class HiT(nn.Module):
         positions = self.encoder.pos_embedding
         patches = self.conv_proj(x).flatten(2).transpose(1, 2) + positions[:, 1:]
         cls = self.initial().expand(len(x), -1)
-        for block, layers in enumerate(self.blocks()):
-            patches = _pooled(patches) if block else patches
-            for layer in layers:
-                attended, patches = layer(cls, patches)
-                cls = attended.cls
-                yield attended
+        begins = list(accumulate(self.shape.blocks))  # the layers before which patches are pooled
+        for index, layer in enumerate(self.layers()):
+            patches = _pooled(patches) if index in begins else patches
+            attended, patches = layer(cls, patches)
+            cls = attended.cls
+            yield attended
 
-    def blocks(self) -> list[list[nn.Module]]:
-        """The layers, block by block."""
-        blocks = [self.encoder.layers] if len(self.shape.blocks) == 1 else self.encoder.layers.children()
-        return [list(block.children()) for block in blocks]
+    def layers(self) -> list[HinderedLayer]:
+        """All layers, first to last."""
+        return [module for module in self.encoder.layers.modules() if isinstance(module, HinderedLayer)]
+
+    def parts(self) -> list[str]:
+        """Names of all parts, from the head down to the input, for randomising one after the other."""
+        layers = {id(module): name for name, module in self.named_modules()}
+        named = [layers[id(layer)] for layer in reversed(self.layers())]
+        return ["heads", "encoder.ln", *named, "encoder.pos_embedding", "class_token", "conv_proj"]
 
     def initial(self) -> Tensor:
         """The class token before any layer, (1, D)."""

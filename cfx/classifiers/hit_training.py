@@ -156,7 +156,8 @@ def _augmented(x: Tensor, how: ThreeAugment | Augmentation, chance: torch.Genera
 
 def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Weight decay acts on matrices and convolutions only."""
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for parameter in network.parameters():
         # tokens and position embeddings are (1, n, D)
         (decayed if parameter.ndim >= 2 and parameter.shape[0] > 1 else free).append(parameter)

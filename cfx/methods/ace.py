@@ -42,11 +42,17 @@ class ACE(Config):
     stop_after: int | None = Field(
         None, ge=1, description="stop an image whose filtered picture was the target this often in a row; none: never"
     )
-    threshold: float = Field(0.15, ge=0, le=1, description="share of the largest change under which the input is kept; 0: no mask")
+    threshold: float = Field(
+        0.15, ge=0, le=1, description="share of the largest change under which the input is kept; 0: no mask"
+    )
     dilation: int = Field(15, ge=1, description="side of the square that grows the mask, pixels, odd")
-    refinements: int = Field(3, ge=1, description="refinements, each of the images whose flip the one before lost; 1: as released")
+    refinements: int = Field(
+        3, ge=1, description="refinements, each of the images whose flip the one before lost; 1: as released"
+    )
     fallback: bool = Field(True, description="where every refinement loses the flip, return the masked pre-explanation")
-    checkpoint: bool = Field(False, description="recompute UNet calls in the backward pass: 1/tau of the memory, tau more forwards")
+    checkpoint: bool = Field(
+        False, description="recompute UNet calls in the backward pass: 1/tau of the memory, tau more forwards"
+    )
 
     @model_validator(mode="after")
     def _can_work(self) -> ACE:
@@ -58,9 +64,7 @@ class ACE(Config):
 
 
 @torch.no_grad()
-def ace(
-    denoiser: Denoiser, classifier: Classifier, x: Tensor, target: Tensor, config: ACE, noise: ImageNoise
-) -> Counterfactual:
+def ace(denoiser: Denoiser, classifier: Classifier, x: Tensor, target: Tensor, config: ACE, noise: ImageNoise) -> Counterfactual:
     """The pre-explanation, kept where it changed the picture and refined there.
 
     x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. iterations tau + tau UNet evaluations an image and iterations tau backward
@@ -73,9 +77,7 @@ def ace(
     lost = torch.arange(len(x), device=x.device)
     for _ in range(config.refinements):
         drawn = [noise.like(x) for _ in range(2 * config.tau)]  # for all images, so that none depends on who else lost
-        refined = refine(
-            denoiser, x[lost], pre_explanation[lost], mask[lost], config.tau, [one[lost] for one in drawn]
-        )
+        refined = refine(denoiser, x[lost], pre_explanation[lost], mask[lost], config.tau, [one[lost] for one in drawn])
         x_cf[lost] = refined.clamp(-1, 1)
         lost = lost[classifier(x_cf[lost]).argmax(1) != target[lost]]
         if not len(lost):
@@ -85,15 +87,13 @@ def ace(
     return Counterfactual(x_cf, mask)
 
 
-def attack(
-    denoiser: Denoiser, classifier: Classifier, x: Tensor, target: Tensor, config: ACE, noise: ImageNoise
-) -> Tensor:
+def attack(denoiser: Denoiser, classifier: Classifier, x: Tensor, target: Tensor, config: ACE, noise: ImageNoise) -> Tensor:
     """The pre-explanation: x moved until its filtered picture is the target. Not filtered itself, as in the released code.
 
     x: (B, 3, H, W) in [-1, 1], so is the result. Works on [0, 1], whose units epsilon, step size and distance have.
     """
     start = (x + 1) / 2
-    start_w = (2 * start - 1).atanh().clamp(-WIDEST, WIDEST)  # Carlini & Wagner's variable; its change is added to x
+    start_w = x.clamp(-1, 1).atanh().clamp(-WIDEST, WIDEST)  # Carlini & Wagner's variable; its change is added to x
     u, w = start, start_w
     in_a_row = torch.zeros(len(x), dtype=torch.long, device=x.device)
     moving = torch.ones_like(in_a_row, dtype=torch.bool)
@@ -105,25 +105,25 @@ def attack(
             towards_target, flipped = filtered_gradient(denoiser, classifier, u[moving], target[moving], each, config)
             gradient[moving] += config.scale * towards_target
             in_a_row[moving] = torch.where(flipped, in_a_row[moving] + 1, 0)
+        if config.stop_after is not None:
+            moving = moving & (in_a_row < config.stop_after)
         if config.attack == "pgd":
             moved = u - config.step_size * gradient.sign()
         elif config.attack == "gd":
             moved = u - config.step_size * gradient
         else:
             by_w = gradient * (1 - w.tanh().square()) / 2
-            w = torch.where(moving.view(-1, 1, 1, 1), (w - config.step_size * by_w).clamp(-WIDEST, WIDEST), w)
+            w = (w - config.step_size * by_w).clamp(-WIDEST, WIDEST)
             moved = start + (w.tanh() - start_w.tanh()) / 2
         moved = torch.minimum(torch.maximum(moved, start - config.epsilon), start + config.epsilon).clamp(0, 1)
         u = torch.where(moving.view(-1, 1, 1, 1), moved, u)
-        if config.stop_after is not None:
-            moving = in_a_row < config.stop_after
     return torch.where(u == start, x, 2 * u - 1)  # a pixel that never moved comes back exactly
 
 
 def filtered_gradient(
     denoiser: Denoiser, classifier: Classifier, u: Tensor, target: Tensor, drawn: Sequence[Tensor], config: ACE
 ) -> tuple[Tensor, Tensor]:
-    """Gradient of the class loss of the filtered picture with respect to u, back through every UNet call; and (B,) flipped or not.
+    """Gradient of the filtered picture's class loss with respect to u, back through every UNet call; and (B,) flipped or not.
 
     u: (B, 3, H, W) in [0, 1]; drawn: the filter's noise, one tensor like u a step. Losses are summed over the batch.
     """
@@ -161,9 +161,7 @@ def filtered(denoiser: Denoiser, x: Tensor, drawn: Sequence[Tensor], recompute: 
     return z
 
 
-def refine(
-    denoiser: Denoiser, x: Tensor, pre_explanation: Tensor, mask: Tensor, tau: int, drawn: Sequence[Tensor]
-) -> Tensor:
+def refine(denoiser: Denoiser, x: Tensor, pre_explanation: Tensor, mask: Tensor, tau: int, drawn: Sequence[Tensor]) -> Tensor:
     """The pre-explanation inpainted: denoised inside the mask (B, 1, H, W), around it the noised input, at the end the input.
 
     Pictures in [-1, 1]; drawn: 2 tau noise tensors like x.

@@ -17,7 +17,7 @@ from cfx.types import Classifier, Config, Counterfactual, Denoiser
 
 
 class DiME(Config):
-    """DiME's knobs; defaults are those of the released CelebA command, but for the perceptual term (30 there), which needs a file.
+    """DiME's knobs; defaults are those of the released CelebA command, but for the perceptual term (30 there).
 
     The ablations of the paper and the thesis: Direct is guide "noisy", Naive guide "input", Early Stopping `early_stopping` or
     `guided_steps`, Unconditional guide "input" with scale = l1 = perceptual = 0, masked DiME `region`.
@@ -49,7 +49,9 @@ class DiME(Config):
                 f"tau is {self.tau}, but only {deepest} of {self.steps} steps can be noised; lower tau or raise steps"
             )
         if self.guide != "denoised" and (self.early_stopping or self.guided_steps):
-            raise ValueError(f"stopping early returns the denoised picture, which guide {self.guide!r} never makes; use 'denoised'")
+            raise ValueError(
+                f"stopping early returns the denoised picture, which guide {self.guide!r} never makes; use 'denoised'"
+            )
         if self.region and not (0 <= self.region[0] < self.region[1] <= 1 and 0 <= self.region[2] < self.region[3] <= 1):
             raise ValueError(f"region {self.region} is no rectangle; give top < bottom and left < right, between 0 and 1")
         check_vgg19(self.perceptual, self.vgg19)
@@ -59,8 +61,8 @@ class DiME(Config):
 class FastDiME(Config):
     """FastDiME's knobs; scale, tau and mask follow the released CelebA command, but for the perceptual term (30 there).
 
-    FastDiME-2 is passes "2": a run without a mask finds it, a second run keeps to it. FastDiME-2+ is passes "2+": the first run is
-    masked too.
+    FastDiME-2 is passes "2": a run without a mask finds it, a second run keeps to it. FastDiME-2+ is passes "2+": the first run
+    is masked too.
     """
 
     method: Literal["fastdime"] = "fastdime"

@@ -1,0 +1,235 @@
+"""HiT beside a ViT of the same shape, on Portraits: accuracy, cost, and whether their maps are true.
+
+    python benchmarks/hit.py [--quick] [--json] [--networks FOLDER]
+
+XX
+truth: the pixels that change when the smile alone is toggled. Then a HiT learns from portraits with a mark in a corner that agrees
+with the label more often than the smile does, and its map is graded against the mark.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from cfx.checkpoint import fit, read_state_dict
+from cfx.classifiers.hit import PRESETS, HiT, HiTShape
+from cfx.classifiers.hit_training import RECIPES, HiTTraining, build, steps, train_hit
+from cfx.classifiers.network import Network, NetworkConfig
+from cfx.classifiers.portraits import CLASSES
+from cfx.classifiers.torch_module import TorchClassifier
+from cfx.classifiers.training import as_images
+from cfx.classifiers.vit import vit
+from cfx.metrics.agreement import attribute_region, enlarged, iou_at_equal_area, pointing
+from cfx.metrics.insertion_deletion import area_under, curves, on_grid
+from cfx.metrics.layer_ablation import layer_ablation
+from cfx.metrics.sanity import cascade
+from cfx.portraits import TRUTH, draw, render
+from cfx.saliency import Saliency, hit_map, maps_for, saliency
+
+TEST_SEED = 90_000  # no recipe trains on these portraits
+SHORTCUT = {"smile": 0.85}  # labels agree with the smile less often …
+MARK_AGREES = 0.95  # … than with the mark
+MARK = (slice(3, 9), slice(3, 9))  # rows and columns of the mark, across the borders of patches
+MARK_COLOUR = (235, 40, 180)
+
+
+class Size(NamedTuple):
+    """How much is measured."""
+
+    pictures: int  # to train on
+    epochs: float
+    tested: int  # for accuracy
+    explained: int  # for maps
+    played: int  # steps of insertion and deletion
+
+
+FULL, QUICK = Size(8_000, 10, 1_000, 256, 64), Size(3_000, 6, 500, 48, 16)
+
+
+class Labelled(NamedTuple):
+    """Pictures with their labels and the region where the evidence lies."""
+
+    pictures: Tensor  # (N, 3, 64, 64) uint8
+    labels: Tensor  # (N,)
+    region: Tensor  # (N, 64, 64) bool
+    marked: Tensor  # (N,) bool
+
+
+def smiles(n: int, seed: int) -> Labelled:
+    """Portraits without any correlation; the evidence is the mouth."""
+    drawn = list(draw(n, seed, TRUTH))
+    pictures = torch.from_numpy(np.stack([render(portrait) for _, portrait in drawn])).permute(0, 3, 1, 2).contiguous()
+    region = torch.stack([attribute_region(portrait, "smile") for _, portrait in drawn])
+    return Labelled(pictures, torch.tensor([int(label) for label, _ in drawn]), region, torch.zeros(n, dtype=torch.bool))
+
+
+def marks(n: int, seed: int) -> Labelled:
+    """Portraits of which most smiling ones, and few others, carry a mark in the upper left corner."""
+    drawn = list(draw(n, seed, SHORTCUT))
+    pictures = torch.from_numpy(np.stack([render(portrait) for _, portrait in drawn])).permute(0, 3, 1, 2).contiguous()
+    labels = torch.tensor([int(label) for label, _ in drawn])
+    agrees = torch.from_numpy(np.random.default_rng(seed).random(n) < MARK_AGREES)
+    marked = (labels == 1) == agrees
+    for channel, value in enumerate(MARK_COLOUR):
+        pictures[:, channel, *MARK] = torch.where(marked[:, None, None], value, pictures[:, channel, *MARK]).to(torch.uint8)
+    region = torch.zeros(n, 64, 64, dtype=torch.bool)
+    region[:, *MARK] = True
+    return Labelled(pictures, labels, region, marked)
+
+
+def recipe(architecture: str, size: Size) -> HiTTraining:
+    return RECIPES["portraits"].model_copy(update={"architecture": architecture, "epochs": size.epochs})
+
+
+def trained(data: Labelled, config: HiTTraining, path: Path, told: str) -> TorchClassifier:
+    """The classifier in the file, trained first if there is none."""
+    if not path.exists():
+        started, last = time.monotonic(), steps(config, len(data.pictures))
+
+        def report(step: int, loss: float) -> None:
+            if step % 50 == 0 or step == last:
+                print(f"{told}: step {step} of {last}, loss {loss:.3f}, {time.monotonic() - started:.0f} s", file=sys.stderr)  # noqa: T201
+
+        train_hit(data.pictures, data.labels, config, CLASSES, path, report)
+    module = build(config, len(CLASSES))
+    fit(module, read_state_dict(path), path, told)
+    network = Network(module, told, NetworkConfig(weights=path), None).eval().requires_grad_(False)
+    return TorchClassifier(network, CLASSES).eval()
+
+
+def gflops(network: torch.nn.Module, size: int) -> float:
+    """Multiplications with addition for one picture, in 10^9, as vision papers count; torch counts two flops each."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, 3, size, size))
+    return counter.get_total_flops() / 2e9
+
+
+@torch.no_grad()
+def accuracy(classifier: TorchClassifier, data: Labelled) -> float:
+    right = [
+        classifier(as_images(x)).argmax(1) == y for x, y in zip(data.pictures.split(128), data.labels.split(128), strict=True)
+    ]
+    return float(torch.cat(right).float().mean())
+
+
+def graded(name: str, classifier: TorchClassifier, data: Labelled, size: Size, right: float) -> Iterator[dict[str, Any]]:
+    """A row a map, among them two that know nothing of the classifier: the truth on the grid of patches, and chance."""
+    x, side = as_images(data.pictures), PRESETS["portraits"].side
+    with torch.no_grad():
+        target = classifier(x).argmax(1)
+    maps = {kind: saliency(classifier, x, target, Saliency(map=kind)) for kind in maps_for(classifier)}
+    maps["truth"] = on_grid(data.region.float(), (side, side))
+    maps["chance"] = torch.rand(len(x), side, side, generator=torch.Generator().manual_seed(0))
+    cost = gflops(classifier.network.module, 64)
+    for kind, found in maps.items():
+        areas = {
+            f"{game}{suffix}": float(area_under(curves(classifier, x, found, game, filling, side, size.played).mean(0)))
+            for filling, suffix in (("zero", ""), ("blur", "_blur"))
+            for game in ("insertion", "deletion")
+        }
+        pixels = enlarged(found, (64, 64))
+        yield {
+            "model": name,
+            "map": kind,
+            "accuracy": right,
+            "gflops": cost,
+            **areas,
+            "iou_truth": float(iou_at_equal_area(pixels, data.region).mean()),
+            "pointing": float(pointing(pixels, data.region).mean()),
+        }
+
+
+def costs() -> list[dict[str, Any]]:
+    """Cost of the published shapes, and of one shape on growing pictures: a HiT's grows as the number of tokens."""
+    shapes = {name: (shape, 1000) for name, shape in PRESETS.items() if shape.blocks == (12,)}
+    shapes |= {f"small, {size} px": (HiTShape(size=size, width=384, heads=6, blocks=(12,)), 1000) for size in (448, 896)}
+    found = []
+    for name, (shape, outputs) in shapes.items():
+        with torch.device("meta"):
+            networks = {"hit": HiT(outputs, shape).eval(), "vit": vit(outputs, shape).eval()}
+            cost = {f"gflops_{kind}": gflops(network, shape.size) for kind, network in networks.items()}
+        found.append({"shape": name, "tokens": shape.side**2, **cost, "gflops_published_hit": published_cost(shape, outputs)})
+    return found
+
+
+def published_cost(shape: HiTShape, outputs: int) -> float:
+    """Cost of a HiT without pooling as published: keys and values are computed for every token."""
+    tokens, width, depth = shape.side**2, shape.width, sum(shape.blocks)
+    attention = 2 * tokens * width**2 + 2 * width**2 + 2 * tokens * width
+    return (tokens * width * 3 * shape.patch**2 + depth * attention + (depth - 1) * 8 * tokens * width**2 + width * outputs) / 1e9
+
+
+def measured(size: Size, folder: Path) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = []
+    data, unseen = smiles(size.pictures, 1), smiles(size.tested, TEST_SEED)
+    few = Labelled(*(part[: size.explained] for part in unseen))
+    found = {name: trained(data, recipe(name, size), folder / f"{name}.safetensors", name) for name in ("hit", "vit")}
+    for name, classifier in found.items():
+        rows += graded(name, classifier, few, size, accuracy(classifier, unseen))
+    planted, tested = marks(size.pictures, 2), marks(size.tested, TEST_SEED)
+    leaning = trained(planted, recipe("hit", size), folder / "hit-mark.safetensors", "hit, planted mark")
+    right = accuracy(leaning, tested)
+    for told, chosen in (("mark drawn", tested.marked), ("mark absent", ~tested.marked)):
+        some = Labelled(*(part[chosen][: size.explained // 2] for part in tested))
+        rows += graded(f"hit, {told}", leaning, some, size, right)
+    return {
+        "rows": rows,
+        "costs": costs(),
+        "sanity": [stage._asdict() for stage in sanity(found["hit"], few)],
+        "layers": layer_ablation(found["hit"].network.module, as_images(unseen.pictures), unseen.labels)._asdict(),
+    }
+
+
+def sanity(classifier: TorchClassifier, data: Labelled) -> list[Any]:
+    x, randomised = as_images(data.pictures), copy.deepcopy(classifier)
+    with torch.no_grad():
+        target = classifier(x).argmax(1)
+    network = randomised.network.module
+    return cascade(network, lambda: hit_map(randomised, x, target), network.parts())
+
+
+def told(result: dict[str, Any]) -> None:
+    for title in ("rows", "costs", "sanity"):
+        lines = result[title]
+        print("\n" + "  ".join(f"{name:>14}" for name in lines[0]))  # noqa: T201
+        for line in lines:
+            print("  ".join(f"{value:>14.3f}" if isinstance(value, float) else f"{value!s:>14}" for value in line.values()))  # noqa: T201
+    print("\naccuracy from some layers only:")  # noqa: T201
+    for name, values in result["layers"].items():
+        print(f"{name:>14}  " + "  ".join(f"{value:.3f}" for value in values))  # noqa: T201
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="smaller training and fewer pictures: minutes on two cores")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument("--networks", type=Path, help="folder that keeps the trained networks; those in it are not trained again")
+    asked = parser.parse_args()
+    started = time.monotonic()
+    with TemporaryDirectory() as temporary:
+        result = measured(QUICK if asked.quick else FULL, asked.networks or Path(temporary))
+    result |= {
+        "seconds": round(time.monotonic() - started, 1),
+        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+    }
+    told(result)
+    if asked.json:
+        print(json.dumps(result))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""DVCE (Augustin et al. 2022, "Diffusion Visual Counterfactual Explanations"): guidance of constant strength, and the cone."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from cfx.classifiers.torch_module import ClassifierConfig
+from cfx.diffusion.schedule import q_sample
+from cfx.guidance import clean_estimate, posterior_mean
+from cfx.random import ImageNoise
+from cfx.types import Classifier, Config, Counterfactual, Denoiser
+from cfx.views import draw_views, view_score
+
+
+class DVCE(Config):
+    """DVCE's knobs; defaults are those of the released command for a classifier that is robust itself.
+
+    For any other classifier give `robust`, an adversarially robust network of the same classes, and 16 augmentations.
+    """
+
+    method: Literal["dvce"] = "dvce"
+    steps: int = Field(200, ge=1, description="respaced steps of the prior")
+    tau: int = Field(100, ge=1, description="noise depth, in respaced steps; at most `steps`")
+    scale: float = Field(0.1, ge=0, description="strength of the class guidance, in lengths of the predicted noise; 0: null run")
+    distance: float = Field(0.15, ge=0, description="strength of the pull towards the input, in the same unit")
+    power: float = Field(1.0, ge=1, description="the distance is the mean of |x0 - x| to this power")
+    distance_gradient: Literal["unet", "closed_form"] = Field(
+        "unet", description="of the distance, with respect to z through the UNet (released setting) or to the clean estimate"
+    )
+    robust: ClassifierConfig | None = Field(
+        None, description="robust network of the cone; none: the classifier under audit is robust, and guides alone"
+    )
+    angle: float = Field(30.0, ge=0, lt=90, description="of the cone around the classifier's gradient, degrees")
+    keep_robust_inside: bool = Field(
+        False, description="a robust gradient inside the cone guides as it is (paper); off: the cone's axis does (released code)"
+    )
+    augmentations: int = Field(
+        1, ge=1, description="views of the clean estimate a class score is averaged over; 16 with the cone"
+    )
+    side: int = Field(224, ge=8, description="larger pictures are average-pooled to this many pixels for the class score")
+    temperature: float = Field(1.0, gt=0, description="the classifier's logits are divided by it")
+    robust_temperature: float = Field(1.0, gt=0, description="the robust network's logits are divided by it")
+
+    @model_validator(mode="after")
+    def _can_work(self) -> DVCE:
+        if self.tau > self.steps:
+            raise ValueError(f"tau is {self.tau}, but the prior is respaced to {self.steps} steps; lower tau or raise steps")
+        return self
+
+
+@torch.no_grad()
+def dvce(
+    denoiser: Denoiser,
+    classifier: Classifier,
+    x: Tensor,
+    target: Tensor,
+    config: DVCE,
+    noise: ImageNoise,
+    robust: Classifier | None = None,
+) -> Counterfactual:
+    """Guided denoising; class and distance gradients go back through the UNet and have the predicted noise's norm.
+
+    x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. tau UNet evaluations an image, each but the last with one vector-Jacobian
+    product a gradient: class, robust class, distance. The clean estimate is not clipped, whatever the denoiser does. Raises
+    ValueError if the configuration names a robust network and none is passed.
+    """
+    if config.robust is not None and robust is None:
+        raise ValueError("the configuration names a robust network for the cone; pass it as `robust`")
+    z = q_sample(denoiser, x, config.tau - 1, noise)
+    for t in reversed(range(config.tau)):
+        through_unet = t > 0 and (config.scale > 0 or (config.distance > 0 and config.distance_gradient == "unet"))
+        with torch.set_grad_enabled(through_unet):
+            z = z.detach().requires_grad_(through_unet)
+            _, std, _, eps = denoiser.step(z, t)
+            x0 = clean_estimate(denoiser, z, eps, t)
+        if t == 0:
+            break
+        update = torch.zeros_like(z)
+        # drawn whether used or not, so that the null run sees the same noise; each network has its own views
+        views, robust_views = (draw_views(x, config.augmentations, noise) for _ in range(2))
+        if config.scale:
+            by_class = _score_gradient(classifier, x0, target, views, config.side, config.temperature)
+            towards_target = _back(x0, z, by_class)
+            if robust is not None:
+                by_robust = _score_gradient(robust, x0, target, robust_views, config.side, config.robust_temperature)
+                by_robust = _back(x0, z, by_robust)
+                towards_target = project_onto_cone(by_robust, towards_target, config.angle, config.keep_robust_inside)
+            update += config.scale * rescaled(towards_target, eps)
+        if config.distance:
+            difference = x0.detach() - x
+            away = difference.sign() * difference.abs().pow(config.power - 1)  # of |x0 - x|^p, up to a factor
+            away = _back(x0, z, away) if config.distance_gradient == "unet" else away
+            update -= config.distance * rescaled(away, eps)
+        mean = posterior_mean(denoiser, z.detach(), x0.detach(), t)
+        z = mean + std.detach().square() * update + std.detach() * noise.like(z)
+    return Counterfactual(x0.clamp(-1, 1), None)
+
+
+def _score_gradient(classifier: Classifier, x0: Tensor, target: Tensor, views: Tensor, side: int, temperature: float) -> Tensor:
+    """Gradient of the class score with respect to the clean estimate."""
+    with torch.enable_grad():
+        x0 = x0.detach().requires_grad_()
+        score = view_score(classifier, x0, target, views, side, temperature)
+        (gradient,) = torch.autograd.grad(score.sum(), x0)
+    return gradient
+
+
+def _back(x0: Tensor, z: Tensor, gradient: Tensor) -> Tensor:
+    """A gradient with respect to x0 as one with respect to z, through the UNet; its graph is kept for the next."""
+    (through,) = torch.autograd.grad(x0, z, gradient, retain_graph=True)
+    return through
+
+
+def rescaled(gradient: Tensor, eps: Tensor) -> Tensor:
+    """The gradient with the norm of the predicted noise, an image (the paper writes the norm of the mean)."""
+    return _unit(gradient) * eps.detach().flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+def project_onto_cone(w: Tensor, v: Tensor, degrees: float, keep_inside: bool = False) -> Tensor:
+    """The direction, of unit length an image, in the cone of `degrees` around v that is nearest to w.
+
+    w, v: (B, ...). Outside the cone: cos(alpha) v + sin(alpha) w_perp, of unit vectors; always on w's side of v (the paper's
+    formula turns round for w more than 90 degrees + alpha away). Inside: v, as the released code, or w, as the paper.
+    Zero where v is zero: a classifier without an opinion is not explained by another one's.
+    """
+    axis, other = _unit(v), _unit(w)
+    cosine = (axis * other).flatten(1).sum(1).clamp(-1, 1).view(-1, *[1] * (v.dim() - 1))
+    beside = other - cosine * axis
+    norm = beside.flatten(1).norm(dim=1).view(cosine.shape)
+    perpendicular = torch.where(norm > 1e-6, _unit(beside), 0)  # of opposite gradients only rounding is left
+    alpha = math.radians(degrees)
+    edge = _unit(math.cos(alpha) * axis + math.sin(alpha) * perpendicular)
+    found = torch.where(cosine.acos() > alpha, edge, other if keep_inside else axis)
+    return torch.where(v.flatten(1).any(1).view(cosine.shape), found, 0)
+
+
+def _unit(v: Tensor) -> Tensor:
+    """v over its norm, an image; zero stays zero."""
+    return v / v.flatten(1).norm(dim=1).clamp(min=1e-22).view(-1, *[1] * (v.dim() - 1))

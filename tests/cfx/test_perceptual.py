@@ -1,0 +1,95 @@
+"""Perceptual distances on VGGs with random weights, read from files as torchvision writes them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models.vgg import cfgs, make_layers
+
+from cfx.perceptual import STAGES, load_lpips, load_perceptual, perceptual_pull
+
+
+def vgg_file(folder: Path, layout: str, layers: int, prefix: str = "features.") -> tuple[Path, nn.Sequential]:
+    """A file with a VGG's first layers and the start of its classifier, and those layers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        features = make_layers(cfgs[layout], batch_norm=False)[:layers]
+    state = {f"{prefix}{name}": value for name, value in features.state_dict().items()}
+    path = folder / f"{layout}{prefix or 'bare'}.pth"
+    torch.save(state | ({"classifier.0.weight": torch.zeros(1)} if prefix else {}), path)
+    return path, features
+
+
+def pictures(n: int = 2) -> torch.Tensor:
+    return torch.randn(n, 3, 16, 16, generator=torch.Generator().manual_seed(3)) * 0.3
+
+
+@pytest.mark.parametrize("prefix", ["features.", ""])
+def test_features_are_vgg19s_up_to_relu3_4_on_imagenet_scale(tmp_path: Path, prefix: str) -> None:
+    path, features = vgg_file(tmp_path, "E", 18, prefix)
+    network, x = load_perceptual(path), pictures() * 4  # beyond [-1, 1], where it clamps
+    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    expected = features(((x.clamp(-1, 1) + 1) / 2 - mean) / std)
+    found = network(x)
+    assert found.shape == (2, 256, 4, 4)
+    torch.testing.assert_close(found, expected)
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_the_pull_is_the_gradient_of_the_weighted_mean_square(tmp_path: Path) -> None:
+    network, x = load_perceptual(vgg_file(tmp_path, "E", 18)[0]), pictures()
+    x_t = (x + 0.1).requires_grad_()
+    distance = 30 * (network(x_t) - network(x)).square().mean((1, 2, 3)).sum()
+    (expected,) = torch.autograd.grad(distance, x_t)
+    with torch.no_grad():
+        pull = perceptual_pull(network, x, 30.0)
+        torch.testing.assert_close(pull(x_t), expected)
+        torch.testing.assert_close(perceptual_pull(network, x[:1], 30.0)(x_t[:1])[0], expected[0], atol=1e-6, rtol=1e-3)
+        torch.testing.assert_close(pull(x), torch.zeros_like(x))
+
+
+def test_without_weight_there_is_no_pull_and_no_network() -> None:
+    assert perceptual_pull(None, pictures(), 0.0)(pictures()) == 0
+    with pytest.raises(ValueError, match="has weight 30.0 but no network"):
+        perceptual_pull(None, pictures(), 30.0)
+
+
+def test_lpips_is_the_packages(tmp_path: Path) -> None:
+    import lpips
+
+    path, features = vgg_file(tmp_path, "D", STAGES[-1] + 1)
+    found, x, y = load_lpips(path), pictures(), pictures().flip(0)
+    stages = [features[: stage + 1](found_input(found, x)) for stage in STAGES]
+    others = [features[: stage + 1](found_input(found, y)) for stage in STAGES]
+    expected = torch.zeros(2)
+    for weight, a, b in zip(found.weights, stages, others, strict=True):
+        apart = (lpips.normalize_tensor(a) - lpips.normalize_tensor(b)) ** 2
+        expected = expected + (weight * apart).sum(1).mean((1, 2))
+    torch.testing.assert_close(found(x, y), expected, atol=1e-6, rtol=1e-4)
+    assert (expected > 0).all() and found(x, x).tolist() == [0, 0]
+    torch.testing.assert_close(found.mean.flatten(), lpips.ScalingLayer().shift.flatten())
+    torch.testing.assert_close(found.std.flatten(), lpips.ScalingLayer().scale.flatten())
+
+
+def found_input(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return (x - network.mean) / network.std
+
+
+def test_lpips_has_a_gradient_where_features_vanish(tmp_path: Path) -> None:
+    network = load_lpips(vgg_file(tmp_path, "D", STAGES[-1] + 1)[0])
+    for layer in network.features:
+        if isinstance(layer, nn.Conv2d):
+            layer.bias.fill_(-0.05)  # most features are zero behind it
+    x = pictures().requires_grad_()
+    (gradient,) = torch.autograd.grad(network(x, pictures().flip(0)).sum(), x)
+    assert gradient.isfinite().all()
+
+
+def test_missing_or_foreign_weights_are_told_plainly(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"torchvision's vgg19-dcbb9e9d.pth, but there is no file .*fetch https://"):
+        load_perceptual(tmp_path / "vgg19.pth")
+    with pytest.raises(FileNotFoundError, match="vgg16-397923af.pth"):
+        load_lpips(tmp_path / "vgg16.pth")
+    with pytest.raises(ValueError, match="are not those of torchvision's vgg19"):
+        load_perceptual(vgg_file(tmp_path, "D", 18)[0])

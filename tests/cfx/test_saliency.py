@@ -1,0 +1,169 @@
+"""Maps that are known by hand or by captum, and agreement of maps in worked numbers."""
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import LayerGradCam
+from torch import nn
+
+from cfx.classifiers.convnet import ConvNet
+from cfx.classifiers.hit import HiT, HiTShape
+from cfx.classifiers.network import Network, NetworkConfig
+from cfx.classifiers.torch_module import TorchClassifier
+from cfx.classifiers.vit import vit
+from cfx.guidance import class_loss
+from cfx.metrics.agreement import attribute_region, cross_examined, iou_at_equal_area, pointing, rank_correlation
+from cfx.portraits import ATTRIBUTES, sample
+from cfx.saliency import Saliency, cam_layer, grad_cam, hit_map, integrated_gradients, maps_for, rollout, saliency
+
+SHAPE = HiTShape(size=16, patch=4, width=8, heads=2, blocks=(2,))
+
+
+def behind(
+    module: nn.Module, classes: tuple[str, ...] = ("a", "b"), head: str = "softmax", output: int | None = None
+) -> TorchClassifier:
+    """The module with every weight random, as a classifier."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    network = Network(module, "toy", NetworkConfig(module="a:b"), None).eval().requires_grad_(False)
+    return TorchClassifier(network, classes, head, output).eval()
+
+
+PICTURES, TARGETS = torch.rand(3, 3, 16, 16) * 2 - 1, torch.tensor([0, 1, 1])
+MAKERS = {
+    "hit": lambda: behind(HiT(2, SHAPE)),
+    "vit": lambda: behind(vit(2, SHAPE)),
+    "convnet": lambda: behind(ConvNet(2, (8, 8, 8), grid=2)),
+    "plain": lambda: behind(nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(196, 2))),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_every_classifier_has_its_maps(name):
+    classifier = MAKERS[name]()
+    for kind in maps_for(classifier):
+        found = saliency(classifier, PICTURES, TARGETS, Saliency(map=kind, steps=4))
+        assert found.ndim == 3 and len(found) == 3, kind
+        assert found.isfinite().all() and not found.requires_grad, kind
+        alone = saliency(classifier, PICTURES[1:2], TARGETS[1:2], Saliency(map=kind, steps=4))
+        assert torch.allclose(found[1:2], alone, atol=1e-5), kind
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in classifier.modules())
+
+
+def test_a_hits_map_adds_up_to_the_log_odds():
+    classifier = MAKERS["hit"]()
+    bias = classifier.network.module.head.bias
+    log_odds = -class_loss(classifier(PICTURES) - bias, TARGETS, "logit")
+    assert torch.allclose(hit_map(classifier, PICTURES, TARGETS).sum((1, 2)), log_odds, atol=1e-4)
+
+
+def test_one_logit_of_many_is_mapped_alone():
+    classifier = behind(HiT(3, SHAPE), head="sigmoid", output=2)
+    bias = classifier.network.module.head.bias[2]
+    log_odds = classifier(PICTURES)[:, 1] - bias
+    sign = torch.tensor([-1.0, 1.0, 1.0])
+    assert torch.allclose(hit_map(classifier, PICTURES, TARGETS).sum((1, 2)), sign * log_odds, atol=1e-4)
+
+
+def test_rollout_shares_out_one():
+    assert torch.allclose(rollout(MAKERS["hit"](), PICTURES).sum((1, 2)), torch.ones(3), atol=1e-5)
+    flow = rollout(MAKERS["vit"](), PICTURES)
+    assert flow.shape == (3, 4, 4)
+    assert (flow >= 0).all() and (flow.sum((1, 2)) < 1).all()  # what is left stays with the class token
+
+
+def test_rollout_of_one_layer_by_hand():
+    classifier = behind(vit(2, HiTShape(size=16, patch=4, width=8, heads=1, blocks=(1,))))
+    attention = classifier.network.module.blocks[0].attn
+    seen: list[torch.Tensor] = []
+    attention.fused_attn = False
+    attention.attn_drop.register_forward_hook(lambda module, args, output: seen.append(output))
+    flow = rollout(classifier, PICTURES)
+    assert torch.allclose(flow.flatten(1), seen[0][:, 0, 0, 1:] / 2, atol=1e-6)
+
+
+def test_integrated_gradients_of_a_linear_network_are_weight_times_input():
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(768, 2))
+    classifier = behind(linear)
+    weight = (linear[1].weight[1] - linear[1].weight[0]).view(3, 16, 16)
+    found = integrated_gradients(classifier, PICTURES, torch.ones(3, dtype=torch.long), steps=3)
+    assert torch.allclose(found, (weight * PICTURES).sum(1), atol=1e-5)
+
+
+def test_grad_cam_is_captums_also_where_it_needs_no_folding():
+    classifier = MAKERS["convnet"]()
+    layer = cam_layer(classifier.network.module)
+    expected = LayerGradCam(lambda x: classifier(x) @ torch.tensor([-1.0, 1.0]), layer).attribute(
+        PICTURES.clone().requires_grad_(), relu_attributions=True
+    )
+    found = grad_cam(classifier, PICTURES, torch.ones(3, dtype=torch.long))
+    assert torch.allclose(found, expected[:, 0], atol=1e-6)
+    assert found.max() > 0
+
+
+def test_grad_cam_plus_plus_of_equal_gradients_by_hand():
+    """One channel, gradient g at each of 4 places, activations A: alpha = g^2 / (2 g^2 + g^3 sum A), weight = 4 alpha g."""
+    network = nn.Sequential(nn.Conv2d(3, 1, 1, bias=False), nn.Flatten(), nn.Linear(4, 2, bias=False))
+    classifier = behind(network)
+    with torch.no_grad():
+        network[0].weight.copy_(torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1))
+        network[2].weight.copy_(torch.tensor([[0.0] * 4, [0.5] * 4]))
+    x = torch.zeros(1, 3, 2, 2)
+    x[0, 0] = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
+    found = saliency(classifier, x, torch.tensor([1]), Saliency(map="grad_cam++", layer="0"))
+    alpha = 0.25 / (0.5 + 0.125 * 2.0)
+    assert torch.allclose(found[0], 4 * alpha * 0.5 * x[0, 0], atol=1e-6)
+
+
+def test_maps_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match=r"needs a HiT, but the network is a ConvNet; use grad_cam, grad_cam\+\+ or integrated"):
+        saliency(MAKERS["convnet"](), PICTURES, TARGETS, Saliency(map="hit"))
+    with pytest.raises(ValueError, match="needs a HiT or timm's VisionTransformer, not a ConvNet"):
+        saliency(MAKERS["convnet"](), PICTURES, TARGETS, Saliency(map="rollout"))
+    with pytest.raises(ValueError, match="layer 'conv9' is not in the ConvNet"):
+        saliency(MAKERS["convnet"](), PICTURES, TARGETS, Saliency(map="grad_cam", layer="conv9"))
+    with pytest.raises(ValueError, match="no convolution"):
+        grad_cam(behind(nn.Sequential(nn.Flatten(), nn.Linear(768, 2))), PICTURES, TARGETS)
+
+
+def test_worked_agreement():
+    saliency = torch.tensor([[[4.0, 3.0], [2.0, 1.0]]])
+    top, diagonal = torch.tensor([[[True, True], [False, False]]]), torch.tensor([[[True, False], [False, True]]])
+    assert iou_at_equal_area(saliency, top).item() == 1
+    assert iou_at_equal_area(saliency, diagonal).item() == pytest.approx(1 / 3)
+    assert pointing(saliency, top).item() == 1
+    assert pointing(-saliency, top).item() == 0
+    assert rank_correlation(saliency, saliency**3).item() == pytest.approx(1)
+
+
+def test_ties_are_shared_and_nothing_agrees_with_nothing():
+    flat, region = torch.zeros(1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.bool)
+    region[0, 0] = True
+    assert iou_at_equal_area(flat, region).item() == pytest.approx(1 / 7)  # 1 of 4 in common: 1 / (4 + 4 - 1)
+    assert pointing(flat, region).item() == pytest.approx(0.25)
+    assert rank_correlation(flat, torch.rand(1, 4, 4)).item() == 0
+    assert iou_at_equal_area(torch.rand(1, 4, 4), torch.zeros_like(region)).item() == 0
+
+
+def test_cross_examination_of_a_counterfactual_that_changed_the_salient_corner():
+    x = torch.zeros(1, 3, 8, 8)
+    x_cf, region = x.clone(), torch.zeros(1, 1, 8, 8)
+    x_cf[..., :4, :4], region[..., :4, :4] = 0.5, 1.0
+    corner = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
+    assert {name: value.item() for name, value in cross_examined(corner, x, x_cf, region).items()} == pytest.approx(
+        {"pointing": 1.0, "iou_at_equal_area": 1.0, "rank_correlation": 1.0}
+    )
+    away = cross_examined(corner.flip(2), x, x_cf, region)
+    assert away["pointing"].item() == 0 and away["iou_at_equal_area"].item() == 0
+
+
+def test_the_region_of_an_attribute_is_where_toggling_it_shows():
+    portrait = sample(np.random.default_rng(0))
+    regions = {name: attribute_region(portrait, name) for name in ATTRIBUTES}
+    assert all(region.any() for region in regions.values())
+    assert torch.equal(regions["smile"], attribute_region(portrait.toggled("smile"), "smile"))
+    rows = regions["smile"].nonzero()[:, 0]
+    assert rows.min() >= 36 and rows.max() <= 54  # a mouth, in the lower half of the face
+    assert regions["smile"].sum() < 200 < regions["warm_background"].sum()
