@@ -11,8 +11,8 @@ from torch import Tensor
 def nearest_in_hierarchy(paths: Mapping[str, Sequence[str]], classes: Sequence[str]) -> Tensor:
     """For each class the id of the class that shares most of its path from the root, (K,).
 
-    paths: class name -> names from the root down to its parent, such as ("animal", "mammal", "cat"). Of equals the first in `classes`
-    is taken. Raises ValueError naming classes without a path, or if there are fewer than two classes.
+    paths: class name -> names from the root down to its parent, such as ("animal", "mammal", "cat"). Of equals the first in
+    `classes` is taken. Raises ValueError naming classes without a path, or if there are fewer than two classes.
     """
     missing = [name for name in classes if name not in paths]
     if missing:

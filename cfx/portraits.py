@@ -190,9 +190,9 @@ def render(portrait: Portrait, size: int = 64) -> NDArray[np.uint8]:
 
     if p.has("rosy_cheeks"):
         for side in (-1, 1):
-            c.blush(side * w * 0.58, 0.085, 0.055, (0.93, 0.28, 0.30), 0.70)
+            c.blush(side * w * 0.60, 0.066, 0.050, (0.93, 0.28, 0.30), 0.70)
     if p.has("beard"):
-        below = np.maximum(c.ellipse(0, 0, w * 1.01, h * 1.03), 0.065 - c.y - np.float32(0.35) * np.abs(c.x))
+        below = np.maximum(c.ellipse(0, 0, w * 1.01, h * 1.03), 0.118 - c.y - np.float32(0.08) * np.abs(c.x))
         c.paint(below, _scaled(hair, 0.80), 0.92)
 
     brow = -0.128 if p.has("raised_brows") else -0.080

@@ -88,7 +88,8 @@ PAPER: dict[tuple[str, str], Published] = {
     ("dvce-swin-l", "imagenet"): Published(DVCE, DVCE_CONE | {"temperature": 0.90162939}, (0.1,)),
     ("dvce-convnext-l", "imagenet"): Published(DVCE, DVCE_CONE | {"temperature": 0.98362738}, (0.1,)),
     ("dvce-efficientnet-b7", "imagenet"): Published(DVCE, DVCE_CONE | {"temperature": 0.83144325}, (0.1,)),
-    # The baselines of DVCE's table: the smallest radius whose confidence is above .9; AutoPGD at l2 12; Blended Diffusion as released.
+    # The baselines of DVCE's table: the smallest radius whose confidence is above .9; AutoPGD at l2 12; Blended Diffusion's
+    # released weights (its paper's sweep: scale 10 and 25, LPIPS 100, 500 and 1000, squared ten times that).
     ("svce", "imagenet"): Published(SVCE, {"radii": (50.0, 75.0, 100.0, 150.0), "confidence": 0.9, "iterations": 75}),
     ("svce-apgd", "imagenet"): Published(SVCE, {"attack": "apgd", "radii": (12.0,), "iterations": 75}),
     ("blended", "imagenet"): Published(

@@ -55,8 +55,8 @@ def train_robust(
 ) -> Path:
     """Train a ConvNet on attacked pictures and write it to `out` (.safetensors); `load_classifier` reads it without more.
 
-    pictures: (N, 3, S, S) uint8; labels: (N,) class ids of the classes `names`. A tenth, chosen by the seed, is held out; its accuracy
-    on plain and on attacked pictures is in the file's metadata. `report(step, loss)` is called after every optimizer step.
+    pictures: (N, 3, S, S) uint8; labels: (N,) class ids of the classes `names`. A tenth, chosen by the seed, is held out; its
+    accuracy on plain and on attacked pictures is in the file's metadata. `report(step, loss)` is called after every step.
     Raises ValueError if there are fewer than ten pictures or the labels do not fit the names.
     """
     if len(pictures) < 10 or labels.shape != (len(pictures),):

@@ -8,7 +8,7 @@ the log-odds of two classes, else the target's logit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from cfx.classifiers.convnet import ConvNet
 from cfx.classifiers.hit import HiT
 from cfx.classifiers.torch_module import TorchClassifier
-from cfx.guidance import class_loss
+from cfx.guidance import changed_region, class_loss
+from cfx.metrics.agreement import cross_examined
 from cfx.types import Config
 
 MapName = Literal["hit", "rollout", "grad_cam", "grad_cam++", "integrated_gradients"]
@@ -51,6 +52,21 @@ def saliency(classifier: TorchClassifier, x: Tensor, target: Tensor, config: Sal
             return grad_cam(classifier, x, target, config.layer)
         case "grad_cam++":
             return grad_cam_plus_plus(classifier, x, target, config.layer)
+
+
+def cross_examination(
+    classifier: TorchClassifier, x: Tensor, x_cf: Tensor, source: Tensor, maps: Sequence[Saliency]
+) -> dict[str, Tensor]:
+    """Did a counterfactual change what the maps point at? Measures (B,) by name, such as `iou_at_equal_area[grad_cam]`.
+
+    x, x_cf: (B, 3, H, W) in [-1, 1]. source: (B,) the classes predicted on x, whose evidence the maps show.
+    """
+    region = changed_region(x, x_cf, threshold=0.15, dilation=1)
+    return {
+        f"{measure}[{asked.map}]": values
+        for asked in maps
+        for measure, values in cross_examined(saliency(classifier, x, source, asked), x, x_cf, region).items()
+    }
 
 
 def maps_for(classifier: TorchClassifier) -> tuple[MapName, ...]:
@@ -119,7 +135,8 @@ def grad_cam(classifier: TorchClassifier, x: Tensor, target: Tensor, layer: str 
 def grad_cam_plus_plus(classifier: TorchClassifier, x: Tensor, target: Tensor, layer: str | None = None) -> Tensor:
     """Grad-CAM++ (Chattopadhay et al. 2018, arXiv:1710.11063), on captum's activations and gradients.
 
-    With exp(s) of the explained number s, all derivatives are powers of the first: alpha = g^2 / (2 g^2 + g^3 sum A).
+    Of exp(s), s the explained number, all derivatives are powers of the gradient g, so the paper's alpha is 1 / (2 + g sum A).
+    Only g > 0 counts. The sum of the features A is taken as 0 where it is negative, which after the paper's ReLU it never is.
     """
     from captum.attr import LayerActivation, LayerGradientXActivation
 
@@ -127,10 +144,9 @@ def grad_cam_plus_plus(classifier: TorchClassifier, x: Tensor, target: Tensor, l
     with _as_features(classifier, layer) as features:
         activation = LayerActivation(explained, features).attribute(given, additional_forward_args=target)
         gradients = LayerGradientXActivation(explained, features, multiply_by_inputs=False)
-        gradient = gradients.attribute(given, additional_forward_args=target)
-    below = 2 * gradient**2 + gradient**3 * activation.sum((2, 3), keepdim=True)
-    alpha = torch.where(below != 0, gradient**2 / torch.where(below != 0, below, 1.0), 0.0)
-    weights = (alpha * gradient.relu()).sum((2, 3), keepdim=True)
+        gradient = gradients.attribute(given, additional_forward_args=target).relu()
+    alpha = 1 / (2 + gradient * activation.sum((2, 3), keepdim=True).relu())
+    weights = (alpha * gradient).sum((2, 3), keepdim=True)
     return (weights * activation).sum(1).relu().detach()
 
 

@@ -98,12 +98,20 @@ def demo(
         for twin in TWINS:
             config = demo_config(folder, twin, images)
             found[twin] = findings(config.warehouse, _run(config, shown))
+    _quieten()
     for twin, finding in found.items():
         out.print(_findings_table(twin, finding))
         out.print(f"report: {report_path(folder / 'warehouse', finding['run_id'])}", soft_wrap=True)
     out.print(f'ask: cfx query "select * from scorecard" -w {folder / "warehouse"}', soft_wrap=True)
     if as_json:
         print(json.dumps({"seconds": round(time.monotonic() - started, 1), **found}))  # noqa: T201
+
+
+def _quieten() -> None:
+    """The work is done: Prefect's farewell must not come after the result."""
+    import logging
+
+    logging.getLogger("prefect").setLevel(logging.WARNING)
 
 
 def _findings_table(name: str, finding: dict[str, Any]) -> Table:
@@ -133,6 +141,7 @@ def audit(
 
         settings = load_config(config)
         finding = findings(settings.warehouse, _run(settings, shown))
+    _quieten()
     out.print(_findings_table(settings.name, finding))
     out.print(f"report: {report_path(settings.warehouse, finding['run_id'])}", soft_wrap=True)
     if as_json:

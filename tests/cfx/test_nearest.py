@@ -15,7 +15,7 @@ PATHS = {
 
 
 def test_nearest_in_a_hierarchy_shares_most_of_the_path() -> None:
-    # tabby and siamese are both cats; to the husky both are animals (the first is taken); nothing is like a truck (the first again)
+    # tabby and siamese are both cats; to the husky both are animals, so the first is taken; nothing is like a truck: the first
     assert nearest_in_hierarchy(PATHS, CLASSES).tolist() == [1, 0, 0, 0]
 
 

@@ -14,7 +14,17 @@ from cfx.classifiers.vit import vit
 from cfx.guidance import class_loss
 from cfx.metrics.agreement import attribute_region, cross_examined, iou_at_equal_area, pointing, rank_correlation
 from cfx.portraits import ATTRIBUTES, sample
-from cfx.saliency import Saliency, cam_layer, grad_cam, hit_map, integrated_gradients, maps_for, rollout, saliency
+from cfx.saliency import (
+    Saliency,
+    cam_layer,
+    cross_examination,
+    grad_cam,
+    hit_map,
+    integrated_gradients,
+    maps_for,
+    rollout,
+    saliency,
+)
 
 SHAPE = HiTShape(size=16, patch=4, width=8, heads=2, blocks=(2,))
 
@@ -31,7 +41,7 @@ def behind(
     return TorchClassifier(network, classes, head, output).eval()
 
 
-PICTURES, TARGETS = torch.rand(3, 3, 16, 16) * 2 - 1, torch.tensor([0, 1, 1])
+PICTURES, TARGETS = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1, torch.tensor([0, 1, 1])
 MAKERS = {
     "hit": lambda: behind(HiT(2, SHAPE)),
     "vit": lambda: behind(vit(2, SHAPE)),
@@ -104,7 +114,7 @@ def test_grad_cam_is_captums_also_where_it_needs_no_folding():
 
 
 def test_grad_cam_plus_plus_of_equal_gradients_by_hand():
-    """One channel, gradient g at each of 4 places, activations A: alpha = g^2 / (2 g^2 + g^3 sum A), weight = 4 alpha g."""
+    """One channel, gradient g at each of 4 places, activations A: alpha = 1 / (2 + g sum A), weight = 4 alpha g."""
     network = nn.Sequential(nn.Conv2d(3, 1, 1, bias=False), nn.Flatten(), nn.Linear(4, 2, bias=False))
     classifier = behind(network)
     with torch.no_grad():
@@ -113,7 +123,7 @@ def test_grad_cam_plus_plus_of_equal_gradients_by_hand():
     x = torch.zeros(1, 3, 2, 2)
     x[0, 0] = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
     found = saliency(classifier, x, torch.tensor([1]), Saliency(map="grad_cam++", layer="0"))
-    alpha = 0.25 / (0.5 + 0.125 * 2.0)
+    alpha = 1 / (2 + 0.5 * 2.0)
     assert torch.allclose(found[0], 4 * alpha * 0.5 * x[0, 0], atol=1e-6)
 
 
@@ -157,6 +167,18 @@ def test_cross_examination_of_a_counterfactual_that_changed_the_salient_corner()
     )
     away = cross_examined(corner.flip(2), x, x_cf, region)
     assert away["pointing"].item() == 0 and away["iou_at_equal_area"].item() == 0
+
+
+def test_cross_examination_names_measure_and_map():
+    classifier, x_cf = MAKERS["hit"](), PICTURES.clone()
+    x_cf[..., :4, :4] = 1.0
+    maps = [Saliency(map="hit"), Saliency(map="integrated_gradients", steps=2)]
+    found = cross_examination(classifier, PICTURES, x_cf, TARGETS, maps)
+    assert list(found)[:3] == ["pointing[hit]", "iou_at_equal_area[hit]", "rank_correlation[hit]"]
+    assert "pointing[integrated_gradients]" in found
+    assert all(values.shape == (3,) and values.isfinite().all() for values in found.values())
+    same = cross_examination(classifier, PICTURES, PICTURES, TARGETS, maps[:1])  # nothing changed: agrees with nothing
+    assert all((values == 0).all() for values in same.values())
 
 
 def test_the_region_of_an_attribute_is_where_toggling_it_shows():
