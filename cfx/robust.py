@@ -20,11 +20,11 @@ from cfx.random import derived_seed
 class RobustTraining(ClassifierTraining):
     """Knobs of adversarial training; network, optimizer and augmentation are those of any of cfx's classifiers."""
 
-    epsilon: float = Field(
-        1.0, ge=0, description="l2 radius a picture on [0, 1] is attacked in; 3 is usual at 224 px, less for less"
+    epsilon: float = Field(0.3, ge=0, description="l2 radius of the attack, on [0, 1], for 64 px; 3 is usual at 224 px")
+    attack_steps: int = Field(3, ge=1, description="steps of the attack, each of 2 epsilon / attack_steps")
+    ramp: float = Field(
+        0.9, ge=0, le=1, description="share of the training over which epsilon grows from 0; with a short one nothing is learned"
     )
-    attack_steps: int = Field(5, ge=1, description="steps of the attack, each of 2 epsilon / attack_steps")
-    ramp: float = Field(0.3, ge=0, le=1, description="share of the training over which epsilon grows from 0")
 
 
 def l2_attack(network: nn.Module, x: Tensor, labels: Tensor, epsilon: float, steps: int, start: Tensor) -> Tensor:

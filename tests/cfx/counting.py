@@ -32,7 +32,7 @@ class CountedNetwork(nn.Module):
         self.backwards += len(gradient)
 
 
-def counted_prior(steps: int = 50, clip: bool = True) -> tuple[DDPM, CountedNetwork]:
+def counted_prior(steps: int = 50, clip: bool = True, variance: float = 0.25) -> tuple[DDPM, CountedNetwork]:
     """The Gaussian prior of the toys, and the network that counts its work."""
-    network = CountedNetwork()
+    network = CountedNetwork(variance=variance)
     return DDPM(network, Schedule(prediction_type="sample"), channels=3, steps=steps, clip=clip), network

@@ -154,24 +154,32 @@ def test_refinement_keeps_the_input_outside_the_mask() -> None:
     assert not torch.isclose(refined[~kept], pre_explanation[~kept]).any()
 
 
+class Above(Linear):
+    """The border is a bit brighter than grey."""
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return super().__call__(x - 0.05)
+
+
+# pictures of variance 1e-6 around grey: whatever is denoised is grey, so refinement undoes every change
+UNDONE = ACE(steps=50, tau=10, iterations=5, loss="logit", step_size=8 / 255, distance_weight=0.0, dilation=1)
+
+
 def test_what_refinement_loses_falls_back_to_the_pre_explanation() -> None:
-    # pictures of variance 1e-6 around 0: whatever is denoised is grey, so refinement undoes every change
-    x, grey = torch.full((2, 3, 8, 8), -0.02), gaussian_prior(variance=1e-6)
-    method = ACE(steps=50, tau=10, iterations=5, loss="logit", step_size=8 / 255, distance_weight=0.0, dilation=1)
-    pre_explanation = attack(grey, CLASSIFIER, x, UP[:2], method, ImageNoise.of(IDS[:2], 0))
-    assert (CLASSIFIER(pre_explanation).argmax(1) == 1).all()
-    low = torch.full((2, 3, 8, 8), -1e-4)  # the prior's mean, seen by a classifier whose border is just above it
+    x, grey = torch.full((2, 3, 8, 8), -1e-4), gaussian_prior(variance=1e-6)
+    pre_explanation = attack(grey, Above(), x, UP[:2], UNDONE, ImageNoise.of(IDS[:2], 0))
+    kept = ace(grey, Above(), x, UP[:2], UNDONE, ImageNoise.of(IDS[:2], 0)).x_cf
+    lost = ace(grey, Above(), x, UP[:2], UNDONE.model_copy(update={"fallback": False}), ImageNoise.of(IDS[:2], 0)).x_cf
+    assert (Above()(kept).argmax(1) == 1).all() and (Above()(lost).argmax(1) == 0).all()
+    mask = changed_region(x, pre_explanation, UNDONE.threshold, UNDONE.dilation)
+    torch.testing.assert_close(kept, mask * pre_explanation + (1 - mask) * x)
 
-    class Above(Linear):
-        def __call__(self, x: torch.Tensor) -> torch.Tensor:
-            return super().__call__(x - 0.05)
 
-    kept = ace(grey, Above(), low, UP[:2], method, ImageNoise.of(IDS[:2], 0))
-    lost = ace(grey, Above(), low, UP[:2], method.model_copy(update={"fallback": False}), ImageNoise.of(IDS[:2], 0))
-    assert (Above()(kept.x_cf).argmax(1) == 1).all() and (Above()(lost.x_cf).argmax(1) == 0).all()
-    composite = attack(grey, Above(), low, UP[:2], method, ImageNoise.of(IDS[:2], 0))
-    mask = changed_region(low, composite, method.threshold, 1)
-    torch.testing.assert_close(kept.x_cf, mask * composite + (1 - mask) * low)
+def test_only_what_was_lost_is_refined_again() -> None:
+    # grey is "low": the first image loses its flip each time, the second was asked for "low" and keeps it
+    prior, network = counted_prior(variance=1e-6)
+    ace(prior, Above(), torch.full((2, 3, 8, 8), 0.1), torch.tensor([1, 0]), UNDONE, ImageNoise.of(IDS[:2], 0))
+    assert network.forwards == 10 * (2 * 5 + 2 + 1 + 1)
 
 
 @pytest.mark.parametrize("change", [{}, {"stop_after": 2}, {"attack": "cw", "step_size": 10.0}, {"checkpoint": True}])

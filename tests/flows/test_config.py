@@ -105,3 +105,15 @@ def test_the_command_line_says_it_in_one_line_and_exits_with_2(tmp_path: Path, t
     assert "unknown target class 'laughing'" in answer.stderr and "Traceback" not in answer.stderr
     answer = CliRunner().invoke(app, ["audit", str(tmp_path / "none.yaml")])
     assert answer.exit_code == 2 and "no such file" in answer.stderr
+
+
+def test_the_reference_of_settings_is_up_to_date() -> None:
+    from flows.reference import reference
+
+    kept = (HERE.parents[1] / "docs" / "config.md").read_text()
+    assert kept == reference(), "run: python -m flows.reference > docs/config.md"
+
+
+@pytest.mark.parametrize("name", ["portraits.yaml", "digits.yaml"])
+def test_the_examples_are_valid(name: str) -> None:
+    load_config(HERE.parents[1] / "examples" / name)

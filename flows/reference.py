@@ -1,0 +1,58 @@
+"""The configuration's reference, docs/config.md, made from the configuration itself:  python -m flows.reference > docs/config.md"""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from flows.config import AuditConfig
+from tasks.explain import Method
+from tasks.training import ClassifierTraining
+
+INTRODUCTION = """# Settings
+
+Made by `python -m flows.reference`; a test holds it to the code. Settings without a default are required. An unknown
+setting is an error.
+"""
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The groups of settings inside an annotation, in order."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def _type(annotation: Any) -> str:
+    models = _models(annotation)
+    if models:
+        return " or ".join(f"[{model.__name__}](#{model.__name__.lower()})" for model in models)
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "").replace("pathlib.", "")
+
+
+def _section(model: type[BaseModel]) -> list[str]:
+    lines = [f"\n## {model.__name__}\n", f"{(model.__doc__ or '').strip()}\n", "| setting | type | default | meaning |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        default = "" if field.default is PydanticUndefined else f"`{field.default}`"
+        if isinstance(field.default, BaseModel):
+            default = "its defaults"
+        kind = _type(field.annotation).replace("|", "\\|")
+        lines.append(f"| `{name}` | {kind} | {default} | {field.description or ''} |")
+    return lines
+
+
+def reference() -> str:
+    """Every group of settings as a Markdown table, each once, in the order in which they are reached from an audit's file."""
+    waiting, seen = [AuditConfig, *_models(Method), ClassifierTraining], []
+    while waiting:
+        model = waiting.pop(0)
+        if model not in seen:
+            seen.append(model)
+            waiting[:0] = [inner for field in model.model_fields.values() for inner in _models(field.annotation)]
+    return INTRODUCTION + "\n".join(line for model in seen for line in _section(model)) + "\n"
+
+
+if __name__ == "__main__":
+    print(reference(), end="")  # noqa: T201
