@@ -57,7 +57,7 @@ class Size(NamedTuple):
     played: int  # steps of insertion and deletion
 
 
-FULL, QUICK = Size(8_000, 10, 1_000, 256, 64), Size(3_000, 6, 500, 48, 16)
+FULL, QUICK = Size(5_000, 8, 1_000, 64, 32), Size(5_000, 8, 500, 32, 16)
 
 
 class Labelled(NamedTuple):

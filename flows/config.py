@@ -64,6 +64,8 @@ def _resolved(told: Any, base: Path, place: tuple[str, ...] = ()) -> Any:
     """Relative paths made relative to `base`; `portraits:…` names something bundled."""
     if isinstance(told, dict):
         return {key: _resolved(value, base, (*place, str(key))) for key, value in told.items()}
+    if isinstance(told, list):
+        return [_resolved(value, base, place) for value in told]
     if place in PATHS and isinstance(told, str) and ":" not in told:
         return str((base / told).resolve())
     return told

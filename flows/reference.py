@@ -1,4 +1,4 @@
-"""The configuration's reference, docs/config.md, made from the configuration itself:  python -m flows.reference > docs/config.md"""
+"""The reference of settings, made from the configuration itself:  python -m flows.reference > docs/config.md"""
 
 from __future__ import annotations
 
@@ -33,7 +33,12 @@ def _type(annotation: Any) -> str:
 
 
 def _section(model: type[BaseModel]) -> list[str]:
-    lines = [f"\n## {model.__name__}\n", f"{(model.__doc__ or '').strip()}\n", "| setting | type | default | meaning |", "|---|---|---|---|"]
+    lines = [
+        f"\n## {model.__name__}\n",
+        f"{(model.__doc__ or '').strip()}\n",
+        "| setting | type | default | meaning |",
+        "|---|---|---|---|",
+    ]
     for name, field in model.model_fields.items():
         default = "" if field.default is PydanticUndefined else f"`{field.default}`"
         if isinstance(field.default, BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,13 @@ from torch import Tensor
 from cfx.classifiers import ClassifierConfig
 from cfx.diffusion.ddpm import DDPM
 from cfx.escalate import Escalated, Explain, escalate
+from cfx.methods.ace import ACE, ace
+from cfx.methods.blended import Blended, blended
 from cfx.methods.dime import DiME, FastDiME, dime, fastdime
+from cfx.methods.dvce import DVCE, dvce
+from cfx.methods.maskdime import MaskDiME, maskdime
+from cfx.methods.svce import SVCE, svce
+from cfx.perceptual import LPIPS, Perceptual, load_lpips, load_perceptual
 from cfx.pictures import decode_png, encode_png
 from cfx.random import ImageNoise
 from cfx.targets import choose_targets
@@ -25,7 +31,7 @@ from tasks.predict import classifier_for, image_rows, read_batch
 from tasks.prior import denoiser_for
 from warehouse.shards import Shard, find_shard, read_shard, write_shard
 
-Method = Annotated[DiME | FastDiME, Field(discriminator="method")]
+Method = Annotated[DiME | FastDiME | MaskDiME | ACE | DVCE | SVCE | Blended, Field(discriminator="method")]
 Ladder = Annotated[tuple[Method, ...], Field(min_length=1)]
 
 
@@ -38,8 +44,13 @@ class Counted:
 
     def step(self, z: Tensor, t: int) -> Step:
         self.forward += len(z)
-        self.backward += len(z) if z.requires_grad and torch.is_grad_enabled() else 0
+        if z.requires_grad and torch.is_grad_enabled():
+            z = z.view_as(z)  # a node of its own, passed once a vector-Jacobian product
+            z.register_hook(self._passed)
         return self._denoiser.step(z, t)
+
+    def _passed(self, gradient: Tensor) -> None:
+        self.backward += len(gradient)
 
 
 @dataclass(frozen=True)
@@ -51,13 +62,36 @@ class Cost:
     seconds: float
 
 
-def bind(method: Method, denoiser: Denoiser, classifier: Classifier) -> partial[Counterfactual]:
+@cache
+def perceptual_for(vgg19: str | None, device: str) -> Perceptual | None:
+    """VGG19's distance, if the method names a file of its weights; loaded once a process."""
+    return load_perceptual(Path(vgg19), device) if vgg19 else None
+
+
+@cache
+def lpips_for(vgg16: str | None, device: str) -> LPIPS | None:
+    """LPIPS, if the method names a file of its weights; loaded once a process."""
+    return load_lpips(Path(vgg16), device) if vgg16 else None
+
+
+def bind(method: Method, denoiser: Denoiser, classifier: Classifier, device: str) -> partial[Counterfactual]:
     """The method's function, waiting for x, target and noise. The one place where a method's extras are bound."""
     match method:
         case DiME():
-            return partial(dime, denoiser, classifier, config=method)
+            return partial(dime, denoiser, classifier, config=method, perceptual=perceptual_for(method.vgg19, device))
         case FastDiME():
-            return partial(fastdime, denoiser, classifier, config=method)
+            return partial(fastdime, denoiser, classifier, config=method, perceptual=perceptual_for(method.vgg19, device))
+        case MaskDiME():
+            return partial(maskdime, denoiser, classifier, config=method, perceptual=perceptual_for(method.vgg19, device))
+        case ACE():
+            return partial(ace, denoiser, classifier, config=method)
+        case DVCE():
+            robust = classifier_for(method.robust, device) if method.robust is not None else None
+            return partial(dvce, denoiser, classifier, config=method, robust=robust)
+        case SVCE():
+            return partial(svce, denoiser, classifier, config=method)
+        case Blended():
+            return partial(blended, denoiser, classifier, config=method, lpips=lpips_for(method.vgg16, device))
 
 
 def check_ladder(ladder: Ladder, classifier: Classifier) -> None:
@@ -86,7 +120,7 @@ def explain_images(
 
     def explain(method: Method, x: Tensor, target: Tensor, noise: ImageNoise) -> Counterfactual:
         started, counted = time.perf_counter(), Counted(prior.respaced(method.steps))
-        run = bind(method, counted, classifier)
+        run = bind(method, counted, classifier, str(x.device))
         batches = [slice(i, i + batch_size) for i in range(0, len(x), batch_size)]
         found = [run(x=x[batch], target=target[batch], noise=noise[batch]) for batch in batches]
         n = len(x)
@@ -120,7 +154,7 @@ def null_images(
         for start in range(0, len(chosen), batch_size):
             batch = chosen[start : start + batch_size]
             started, counted = time.perf_counter(), Counted(prior.respaced(method.steps))
-            run = bind(method.model_copy(update={"scale": 0.0}), counted, classifier)
+            run = bind(method.model_copy(update={"scale": 0.0}), counted, classifier, str(x.device))
             found = run(x=x[batch], target=target[batch], noise=ImageNoise.of([image_ids[i] for i in batch], seed, index))
             x_cf[batch] = found.x_cf
             if found.mask is not None:

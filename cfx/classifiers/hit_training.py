@@ -48,9 +48,9 @@ RECIPES: Mapping[str, HiTTraining] = MappingProxyType(
         "imagenet": HiTTraining(),
         "portraits": HiTTraining(
             shape=PRESETS["portraits"],
-            epochs=6,
+            epochs=8,
             warm_up=0.5,
-            batch=32,
+            batch=64,
             repeats=1,
             learning_rate=2e-3,
             label_smoothing=0.0,

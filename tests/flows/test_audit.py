@@ -34,7 +34,10 @@ def settings(folder: Path, **more: Any) -> dict[str, Any]:
         "oracle": {"weights": "portraits:oracle"},
         "prior": {"path": "portraits:prior"},
         "target_attribute": "smile",
-        "ladder": [{"method": "fastdime", "steps": 50, "tau": 8, "scale": 40}, {"method": "fastdime", "steps": 50, "tau": 8, "scale": 90}],
+        "ladder": [
+            {"method": "fastdime", "steps": 50, "tau": 8, "scale": 40},
+            {"method": "fastdime", "steps": 50, "tau": 8, "scale": 90},
+        ],
         "shard_size": 8,
     } | more
 
@@ -68,16 +71,21 @@ def test_every_image_is_explained_once_in_each_arm(finished: tuple[Path, str]) -
     folder, run = finished
     (row,) = ask(folder, "select * from runs")
     assert (row["run_id"], row["status"], row["attempted"], row["explained"], row["rejected"]) == (run, "finished", N, N, 3)
-    counts = ask(folder, "select arm, count(*) as n, count(distinct image_id) as images from explanations group by arm order by arm")
+    counts = ask(
+        folder, "select arm, count(*) as n, count(distinct image_id) as images from explanations group by arm order by arm"
+    )
     assert counts == [{"arm": "guided", "n": N, "images": N}, {"arm": "null", "n": N, "images": N}]
     assert ask(folder, "select count(*) as n from attributes") == [{"n": 2 * N}]
-    assert ask(folder, "select reason from rejected order by 1") == [{"reason": r} for r in ("missing", "too_small", "unreadable")]
+    assert ask(folder, "select reason from rejected order by 1") == [
+        {"reason": r} for r in ("missing", "too_small", "unreadable")
+    ]
     assert (folder / "warehouse" / "reports" / f"{run}.html").is_file()
 
 
 def test_source_is_the_prediction_and_the_null_is_paired(finished: tuple[Path, str]) -> None:
     folder, _ = finished
-    wrong = "select count(*) as n from explanations join predictions using (run_id, image_id) where source <> class or target = source"
+    both = "explanations join predictions using (run_id, image_id)"
+    wrong = f"select count(*) as n from {both} where source <> class or target = source"
     assert ask(folder, wrong) == [{"n": 0}]
     pairs = "select count(*) as n from (select image_id, seed, attempt from explanations group by all having count(*) = 2)"
     assert ask(folder, pairs) == [{"n": N}]
@@ -123,7 +131,8 @@ def test_one_picture_explained(finished: tuple[Path, str]) -> None:
     picture = str(folder / "data/images/00001.png")
     answer = CliRunner().invoke(app, ["explain", picture, "--config", str(folder / "run.yaml"), "--out", str(to)])
     assert answer.exit_code == 0, answer.output
-    assert Image.open(to).size == (4 * 64 * 4, 64 * 4)
+    with Image.open(to) as panel:
+        assert panel.size == (4 * 64 * 4, 64 * 4)
 
 
 def test_killed_in_the_explanation_stage_then_run_again(tmp_path: Path, prefect_server: None) -> None:

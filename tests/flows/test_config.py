@@ -84,7 +84,10 @@ def test_a_typo_is_told_with_its_place(tmp_path: Path, told: dict[str, Any], cha
         ({"prior": {"path": "nowhere"}}, ["prior", "nowhere", "cfx train prior"]),
         ({"ladder": [{"method": "fastdime", "steps": 2000, "tau": 4}]}, ["prior", "2000", "1000"]),
         ({"data": {"images": "data/images", "table": "data/none.csv"}}, ["data", "none.csv"]),
-        ({"data": {"images": "data/images", "table": "data/attributes.csv", "label_column": "mood"}}, ["data", "'mood'", "label"]),
+        (
+            {"data": {"images": "data/images", "table": "data/attributes.csv", "label_column": "mood"}},
+            ["data", "'mood'", "label"],
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_any_work(
