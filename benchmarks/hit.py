@@ -34,7 +34,7 @@ from cfx.classifiers.torch_module import TorchClassifier
 from cfx.classifiers.training import as_images
 from cfx.classifiers.vit import vit
 from cfx.metrics.agreement import attribute_region, enlarged, iou_at_equal_area, pointing
-from cfx.metrics.insertion_deletion import area_under, curves, on_grid
+from cfx.metrics.insertion_deletion import area_under, curves, filled, on_grid
 from cfx.metrics.layer_ablation import layer_ablation
 from cfx.metrics.sanity import cascade
 from cfx.portraits import TRUTH, draw, render
@@ -127,11 +127,13 @@ def accuracy(classifier: TorchClassifier, data: Labelled) -> float:
 
 
 def graded(name: str, classifier: TorchClassifier, data: Labelled, size: Size, right: float) -> Iterator[dict[str, Any]]:
-    """A row a map, among them two that know nothing of the classifier: the truth on the grid of patches, and chance."""
+    """A row a map. HiT's is also taken above the filling of the game; truth (on patches) and chance ignore the classifier."""
     x, side = as_images(data.pictures), PRESETS["portraits"].side
     with torch.no_grad():
         target = classifier(x).argmax(1)
     maps = {kind: saliency(classifier, x, target, Saliency(map=kind)) for kind in maps_for(classifier)}
+    if isinstance(classifier.network.module, HiT):
+        maps |= {f"hit above {filling}": hit_map(classifier, x, target, filled(x, filling)) for filling in ("zero", "blur")}
     maps["truth"] = on_grid(data.region.float(), (side, side))
     maps["chance"] = torch.rand(len(x), side, side, generator=torch.Generator().manual_seed(0))
     cost = gflops(classifier.network.module, 64)
@@ -205,9 +207,9 @@ def sanity(classifier: TorchClassifier, data: Labelled) -> list[Any]:
 def told(result: dict[str, Any]) -> None:
     for title in ("rows", "costs", "sanity"):
         lines = result[title]
-        print("\n" + "  ".join(f"{name:>14}" for name in lines[0]))  # noqa: T201
+        print("\n" + "  ".join(f"{name:>20}" for name in lines[0]))  # noqa: T201
         for line in lines:
-            print("  ".join(f"{value:>14.3f}" if isinstance(value, float) else f"{value!s:>14}" for value in line.values()))  # noqa: T201
+            print("  ".join(f"{value:>20.3f}" if isinstance(value, float) else f"{value!s:>20}" for value in line.values()))  # noqa: T201
     print("\naccuracy from some layers only:")  # noqa: T201
     for name, values in result["layers"].items():
         print(f"{name:>14}  " + "  ".join(f"{value:.3f}" for value in values))  # noqa: T201

@@ -76,8 +76,14 @@ def maps_for(classifier: TorchClassifier) -> tuple[MapName, ...]:
 
 
 @torch.no_grad()
-def hit_map(classifier: TorchClassifier, x: Tensor, target: Tensor) -> Tensor:
-    """HiT's own contributions, exact: they add up to the explained number, less the bias of the head."""
+def hit_map(classifier: TorchClassifier, x: Tensor, target: Tensor, empty: Tensor | None = None) -> Tensor:
+    """HiT's own contributions, exact: they add up to the explained number, less the bias of the head.
+
+    With `empty`, shaped like x, what each place contributes above what it does in that picture: the sum is then the difference
+    between the explained numbers of the two.
+    """
+    if empty is not None:
+        return hit_map(classifier, x, target) - hit_map(classifier, empty, target)
     network = classifier.network.module
     if not isinstance(network, HiT):
         raise ValueError(f"map 'hit' needs a HiT, but the network is a {type(network).__name__}; use {_or(maps_for(classifier))}")

@@ -53,7 +53,7 @@ def curves(
     """
     grid = (saliency.shape[-2], saliency.shape[-1]) if side is None else (side, side)
     ranks = patch_ranks(on_grid(saliency, grid))
-    replaced = _filled(x, filling, torch.tensor(empty).to(x).view(3, 1, 1))
+    replaced = filled(x, filling, empty)
     predicted = classifier(x).argmax(1)
     patches = grid[0] * grid[1]
     counts = torch.linspace(0, patches, (steps or patches) + 1).round().to(ranks)
@@ -77,8 +77,9 @@ def on_grid(saliency: Tensor, grid: tuple[int, int]) -> Tensor:
     return adaptive_avg_pool2d(saliency[:, None], grid)[:, 0]
 
 
-def _filled(x: Tensor, filling: Filling, empty: Tensor) -> Tensor:
-    """The picture with nothing in it: one colour, or all of it blurred (a Gaussian, `empty` beyond the border)."""
+def filled(x: Tensor, filling: Filling, colour: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Tensor:
+    """The picture with nothing in it: one colour in [-1, 1], or all of it blurred (a Gaussian, `colour` beyond the border)."""
+    empty = torch.tensor(colour).to(x).view(3, 1, 1)
     if filling == "zero":
         return empty.expand_as(x)
     places = torch.arange(BLUR_SIDE, dtype=x.dtype, device=x.device) - BLUR_SIDE // 2

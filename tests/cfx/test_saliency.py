@@ -69,6 +69,12 @@ def test_a_hits_map_adds_up_to_the_log_odds():
     assert torch.allclose(hit_map(classifier, PICTURES, TARGETS).sum((1, 2)), log_odds, atol=1e-4)
 
 
+def test_above_an_empty_picture_a_hits_map_adds_up_to_the_difference():
+    classifier, empty = MAKERS["hit"](), torch.zeros_like(PICTURES)
+    before, after = (-class_loss(classifier(x), TARGETS, "logit") for x in (empty, PICTURES))
+    assert torch.allclose(hit_map(classifier, PICTURES, TARGETS, empty).sum((1, 2)), after - before, atol=1e-4)
+
+
 def test_one_logit_of_many_is_mapped_alone():
     classifier = behind(HiT(3, SHAPE), head="sigmoid", output=2)
     bias = classifier.network.module.head.bias[2]
