@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 from prefect import flow, get_run_logger, task, unmapped
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas import State, TaskRun
 from prefect.futures import PrefectFuture
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
 
 from flows.check import Checked, check, prior_of
@@ -24,7 +25,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _may_pass(_: object, __: object, state: Any) -> bool:
+def _may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
     """Whether a failure may be transient: what a ValueError says will be said again."""
     try:
         state.result()
@@ -46,7 +47,8 @@ def _stage(function: Callable[P, R]) -> Task[P, R]:
         torch.set_num_threads(1)
         return function(*args, **kwargs)
 
-    return task(alone, retries=2, retry_delay_seconds=2, retry_condition_fn=_may_pass, cache_policy=NO_CACHE)
+    stage = task(retries=2, retry_delay_seconds=2, retry_condition_fn=_may_pass, cache_policy=NO_CACHE)
+    return stage(alone)
 
 
 ingest = _stage(data.ingest)
@@ -64,7 +66,11 @@ def ensure_prior(config: AuditConfig, checked: Checked, images: Sequence[Shard])
     return prior.ensure_prior(prior_of(config), config.prior, lambda: predict.pictures(images), checked.device)
 
 
-@flow(name="audit", flow_run_name="{config.name}", task_runner=ThreadPoolTaskRunner(max_workers=os.cpu_count()))
+def _side_by_side(shards: int) -> TaskRunner[PrefectFuture[Any]]:
+    return cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=shards))  # its type is invariant in the future's
+
+
+@flow(name="audit", flow_run_name="{config.name}", task_runner=_side_by_side(os.cpu_count() or 1))
 def audit(config: AuditConfig) -> str:
     """Explain a classifier with counterfactuals and report what it leans on. Returns the run id.
 
@@ -132,4 +138,4 @@ def facts_of(config: AuditConfig, checked: Checked) -> dict[str, Any]:
 def run_audit(config: AuditConfig) -> str:
     """Run the audit in this process with as many shards at a time as the configuration asks for."""
     workers = config.workers or (1 if torch.cuda.is_available() and config.device != "cpu" else os.cpu_count() or 1)
-    return audit.with_options(task_runner=ThreadPoolTaskRunner(max_workers=workers))(config)
+    return audit.with_options(task_runner=_side_by_side(workers))(config)

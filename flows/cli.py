@@ -285,14 +285,14 @@ def _train_on_table(
     kind: str, images: Path, table: dict[str, Any], size: int, to: Path, config: Path | None, quiet: bool
 ) -> None:
     with told():
-        from flows.config import annotations, training_config
+        from flows.config import annotations_of, training_config
         from flows.progress import training_bar
         from tasks import training
 
         how = training_config(training.ClassifierTraining, config)
         recipe = {"oracle": training.oracle_from_folder, "classifier": training.classifier_from_folder}[kind]
         with training_bar(err, quiet, how.steps) as reported:
-            path = recipe(images, annotations(table), size, to, how, reported)
+            path = recipe(images, annotations_of(table), size, to, how, reported)
     for name, accuracy in training.held_out_accuracy(path).items():
         out.print(f"  {_escaped(name)}: {accuracy:.3f} right of the tenth held out")
     out.print(f"{kind}: {path}", soft_wrap=True)

@@ -125,7 +125,7 @@ def training_config(kind: type[Training], path: Path | None) -> Training:
         raise told_plainly(str(path), error) from None
 
 
-def annotations(columns: dict[str, Any]) -> Annotations:
+def annotations_of(columns: dict[str, Any]) -> Annotations:
     """A table and its columns, from the command line. Raises ConfigError."""
     try:
         return Annotations.model_validate(columns)

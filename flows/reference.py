@@ -50,7 +50,8 @@ def _section(model: type[BaseModel]) -> list[str]:
 
 def reference() -> str:
     """Every group of settings as a Markdown table, each once, in the order in which they are reached from an audit's file."""
-    waiting, seen = [AuditConfig, *_models(Method), ClassifierTraining], []
+    waiting: list[type[BaseModel]] = [AuditConfig, *_models(Method), ClassifierTraining]
+    seen: list[type[BaseModel]] = []
     while waiting:
         model = waiting.pop(0)
         if model not in seen:

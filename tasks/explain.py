@@ -114,7 +114,7 @@ def explain_images(
     image_ids: Sequence[str],
     seed: int,
     batch_size: int,
-) -> tuple[Escalated, list[Cost]]:
+) -> tuple[Escalated[Method], list[Cost]]:
     """Counterfactuals for x (N, 3, H, W) in [-1, 1] towards target (N,), in batches, and the cost of each rung an image."""
     costs: list[Cost] = []
 

@@ -104,8 +104,9 @@ def train_prior(
     average = AveragedModel(unet, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
     optimizer = torch.optim.AdamW(unet.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     schedule = Schedule(prediction_type=config.prediction)
-    network = torch.compile(unet) if config.compile else unet
-    ddpm = DDPM(network, schedule, channels=3 * config.patch**2)
+    if config.compile:
+        unet.compile()
+    ddpm = DDPM(unet, schedule, channels=3 * config.patch**2)
     checkpoint, first = folder / "checkpoint.pt", 0
     if checkpoint.is_file():
         state = torch.load(checkpoint, weights_only=True, map_location=device)
