@@ -25,16 +25,19 @@ class PriorTraining(Config):
     """Knobs of `cfx train prior`; the defaults train a 64 px prior in under an hour of one CPU core."""
 
     size: int = Field(64, ge=8, description="side of the square pictures, pixels")
-    patch: int = Field(2, ge=1, description="pixels folded into one position at the UNet's door; 1 for none")
-    channels: tuple[int, ...] = Field((32, 64, 128, 128), min_length=1, description="width of each level; attention on the last")
+    patch: int = Field(4, ge=1, description="pixels folded into one position at the UNet's door; 1 for none")
+    channels: tuple[int, ...] = Field((64, 128, 128), min_length=1, description="width of each level; attention on the last")
     layers: int = Field(1, ge=1, description="residual blocks a level")
-    prediction: Prediction = Field("v_prediction", description="what the UNet predicts")
-    steps: int = Field(10_000, ge=1, description="optimizer steps")
-    batch: int = Field(16, ge=1, description="pictures an optimizer step")
-    learning_rate: float = Field(6e-4, gt=0)
+    prediction: Prediction = Field(
+        "sample", description="what the UNet predicts; of folded pictures the clean one is learned best"
+    )
+    steps: int = Field(8_000, ge=1, description="optimizer steps")
+    batch: int = Field(32, ge=1, description="pictures an optimizer step")
+    learning_rate: float = Field(8e-4, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     ema: float = Field(0.998, ge=0, lt=1, description="decay of the moving average that is kept")
     low_noise: float = Field(1.5, ge=1, description="timesteps are drawn as N u^low_noise: above 1, low noise is practised more")
+    max_weight: float = Field(20.0, gt=1, description="cap on the weight SNR + 1 of a clean estimate's error")
     bf16: bool = Field(False, description="bfloat16 autocast of the UNet; weights and loss stay float32")
     compile: bool = Field(False, description="torch.compile the UNet: minutes first, then up to twice as fast")
     checkpoint_every: int = Field(250, ge=1, description="optimizer steps between checkpoints")
@@ -58,10 +61,11 @@ def build_unet(config: PriorTraining) -> UNet2DModel:
     )
 
 
-def denoising_loss(ddpm: DDPM, x: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
-    """Squared error of the velocity, averaged over pixels and pictures (Salimans & Ho 2022), whatever the UNet predicts.
+def denoising_loss(ddpm: DDPM, x: Tensor, timesteps: Tensor, noise: Tensor, max_weight: float) -> Tensor:
+    """Squared error of what the UNet predicts, averaged over pixels and pictures.
 
-    x, noise: (B, 3, H, W); timesteps: (B,) original steps. It is the clean picture's error times SNR + 1.
+    x, noise: (B, 3, H, W); timesteps: (B,) original steps. A clean estimate's error is weighted by SNR + 1, which makes it that of
+    the velocity (Salimans & Ho 2022), up to `max_weight` (Hang et al. 2023): else nearly clean pictures would drown the rest.
     """
     level = ddpm.alphas_cumprod.to(x)[timesteps].view(-1, 1, 1, 1)
     z = level.sqrt() * x + (1 - level).sqrt() * noise
@@ -69,8 +73,8 @@ def denoising_loss(ddpm: DDPM, x: Tensor, timesteps: Tensor, noise: Tensor) -> T
     if ddpm.schedule.prediction_type == "v_prediction":
         return (level.sqrt() * noise - (1 - level).sqrt() * x - out).square().mean()
     if ddpm.schedule.prediction_type == "epsilon":
-        return ((noise - out).square() / level).mean()
-    return ((x - out).square() / (1 - level)).mean()
+        return (noise - out).square().mean()
+    return ((x - out).square() * (1 / (1 - level)).clamp(max=max_weight)).mean()
 
 
 def _learning_rate(config: PriorTraining, step: int) -> float:
@@ -125,7 +129,7 @@ def train_prior(
         timesteps = (share * len(ddpm.betas)).long().to(device)
         noise = torch.randn(x.shape, generator=noise_source).to(device)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bf16):
-            loss = denoising_loss(ddpm, x, timesteps, noise)
+            loss = denoising_loss(ddpm, x, timesteps, noise, config.max_weight)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
