@@ -31,8 +31,8 @@ def demo_config(folder: Path, twin: str, images: int) -> AuditConfig:
             "prior": {"path": "portraits:prior"},
             "target_attribute": "smile",
             "ladder": [
-                {"method": "fastdime", "steps": 50, "tau": 15, "scale": 40},
-                {"method": "fastdime", "steps": 50, "tau": 15, "scale": 120},
+                {"method": "fastdime", "steps": 50, "tau": 18, "scale": 25, "threshold": 0.3},
+                {"method": "fastdime", "steps": 50, "tau": 18, "scale": 60, "threshold": 0.3},
             ],
             "shard_size": 32,
         }

@@ -64,8 +64,8 @@ def build_unet(config: PriorTraining) -> UNet2DModel:
 def denoising_loss(ddpm: DDPM, x: Tensor, timesteps: Tensor, noise: Tensor, max_weight: float) -> Tensor:
     """Squared error of what the UNet predicts, averaged over pixels and pictures.
 
-    x, noise: (B, 3, H, W); timesteps: (B,) original steps. A clean estimate's error is weighted by SNR + 1, which makes it that of
-    the velocity (Salimans & Ho 2022), up to `max_weight` (Hang et al. 2023): else nearly clean pictures would drown the rest.
+    x, noise: (B, 3, H, W); timesteps: (B,) original steps. A clean estimate's error is weighted by SNR + 1, which makes it that
+    of the velocity (Salimans & Ho 2022), up to `max_weight` (Hang et al. 2023): else nearly clean pictures would drown the rest.
     """
     level = ddpm.alphas_cumprod.to(x)[timesteps].view(-1, 1, 1, 1)
     z = level.sqrt() * x + (1 - level).sqrt() * noise
