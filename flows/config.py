@@ -50,7 +50,9 @@ class AuditConfig(BaseModel):
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     margin: float = Field(0.1, gt=0, description="an effect inside +- this is too small to matter")
     shard_size: int = Field(64, ge=1, description="images a shard: the unit of work, of resuming and of storage")
-    batch_size: int = Field(64, ge=1, description="images a forward pass; results do not depend on it")
+    batch_size: int = Field(
+        64, ge=1, description="images a forward pass; a CPU explains one at a time, so that results do not depend on it"
+    )
     workers: int | None = Field(None, ge=1, description="shards at a time; default: one a CPU core, or one for a GPU")
     device: Literal["auto", "cpu", "cuda"] = "auto"
 

@@ -105,6 +105,14 @@ def check_ladder(ladder: Ladder, classifier: Classifier) -> None:
         )
 
 
+def _together(x: Tensor, batch_size: int) -> int:
+    """How many pictures a method sees at once: one on a CPU, whatever the batch size.
+
+    Its kernels round differently for other batch shapes, and the hard edges of a mask turn a last digit into a visible pixel.
+    """
+    return 1 if x.device.type == "cpu" else batch_size
+
+
 def explain_images(
     prior: DDPM,
     classifier: Classifier,
@@ -117,6 +125,7 @@ def explain_images(
 ) -> tuple[Escalated[Method], list[Cost]]:
     """Counterfactuals for x (N, 3, H, W) in [-1, 1] towards target (N,), in batches, and the cost of each rung an image."""
     costs: list[Cost] = []
+    batch_size = _together(x, batch_size)
 
     def explain(method: Method, x: Tensor, target: Tensor, noise: ImageNoise) -> Counterfactual:
         started, counted = time.perf_counter(), Counted(prior.respaced(method.steps))
@@ -149,6 +158,7 @@ def null_images(
     """
     x_cf, mask = x.clone(), torch.full_like(x[:, :1], torch.nan)
     spent = [Cost(0, 0, 0.0)] * len(x)
+    batch_size = _together(x, batch_size)
     for index, method in enumerate(ladder):
         chosen = torch.nonzero(attempt == index)[:, 0].tolist()
         for start in range(0, len(chosen), batch_size):
