@@ -1,0 +1,92 @@
+"""`cfx demo` and `cfx audit`: the main job."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from flows.terminal import AsJson, Quiet, err, escaped, out, quieten, settle, told
+
+if TYPE_CHECKING:
+    from flows.config import AuditConfig
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(help="where pictures, facts and reports go")] = Path("cfx-demo"),
+    images: Annotated[int, typer.Option(min=8, help="portraits to audit")] = 128,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Audit the planted-shortcut classifier of Portraits and its clean twin; print the table, write the reports."""
+    started = time.monotonic()
+    shown = settle(quiet)
+    with told():
+        from flows.demo import TWINS, demo_config, findings, lay_out
+        from tasks.ask import report_path
+
+        lay_out(folder, images)
+        found = {}
+        for twin in TWINS:
+            config = demo_config(folder, twin, images)
+            found[twin] = findings(config.warehouse, run_shown(config, shown))
+    quieten()
+    for twin, finding in found.items():
+        out.print(findings_table(twin, finding))
+        out.print(f"report: {report_path(folder / 'warehouse', finding['run_id'])}", soft_wrap=True)
+    out.print(f'ask: cfx query "select * from scorecard" -w {folder / "warehouse"}', soft_wrap=True)
+    if as_json:
+        print(json.dumps({"seconds": round(time.monotonic() - started, 1), **found}))  # noqa: T201
+
+
+def audit(
+    config: Annotated[Path, typer.Argument(help="the audit's YAML")],
+    resume: Annotated[bool, typer.Option("--resume", help="go on with an unfinished run; also what happens without it")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Audit a classifier. Run again after a kill, it goes on where it stopped: finished shards are not computed twice."""
+    shown = settle(quiet)
+    with told():
+        from flows.config import load_config
+        from flows.demo import findings
+        from tasks.ask import report_path
+
+        settings = load_config(config)
+        finding = findings(settings.warehouse, run_shown(settings, shown))
+    quieten()
+    out.print(findings_table(settings.name, finding))
+    out.print(f"report: {report_path(settings.warehouse, finding['run_id'])}", soft_wrap=True)
+    if as_json:
+        print(json.dumps(finding))  # noqa: T201
+
+
+def run_shown(config: AuditConfig, shown: bool) -> str:
+    """Check, then audit, under progress bars if they are shown."""
+    from flows.audit import run_audit
+    from flows.check import check, prior_of
+
+    checked = check(config)
+    bars: Any = nullcontext()
+    if shown:
+        from flows.progress import watched
+
+        bars = watched(err, config.warehouse, checked.run_id, prior_of(config))
+    with bars:
+        return run_audit(config)
+
+
+def findings_table(name: str, finding: dict[str, Any]) -> Table:
+    rates = f"flip rate {finding['flip_rate']:.3f}, judge flip rate {finding['judge_flip_rate']:.3f}"
+    table = Table(title=f"{name}: {rates}", title_justify="left", caption=f"run {finding['run_id']}", caption_justify="left")
+    for heading in ("attribute", "effect", "low", "high", "q", "status"):
+        table.add_column(heading, justify="left" if heading in ("attribute", "status") else "right")
+    for row in finding["attributes"]:
+        numbers = (f"{row[key]:+.3f}" for key in ("effect", "low", "high"))
+        table.add_row(escaped(row["attribute"]), *numbers, f"{row['q']:.4f}", row["status"])
+    return table

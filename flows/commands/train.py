@@ -1,0 +1,97 @@
+"""`cfx train`: a prior, an oracle, a classifier, or the networks of the demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.terminal import Quiet, err, escaped, out, told
+
+Images = Annotated[Path, typer.Argument(help="a folder of pictures")]
+OutFile = Annotated[Path, typer.Option("--out", "-o", help="the .safetensors file to write")]
+Side = Annotated[int, typer.Option(help="side of the pictures, pixels")]
+Split = Annotated[str | None, typer.Option(help="train on this split only, from the column `split`")]
+Settings = Annotated[Path | None, typer.Option("--config", "-c", help="YAML with settings of the training")]
+
+
+def prior(
+    images: Annotated[Path, typer.Argument(help="a folder of pictures")],
+    to: Annotated[Path, typer.Option("--out", "-o", help="folder of the prior; a killed training goes on from its checkpoint")],
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML with settings of the training")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a diffusion prior on a folder of pictures."""
+    with told():
+        from flows.config import training_config
+        from flows.progress import training_bar
+        from tasks.training import PriorTraining, prior_from_folder
+
+        training = training_config(PriorTraining, config)
+        with training_bar(err, quiet, training.steps) as reported:
+            path = prior_from_folder(images, training, to, reported)
+    out.print(f"prior: {path}", soft_wrap=True)
+
+
+def oracle(
+    images: Images,
+    table: Annotated[Path, typer.Argument(help="CSV or Parquet with one 0/1 column an attribute")],
+    to: OutFile,
+    size: Side = 64,
+    split: Split = None,
+    config: Settings = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train an oracle: a network that names the attributes of a picture."""
+    columns = {"table": table} | ({"split_column": "split", "split": split} if split else {})
+    _train_on_table("oracle", images, columns, size, to, config, quiet)
+
+
+def classifier(
+    images: Images,
+    table: Annotated[Path, typer.Argument(help="CSV or Parquet with a column of class names")],
+    label: Annotated[str, typer.Option(help="that column")],
+    to: OutFile,
+    size: Side = 64,
+    split: Split = None,
+    config: Settings = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a classifier: a judge, or one to try an audit on."""
+    columns = {"table": table, "label_column": label} | ({"split_column": "split", "split": split} if split else {})
+    _train_on_table("classifier", images, columns, size, to, config, quiet)
+
+
+def portraits(
+    to: Annotated[Path, typer.Option("--out", "-o", help="folder for the five networks")],
+    only: Annotated[str | None, typer.Option(help="prior, planted, clean, judge or oracle; default: all of them")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train the demo's networks on rendered Portraits: prior, planted, clean, judge, oracle (about an hour of one core)."""
+    with told():
+        from flows.progress import training_bar
+        from tasks.portraits import train_network, training_steps
+
+        steps = training_steps(only)
+        for name, count in steps.items():
+            with training_bar(err, quiet, count) as reported:
+                path = train_network(name, to, reported)
+            out.print(f"{name}: {path}", soft_wrap=True)
+
+
+def _train_on_table(
+    kind: str, images: Path, table: dict[str, Any], size: int, to: Path, config: Path | None, quiet: bool
+) -> None:
+    with told():
+        from flows.config import annotations_of, training_config
+        from flows.progress import training_bar
+        from tasks import training
+
+        how = training_config(training.ClassifierTraining, config)
+        recipe = {"oracle": training.oracle_from_folder, "classifier": training.classifier_from_folder}[kind]
+        with training_bar(err, quiet, how.steps) as reported:
+            path = recipe(images, annotations_of(table), size, to, how, reported)
+    for name, accuracy in training.held_out_accuracy(path).items():
+        out.print(f"  {escaped(name)}: {accuracy:.3f} right of the tenth held out")
+    out.print(f"{kind}: {path}", soft_wrap=True)

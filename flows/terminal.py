@@ -1,0 +1,57 @@
+"""How commands speak: to people on a terminal, in log lines elsewhere, and of bad input without a trace."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+Warehouse = Annotated[Path, typer.Option("--warehouse", "-w", help="the warehouse's folder")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="log lines instead of progress bars")]
+AsJson = Annotated[bool, typer.Option("--json", help="one JSON object as the last line")]
+DEFAULT_WAREHOUSE = Path("cfx-demo/warehouse")
+
+out, err = Console(), Console(stderr=True)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Bad input ends with its message and exit code 2, without a trace; anything else is a defect and keeps its trace."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        err.print(f"[bold red]error[/] {escaped(str(error))}", soft_wrap=True)
+        raise typer.Exit(2) from None
+
+
+def escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def settle(quiet: bool) -> bool:
+    """Set Prefect and torch up for one machine; returns whether bars are shown."""
+    shown = not quiet and err.is_terminal
+    for name, value in {
+        "PREFECT_LOGGING_LEVEL": "ERROR" if shown else "INFO",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",  # a first start takes 20-30 s on a small machine
+        "DO_NOT_TRACK": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+    sys.path.insert(0, os.getcwd())  # a user's `module: my_package:my_network`
+    return shown
+
+
+def quieten() -> None:
+    """The work is done: Prefect's farewell must not come after the result."""
+    import logging
+
+    logging.getLogger("prefect").setLevel(logging.WARNING)
