@@ -35,14 +35,18 @@ def training_steps(only: str | None) -> dict[str, int]:
     return {only: steps[only]} if only else steps
 
 
-def train_network(name: str, to: Path, report: Callable[[int, float], None]) -> Path:
-    """Train one of the demo's networks into the folder `to`; a killed training of the prior goes on from its checkpoint."""
+def train_network(name: str, to: Path, report: Callable[[int, float], None], start: Path | None = None) -> Path:
+    """Train one of the demo's networks into the folder `to`; a killed training of the prior goes on from its checkpoint.
+
+    `start` is a prior to go on from; it then sees other portraits than in its first training.
+    """
     if name != "prior":
         return train_on_portraits(RECIPES[name], to / f"{name}.safetensors", report)
+    training = PRIOR if start is None else PRIOR.model_copy(update={"start": start, "seed": PRIOR.seed + 1})
 
     def batches(step: int) -> Tensor:  # every picture that the prior sees is a new portrait with independent attributes
-        rng = np.random.default_rng((PRIOR.seed, step))
-        pixels = np.stack([render(sample(rng), PRIOR.size) for _ in range(PRIOR.batch)])
+        rng = np.random.default_rng((training.seed, step))
+        pixels = np.stack([render(sample(rng), training.size) for _ in range(training.batch)])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
-    return train_prior(batches, PRIOR, to / "prior", report, "cuda" if torch.cuda.is_available() else "cpu")
+    return train_prior(batches, training, to / "prior", report, "cuda" if torch.cuda.is_available() else "cpu")

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from cfx.checkpoint import fit, read_state_dict
 from cfx.diffusion.ddpm import DDPM, Prediction, Schedule, save_ddpm
 from cfx.random import derived_seed
 from cfx.types import Config
@@ -40,6 +41,9 @@ class PriorTraining(Config):
     max_weight: float = Field(20.0, gt=1, description="cap on the weight SNR + 1 of a clean estimate's error")
     bf16: bool = Field(False, description="bfloat16 autocast of the UNet; weights and loss stay float32")
     compile: bool = Field(False, description="torch.compile the UNet: minutes first, then up to twice as fast")
+    start: Path | None = Field(
+        None, description="a trained prior's folder to go on from, its UNet of this shape; default: from nothing"
+    )
     checkpoint_every: int = Field(250, ge=1, description="optimizer steps between checkpoints")
     seed: int = 0
 
@@ -100,11 +104,15 @@ def train_prior(
     """Train a prior into `folder` and return it; called again after a kill, it goes on from the last checkpoint.
 
     `report(step, loss)` is called after every optimizer step. Raises ValueError if `folder` holds a checkpoint of another
-    configuration.
+    configuration, or if the UNet of `config.start` has another shape.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    unet = build_unet(config).to(device, memory_format=torch.channels_last)
+    unet = build_unet(config)
+    if config.start is not None:
+        weights = config.start / "unet" / "diffusion_pytorch_model.safetensors"
+        fit(unet, read_state_dict(weights), weights, "a UNet of `size`, `patch`, `channels` and `layers`")
+    unet.to(device, memory_format=torch.channels_last)
     average = AveragedModel(unet, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
     optimizer = torch.optim.AdamW(unet.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     schedule = Schedule(prediction_type=config.prediction)

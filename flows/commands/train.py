@@ -66,6 +66,7 @@ def classifier(
 def portraits(
     to: Annotated[Path, typer.Option("--out", "-o", help="folder for the five networks")],
     only: Annotated[str | None, typer.Option(help="prior, planted, clean, judge or oracle; default: all of them")] = None,
+    start: Annotated[Path | None, typer.Option("--from", help="a prior's folder to go on from; default: from nothing")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train the demo's networks on rendered Portraits: prior, planted, clean, judge, oracle (about an hour of one core)."""
@@ -76,7 +77,7 @@ def portraits(
         steps = training_steps(only)
         for name, count in steps.items():
             with training_bar(err, quiet, count) as reported:
-                path = train_network(name, to, reported)
+                path = train_network(name, to, reported, start)
             out.print(f"{name}: {path}", soft_wrap=True)
 
 
