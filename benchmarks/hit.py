@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from cfx.checkpoint import fit, read_state_dict
+from cfx.classifiers.cost import flops
 from cfx.classifiers.hit import PRESETS, HiT, HiTShape
 from cfx.classifiers.hit_training import RECIPES, HiTTraining, build, steps, train_hit
 from cfx.classifiers.network import Network, NetworkConfig
@@ -113,10 +113,8 @@ def trained(draw_data: Callable[[], Labelled], config: HiTTraining, path: Path, 
 
 
 def gflops(network: torch.nn.Module, size: int) -> float:
-    """Multiplications with addition for one picture, in 10^9, as vision papers count; torch counts two flops each."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(1, 3, size, size))
-    return counter.get_total_flops() / 2e9
+    """Multiplications with addition for one picture, in 10^9, as vision papers count."""
+    return flops(network, size) / 2e9
 
 
 @torch.no_grad()

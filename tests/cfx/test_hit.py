@@ -6,10 +6,10 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from cfx.checkpoint import read_facts, read_state_dict
 from cfx.classifiers import ClassifierConfig, load_classifier
+from cfx.classifiers.cost import flops
 from cfx.classifiers.hit import PRESETS, HinderedAttention, HiT, HiTShape, hit
 from cfx.classifiers.hit_training import RECIPES, HiTTraining, build, steps, train_hit
 from cfx.classifiers.three_augment import Mixing, ThreeAugment, mix, three_augment
@@ -95,12 +95,6 @@ def test_published_number_of_parameters(name, millions):
     with torch.device("meta"):
         network = hit(1000, name)
     assert sum(parameter.numel() for parameter in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
-
-
-def flops(network: nn.Module, size: int) -> int:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.eval()(torch.zeros(1, 3, size, size))
-    return counter.get_total_flops()
 
 
 def test_cost_grows_linearly_in_the_tokens_and_a_vits_does_not():
