@@ -164,7 +164,73 @@ ATTRIBUTES = _fact(
     Family("d_", pa.float32(), False, "change of that probability, q - p"),
 )
 
-FACTS: dict[str, Fact] = {fact.name: fact for fact in (RUNS, IMAGES, REJECTED, PREDICTIONS, EXPLANATIONS, ATTRIBUTES)}
+MEASUREMENTS = _fact(
+    "measurements",
+    "One row per guided explanation and measure: what was measured on its pictures.",
+    [
+        *_KEYS,
+        _column("measure", pa.string(), "cout, cosine, lpips, l1_sum, sparsity, ..."),
+        _optional("encoder", pa.string(), "the network or map it was measured with; null where there is none"),
+        _column("value", pa.float64(), "the measure's value"),
+    ],
+)
+
+FEATURES = _fact(
+    "features",
+    "One row per picture and encoder: an input image (method, arm and seed are null) or a guided counterfactual.",
+    [
+        _KEYS[0],
+        *(pa.field(key.name, key.type, nullable=True, metadata=key.metadata) for key in _KEYS[1:]),
+        _column("encoder", pa.string(), "oracle, inception, vggface2, simsiam"),
+        _column("vector", pa.list_(pa.float32()), "the picture as the encoder sees it"),
+    ],
+)
+
+PAIRS = _fact(
+    "pairs",
+    "One row per image and two seeds: how far apart its two guided counterfactuals are.",
+    [
+        *_KEYS[:3],
+        _column("seed_a", pa.int64(), "the smaller seed"),
+        _column("seed_b", pa.int64(), "the larger seed"),
+        _column("encoder", pa.string(), "backbone of the distance: vgg or alex"),
+        _column("lpips", pa.float64(), "LPIPS of the two counterfactuals"),
+    ],
+)
+
+SET_METRICS = _fact(
+    "set_metrics",
+    "One row per metric of whole sets of pictures, and one per metric that is absent, with the reason.",
+    [
+        _column("method", pa.string(), "counterfactual method"),
+        _column("metric", pa.string(), "fid, sfid, kid, crossover_fid, or the name of an absent metric"),
+        _optional("encoder", pa.string(), "the network that the pictures were seen with"),
+        _optional("value", pa.float64(), "the metric; null where it is absent"),
+        _column("n", pa.int64(), "counterfactuals compared"),
+        _column("n_real", pa.int64(), "input images they were compared with"),
+        _optional("splits", pa.int64(), "splits or blocks that the value is a mean over"),
+        _optional("sd", pa.float64(), "standard deviation over the splits or blocks"),
+        _optional("low", pa.float64(), "95 % interval, where the metric has one"),
+        _optional("high", pa.float64(), "95 % interval, where the metric has one"),
+        _optional("absent", pa.string(), "why there is no value, and the way to have one"),
+    ],
+)
+
+FACTS: dict[str, Fact] = {
+    fact.name: fact
+    for fact in (
+        RUNS,
+        IMAGES,
+        REJECTED,
+        PREDICTIONS,
+        EXPLANATIONS,
+        ATTRIBUTES,
+        MEASUREMENTS,
+        FEATURES,
+        PAIRS,
+        SET_METRICS,
+    )
+}
 
 
 def fact_named(name: str) -> Fact:
