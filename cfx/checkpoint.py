@@ -10,16 +10,23 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "ema")  # names under which training scripts keep the weights
+ARRAYS = {  # all that a pickled NumPy array needs
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
+}
 
 
 def read_state_dict(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
-    """The weights in a .safetensors file or in a torch file of any other ending, by name.
+    """The weights in a .safetensors file, a .pkl file of NumPy arrays, or a torch file of any other ending, by name.
 
     Unwraps WRAPPERS, joins the state dicts of several parts ({"features": {...}, "head": {...}}) as "features.…", "head.…", and
     strips the "module." of DataParallel. Raises ValueError for a file that holds no weights, or that needs unpickling, which
@@ -27,7 +34,8 @@ def read_state_dict(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]
     """
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}; check `weights`, or train a network with `cfx train`")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, allow_pickle)
+    readers = {".safetensors": _read_safetensors, ".pkl": _read_arrays}
+    content = readers[path.suffix](path) if path.suffix in readers else _read_torch(path, allow_pickle)
     state = _flat(_unwrapped(content))
     wrong = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if wrong or not state:
@@ -68,6 +76,27 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Unpickles dicts of NumPy arrays, also those written by Python 2, and imports nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        module = module.replace("numpy.core", "numpy._core")  # where it is since NumPy 2
+        if (module, name) not in ARRAYS:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return super().find_class(module, name)
+
+
+def _read_arrays(path: Path) -> dict[str, Tensor]:
+    try:
+        with path.open("rb") as file:
+            content = _ArraysOnly(file, encoding="latin1").load()
+    except (pickle.UnpicklingError, EOFError, ValueError, IndexError) as error:
+        raise ValueError(f"{path} is not a pickled dict of NumPy arrays ({_first_line(error)})") from error
+    if not isinstance(content, Mapping) or not all(isinstance(value, np.ndarray) for value in content.values()):
+        raise ValueError(f"{path} is not a pickled dict of NumPy arrays")
+    return {str(name): torch.from_numpy(value) for name, value in content.items()}
 
 
 def _read_torch(path: Path, allow_pickle: bool) -> Any:
