@@ -1,0 +1,19 @@
+"""cfx audits image classifiers with counterfactual explanations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from warehouse.notebook import Warehouse
+
+
+def open(warehouse: str | Path = "cfx-demo/warehouse") -> Warehouse:
+    """A warehouse to ask in a notebook: `cfx.open("cfx-demo/warehouse").sql("from scorecard")` is a pandas frame.
+
+    Raises FileNotFoundError where there is none.
+    """
+    from warehouse.notebook import Warehouse  # when it is asked for: nothing else of cfx needs the warehouse
+
+    return Warehouse(warehouse)

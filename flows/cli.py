@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import typer
 
-from flows.commands.ask import query, report, views
+from flows.commands.ask import query, views
 from flows.commands.audit import audit, demo
 from flows.commands.explain import explain
 from flows.commands.portraits import reliance
+from flows.commands.report import report
 from flows.commands.train import classifier, oracle, portraits, prior
 
 AUDITING: tuple[Callable[..., None], ...] = (demo, audit, explain, query, views, report, reliance)

@@ -1,6 +1,8 @@
 """The reading door: SQL, views and the report. Imports no torch, so that a question is answered at once."""
 
 from warehouse.connect import query, views
+from warehouse.reference import meaning_of
 from warehouse.report import report_path, write_report
+from warehouse.wording import markdown_table
 
-__all__ = ["query", "report_path", "views", "write_report"]
+__all__ = ["markdown_table", "meaning_of", "query", "report_path", "views", "write_report"]

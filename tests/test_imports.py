@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"cfx", "warehouse", "tasks", "flows"}
 ALLOWED = {"cfx": set(), "warehouse": set(), "tasks": {"cfx", "warehouse"}, "flows": {"tasks"}}
+DOORS = {("cfx/__init__.py", "warehouse.notebook")}  # cfx.open(...): the one name that users look for in cfx
 HEAVY = {"torch", "torchvision", "diffusers", "lpips"}  # warehouse is Arrow and SQL: querying must not load a tensor library
 
 
@@ -18,5 +19,6 @@ def test_a_package_imports_only_what_its_arrow_allows(package):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            wrong = {name for name in names if name.split(".")[0] in forbidden}
-            assert not wrong, f"{path.relative_to(ROOT)}:{node.lineno} imports {', '.join(wrong)}"
+            place = str(path.relative_to(ROOT))
+            wrong = {name for name in names if name.split(".")[0] in forbidden and (place, name) not in DOORS}
+            assert not wrong, f"{place}:{node.lineno} imports {', '.join(wrong)}"

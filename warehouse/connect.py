@@ -7,20 +7,22 @@ while an audit is writing. Open another to see more.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
+from threading import Timer
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from warehouse.readonly import lock, refuse_writes, refused
+from warehouse.readonly import QueryTimeout, lock, refuse_writes, refused
+from warehouse.reference import header, view_sql
 from warehouse.schema import FACTS, Fact
 from warehouse.shards import written
 
 # In the order in which they build on each other; each is views/<name>.sql.
 VIEWS = (
     "runs",
+    "audits",
     "outcomes",
     "fr",
     "judge_fr",
@@ -57,11 +59,12 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
 
 @dataclass(frozen=True)
 class View:
-    """A fact or a view that can be asked: its columns as (name, SQL type)."""
+    """A fact or a view that can be asked: its columns as (name, SQL type), and the SQL that makes it; a fact has none."""
 
     name: str
     description: str
     columns: tuple[tuple[str, str], ...]
+    sql: str | None
 
 
 def open_warehouse(root: Path) -> duckdb.DuckDBPyConnection:
@@ -84,29 +87,31 @@ def open_warehouse(root: Path) -> duckdb.DuckDBPyConnection:
     return con
 
 
-def query(root: Path, sql: str) -> pa.Table:
+def query(root: Path, sql: str, seconds: float = 300) -> pa.Table:
     """The answer to one SELECT (also FROM, WITH, DESCRIBE, SUMMARIZE, SHOW) over the facts and views.
 
-    Raises ReadOnlyError for anything else, DamagedShard for a broken file, and DuckDB's own error for wrong SQL.
+    Raises ReadOnlyError for anything else, DamagedShard for a broken file, QueryTimeout after so many seconds, and DuckDB's own
+    error for wrong SQL.
     """
     with open_warehouse(root) as con:
+        limit = Timer(seconds, con.interrupt)
+        limit.start()
         try:
             refuse_writes(con, sql)
             return con.execute(sql).to_arrow_table()
         except duckdb.PermissionException as error:
             raise refused(str(error)) from error
+        except duckdb.InterruptException as error:
+            raise QueryTimeout(seconds) from error
+        finally:
+            limit.cancel()
 
 
 def views(root: Path) -> list[View]:
     """Everything that can be asked, facts first: name, description and columns as they are in this warehouse."""
     names = [name for name in FACTS if name not in VIEWS] + list(VIEWS)
     with open_warehouse(root) as con:
-        return [View(name, _description(name), _columns(con, name)) for name in names]
-
-
-def view_sql(name: str) -> str:
-    """The text of views/<name>.sql."""
-    return (files("warehouse") / "views" / f"{name}.sql").read_text(encoding="utf-8")
+        return [View(name, _description(name), _columns(con, name), view_sql(name) if name in VIEWS else None) for name in names]
 
 
 def _scan(fact: Fact, runs: dict[str, list[Path]]) -> str:
@@ -154,11 +159,7 @@ def _bit_change(attribute: str) -> str:
 
 def _description(name: str) -> str:
     """The comment that opens a view's SQL, or a fact's own words."""
-    if name not in VIEWS:
-        return FACTS[name].description
-    lines = view_sql(name).splitlines()
-    header = lines[: next(i for i, line in enumerate(lines) if not line.startswith("--"))]
-    return " ".join(line.removeprefix("--").strip() for line in header)
+    return header(name).text if name in VIEWS else FACTS[name].description
 
 
 def _columns(con: duckdb.DuckDBPyConnection, name: str) -> tuple[tuple[str, str], ...]:

@@ -11,6 +11,13 @@ class ReadOnlyError(ValueError):
     """A statement that is not one plain question over the warehouse."""
 
 
+class QueryTimeout(ValueError):
+    """A question that took longer than it may."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no answer within {seconds:g} s, so the question was stopped; ask for less, or give it more: --seconds")
+
+
 def refused(reason: str) -> ReadOnlyError:
     """The refusal, with its reason and the way out."""
     return ReadOnlyError(f"the warehouse is read-only; ask one SELECT over the facts and views that `cfx views` lists ({reason})")

@@ -67,3 +67,13 @@ def listed(names: Sequence[str]) -> str:
 def slug(text: str) -> str:
     """A word of ours as a CSS class."""
     return text.replace(" ", "-")
+
+
+def markdown_table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; what would end a cell or start HTML is escaped."""
+
+    def line(cells: Sequence[object]) -> str:
+        plain = ("" if cell is None else str(cell) for cell in cells)
+        return "| " + " | ".join(text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ") for text in plain) + " |"
+
+    return "\n".join([line(names), "|" + "---|" * len(names), *map(line, rows)])

@@ -1,60 +1,115 @@
-"""`cfx query`, `cfx views` and `cfx report`: what a warehouse has to say."""
+"""`cfx query` and `cfx views`: what a warehouse has to say."""
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, escaped, out, told
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMS = ("table", "csv", "json", "parquet")
+
 
 def query(
-    sql: Annotated[str, typer.Argument(help="one SELECT")],
+    sql: Annotated[str, typer.Argument(help="one SELECT, or the name of an .sql file that holds one")],
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
-    form: Annotated[str, typer.Option("--format", "-f", help="table, csv or json")] = "table",
+    form: Annotated[str, typer.Option("--format", "-f", help="table, csv, json or parquet")] = "table",
+    to: Annotated[Path | None, typer.Option("--out", "-o", help="write the answer to this file")] = None,
+    seconds: Annotated[float, typer.Option(min=0.01, help="stop a question that takes longer")] = 300,
 ) -> None:
     """Ask the warehouse in SQL, read-only; safe while an audit is writing."""
     with told():
-        if form not in ("table", "csv", "json"):
-            raise ValueError(f"--format: {form!r} is not one of table, csv, json")
+        if form not in FORMS:
+            raise ValueError(f"--format: {form!r} is not one of {', '.join(FORMS)}")
         if not warehouse.is_dir():
             raise ValueError(f"there is no warehouse at {warehouse}; give one with --warehouse, or make one with `cfx demo`")
+        if form == "parquet" and to is None and sys.stdout.isatty():
+            raise ValueError("--format: parquet is no text; give a file with --out, or send it into one with >")
+        import duckdb
+
         from tasks.ask import query as ask
 
-        answer = ask(warehouse, sql)
+        question = Path(sql).read_text(encoding="utf-8") if sql.endswith(".sql") else sql
+        try:
+            answer = ask(warehouse, question, seconds)
+        except duckdb.Error as error:  # wrong SQL, in DuckDB's words
+            raise ValueError(str(error)) from error
+    if form == "table" and to is None:
+        out.print(answer_table(answer))
+    elif to is not None:
+        to.write_bytes(encoded(answer, form))
+    else:
+        sys.stdout.buffer.write(encoded(answer, form))
+
+
+def views(
+    name: Annotated[str | None, typer.Argument(help="one fact or view: its columns in words, and its SQL")] = None,
+    warehouse: Warehouse = DEFAULT_WAREHOUSE,
+) -> None:
+    """What can be asked: every fact and view with its columns; also docs/warehouse.md."""
+    with told():
+        from tasks.ask import meaning_of
+        from tasks.ask import views as listed
+
+        known = listed(warehouse)
+        shown = [view for view in known if name in (None, view.name)]
+        if not shown:
+            raise ValueError(f"there is no fact or view {name!r}; there are {', '.join(view.name for view in known)}")
+        for view in shown:
+            out.print(f"[bold]{view.name}[/]  {escaped(view.description)}")
+            if name is None:
+                out.print("  " + ", ".join(f"{escaped(column)} [dim]{kind}[/]" for column, kind in view.columns))
+                continue
+            table = Table("column", "type", "meaning")
+            for column, kind in view.columns:
+                table.add_row(escaped(column), kind.lower(), escaped(meaning_of(view.name, column)))
+            out.print(table)
+            if view.sql:
+                out.print(escaped(view.sql), soft_wrap=True)
+
+
+def encoded(answer: pa.Table, form: str) -> bytes:
+    """An answer as the bytes of a file; in text, pictures and other bytes are base64."""
+    import pyarrow as pa
+
     if form == "json":
-        print(json.dumps(answer.to_pylist(), default=str))  # noqa: T201
+        import base64
+        import json
+
+        plain = {bytes: lambda value: base64.b64encode(value).decode("ascii")}
+        return json.dumps(answer.to_pylist(), default=lambda value: plain.get(type(value), str)(value)).encode() + b"\n"
+    sink = pa.BufferOutputStream()
+    if form == "parquet":
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(answer, sink)
     elif form == "csv":
         import pyarrow.csv
 
-        pyarrow.csv.write_csv(answer, sys.stdout.buffer)
+        pyarrow.csv.write_csv(_flat(answer), sink)
     else:
-        table = Table(*map(escaped, answer.column_names))
-        for row in answer.to_pylist():
-            table.add_row(*(escaped(cell(value)) for value in row.values()))
-        out.print(table)
+        from rich.console import Console
+
+        console = Console(width=200, color_system=None)
+        with console.capture() as printed:
+            console.print(answer_table(answer))
+        return printed.get().encode()
+    return bytes(sink.getvalue().to_pybytes())
 
 
-def views(warehouse: Warehouse = DEFAULT_WAREHOUSE) -> None:
-    """What can be asked: every fact and view with its columns."""
-    with told():
-        from tasks.ask import views as listed
-
-        for view in listed(warehouse):
-            out.print(f"[bold]{view.name}[/]  {escaped(view.description)}")
-            out.print("  " + ", ".join(f"{escaped(name)} [dim]{kind}[/]" for name, kind in view.columns))
-
-
-def report(run: Annotated[str, typer.Argument(help="run id")], warehouse: Warehouse = DEFAULT_WAREHOUSE) -> None:
-    """Write the HTML report of a run again and print its path."""
-    with told():
-        from tasks.ask import write_report
-
-        out.print(str(write_report(warehouse, run)), soft_wrap=True)
+def answer_table(answer: pa.Table) -> Table:
+    """An answer for people: six digits, and no picture's bytes."""
+    table = Table(*map(escaped, answer.column_names))
+    for row in answer.to_pylist():
+        table.add_row(*(escaped(cell(value)) for value in row.values()))
+    return table
 
 
 def cell(value: object) -> str:
@@ -63,3 +118,24 @@ def cell(value: object) -> str:
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"
     return "" if value is None else str(value)
+
+
+def _flat(answer: pa.Table) -> pa.Table:
+    """CSV has no lists, structs or bytes: these as JSON or base64."""
+    import base64
+    import json
+
+    import pyarrow as pa
+
+    def text(value: object) -> str | None:
+        if isinstance(value, bytes):
+            return base64.b64encode(value).decode("ascii")
+        return None if value is None else json.dumps(value, default=str)
+
+    columns = {
+        name: pa.array([text(value) for value in column.to_pylist()], pa.string())
+        if pa.types.is_nested(column.type) or pa.types.is_binary(column.type)
+        else column
+        for name, column in zip(answer.column_names, answer.columns, strict=True)
+    }
+    return pa.table(columns)

@@ -3,6 +3,16 @@
 -- and seed; low, high: 95 % bootstrap percentile interval; sd and `drawn`: the bootstrap's standard deviation and its effects;
 -- p: two-sided sign-flip permutation; q: Benjamini-Hochberg within run and method over attributes x directions (pooled: over
 -- attributes), without the target attribute, whose q is null; n: images. Over: every explanation with its null, flipped or not.
+-- Columns:
+--   pooled: both directions of a two-class run together, signed from source to target
+--   is_target: the attribute is the label itself
+--   effect: mean change of the attribute's oracle probability, guided minus null
+--   low, high: 95 % bootstrap percentile interval
+--   sd: standard deviation of the bootstrap's effects
+--   drawn: the bootstrap's 2,000 effects; the same place is the same draw in every attribute, direction and run
+--   p: two-sided sign-flip permutation test
+--   q: p after Benjamini-Hochberg; null for the target attribute
+--   n: images
 create view attribute_tests as
 with contrasts as (
     select

@@ -2,6 +2,11 @@
 -- d_<attribute> is the sum over `pairs` (image and seed, in both arms) of `images` images; a bucket is hash(image_id) % 1024,
 -- so that few images have one bucket each and millions still have 1,024.
 -- Over: every explanation with its null, flipped or not, because to ask for the flip would unpair the null.
+-- Columns:
+--   bucket: hash(image_id) % 1024
+--   images: different images in the bucket
+--   pairs: images and seeds explained in both arms
+--   d_<attribute>: sum over the pairs of the guided change minus the null's
 create view buckets as
 with pairs as (
     select run_id, method, image_id, seed

@@ -3,6 +3,10 @@
 -- correlates 0, as in ACE's script, never NaN; `unchanged` says how many attributes changed in no image.
 -- Over: guided explanations that flipped; annotated images of the train split, or all where a run has no such split.
 -- A run without annotations, or without a target attribute, has no CD.
+-- Columns:
+--   value: sum over attributes of |c - c_cf|, 0 at best
+--   n: explanations that flipped
+--   unchanged: attributes that changed in no image
 create view cd as
 with annotated as (
     select

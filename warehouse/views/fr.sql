@@ -1,5 +1,8 @@
 -- FR, flip rate: the share of counterfactuals that the audited classifier gives the class asked for. Higher is better.
 -- Over: every guided explanation, whether or not the image was classified correctly.
+-- Columns:
+--   value: share, 0 to 1
+--   n: guided explanations
 create view fr as
 select run_id, method, avg(flipped::int) as value, count(*) as n
 from explanations

@@ -1,5 +1,8 @@
 -- Judge flip rate: the share of counterfactuals that a second classifier, never used for guidance, gives the class asked for.
 -- Far below FR, the counterfactuals fool the audited classifier alone. Over: every guided explanation that the judge saw.
+-- Columns:
+--   value: share, 0 to 1
+--   n: guided explanations that the judge saw
 create view judge_fr as
 select run_id, method, avg(judge_flipped::int) as value, count(*) as n
 from explanations

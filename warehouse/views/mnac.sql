@@ -1,5 +1,8 @@
 -- MNAC, mean number of attributes changed, the target attribute included: oracle bits (> .5) that differ. Lower is better.
 -- Over: guided explanations that flipped, whether or not the image was classified correctly.
+-- Columns:
+--   value: attributes changed per counterfactual
+--   n: guided explanations that flipped
 create view mnac as
 with changes as (
     select run_id, method, count(*) as n, sum(abs(columns('^c_')))

@@ -1,5 +1,7 @@
 -- Guided explanations with what is known of their image: its label, its split, and whether the classifier was right about it.
 -- Over: every guided explanation, flipped or not; `correct` is null where the image has no label.
+-- Columns:
+--   correct: the classifier's class on the clean image is the label; null without a label
 create view outcomes as
 select
     e.run_id, e.image_id, e.method, e.seed, e.source, e.target, e.attempt,

@@ -4,6 +4,15 @@
 -- status: above null (q <= .05 and the interval excludes 0), clear (interval inside the run's margin, with enough images that
 -- a change of a share `margin` of them would have been seen: 3 / margin), otherwise inconclusive, with the images that would
 -- settle it if effect and spread stay as they are. Over: every explanation with its null, flipped or not.
+-- Columns:
+--   rank: 1 is the largest |effect|
+--   effect: mean change of the attribute's oracle probability, guided minus null
+--   low, high: 95 % interval, simultaneous over the run's attributes
+--   p: two-sided sign-flip permutation test
+--   q: p after Benjamini-Hochberg
+--   status: above null, clear or inconclusive
+--   n: images
+--   images_needed: how many would settle it; null where it is settled or no number would do
 create view ranked_attributes as
 with candidates as (
     select attribute_tests.*, margin

@@ -2,6 +2,12 @@
 -- counted Poisson(1) times, which is drawing buckets with replacement; sign flip (2001 to 4000): every bucket's difference
 -- times 1 or -1, as the null hypothesis allows. An effect is d_<attribute> / pairs. Nothing is random: a draw is a hash of bucket
 -- and resample, the same in all directions and attributes. Over: `buckets`.
+-- Columns:
+--   kind: data, bootstrap or sign flip
+--   resample: 0 for the data, then 1 to 4,000
+--   images: different images
+--   pairs: images and seeds, as often as they were drawn
+--   d_<attribute>: the sum under this resampling; an effect is d_<attribute> / pairs
 create macro poisson(u) as (  -- quantile u of Poisson(1): how many of its cumulative probabilities lie at or below u
     (u >= .36787944117144233)::double + (u >= .7357588823428847)::double + (u >= .9196986029286058)::double
     + (u >= .9810118431238462)::double + (u >= .9963401531726563)::double + (u >= .9994058151824183)::double

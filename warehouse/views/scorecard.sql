@@ -1,5 +1,9 @@
 -- Every metric of every run in one table: run_id, metric, method, value, n. `fr_null` is the flip rate with guidance weight 0;
 -- costs and distances are means. Over: each metric's own population; costs and distances over every guided explanation.
+-- Columns:
+--   metric: what is measured
+--   value: in the metric's own unit
+--   n: what the value is a mean over
 create view scorecard as
 with means as (
     select

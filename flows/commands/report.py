@@ -1,0 +1,27 @@
+"""`cfx report`: a run on one page."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Annotated
+
+import typer
+
+from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, out, told
+
+
+def report(
+    run: Annotated[str, typer.Argument(help="run id")], warehouse: Warehouse = DEFAULT_WAREHOUSE, as_json: AsJson = False
+) -> None:
+    """Write the HTML report of a run again and print its path."""
+    with told():
+        from tasks.ask import write_report
+
+        began = time.monotonic()
+        path = write_report(warehouse, run)
+        seconds = time.monotonic() - began
+    if as_json:
+        print(json.dumps({"path": str(path), "bytes": path.stat().st_size, "seconds": round(seconds, 3)}))  # noqa: T201
+    else:
+        out.print(str(path), soft_wrap=True)

@@ -1,0 +1,97 @@
+"""Asking a warehouse from the command line and from a notebook, as a new user would."""
+
+import base64
+import io
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import cfx
+from flows.cli import app
+from flows.questions import FOLDER, worked
+
+ROOT = Path(__file__).parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "warehouse"))
+from portrait_run import write_portrait_run  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the demo's warehouse in it, made of drawn facts."""
+    folder = tmp_path_factory.mktemp("demo")
+    write_portrait_run(folder / "cfx-demo" / "warehouse", "planted-demo", n=64, size=32)
+    write_portrait_run(folder / "cfx-demo" / "warehouse", "clean-demo", n=64, size=32, planted=False)
+    return folder
+
+
+def asked(folder: Path, *arguments: str) -> tuple[int, bytes]:
+    ended = CliRunner().invoke(app, ["query", *arguments, "--warehouse", str(folder / "cfx-demo" / "warehouse")])
+    return ended.exit_code, ended.stdout_bytes or ended.stderr_bytes
+
+
+COUNTS = "select name, count(*)::int as n from outcomes join audits using (run_id) group by name order by name"
+
+
+def test_an_answer_in_each_form(folder: Path, tmp_path: Path) -> None:
+    assert b"clean" in asked(folder, COUNTS)[1]
+    assert asked(folder, COUNTS, "-f", "csv") == (0, b'"name","n"\n"clean",64\n"planted",64\n')
+    assert json.loads(asked(folder, COUNTS, "-f", "json")[1]) == [{"name": "clean", "n": 64}, {"name": "planted", "n": 64}]
+    assert asked(folder, COUNTS, "-f", "parquet", "-o", str(tmp_path / "a.parquet"))[0] == 0
+    assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [{"name": "clean", "n": 64}, {"name": "planted", "n": 64}]
+
+
+def test_pictures_and_lists_fit_into_text(folder: Path) -> None:
+    sql = "select png, [1, 2] as pair from images limit 1"
+    [row] = json.loads(asked(folder, sql, "-f", "json")[1])
+    assert Image.open(io.BytesIO(base64.b64decode(row["png"]))).size == (32, 32)
+    assert pd.read_csv(io.BytesIO(asked(folder, sql, "-f", "csv")[1]))["pair"].tolist() == ["[1, 2]"]
+
+
+def test_wrong_questions_end_with_a_message(folder: Path) -> None:
+    for sql, words in {"select colour from runs": b"colour", "drop view cd": b"read-only", "nowhere.sql": b"nowhere.sql"}.items():
+        code, said = asked(folder, sql)
+        assert code == 2 and words in said
+
+
+def test_a_question_that_takes_too_long_is_stopped(folder: Path) -> None:
+    code, said = asked(folder, "select count(*) from range(10000000) a, range(10000000) b", "--seconds", "0.5")
+    assert code == 2 and b"no answer within 0.5 s" in said
+
+
+def test_a_view_is_told_column_by_column(folder: Path) -> None:
+    root = str(folder / "cfx-demo" / "warehouse")
+    told = CliRunner().invoke(app, ["views", "fr", "-w", root]).stdout
+    assert "share, 0 to 1" in told and "create view fr as" in told
+    assert CliRunner().invoke(app, ["views", "fx", "-w", root]).exit_code == 2
+
+
+def test_the_twelve_questions_have_answers(folder: Path) -> None:
+    page = worked(folder / "cfx-demo" / "warehouse")
+    assert len(list(FOLDER.glob("*.sql"))) == 12
+    assert page.count("\n## ") == 12 and page.count("None: no row answers it.") == 0
+    committed = (FOLDER / "README.md").read_text()
+    for path in FOLDER.glob("*.sql"):  # the page is of these files; its answers are checked on the demo itself
+        asked, _, sql = path.read_text().partition("\n")
+        assert asked.removeprefix("-- ") in committed and sql.strip() in committed
+
+
+def test_the_notebook_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(ROOT / "examples" / "ask.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(folder)}}).execute()
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    assert "planted-demo" in first.outputs[0]["data"]["text/plain"]
+
+
+def test_the_door_tells_where_there_is_no_warehouse(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="cfx demo"):
+        cfx.open(tmp_path / "nowhere")

@@ -1,0 +1,45 @@
+"""What can be asked is told in words: every view, column and macro, and docs/warehouse.md as the code says it."""
+
+from pathlib import Path
+
+import pytest
+from facts import write_run
+
+from warehouse.connect import VIEWS, views
+from warehouse.reference import header, macros, meaning_of, reference, view_sql
+
+DOCS = Path(__file__).parent.parent.parent / "docs" / "warehouse.md"
+
+
+def test_the_page_is_what_the_code_says():
+    assert DOCS.read_text() == reference(), "stale: .venv/bin/python -m warehouse.reference > docs/warehouse.md"
+
+
+def test_every_column_of_every_fact_and_view_has_a_meaning(tmp_path):
+    write_run(tmp_path, "r1", {"smile": 0.3, "hat": 0.1}, n=4)
+    for view in views(tmp_path):
+        assert all(meaning_of(view.name, column) for column, _ in view.columns)
+    assert meaning_of("attributes", "c_hat") == "change of the oracle's bit: -1, 0 or 1; above .5 is 1"
+    assert meaning_of("outcomes", "l1") == "mean |difference|, images on [0, 1]"  # as the fact says
+    assert meaning_of("fr", "value") == "share, 0 to 1"  # as the view says
+
+
+def test_a_column_that_nobody_explains_is_named():
+    with pytest.raises(LookupError, match=r"views/fr.sql does not say what 'colour' is"):
+        meaning_of("fr", "colour")
+
+
+def test_a_header_tells_no_column_that_its_view_does_not_have(tmp_path):
+    write_run(tmp_path, "r1", {"smile": 0.3}, n=4)
+    made = {view.name: {name for name, _ in view.columns} for view in views(tmp_path)}
+    for name in VIEWS:
+        told = {column.replace("<attribute>", "smile") for column in header(name).columns}
+        assert told <= made[name], name
+
+
+def test_macros_are_told_too():
+    assert macros("resamples") == {
+        "poisson(u)": "quantile u of Poisson(1): how many of its cumulative probabilities lie at or below u"
+    }
+    for name in VIEWS:
+        assert len(macros(name)) == view_sql(name).count("create macro")
