@@ -15,6 +15,7 @@ from tasks.oracle import oracle_for
 from tasks.predict import check_target, classifier_for, fingerprint
 from tasks.prior import denoiser_for, prior_fingerprint, prior_folder
 from tasks.publish import code_version
+from tasks.sanity import check_depth
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,7 @@ def check(config: AuditConfig) -> Checked:
         data_hash = data.fingerprint(config.data)
         if config.prior.train is None:
             prior = denoiser_for(prior_of(config), device)
-            deepest = max(method.steps for method in config.ladder)
-            if deepest > len(prior.alphas_cumprod):
-                raise ValueError(
-                    f"the ladder respaces to {deepest} steps, but the prior was trained on {len(prior.alphas_cumprod)}"
-                )
+            check_depth(config.ladder, prior)
         prior_hash = prior_fingerprint(config.warehouse, config.prior, data_hash)
     except (ValueError, OSError, ImportError) as error:
         raise ConfigError(f"{place}: {error}") from error

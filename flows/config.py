@@ -15,7 +15,7 @@ from tasks.data import DataConfig
 from tasks.explain import Ladder
 from tasks.oracle import OracleConfig
 from tasks.predict import ClassifierConfig
-from tasks.prior import PriorConfig
+from tasks.prior import PUBLISHED, GuidedDiffusion, PriorConfig
 
 PATHS = {
     ("warehouse",),
@@ -125,6 +125,26 @@ def training_config(kind: type[Training], path: Path | None) -> Training:
         return kind.model_validate(_read_yaml(path) if path is not None else {})
     except ValidationError as error:
         raise told_plainly(str(path), error) from None
+
+
+def guided_arguments(
+    like: str | None, path: Path | None, num_heads: int | None, num_head_channels: int | None
+) -> GuidedDiffusion:
+    """The arguments of a guided-diffusion checkpoint: a published one's, changed by a YAML file and then by a head layout.
+
+    Raises ConfigError for a checkpoint that is not known, and for arguments that do not make a network.
+    """
+    if like is not None and like not in PUBLISHED:
+        raise ConfigError(f"--like: there is no {like!r}; there are {', '.join(PUBLISHED)}")
+    if like is None and path is None:
+        raise ConfigError(f"say how the checkpoint was trained: --like {', '.join(PUBLISHED)}, or --config with its arguments")
+    told = (PUBLISHED[like].model_dump() if like else {}) | (_read_yaml(path) if path else {})
+    if num_heads is not None or num_head_channels is not None:
+        told |= {"num_heads": num_heads, "num_head_channels": num_head_channels}
+    try:
+        return GuidedDiffusion.model_validate(told)
+    except ValidationError as error:
+        raise told_plainly(str(path or "arguments"), error) from None
 
 
 def annotations_of(columns: dict[str, Any]) -> Annotations:

@@ -15,9 +15,24 @@ from pydantic import model_validator
 from torch import Tensor
 
 from cfx.diffusion.ddpm import DDPM, load_ddpm
+from cfx.diffusion.guided import PUBLISHED, GuidedDiffusion, import_prior
 from cfx.diffusion.training import PriorTraining, train_prior
 from cfx.random import derived_seed
 from cfx.types import Config
+
+__all__ = [
+    "PUBLISHED",
+    "GuidedDiffusion",
+    "PriorConfig",
+    "PriorTraining",
+    "batches_of",
+    "denoiser_for",
+    "ensure_prior",
+    "fingerprint_folder",
+    "import_prior",
+    "prior_fingerprint",
+    "prior_folder",
+]
 
 BUNDLED = "portraits:"
 

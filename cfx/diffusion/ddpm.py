@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from diffusers import UNet2DModel
+from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
@@ -24,6 +25,7 @@ class Schedule(Config):
     num_train_timesteps: int = 1000
     beta_schedule: BetaSchedule = "linear"
     prediction_type: Prediction = "epsilon"
+    trained_timesteps: int | None = None  # the first so many only; None: all of them
 
 
 class DDPM:
@@ -101,13 +103,23 @@ def load_ddpm(folder: Path, steps: int | None = None, clip: bool = True) -> DDPM
         .requires_grad_(False)
     )
     told = json.loads(scheduler_config.read_text())
+    if (heads := network.config.get("_num_heads")) is not None:
+        set_heads(network, heads)
     schedule = Schedule(**{name: told[name] for name in Schedule.model_fields if name in told})
     return DDPM(network.to(memory_format=torch.channels_last), schedule, network.config["in_channels"], steps, clip)
+
+
+def set_heads(network: UNet2DModel, heads: int) -> None:
+    """Give every attention this many heads. diffusers knows channels a head only, the same at every width."""
+    for module in network.modules():
+        if isinstance(module, Attention):
+            module.heads = heads
+            module.scale = (module.inner_dim / heads) ** -0.5
 
 
 def save_ddpm(folder: Path, network: UNet2DModel, schedule: Schedule) -> None:
     """Write a diffusers-format folder; DDPMPipeline.from_pretrained understands it when the UNet sees plain pixels."""
     network.save_pretrained(folder / "unet")
     (folder / "scheduler").mkdir(parents=True, exist_ok=True)
-    told = {"_class_name": "DDPMScheduler", **schedule.model_dump()}
+    told = {"_class_name": "DDPMScheduler", **schedule.model_dump(exclude_none=True)}
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(told, indent=2) + "\n")

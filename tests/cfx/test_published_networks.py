@@ -5,6 +5,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -137,7 +138,7 @@ def test_oracle_of_celebahq(folder: Path) -> None:
 class Python2(pickle._Pickler):
     """Writes bytes as Python 2 wrote its strings."""
 
-    dispatch = dict(pickle._Pickler.dispatch)
+    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
 
     def save_bytes(self, content: bytes) -> None:
         self.write(b"T" + struct.pack("<i", len(content)) + content)

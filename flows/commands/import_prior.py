@@ -1,0 +1,33 @@
+"""`cfx import-prior`: a guided-diffusion checkpoint becomes a prior's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.terminal import out, told
+
+
+def import_prior(
+    weights: Annotated[Path, typer.Argument(help="a guided-diffusion checkpoint: a state dict of its UNet")],
+    to: Annotated[Path, typer.Option("--out", "-o", help="folder of the prior")],
+    like: Annotated[str | None, typer.Option(help="celeba, celebahq, bdd or imagenet: the published checkpoints")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="YAML with guided-diffusion's arguments, over those of --like")
+    ] = None,
+    num_heads: Annotated[int | None, typer.Option(min=1, help="heads of every attention")] = None,
+    num_head_channels: Annotated[int | None, typer.Option(min=1, help="or: channels a head")] = None,
+) -> None:
+    """Turn a guided-diffusion checkpoint into a prior that audits can use (and diffusers can open)."""
+    with told():
+        from flows.config import guided_arguments
+        from tasks.prior import import_prior as imported
+
+        arguments = guided_arguments(like, config, num_heads, num_head_channels)
+        unet = imported(weights, arguments, to)
+    parameters = sum(weight.numel() for weight in unet.parameters())
+    heads = f"{arguments.num_heads} heads" if arguments.num_heads else f"heads of {arguments.num_head_channels} channels"
+    out.print(f"{parameters / 1e6:.1f} million parameters, {heads}, {arguments.diffusion_steps} steps")
+    out.print(f"prior: {to}", soft_wrap=True)
