@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema
 
 from tasks.annotations import Annotations
+from tasks.ask import warehouse_at
 from tasks.data import DataConfig
 from tasks.explain import Ladder
 from tasks.oracle import OracleConfig
@@ -26,6 +28,10 @@ PATHS = {
 }
 
 
+# A folder or a URL; never with credentials, because a configuration is kept among the facts.
+WarehousePath = Annotated[Path, PlainValidator(warehouse_at), PlainSerializer(str), WithJsonSchema({"type": "string"})]
+
+
 class ConfigError(ValueError):
     """A configuration that cannot work; its message names the place, the value and the way out."""
 
@@ -36,7 +42,9 @@ class AuditConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="what the run is called: lower case, digits, dashes")
-    warehouse: Path = Field(Path("warehouse-data"), description="folder where facts and reports are kept")
+    warehouse: WarehousePath = Field(
+        Path("warehouse-data"), description="where facts and reports are kept: a folder, or a URL such as s3://bucket/prefix"
+    )
     data: DataConfig
     classifier: ClassifierConfig = Field(description="the classifier under audit")
     judge: ClassifierConfig | None = Field(None, description="a second classifier of the same task, never used for guidance")
@@ -92,7 +100,7 @@ def told_plainly(source: str, error: ValidationError) -> ConfigError:
             lines.append(f"{source}: {place}: is required")
         else:
             lines.append(f"{source}: {place}: {finding['msg']} (got {finding['input']!r})")
-    return ConfigError("\n".join(lines))
+    return ConfigError(re.sub(r"://[^/\s]+@", "://…@", "\n".join(lines)))  # a password is not repeated
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def watched(console: Console, root: Path, run_id: str, prior: Path | None) -> It
         watch = _Watch(progress, root, run_id, prior)
 
         def follow() -> None:
-            while not done.wait(0.5):
+            while not done.wait(0.5 if isinstance(root, Path) else 5):  # listing an object store takes requests
                 watch.look()
 
         follower = threading.Thread(target=follow, daemon=True)

@@ -12,7 +12,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-Warehouse = Annotated[Path, typer.Option("--warehouse", "-w", help="the warehouse's folder")]
+
+def _warehouse(told: str) -> Path:
+    from tasks.ask import warehouse_at
+
+    return warehouse_at(told)
+
+
+Warehouse = Annotated[
+    Path, typer.Option("--warehouse", "-w", parser=_warehouse, metavar="PATH", help="the warehouse's folder, or its URL")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="log lines instead of progress bars")]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object as the last line")]
 DEFAULT_WAREHOUSE = Path("cfx-demo/warehouse")
@@ -22,12 +31,12 @@ out, err = Console(), Console(stderr=True)
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Bad input ends with its message and exit code 2, without a trace; anything else is a defect and keeps its trace."""
+    """Bad input ends with its message and exit code 2, a disk or store that fails with 1; a defect keeps its trace."""
     try:
         yield
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         err.print(f"[bold red]error[/] {escaped(str(error))}", soft_wrap=True)
-        raise typer.Exit(2) from None
+        raise typer.Exit(2 if isinstance(error, ValueError | FileNotFoundError) else 1) from None
 
 
 def escaped(text: str) -> str:

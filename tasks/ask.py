@@ -3,6 +3,7 @@
 from warehouse.connect import query, views
 from warehouse.reference import meaning_of
 from warehouse.report import report_path, write_report
+from warehouse.storage import warehouse_at
 from warehouse.wording import markdown_table
 
-__all__ = ["markdown_table", "meaning_of", "query", "report_path", "views", "write_report"]
+__all__ = ["markdown_table", "meaning_of", "query", "report_path", "views", "warehouse_at", "write_report"]

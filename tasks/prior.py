@@ -19,6 +19,7 @@ from cfx.diffusion.guided import PUBLISHED, GuidedDiffusion, import_prior
 from cfx.diffusion.training import PriorTraining, train_prior
 from cfx.random import derived_seed
 from cfx.types import Config
+from warehouse.storage import cache_of, fetched, write_whole
 
 __all__ = [
     "PUBLISHED",
@@ -80,8 +81,8 @@ def fingerprint_folder(folder: Path) -> str:
 
 @cache
 def denoiser_for(folder: Path, device: str) -> DDPM:
-    """The prior in this folder, loaded once a process."""
-    prior = load_ddpm(folder)
+    """The prior in this folder, local or of an object store, loaded once a process."""
+    prior = load_ddpm(fetched(folder))
     prior.network.to(device)
     return prior
 
@@ -105,9 +106,16 @@ def batches_of(pictures: Tensor, config: PriorTraining) -> Callable[[int], Tenso
 def ensure_prior(folder: Path, config: PriorConfig, pictures: Callable[[], Tensor], device: str) -> Path:
     """Train the prior unless it is there; after a kill training goes on from its checkpoint.
 
-    Progress goes to <folder>/progress.json as {"step", "steps", "loss", "seconds"}.
+    Progress goes to <folder>/progress.json as {"step", "steps", "loss", "seconds"}. A prior for an object store is trained
+    beside its copy in this machine's cache and uploaded when it is done, its schedule last: where that is, all is.
     """
     if config.train is None or (folder / "scheduler" / "scheduler_config.json").is_file():
+        return folder
+    if not isinstance(folder, Path):
+        here = cache_of(folder).with_suffix(".training")
+        ensure_prior(here, config, pictures, device)
+        for path in sorted(here.glob("*/*"), key=lambda path: path.parent.name == "scheduler"):
+            write_whole(folder, folder / path.relative_to(here).as_posix(), path.read_bytes())
         return folder
     training, started, told = config.train, time.monotonic(), [0.0]
 

@@ -18,6 +18,7 @@ from warehouse.readonly import QueryTimeout, lock, refuse_writes, refused
 from warehouse.reference import header, view_sql
 from warehouse.schema import FACTS, Fact
 from warehouse.shards import written
+from warehouse.storage import Root, remembered
 
 # In the order in which they build on each other; each is views/<name>.sql.
 VIEWS = (
@@ -71,19 +72,21 @@ def open_warehouse(root: Path) -> duckdb.DuckDBPyConnection:
     """A lens over the facts under root, also when there are none yet. One thread per connection: `.cursor()` for another.
 
     SQL on it reads this warehouse's facts and no other file, and cannot change a setting or fetch an extension.
-    Raises DamagedShard naming the first file that is not whole Parquet.
+    Raises DamagedShard naming the first file that was cut short.
     """
-    root = root.resolve()
+    place = remembered(root)
     con = duckdb.connect(":memory:", config=_SETTINGS)
+    if not isinstance(place, Path):
+        con.register_filesystem(place.fs)
     con.execute("set timezone = 'UTC'")
     con.execute("create schema facts")
     for name, fact in FACTS.items():
-        con.execute(f"create view facts.{name} as {_scan(fact, written(root, name))}")
+        con.execute(f"create view facts.{name} as {_scan(fact, written(place, name))}")
         if name not in VIEWS:
             con.execute(f"create view {name} as select *{_derived(con, fact)} from facts.{name}")
     for name in VIEWS:
         con.execute(view_sql(name))
-    lock(con, root)
+    lock(con, place)
     return con
 
 
@@ -114,14 +117,14 @@ def views(root: Path) -> list[View]:
         return [View(name, _description(name), _columns(con, name), view_sql(name) if name in VIEWS else None) for name in names]
 
 
-def _scan(fact: Fact, runs: dict[str, list[Path]]) -> str:
+def _scan(fact: Fact, runs: dict[str, list[Root]]) -> str:
     """SQL for all rows of a fact, its shards named one by one; no rows of the right types where there are none.
 
     Shards with the same columns are read together: to let DuckDB unite all by name would read every footer for every view.
     """
-    alike: dict[tuple[str, ...], list[Path]] = {}
+    alike: dict[tuple[str, ...], list[Root]] = {}
     for paths in runs.values():  # the shards of one run have the same columns
-        columns = tuple(sorted(pq.read_schema(paths[0]).names)) if fact.families else ()
+        columns = tuple(sorted(_names(paths[0]))) if fact.families else ()
         alike.setdefault(columns, []).extend(paths)
     if alike:
         return " union all by name ".join(_read(paths) for paths in alike.values())
@@ -129,7 +132,12 @@ def _scan(fact: Fact, runs: dict[str, list[Path]]) -> str:
     return f"select {', '.join(columns)}, null::varchar as run_id where false"
 
 
-def _read(paths: list[Path]) -> str:
+def _names(path: Root) -> list[str]:
+    with path.open("rb") as file, pq.ParquetFile(file) as parquet:
+        return list(parquet.schema_arrow.names)
+
+
+def _read(paths: list[Root]) -> str:
     # read_parquet takes every name for a pattern, so what would be one is bracketed.
     names = ("".join(f"[{c}]" if c in "*?[" else c for c in str(path)) for path in paths)
     listed = ", ".join("'" + name.replace("'", "''") + "'" for name in names)

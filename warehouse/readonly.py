@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import duckdb
+
+from warehouse.storage import Root
 
 
 class ReadOnlyError(ValueError):
@@ -23,11 +26,12 @@ def refused(reason: str) -> ReadOnlyError:
     return ReadOnlyError(f"the warehouse is read-only; ask one SELECT over the facts and views that `cfx views` lists ({reason})")
 
 
-def lock(con: duckdb.DuckDBPyConnection, root: Path) -> None:
+def lock(con: duckdb.DuckDBPyConnection, root: Root) -> None:
     """From here on the connection reaches files of this warehouse only, fetches no extension and keeps its settings."""
     # DuckDB compares the name of a file that it opens, but the pattern of one that it looks for, where [ is written [[].
     folders = {str(root / "facts"), "".join(f"[{c}]" if c in "*?[" else c for c in str(root / "facts"))}
-    con.execute("set temp_directory = $tmp", {"tmp": str(root / "tmp")})
+    spill = root if isinstance(root, Path) else Path(tempfile.gettempdir())
+    con.execute("set temp_directory = $tmp", {"tmp": str(spill / "tmp")})
     con.execute("set allowed_directories = $folders", {"folders": sorted(folders)})
     con.execute("set enable_external_access = false")
     con.execute("set lock_configuration = true")

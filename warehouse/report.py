@@ -9,12 +9,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -26,6 +24,7 @@ from warehouse.evidence import EVIDENCE, Evidence, Row, ask, pictures
 from warehouse.gallery import AMPLIFIED, gallery
 from warehouse.glossary import in_order, measure
 from warehouse.limits import limits
+from warehouse.storage import write_whole
 from warehouse.verdict import verdict
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -33,15 +32,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def write_report(root: Path, run_id: str) -> Path:
     """Write <root>/reports/<run_id>.html, whole or not at all, and return its path. Raises ValueError for an unknown run."""
-    html = report_html(root, run_id)
     path = report_path(root, run_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.parent / f".{uuid4().hex}.part"
-    try:
-        part.write_text(html, encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(root, path, report_html(root, run_id).encode(), replace=True)
     return path
 
 

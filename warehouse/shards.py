@@ -1,33 +1,37 @@
-"""`Shard`: one Parquet file of one fact, written whole and once.
+"""`Shard`: one Parquet file of one fact, written whole and once, and sealed by its own checksum.
 
-A shard is written under `<root>/tmp` and renamed to `<root>/facts/<fact>/run_id=<run_id>/<key>.parquet`. A final name that
-exists is done: nothing is ever updated in place, and no reader sees half a file.
+Its name is `<root>/facts/<fact>/run_id=<run_id>/<key>.parquet` (how it gets there: warehouse/storage.py). A final name that
+exists is done: nothing is ever updated in place, and no reader sees half a file. A file that was cut short or altered
+afterwards breaks its seal: it counts as not there, and is written again.
 """
 
 from __future__ import annotations
 
-import os
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warehouse.rows import Rows, checked
 from warehouse.schema import fact_named
+from warehouse.seal import UNSEALED, is_whole, sealed
+from warehouse.storage import Root, files_below, write_whole
 
 IMAGE_ROW_GROUP = 128  # rows, where there are images: one of them is then read in milliseconds
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_log = logging.getLogger(__name__)
 
 
 class DamagedShard(ValueError):
-    """A file among the facts that is not whole Parquet."""
+    """A file among the facts that is not as it was written."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} is not a whole Parquet file; delete it and run the audit again: it writes only what is missing")
+    def __init__(self, path: Root) -> None:
+        super().__init__(f"{path} was cut short or altered; run its audit again: it writes what is damaged or missing, no more")
 
 
 @dataclass(frozen=True)
@@ -45,46 +49,44 @@ def write_shard(root: Path, fact: str, run_id: str, key: str, rows: Rows) -> Sha
     """Writes rows under the final name of (fact, run_id, key), or returns the shard that already has it, untouched.
 
     Raises ValueError naming the column where rows are not what the fact takes (see `checked`), or where their wide columns are
-    not those of the run's other shards.
+    not those of the run's other shards; NotWritten where the disk or the object store does not take it.
     """
-    done = find_shard(root, fact, run_id, key)
-    if done is not None:
-        return done
-    table = checked(fact_named(fact), rows)
     path = shard_path(root, fact, run_id, key)
-    _agree(path, table)
-    part = root / "tmp" / f"{uuid4().hex}.parquet"
-    part.parent.mkdir(parents=True, exist_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        pq.write_table(table, part, row_group_size=IMAGE_ROW_GROUP if "png" in table.column_names else None)
-        _flush(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    _flush(path.parent)
+    there = _bytes(path)
+    if there is not None and is_whole(there):
+        return _shard(path, fact, run_id, key, there)
+    table = checked(fact_named(fact), rows)
+    if fact_named(fact).families:
+        _agree(path, table)
+    write_whole(root, path, _parquet(table), replace=there is not None)
     return Shard(fact, run_id, key, path, table.num_rows)
 
 
 def find_shard(root: Path, fact: str, run_id: str, key: str) -> Shard | None:
-    """The shard of that name if it has been written. Raises DamagedShard if the file is not whole Parquet."""
+    """The shard of that name if it has been written and is whole; None, with a warning, for one that is damaged."""
     path = shard_path(root, fact, run_id, key)
-    if not path.exists():
+    there = _bytes(path)
+    if there is None:
         return None
-    _whole(path)
-    return Shard(fact, run_id, key, path, pq.read_metadata(path).num_rows)
+    if not is_whole(there):
+        _log.warning("%s was cut short or altered, and will be written again", path)
+        return None
+    return _shard(path, fact, run_id, key, there)
 
 
 def read_shard(shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a shard, all columns or these. Raises DamagedShard, or ValueError for a column that it does not have."""
-    _whole(shard.path)
-    with pq.ParquetFile(shard.path) as file:
+    data = shard.path.read_bytes()
+    if not is_whole(data):
+        raise DamagedShard(shard.path)
+    with pq.ParquetFile(pa.BufferReader(data)) as file:
         names = file.schema_arrow.names
         wanted = names if columns is None else list(columns)
         missing = [name for name in wanted if name not in names]
         if missing:
             raise ValueError(f"{shard.path} has no column {missing[0]!r}; it has {', '.join(names)}")
-        return file.read(columns=wanted).select(wanted)
+        table = file.read(columns=wanted).select(wanted)
+    return table.replace_schema_metadata({name: value for name, value in table.schema.metadata.items() if name != b"seal"})
 
 
 def shard_path(root: Path, fact: str, run_id: str, key: str) -> Path:
@@ -96,27 +98,45 @@ def shard_path(root: Path, fact: str, run_id: str, key: str) -> Path:
     return root / "facts" / fact / f"run_id={run_id}" / f"{key}.parquet"
 
 
-def written(root: Path, fact: str) -> dict[str, list[Path]]:
-    """The files of a fact by run id, both in order of name. Raises DamagedShard for the first that is not whole Parquet."""
-    runs: dict[str, list[Path]] = {}
-    for path in sorted((root / "facts" / fact).glob("run_id=*/[!.]*.parquet")):
-        _whole(path)
+def written(root: Root, fact: str) -> dict[str, list[Root]]:
+    """The files of a fact by run id, both in order of name. Raises DamagedShard for the first local one that was cut short."""
+    runs: dict[str, list[Root]] = {}
+    for path in files_below(root / "facts" / fact, "run_id=*/[!.]*.parquet"):
+        if isinstance(path, Path):  # an object is put whole
+            _check_ends(path)
         runs.setdefault(path.parent.name.removeprefix("run_id="), []).append(path)
     return runs
 
 
+def damaged(root: Root, run_id: str) -> list[Root]:
+    """The files of a run that are not as they were written, found by reading every byte."""
+    return [path for path in files_below(root / "facts", f"*/run_id={run_id}/[!.]*.parquet") if not is_whole(path.read_bytes())]
+
+
 def _agree(path: Path, table: pa.Table) -> None:
     """Raises ValueError if another shard of the run has other columns: then the run would have two oracles, or two data sets."""
-    other = next(path.parent.glob("[!.]*.parquet"), None)
-    if other is None:
-        return
-    _whole(other)
-    differing = sorted(set(pq.read_schema(other).names) ^ set(table.column_names))
-    if differing:
-        raise ValueError(f"{path} and {other} differ in column {differing[0]!r}; the shards of one run have the same columns")
+    for other in path.parent.glob("[!.]*.parquet"):
+        if is_whole(data := other.read_bytes()):
+            differing = sorted(set(pq.read_schema(pa.BufferReader(data)).names) ^ set(table.column_names))
+            if differing:
+                raise ValueError(
+                    f"{path} and {other} differ in column {differing[0]!r}; the shards of one run have the same columns"
+                )
+            return
 
 
-def _whole(path: Path) -> None:
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _shard(path: Path, fact: str, run_id: str, key: str, data: bytes) -> Shard:
+    return Shard(fact, run_id, key, path, pq.read_metadata(pa.BufferReader(data)).num_rows)
+
+
+def _check_ends(path: Path) -> None:
     """Raises DamagedShard unless the file begins and ends with Parquet's magic bytes; one that was cut off does not."""
     with path.open("rb") as file:
         head = file.read(4)
@@ -125,10 +145,10 @@ def _whole(path: Path) -> None:
             raise DamagedShard(path)
 
 
-def _flush(path: Path) -> None:
-    """fsync of a file or folder, so that a name that is there after a crash has its bytes."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _parquet(table: pa.Table) -> bytes:
+    buffer = BytesIO()
+    rows = IMAGE_ROW_GROUP if "png" in table.column_names else None
+    with pq.ParquetWriter(buffer, table.schema) as writer:
+        writer.write_table(table, rows)
+        writer.add_key_value_metadata({"seal": UNSEALED})
+    return sealed(buffer.getvalue())

@@ -82,7 +82,8 @@ def run_shown(config: AuditConfig, shown: bool) -> str:
 
 
 def findings_table(name: str, finding: dict[str, Any]) -> Table:
-    rates = f"flip rate {finding['flip_rate']:.3f}, judge flip rate {finding['judge_flip_rate']:.3f}"
+    judged = "no judge" if finding["judge_flip_rate"] is None else f"judge flip rate {finding['judge_flip_rate']:.3f}"
+    rates = f"flip rate {finding['flip_rate']:.3f}, {judged}"
     table = Table(title=f"{name}: {rates}", title_justify="left", caption=f"run {finding['run_id']}", caption_justify="left")
     for heading in ("attribute", "effect", "low", "high", "q", "status"):
         table.add_column(heading, justify="left" if heading in ("attribute", "status") else "right")

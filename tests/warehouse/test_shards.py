@@ -8,7 +8,9 @@ import pytest
 from facts import attribute_rows, explanation_rows, image_ids, image_rows, prediction_rows, run_rows
 
 from warehouse.schema import FACTS
-from warehouse.shards import DamagedShard, Shard, find_shard, read_shard, write_shard
+from warehouse.seal import UNSEALED, is_whole, sealed
+from warehouse.shards import DamagedShard, Shard, damaged, find_shard, read_shard, write_shard
+from warehouse.storage import write_whole
 
 IDS = image_ids(3)
 PREDICTED = prediction_rows(IDS, ["smile", "smile", "no_smile"])
@@ -39,7 +41,7 @@ def test_nothing_is_left_behind_when_a_write_fails(tmp_path, monkeypatch):
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "replace", full_disk)
+    monkeypatch.setattr(os, "link", full_disk)
     with pytest.raises(OSError, match="No space left"):
         write_shard(tmp_path, "predictions", "r1", "0", PREDICTED)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
@@ -117,16 +119,42 @@ def test_a_column_that_a_shard_does_not_have_is_told_with_those_it_has(tmp_path)
         read_shard(shard, ["klass"])
 
 
-@pytest.mark.parametrize("kept", [0, 3, 200])
-def test_a_truncated_shard_is_named_with_the_way_out(tmp_path, kept):
+def cut(data, kept):
+    return data[:kept]
+
+
+def flip(data, place):
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("hurt", "place"), [(cut, 0), (cut, 3), (cut, 200), (cut, -1), (flip, 0), (flip, 40), (flip, -1), (flip, -40)]
+)
+def test_a_damaged_shard_is_named_and_written_again(tmp_path, hurt, place, caplog):
     shard = write_shard(tmp_path, "runs", "r1", "started", run_rows())
-    shard.path.write_bytes(shard.path.read_bytes()[:kept])
-    for read in (
-        lambda: read_shard(shard),
-        lambda: find_shard(tmp_path, "runs", "r1", "started"),
-        lambda: write_shard(tmp_path, "runs", "r1", "started", run_rows()),
-    ):
-        with pytest.raises(
-            DamagedShard, match=r"started\.parquet is not a whole Parquet file; delete it and run the audit again"
-        ):
-            read()
+    whole = shard.path.read_bytes()
+    shard.path.write_bytes(hurt(whole, place))
+    assert damaged(tmp_path, "r1") == [shard.path]
+    with pytest.raises(DamagedShard, match=r"started\.parquet was cut short or altered; run its audit again"):
+        read_shard(shard)
+    assert find_shard(tmp_path, "runs", "r1", "started") is None
+    assert "started.parquet was cut short or altered, and will be written again" in caplog.text
+    assert write_shard(tmp_path, "runs", "r1", "started", run_rows()) == shard
+    assert shard.path.read_bytes() == whole
+    assert damaged(tmp_path, "r1") == []
+
+
+def test_every_bit_is_under_the_seal():
+    data = sealed(b"PAR1 rows " + UNSEALED.encode() + b" footer PAR1")
+    assert is_whole(data)
+    assert not any(is_whole(flip(data, place)) for place in range(len(data)))
+    assert not is_whole(b"PAR1 never sealed PAR1")
+
+
+def test_of_two_writers_the_first_counts(tmp_path):
+    """Both found nothing, both computed: the second one's rows do not replace the first one's."""
+    path = tmp_path / "facts" / "predictions" / "0.parquet"
+    write_whole(tmp_path, path, b"first")
+    write_whole(tmp_path, path, b"second")
+    assert path.read_bytes() == b"first"
+    assert list((tmp_path / "tmp").iterdir()) == []

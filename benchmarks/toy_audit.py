@@ -1,0 +1,75 @@
+"""A whole audit in seconds: portraits of 16 px and untrained networks, so that what is measured is the pipeline."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from cfx.checkpoint import save_network
+from cfx.classifiers.convnet import ConvNet
+from cfx.diffusion.ddpm import Schedule, save_ddpm
+from cfx.diffusion.training import PriorTraining, build_unet
+from cfx.portraits import write_portraits
+from warehouse.connect import open_warehouse
+from warehouse.schema import FACTS
+
+TIMES = {"seconds", "started", "finished"}  # columns of measured time: all else is the same in every run
+
+
+def lay_out(folder: Path, images: int, size: int = 16) -> None:
+    """Pictures and their table, a classifier, an oracle and a prior."""
+    write_portraits(folder / "data", images, seed=5, size=size)
+    torch.manual_seed(0)
+    for name, outputs, said in (
+        ("classifier", 2, {"classes": ["plain", "smiling"]}),
+        ("oracle", 3, {"attributes": ["smile", "hat", "beard"]}),
+    ):
+        kwargs = {"outputs": outputs, "widths": [8], "grid": 2}
+        facts = {"module": "cfx.classifiers.convnet:ConvNet", "kwargs": kwargs, "input_size": size} | said
+        save_network(folder / f"{name}.safetensors", ConvNet(outputs, (8,), 2), facts)
+    shape = PriorTraining(size=size, patch=4, channels=(32,))
+    save_ddpm(folder / "prior", build_unet(shape).half(), Schedule(prediction_type="sample"))
+
+
+def settings(folder: Path, shard_size: int, **more: Any) -> dict[str, Any]:
+    """The audit's settings; as a file, see `write_settings`."""
+    return {
+        "name": "toy",
+        "warehouse": str(folder / "warehouse"),
+        "data": {
+            "images": str(folder / "data" / "images"),
+            "table": str(folder / "data" / "attributes.csv"),
+            "label_column": "label",
+            "size": 16,
+        },
+        "classifier": {"weights": str(folder / "classifier.safetensors")},
+        "oracle": {"weights": str(folder / "oracle.safetensors")},
+        "prior": {"path": str(folder / "prior")},
+        "target_attribute": "smile",
+        "ladder": [{"method": "fastdime", "steps": 10, "tau": 2, "scale": 40}],
+        "shard_size": shard_size,
+        "device": "cpu",
+    } | more
+
+
+def write_settings(folder: Path, told: dict[str, Any], name: str = "run.yaml") -> Path:
+    path = folder / name
+    path.write_text(yaml.safe_dump(told))
+    return path
+
+
+def fact_hashes(root: Path) -> dict[str, str]:
+    """SHA-256 over the sorted rows of each fact that has any, columns of measured time left out."""
+    hashes = {}
+    with open_warehouse(root) as lens:
+        for name in FACTS:
+            columns = [row[0] for row in lens.execute(f"describe facts.{name}").fetchall() if row[0] not in TIMES]
+            listed = ", ".join(f'"{column}"' for column in columns)
+            rows = lens.execute(f"select {listed} from facts.{name} order by all").fetchall()
+            if rows:
+                hashes[name] = hashlib.sha256(repr(rows).encode()).hexdigest()
+    return hashes
