@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from warehouse.connect import View, query, views
 from warehouse.report import write_report
+from warehouse.storage import warehouse_at
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +19,7 @@ class Warehouse:
     """One warehouse, read-only. Each question sees the facts that are there when it is asked."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        self.root = warehouse_at(root)
         if not self.root.is_dir():
             raise FileNotFoundError(f"there is no warehouse at {root}; `cfx demo` makes one at cfx-demo/warehouse")
 
