@@ -90,7 +90,7 @@ def marks(n: int, seed: int) -> Labelled:
     return Labelled(pictures, labels, region, marked)
 
 
-def recipe(architecture: str, epochs: float = 8) -> HiTTraining:
+def recipe(architecture: str, epochs: float = RECIPES["portraits"].epochs) -> HiTTraining:
     return RECIPES["portraits"].model_copy(update={"architecture": architecture, "epochs": epochs})
 
 

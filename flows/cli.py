@@ -13,9 +13,10 @@ from flows.commands.import_prior import import_prior
 from flows.commands.portraits import reliance
 from flows.commands.report import report
 from flows.commands.train import classifier, oracle, portraits, prior
+from flows.commands.train_hit import hit
 
 AUDITING: tuple[Callable[..., None], ...] = (demo, audit, explain, query, views, report, reliance, import_prior)
-TRAINING: tuple[Callable[..., None], ...] = (prior, oracle, classifier, portraits)
+TRAINING: tuple[Callable[..., None], ...] = (prior, oracle, classifier, hit, portraits)
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -127,10 +128,10 @@ def load_config(path: Path) -> AuditConfig:
 Training = TypeVar("Training", bound=BaseModel)
 
 
-def training_config(kind: type[Training], path: Path | None) -> Training:
-    """The settings of a training from a YAML file, or its defaults. Raises ConfigError."""
+def training_config(kind: type[Training], path: Path | None, preset: Mapping[str, Any] | None = None) -> Training:
+    """The settings of a training from a YAML file, else of the preset, else its defaults. Raises ConfigError."""
     try:
-        return kind.model_validate(_read_yaml(path) if path is not None else {})
+        return kind.model_validate(dict(preset or {}) | (_read_yaml(path) if path is not None else {}))
     except ValidationError as error:
         raise told_plainly(str(path), error) from None
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from cfx.checkpoint import read_facts
+from cfx.classifiers.hit_training import RECIPES, HiTTraining, steps, train_hit
 from cfx.classifiers.training import ClassifierTraining, train_classifier
 from cfx.diffusion.training import PriorTraining, train_prior
 from cfx.pictures import Refused, decode_png, read_picture
@@ -75,11 +77,48 @@ def classifier_from_folder(
     report: Callable[[int, float], None],
 ) -> Path:
     """Train a classifier on pictures and the label column of a table; its classes are the labels, sorted."""
+    labels, classes = _labels(annotations)
+    return _train(images, labels, classes, size, to, training, report)
+
+
+def hit_recipe(preset: str, architecture: str) -> dict[str, Any]:
+    """The settings of a preset, for a HiT or a ViT of its shape. Raises ValueError for a name that is none."""
+    if preset not in RECIPES:
+        raise ValueError(f"--preset: there is no recipe {preset!r}; there are {', '.join(RECIPES)}")
+    return RECIPES[preset].model_dump() | {"architecture": architecture}
+
+
+class Lesson(NamedTuple):
+    """Pictures (N, 3, S, S) uint8 with class ids (N,), and what the classes are called."""
+
+    pictures: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+
+def read_lesson(images: Path, annotations: Annotations, size: int) -> Lesson:
+    """The pictures that a table labels and that can be read, resampled to the size."""
+    labels, classes = _labels(annotations)
+    return Lesson(*_read_labelled(images, labels, size), tuple(classes))
+
+
+def hit_steps(lesson: Lesson, training: HiTTraining) -> int:
+    """Optimizer steps of that training."""
+    return steps(training, len(lesson.pictures))
+
+
+def hit_from_lesson(lesson: Lesson, to: Path, training: HiTTraining, report: Callable[[int, float], None]) -> Path:
+    """Train a HiT (or ViT); a killed training goes on from its checkpoint beside `to`."""
+    return train_hit(*lesson[:2], training, lesson.classes, to, report, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _labels(annotations: Annotations) -> tuple[dict[str, int], list[str]]:
+    """Class ids by file and the classes, sorted. Raises ValueError for fewer than two classes."""
     known = {row["file"]: row["label"] for row in listing(annotations).to_pylist() if row["label"]}
     classes = sorted(set(known.values()))
     if len(classes) < 2:
         raise ValueError(f"label_column: {annotations.label_column!r} names {len(classes)} class; a classifier needs two or more")
-    return _train(images, {file: classes.index(label) for file, label in known.items()}, classes, size, to, training, report)
+    return {file: classes.index(label) for file, label in known.items()}, classes
 
 
 def _train(
@@ -91,9 +130,14 @@ def _train(
     training: ClassifierTraining,
     report: Callable[[int, float], None],
 ) -> Path:
-    pictures, read = read_pictures((images / file for file in labels if file), size)
-    answers = torch.tensor([labels[str(file.relative_to(images))] for file in read])
+    pictures, answers = _read_labelled(images, labels, size)
     return train_classifier(pictures, answers, training, names, to, report, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _read_labelled(images: Path, labels: Mapping[str, object], size: int) -> tuple[Tensor, Tensor]:
+    """The pictures that can be read, (N, 3, size, size) uint8, with their labels."""
+    pictures, read = read_pictures((images / file for file in labels if file), size)
+    return pictures, torch.tensor([labels[str(file.relative_to(images))] for file in read])
 
 
 def held_out_accuracy(path: Path) -> dict[str, float]:

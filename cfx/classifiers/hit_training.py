@@ -1,21 +1,27 @@
-"""Training a HiT, or a ViT of the same shape by the same recipe: AdamW, warm-up, cosine, soft labels, mixed pictures."""
+"""Training a HiT, or a ViT of the same shape by the same recipe: AdamW, warm-up, cosine, soft labels, mixed pictures.
+
+What a step draws depends on the seed and its number alone, so a killed training goes on from its checkpoint to the same end.
+"""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
+from uuid import uuid4
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cfx.checkpoint import save_network
+from cfx.checkpoint import fit, read_state_dict, save_network
 from cfx.classifiers.augment import Augmentation, augment
+from cfx.classifiers.blanking import blank_patches
 from cfx.classifiers.hit import PRESETS, HiT, HiTShape
 from cfx.classifiers.three_augment import Mixing, ThreeAugment, mix, three_augment
 from cfx.classifiers.training import as_images
@@ -28,7 +34,7 @@ class HiTTraining(Config):
     """The recipe; its defaults are the thesis' for ImageNet (section 6.4.2), by DeiT III's code."""
 
     architecture: Literal["hit", "vit"] = Field("hit", description="vit: a plain ViT of the same shape, to compare with")
-    shape: HiTShape = PRESETS["hit-s-no-pool"]
+    shape: HiTShape = Field(PRESETS["hit-s-no-pool"], description="by its settings, or by its name: " + ", ".join(PRESETS))
     epochs: float = Field(600, gt=0)
     warm_up: float = Field(20, ge=0, description="epochs over which the learning rate rises to its full value")
     batch: int = Field(4096, ge=1, description="pictures an optimizer step")
@@ -40,15 +46,33 @@ class HiTTraining(Config):
     augmentation: ThreeAugment | Augmentation = ThreeAugment()
     attention_dropout: float = Field(0.2, ge=0, lt=1)
     drop_path: float = Field(0.0, ge=0, lt=1)
+    blanked: float = Field(0.0, ge=0, le=1, description="largest share of its patches taken out of a picture in training")
+    start: Path | None = Field(None, description="weights to go on from; a head for other classes is begun anew")
+    allow_pickle: bool = Field(False, description="read `start` even if it runs code: released checkpoints hold their arguments")
+    checkpoint_every: int = Field(100, ge=1, description="optimizer steps between checkpoints")
     seed: int = 0
+
+    @field_validator("shape", mode="before")
+    @classmethod
+    def _by_name(cls, told: Any) -> Any:
+        if isinstance(told, str) and told not in PRESETS:
+            raise ValueError(f"there is no HiT preset {told!r}; choose one of {', '.join(PRESETS)}")
+        return PRESETS[told] if isinstance(told, str) else told
+
+
+def _fine_tuned(learning_rate: float) -> HiTTraining:
+    return HiTTraining(epochs=300, batch=512, learning_rate=learning_rate)
 
 
 RECIPES: Mapping[str, HiTTraining] = MappingProxyType(
     {
         "imagenet": HiTTraining(),
+        "cub": _fine_tuned(1e-4),
+        "dogs": _fine_tuned(5e-5),
+        "cars": _fine_tuned(4e-4),
         "portraits": HiTTraining(
             shape=PRESETS["portraits"],
-            epochs=8,
+            epochs=10,
             warm_up=0.5,
             batch=64,
             repeats=1,
@@ -57,6 +81,7 @@ RECIPES: Mapping[str, HiTTraining] = MappingProxyType(
             mixing=Mixing(mixup=0, cutmix=0),
             augmentation=Augmentation(shift=0.03, zoom=0.03, blur=0.5, noise=0.1, erase=0.08),
             attention_dropout=0.0,
+            blanked=1.0,
         ),
     }
 )
@@ -75,28 +100,35 @@ def train_hit(
 
     pictures: (N, 3, S, S) uint8, which may be mapped from a file; S is the shape's size. labels: (N,) class ids. A tenth, chosen
     by the seed, is held out; its accuracy is in the file's metadata. `report(step, loss)` is called after every optimizer step,
-    of which there are `steps(config, N)`. Raises ValueError for fewer than ten pictures or a size that is not the shape's.
+    of which there are `steps(config, N)`. Called again after a kill, it goes on from the checkpoint beside `out`. Raises
+    ValueError for fewer than ten pictures, a size that is not the shape's, a checkpoint of another configuration, or weights to
+    start from that do not fit.
     """
     if len(pictures) < 10 or len(pictures) != len(labels):
         raise ValueError(f"{len(pictures)} pictures with {len(labels)} labels; training needs ten or more, one label each")
     if pictures.shape[-2:] != (config.shape.size, config.shape.size):
         raise ValueError(f"pictures are {tuple(pictures.shape[-2:])}, but shape.size is {config.shape.size}; make them equal")
-    chance = torch.Generator().manual_seed(derived_seed("hit", config.seed))
-    order = torch.randperm(len(pictures), generator=chance)
+    order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(derived_seed("hit", config.seed)))
     held_out, kept = order[: len(order) // 10], order[len(order) // 10 :]
+    checkpoint = out.with_name(f"{out.name}.checkpoint")
+    out.parent.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng():  # torch draws initial weights and dropout from its global generator only
         torch.manual_seed(config.seed)
-        network = build(config, len(names)).to(device)
-        _optimise(network, pictures, labels, kept, config, len(names), chance, report, device)
+        network = build(config, len(names))
+        if config.start is not None:
+            _begin_from(network, config.start, config.allow_pickle)
+        _optimise(network.to(device), pictures, labels, kept, config, len(names), checkpoint, report, device)
     facts = {
         "module": f"cfx.classifiers.{'hit:HiT' if config.architecture == 'hit' else 'vit:vit'}",
         "kwargs": {"outputs": len(names), "shape": config.shape.model_dump()},
         "classes": list(names),
         "input_size": config.shape.size,
-        "training": config.model_dump(),
+        "training": config.model_dump(mode="json"),
         "accuracy": accuracy(network, pictures[held_out], labels[held_out]),
     }
-    return save_network(out, network, facts)
+    saved = save_network(out, network, facts)
+    checkpoint.unlink(missing_ok=True)
+    return saved
 
 
 def build(config: HiTTraining, outputs: int) -> nn.Module:
@@ -119,6 +151,13 @@ def accuracy(network: nn.Module, pictures: Tensor, labels: Tensor) -> float:
     return float((answers == labels).float().mean())
 
 
+def _begin_from(network: nn.Module, path: Path, allow_pickle: bool) -> None:
+    """Fill the network with trained weights; the head's are left out where they decide between another number of classes."""
+    state, own = read_state_dict(path, allow_pickle), network.state_dict()
+    heads = [name for name in own if name.startswith("head") and name in state and state[name].shape != own[name].shape]
+    fit(network, state | {name: own[name] for name in heads}, path, type(network).__name__)
+
+
 def _optimise(
     network: nn.Module,
     pictures: Tensor,
@@ -126,28 +165,54 @@ def _optimise(
     kept: Tensor,
     config: HiTTraining,
     classes: int,
-    chance: torch.Generator,
+    checkpoint: Path,
     report: Callable[[int, float], None],
     device: str,
 ) -> None:
-    """Every step of the training, in place. A batch holds `repeats` copies of each of its pictures."""
+    """Every step of the training, in place, from the checkpoint if there is one. A batch has `repeats` copies of a picture."""
     network.train()
     total, warm_up = steps(config, len(pictures)), config.warm_up * len(kept) / config.batch
-    rng = np.random.default_rng(derived_seed("mixing", config.seed))
     optimizer = torch.optim.AdamW(_groups(network, config.weight_decay), lr=config.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step, total, warm_up))
-    for step in range(total):
+    for step in range(_resumed(checkpoint, config, network, optimizer), total):
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * _share(step, total, warm_up)
+        seed = derived_seed("hit", config.seed, step)
+        torch.manual_seed(seed)  # for dropout
+        chance, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
         drawn = torch.randint(len(kept), (math.ceil(config.batch / config.repeats),), generator=chance)
         chosen = kept[drawn].repeat_interleave(config.repeats)[: config.batch]
         x = _augmented(as_images(pictures[chosen]).to(device), config.augmentation, chance)
         x, targets = mix(x, labels[chosen].to(device), classes, config.mixing, rng)
+        if config.blanked:
+            x = blank_patches(x, config.shape.patch, config.blanked, chance)
         loss = cross_entropy(network(x), targets, label_smoothing=config.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
         report(step + 1, loss.item())
+        if (step + 1) % config.checkpoint_every == 0 and step + 1 < total:
+            _keep(checkpoint, config, step + 1, network, optimizer)
+
+
+def _keep(checkpoint: Path, config: HiTTraining, step: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Write, then rename: a kill leaves the previous checkpoint or the next, never half of one."""
+    part = checkpoint.with_name(f".{uuid4().hex}.tmp")
+    told = config.model_dump_json()
+    torch.save({"config": told, "step": step, "network": network.state_dict(), "optimizer": optimizer.state_dict()}, part)
+    os.replace(part, checkpoint)
+
+
+def _resumed(checkpoint: Path, config: HiTTraining, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Load the checkpoint, if there is one, and return the number of steps that were made."""
+    if not checkpoint.is_file():
+        return 0
+    state = torch.load(checkpoint, weights_only=True, map_location=next(network.parameters()).device)
+    if state["config"] != config.model_dump_json():
+        raise ValueError(f"{checkpoint} belongs to another configuration; delete it or write the network to another file")
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
 
 
 def _augmented(x: Tensor, how: ThreeAugment | Augmentation, chance: torch.Generator) -> Tensor:

@@ -19,7 +19,7 @@ from cfx.checkpoint import fit, read_facts, read_state_dict
 from cfx.types import Config
 
 BUNDLED = "portraits:"
-TRAINED_BY_CFX = "cfx.classifiers.convnet:ConvNet"  # the only code that a file of weights may name
+TRAINED_BY_CFX = tuple(f"cfx.classifiers.{name}" for name in ("convnet:ConvNet", "hit:HiT", "vit:vit"))  # what a file may name
 BLANK_SIDE = 224  # pixels of the trial picture when no input size is given
 
 
@@ -118,9 +118,10 @@ def weights_path(weights: Path) -> Path:
 
 def _named_by_file(path: Path | None, facts: dict[str, Any], kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Factory and arguments from a file's own facts. Weights must not choose what code runs, so only cfx's own will do."""
-    if facts.get("module") != TRAINED_BY_CFX:
+    module = facts.get("module")
+    if module not in TRAINED_BY_CFX:
         raise ValueError(f"{path} does not say which network its weights belong to; set `module` to package.module:factory")
-    return TRAINED_BY_CFX, facts.get("kwargs", {}) | kwargs
+    return module, facts.get("kwargs", {}) | kwargs
 
 
 def _make(name: str, kwargs: dict[str, Any]) -> nn.Module:
