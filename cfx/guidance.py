@@ -43,6 +43,16 @@ def class_gradient(classifier: Classifier, x: Tensor, target: Tensor, loss: Clas
     return gradient
 
 
+def unit(v: Tensor) -> Tensor:
+    """v over its norm, an image; zero stays zero."""
+    return v / v.flatten(1).norm(dim=1).clamp(min=1e-22).view(-1, *[1] * (v.dim() - 1))
+
+
+def rescaled(gradient: Tensor, eps: Tensor) -> Tensor:
+    """The gradient with the norm of the predicted noise, an image (DVCE's adaptive weight; its paper writes the mean's norm)."""
+    return unit(gradient) * eps.detach().flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
 def changed_region(x: Tensor, x_cf: Tensor, threshold: float, dilation: int) -> Tensor:
     """1 where x_cf departs from x, 0 where x should be kept; (B, 1, H, W) float.
 

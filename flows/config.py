@@ -55,7 +55,9 @@ class AuditConfig(BaseModel):
     target_attribute: str | None = Field(
         None, description="the oracle's attribute that is the label itself; left out of rankings"
     )
-    ladder: Ladder = Field(description="method configurations, tried in turn on the images that did not flip")
+    ladder: Ladder = Field(
+        description="method configurations, tried in turn on the images that did not flip; or a preset: default, dime/celeba …"
+    )
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     margin: float = Field(0.1, gt=0, description="an effect inside +- this is too small to matter")
     shard_size: int = Field(64, ge=1, description="images a shard: the unit of work, of resuming and of storage")

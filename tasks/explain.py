@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from cfx.classifiers import ClassifierConfig
@@ -24,6 +24,7 @@ from cfx.methods.maskdime import MaskDiME, maskdime
 from cfx.methods.svce import SVCE, svce
 from cfx.perceptual import LPIPS, Perceptual, load_lpips, load_perceptual
 from cfx.pictures import decode_png, encode_png
+from cfx.presets import named
 from cfx.random import ImageNoise
 from cfx.targets import choose_targets
 from cfx.types import Classifier, Counterfactual, Denoiser, Step
@@ -32,7 +33,7 @@ from tasks.prior import denoiser_for
 from warehouse.shards import Shard, find_shard, read_shard, write_shard
 
 Method = Annotated[DiME | FastDiME | MaskDiME | ACE | DVCE | SVCE | Blended, Field(discriminator="method")]
-Ladder = Annotated[tuple[Method, ...], Field(min_length=1)]
+Ladder = Annotated[tuple[Method, ...], Field(min_length=1), BeforeValidator(named)]  # or a preset's name
 
 
 class Counted:

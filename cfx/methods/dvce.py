@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cfx.classifiers.torch_module import ClassifierConfig
 from cfx.diffusion.schedule import q_sample
-from cfx.guidance import clean_estimate, posterior_mean
+from cfx.guidance import clean_estimate, posterior_mean, rescaled, unit
 from cfx.random import ImageNoise
 from cfx.types import Classifier, Config, Counterfactual, Denoiser
 from cfx.views import draw_views, view_score
@@ -116,11 +116,6 @@ def _back(x0: Tensor, z: Tensor, gradient: Tensor) -> Tensor:
     return through
 
 
-def rescaled(gradient: Tensor, eps: Tensor) -> Tensor:
-    """The gradient with the norm of the predicted noise, an image (the paper writes the norm of the mean)."""
-    return _unit(gradient) * eps.detach().flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-
-
 def project_onto_cone(w: Tensor, v: Tensor, degrees: float, keep_inside: bool = False) -> Tensor:
     """The direction, of unit length an image, in the cone of `degrees` around v that is nearest to w.
 
@@ -128,17 +123,12 @@ def project_onto_cone(w: Tensor, v: Tensor, degrees: float, keep_inside: bool = 
     formula turns round for w more than 90 degrees + alpha away). Inside: v, as the released code, or w, as the paper.
     Zero where v is zero: a classifier without an opinion is not explained by another one's.
     """
-    axis, other = _unit(v), _unit(w)
+    axis, other = unit(v), unit(w)
     cosine = (axis * other).flatten(1).sum(1).clamp(-1, 1).view(-1, *[1] * (v.dim() - 1))
     beside = other - cosine * axis
     norm = beside.flatten(1).norm(dim=1).view(cosine.shape)
-    perpendicular = torch.where(norm > 1e-6, _unit(beside), 0)  # of opposite gradients only rounding is left
+    perpendicular = torch.where(norm > 1e-6, unit(beside), 0)  # of opposite gradients only rounding is left
     alpha = math.radians(degrees)
-    edge = _unit(math.cos(alpha) * axis + math.sin(alpha) * perpendicular)
+    edge = unit(math.cos(alpha) * axis + math.sin(alpha) * perpendicular)
     found = torch.where(cosine.acos() > alpha, edge, other if keep_inside else axis)
     return torch.where(v.flatten(1).any(1).view(cosine.shape), found, 0)
-
-
-def _unit(v: Tensor) -> Tensor:
-    """v over its norm, an image; zero stays zero."""
-    return v / v.flatten(1).norm(dim=1).clamp(min=1e-22).view(-1, *[1] * (v.dim() - 1))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from cfx.diffusion.schedule import q_sample
-from cfx.guidance import ClassLoss, class_gradient
+from cfx.guidance import ClassLoss, class_gradient, rescaled
 from cfx.perceptual import check_vgg19, perceptual_pull
 from cfx.random import ImageNoise
 from cfx.types import Classifier, Config, Counterfactual, Denoiser
@@ -32,6 +32,9 @@ class MaskDiME(Config):
     share: float = Field(0.05, gt=0, le=1, description="share of the pixels that may change before dilation, the paper's k")
     seen_share: float = Field(0.5, gt=0, le=1, description="share of those that the classifier sees changed, the paper's rho")
     dilation: int = Field(5, ge=1, description="side of the square that grows both masks, pixels, odd")
+    adaptive: bool = Field(
+        False, description="give the class gradient the norm of the predicted noise, so that one scale fits any classifier"
+    )
     sampled: bool = Field(False, description="draw noise inside the mask, as the paper; the released code takes the mean")
 
     @model_validator(mode="after")
@@ -75,13 +78,15 @@ def maskdime(
     z = q_sample(denoiser, x, config.tau - 1, noise)
     mask = seen = torch.zeros_like(x[:, :1])  # may change; is shown changed to the classifier: at first nothing
     for t in reversed(range(config.tau)):
-        mean, std, x0, _ = denoiser.step(z, t)
+        mean, std, x0, eps = denoiser.step(z, t)
         x_t = seen * x0 + (1 - seen) * x
         level = math.sqrt(denoiser.alphas_cumprod[t])
         towards_target = class_gradient(classifier, x_t, target, config.loss) / level
         saliency = towards_target.abs().mean(1, keepdim=True)
         mask = top_region(saliency, config.share, config.dilation)
         seen = top_region(saliency, config.share * config.seen_share, config.dilation)  # for the next step
+        if config.adaptive:
+            towards_target = rescaled(towards_target, eps)
         gradient = config.scale * towards_target + pull(x_t) / level + config.l1 * (z - x).sign()
         z = mean - config.strength * std.square() * gradient
         if t and config.sampled:

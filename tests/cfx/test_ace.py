@@ -2,13 +2,15 @@
 
 import pytest
 import torch
+from diffusers import UNet2DModel
 from pydantic import ValidationError
 
+from cfx.diffusion.ddpm import DDPM, Schedule
 from cfx.guidance import changed_region
 from cfx.methods.ace import ACE, ace, attack, distance_gradient, distance_weight, filtered, filtered_gradient, refine
 from cfx.random import ImageNoise
 from tasks.explain import Counted
-from tests.cfx.counting import counted_prior
+from tests.cfx.counting import LiveBytes, counted_prior
 from tests.toys import Linear, gaussian_prior
 
 IDS = [f"image-{i}" for i in range(4)]
@@ -104,6 +106,26 @@ def test_checkpointing_keeps_one_unet_call_at_a_time() -> None:
         alive[recompute] = network.most_alive
         assert (network.forwards, network.backwards) == (4 * (10 if recompute else 5), 4 * 5)
     assert alive[False] == 4
+
+
+def test_checkpointing_keeps_a_third_of_the_bytes_of_a_real_unet_at_most() -> None:
+    torch.manual_seed(0)
+    unet = UNet2DModel(
+        sample_size=16, block_out_channels=(16, 32), norm_num_groups=8, layers_per_block=1, attention_head_dim=8,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    prior = DDPM(unet.eval().requires_grad_(False), Schedule(), channels=3, steps=50)
+    u, target = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1)), UP[:2]
+    drawn = [ImageNoise.of(IDS[:2], i).like(u) for i in range(5)]
+    kept: dict[bool, int] = {}
+    gradients: dict[bool, torch.Tensor] = {}
+    for recompute in (False, True):
+        method = ACE(steps=50, tau=5, checkpoint=recompute)
+        with LiveBytes() as live:
+            gradients[recompute], _ = filtered_gradient(prior, Linear(16), u, target, drawn, method)
+        kept[recompute] = live.peak
+    assert kept[True] <= kept[False] / 3
+    torch.testing.assert_close(gradients[True], gradients[False], atol=1e-5 * float(gradients[False].abs().max()), rtol=0)
 
 
 def test_gradient_of_the_filter_in_closed_form() -> None:

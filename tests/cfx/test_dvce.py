@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from cfx.classifiers.torch_module import ClassifierConfig
 from cfx.diffusion.ddpm import DDPM, Schedule
 from cfx.diffusion.schedule import q_sample
-from cfx.guidance import clean_estimate, posterior_mean
+from cfx.guidance import clean_estimate, posterior_mean, rescaled
 from cfx.methods.dime import denoise
-from cfx.methods.dvce import DVCE, dvce, project_onto_cone, rescaled
+from cfx.methods.dvce import DVCE, dvce, project_onto_cone
 from cfx.random import ImageNoise
 from cfx.views import _affine, _perspective, draw_views, render_views, view_score
 from tests.cfx.counting import counted_prior

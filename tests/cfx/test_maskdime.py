@@ -66,6 +66,18 @@ def test_one_step_by_hand() -> None:
     torch.testing.assert_close(found.x_cf, expected.clamp(-1, 1))
 
 
+def test_one_adaptive_step_by_hand_whatever_the_gain() -> None:
+    # the gradient's direction is that of the weights, 96 pixels of 1; its norm becomes the predicted noise's
+    x, prior, target = pictures(1), gaussian_prior(), torch.ones(1, dtype=torch.long)
+    method = MaskDiME(steps=50, tau=1, scale=0.4, strength=1, l1=0, share=0.5, dilation=1, adaptive=True)
+    step = prior.step(q_sample(prior, x, 0, ImageNoise.of(IDS[:1], 0)), 0)
+    pushed = step.mean + step.std.square() * 0.4 * step.eps.norm() / math.sqrt(96)
+    expected = torch.where(CLASSIFIER.weight > 0, pushed, x).clamp(-1, 1)
+    for gain in (0.1, 10.0, 1000.0):
+        found = maskdime(prior, Linear(gain=gain), x, target, method, ImageNoise.of(IDS[:1], 0))
+        torch.testing.assert_close(found.x_cf, expected)
+
+
 def test_top_region_by_hand() -> None:
     saliency = torch.tensor([[9.0, 1.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 0.0]]).view(1, 1, 3, 3)
     assert top_region(saliency, 1 / 9, 1).flatten().tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 0]
@@ -80,11 +92,13 @@ def test_unet_evaluations_an_image() -> None:
     assert (counted.forward, counted.backward) == (120, 0)
 
 
-def test_result_does_not_depend_on_the_batch() -> None:
+@pytest.mark.parametrize("change", [{}, {"adaptive": True, "scale": 0.4, "sampled": True}])
+def test_result_does_not_depend_on_the_batch(change: dict[str, object]) -> None:
     x, target, prior = pictures(), torch.ones(4, dtype=torch.long), gaussian_prior()
-    together = maskdime(prior, CLASSIFIER, x, target, TOY, ImageNoise.of(IDS, 5)).x_cf
+    method = TOY.model_copy(update=change)
+    together = maskdime(prior, CLASSIFIER, x, target, method, ImageNoise.of(IDS, 5)).x_cf
     for i in range(4):
-        alone = maskdime(prior, CLASSIFIER, x[i : i + 1], target[:1], TOY, ImageNoise.of([IDS[i]], 5)).x_cf
+        alone = maskdime(prior, CLASSIFIER, x[i : i + 1], target[:1], method, ImageNoise.of([IDS[i]], 5)).x_cf
         torch.testing.assert_close(alone[0], together[i], atol=1e-5, rtol=0)
 
 

@@ -3,14 +3,15 @@
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from cfx.classifiers import ClassifierConfig
 from cfx.methods.ace import ACE
 from cfx.methods.dime import DiME
 from cfx.methods.dvce import DVCE
 from cfx.methods.svce import SVCE
-from cfx.presets import PAPER, paper
+from cfx.presets import DEFAULT, PAPER, named, paper
+from tasks.explain import Ladder
 
 
 def files_of(method: str) -> dict[str, Any]:
@@ -54,9 +55,29 @@ def test_worked_rows() -> None:
 
 
 def test_what_is_missing_is_told() -> None:
-    with pytest.raises(ValueError, match="no published settings for dime/imagenet; there are dime/celeba, dime/celebahq"):
+    with pytest.raises(
+        ValueError, match="no published settings for dime/imagenet; there are default, dime/celeba, dime/celebahq"
+    ):
         paper("dime", "imagenet")
     with pytest.raises(ValidationError, match="needs VGG19"):
         paper("dime", "celeba")
     with pytest.raises(ValueError, match="give `robust`"):
         paper("dvce-swin-l", "imagenet")
+
+
+def test_a_ladder_may_be_given_by_name() -> None:
+    ladder: TypeAdapter[tuple[Any, ...]] = TypeAdapter(Ladder)
+    assert ladder.validate_python("default") == DEFAULT == ladder.validate_python({"preset": "default"})
+    assert ladder.validate_json(ladder.dump_json(DEFAULT)) == DEFAULT
+    assert ladder.validate_python("ace-l1/celeba") == paper("ace-l1", "celeba")
+    with_file = {"preset": "dime/celeba", "vgg19": "vgg19.pth"}
+    assert ladder.validate_python(with_file) == paper("dime", "celeba", vgg19="vgg19.pth")
+    assert named([1, 2]) == [1, 2] and named({"method": "ace"}) == {"method": "ace"}
+    with pytest.raises(ValidationError, match="no published settings for defualt/; there are default, dime/celeba"):
+        ladder.validate_python("defualt")
+
+
+def test_the_default_grows_harder_and_costs_nine_evaluations_a_rung() -> None:
+    assert [rung.tau for rung in DEFAULT] == [9, 9, 9]
+    assert [rung.scale for rung in DEFAULT] == sorted({rung.scale for rung in DEFAULT})
+    assert all(rung.adaptive for rung in DEFAULT)
