@@ -6,6 +6,7 @@ Classifiers and the oracle come through this door; what their logits mean is the
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from cfx.checkpoint import fit, read_facts, read_state_dict
+from cfx.classifiers.hub import HUBS, from_hub
 from cfx.types import Config
 
 BUNDLED = "portraits:"
 TRAINED_BY_CFX = tuple(f"cfx.classifiers.{name}" for name in ("convnet:ConvNet", "hit:HiT", "vit:vit"))  # what a file may name
+HALF = (0.5, 0.5, 0.5)
 BLANK_SIDE = 224  # pixels of the trial picture when no input size is given
 
 
@@ -33,20 +36,25 @@ class NetworkConfig(Config):
     )
     module: str | None = Field(
         None,
-        pattern=r"^[\w.]+:\w+$",
-        description="`package.module:factory`, a function or class that makes the network; cfx's own networks need none",
+        pattern=r"^[\w.]+:[\w.-]+$",
+        description="`torchvision:NAME`, `timm:NAME`, or `package.module:factory`, a function or class that makes the network; "
+        "cfx's own networks need none",
     )
     kwargs: dict[str, Any] = Field({}, description="arguments of the factory")
     input_size: int | None = Field(None, ge=1, description="side the network wants, pixels; other pictures are resampled")
-    mean: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="subtracted from RGB in [0, 1]; .5 and .5 give [-1, 1]")
-    std: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="divides what is left")
+    mean: tuple[float, float, float] | None = Field(
+        None, description="subtracted from RGB in [0, 1]; default: what torchvision or timm say of theirs, .5 for others"
+    )
+    std: tuple[float, float, float] | None = Field(
+        None, description="divides what is left; default: as for mean; .5 and .5 give [-1, 1]"
+    )
     allow_pickle: bool = Field(False, description="read torch files that run code; only for files whose maker you trust")
 
     @model_validator(mode="after")
     def _has_a_source(self) -> NetworkConfig:
         if self.weights is None and self.module is None:
             raise ValueError("no network: set `weights` (a file, or portraits:planted), `module` (package.module:make), or both")
-        if min(self.std) <= 0:
+        if self.std is not None and min(self.std) <= 0:
             raise ValueError(f"std is {self.std}; every channel needs a number above 0")
         return self
 
@@ -57,10 +65,11 @@ class Network(nn.Module):
     gain: Tensor  # (3, 1, 1)
     offset: Tensor
 
-    def __init__(self, module: nn.Module, name: str, config: NetworkConfig, input_size: int | None) -> None:
+    def __init__(self, module: nn.Module, name: str, config: NetworkConfig, facts: Mapping[str, Any]) -> None:
         super().__init__()
-        self.module, self.name, self.input_size = module, name, input_size
-        mean, std = torch.tensor(config.mean).view(-1, 1, 1), torch.tensor(config.std).view(-1, 1, 1)
+        self.module, self.name, self.input_size = module, name, config.input_size or facts.get("input_size")
+        mean = torch.tensor(config.mean or facts.get("mean", HALF)).view(-1, 1, 1)
+        std = torch.tensor(config.std or facts.get("std", HALF)).view(-1, 1, 1)
         # ((x + 1) / 2 - mean) / std as one multiplication, so that .5 and .5 leave x exactly as it is
         self.register_buffer("gain", 0.5 / std, persistent=False)
         self.register_buffer("offset", (0.5 - mean) / std, persistent=False)
@@ -89,7 +98,7 @@ class Network(nn.Module):
 
 
 def load_network(config: NetworkConfig, device: torch.device | str = "cpu") -> tuple[Network, dict[str, Any]]:
-    """The network, frozen and in eval mode, and the facts in its file (empty unless cfx trained it).
+    """The network, frozen and in eval mode, and the facts in its file (empty unless cfx trained it) or of its hub.
 
     Raises FileNotFoundError without the file, ImportError without the module, ValueError if the two do not fit.
     """
@@ -97,10 +106,11 @@ def load_network(config: NetworkConfig, device: torch.device | str = "cpu") -> t
     state = None if path is None else read_state_dict(path, config.allow_pickle)
     facts = {} if path is None else read_facts(path)
     name, kwargs = (config.module, config.kwargs) if config.module else _named_by_file(path, facts, config.kwargs)
-    module = _make(name, kwargs)
+    module, told = _make(name, kwargs)
+    facts = told | facts
     if path is not None and state is not None:
         fit(module, state, path, name)
-    network = Network(module, str(config.weights or name), config, config.input_size or facts.get("input_size"))
+    network = Network(module, str(config.weights or name), config, facts)
     return network.eval().requires_grad_(False).to(device), facts
 
 
@@ -120,13 +130,19 @@ def _named_by_file(path: Path | None, facts: dict[str, Any], kwargs: dict[str, A
     """Factory and arguments from a file's own facts. Weights must not choose what code runs, so only cfx's own will do."""
     module = facts.get("module")
     if module not in TRAINED_BY_CFX:
-        raise ValueError(f"{path} does not say which network its weights belong to; set `module` to package.module:factory")
+        raise ValueError(
+            f"{path} does not say which network its weights belong to; set `module` to torchvision:NAME, timm:NAME or "
+            "package.module:factory"
+        )
     return module, facts.get("kwargs", {}) | kwargs
 
 
-def _make(name: str, kwargs: dict[str, Any]) -> nn.Module:
-    """Call `package.module:factory`. Raises ImportError or ValueError naming the part that is not right."""
+def _make(name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    """Call `package.module:factory`, or ask a hub, which also tells facts. Raises ImportError or ValueError naming what is
+    not right."""
     package, factory = name.split(":")
+    if package in HUBS:
+        return from_hub(package, factory, kwargs)
     try:
         make = getattr(importlib.import_module(package), factory)
     except ModuleNotFoundError as error:
@@ -139,4 +155,4 @@ def _make(name: str, kwargs: dict[str, Any]) -> nn.Module:
         raise ValueError(f"{name} cannot be called with kwargs {kwargs}: {error}") from error
     if not isinstance(network, nn.Module):
         raise ValueError(f"{name} made a {type(network).__name__}, not a torch.nn.Module")
-    return network
+    return network, {}
