@@ -1,4 +1,4 @@
-"""The nearest other class: by a hierarchy of names, or by what the classifier confuses."""
+"""The nearest other classes: by a hierarchy of names, or by what the classifier confuses."""
 
 from __future__ import annotations
 
@@ -7,25 +7,29 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+Nearest = list[list[int]]  # for each class the ids of the classes nearest to it; none where no class is nearer than another
 
-def nearest_in_hierarchy(paths: Mapping[str, Sequence[str]], classes: Sequence[str]) -> Tensor:
-    """For each class the id of the class that shares most of its path from the root, (K,).
 
-    paths: class name -> names from the root down to its parent, such as ("animal", "mammal", "cat"). Of equals the first in
-    `classes` is taken. Raises ValueError naming classes without a path, or if there are fewer than two classes.
+def nearest_in_hierarchy(paths: Mapping[str, Sequence[str]], classes: Sequence[str]) -> Nearest:
+    """The classes that share most of a class's path from the root.
+
+    paths: class name -> names from the root down to its parent, such as ("animal", "mammal", "cat"). Raises ValueError naming
+    classes without a path and paths without a class, or if there are fewer than two classes.
     """
-    missing = [name for name in classes if name not in paths]
-    if missing:
-        raise ValueError(f"the hierarchy has no path for {', '.join(missing)}; give one for every class of the classifier")
+    missing, unknown = [name for name in classes if name not in paths], [name for name in paths if name not in classes]
+    if missing or unknown:
+        told = [f"has no path for {', '.join(missing)}"] if missing else []
+        told += [f"names {', '.join(unknown)}, which the classifier does not know"] if unknown else []
+        raise ValueError(f"the hierarchy {' and '.join(told)}; give one path for every class of the classifier")
     shared = [[_shared(paths[one], paths[other]) for other in classes] for one in classes]
     return _nearest(torch.tensor(shared, dtype=torch.float64), classes)
 
 
-def nearest_by_confusion(confusion: Tensor, classes: Sequence[str]) -> Tensor:
-    """For each class the id of the class it is most often confused with, either way, (K,).
+def nearest_by_confusion(confusion: Tensor, classes: Sequence[str]) -> Nearest:
+    """The class that each class is most often confused with, either way.
 
-    confusion: (K, K) counts, rows the true class, columns the predicted one; rows are compared as shares. Of equals the first in
-    `classes` is taken. Raises ValueError if the matrix does not fit the classes.
+    confusion: (K, K) counts, rows the true class, columns the predicted one; rows are compared as shares. Raises ValueError if
+    the matrix does not fit the classes.
     """
     if confusion.shape != (len(classes), len(classes)):
         raise ValueError(
@@ -47,8 +51,9 @@ def _shared(one: Sequence[str], other: Sequence[str]) -> int:
     return alike.index(False) if False in alike else len(alike)
 
 
-def _nearest(closeness: Tensor, classes: Sequence[str]) -> Tensor:
+def _nearest(closeness: Tensor, classes: Sequence[str]) -> Nearest:
     if len(classes) < 2:
         raise ValueError(f"the nearest other class needs two classes or more; there is {', '.join(classes) or 'none'}")
-    others = closeness.masked_fill(torch.eye(len(classes), dtype=torch.bool), -torch.inf)
-    return torch.tensor([row.index(max(row)) for row in others.tolist()])
+    others = closeness.clone().fill_diagonal_(0)
+    most = others.amax(1, keepdim=True)
+    return [torch.nonzero(row)[:, 0].tolist() for row in (others == most) & (most > 0)]

@@ -2,29 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 
-POLICIES = ("opposite", "second-best")
+from cfx.nearest import Nearest, nearest_in_hierarchy
+
+POLICIES = ("opposite", "second-best", "nearest-in-hierarchy", "most-confused")
+
+Hierarchy = Mapping[str, Sequence[str]]
 
 
-def check_target(policy: str, classes: tuple[str, ...]) -> None:
-    """Raises ValueError, saying what is possible, unless `policy` fits a classifier with these classes."""
+def check_target(policy: str, classes: tuple[str, ...], hierarchy: Hierarchy | None = None, labels: Sequence[str] = ()) -> None:
+    """Raises ValueError, saying what is possible, unless `policy` fits a classifier with these classes.
+
+    hierarchy: class -> names from the root down to its parent, for nearest-in-hierarchy; labels: the distinct labels of the
+    images, for most-confused.
+    """
     if policy == "opposite" and len(classes) != 2:
         raise ValueError(
-            f"target 'opposite' needs two classes, but the classifier has {len(classes)} ({', '.join(classes)}); "
+            f"target 'opposite' needs two classes, but the classifier has {len(classes)} ({shortened(classes)}); "
             "use 'second-best' or one of its classes"
         )
     if policy not in POLICIES and policy not in classes:
-        raise ValueError(f"unknown target class {policy!r}; use {', '.join(repr(name) for name in (*POLICIES, *classes))}")
+        raise ValueError(f"unknown target class {policy!r}; use {shortened([repr(name) for name in (*POLICIES, *classes)])}")
+    if policy == "nearest-in-hierarchy":
+        if hierarchy is None:
+            raise ValueError("target 'nearest-in-hierarchy' needs `hierarchy`: for every class the names from the root down")
+        nearest_in_hierarchy(hierarchy, classes)
+    elif hierarchy is not None:
+        raise ValueError(f"`hierarchy` is for target 'nearest-in-hierarchy', but target is {policy!r}; use it or leave it out")
+    if policy == "most-confused" and not labels:
+        raise ValueError("target 'most-confused' compares predictions with labels; set `data.label_column`")
+    unknown = [name for name in labels if name not in classes]
+    if policy == "most-confused" and unknown:
+        raise ValueError(
+            f"target 'most-confused' compares predictions with labels, but the labels {shortened(unknown)} are none of the "
+            f"classifier's classes ({shortened(classes)}); name `classifier.classes` as the labels are"
+        )
 
 
-def choose_targets(logits: Tensor, policy: str, classes: tuple[str, ...]) -> Tensor:
-    """Target class ids (B,) from logits (B, K): the other of two classes, the runner-up, or the named class.
+def choose_targets(logits: Tensor, policy: str, classes: tuple[str, ...], nearest: Nearest | None = None) -> Tensor:
+    """Target class ids (B,) from logits (or probabilities) (B, K): the named class, or by policy another than the predicted one.
 
-    An image that is already predicted as its target needs no explanation: its id is then the predicted class itself.
+    opposite: the other of two classes. second-best: the runner-up. nearest-in-hierarchy, most-confused: the most probable of the
+    classes that `nearest` gives for the predicted one, or where it gives none the runner-up.
+    An image that is already predicted as the named class needs no explanation: its id is then the predicted class itself.
     """
-    check_target(policy, classes)
-    if policy in POLICIES:
-        return logits.topk(2, dim=1).indices[:, 1]  # of two classes the runner-up is the opposite
-    return torch.full((len(logits),), classes.index(policy), device=logits.device)
+    if policy not in POLICIES:
+        return torch.full((len(logits),), classes.index(policy), device=logits.device)
+    predicted = logits.argmax(1)
+    others = logits.scatter(1, predicted[:, None], -torch.inf)
+    if policy in ("nearest-in-hierarchy", "most-confused"):
+        if nearest is None:
+            raise ValueError(f"target {policy!r} is worked out for a whole audit; for one picture name a class or 'second-best'")
+        for row, ids in zip(others, (nearest[source] for source in predicted.tolist()), strict=True):
+            if ids:
+                row[[i for i in range(len(classes)) if i not in ids]] = -torch.inf
+    return others.argmax(1)
+
+
+def shortened(names: Sequence[str], most: int = 20) -> str:
+    """The names with commas between, the first few of many."""
+    return ", ".join(names[:most]) + (f" … ({len(names)} in all)" if len(names) > most else "")

@@ -18,7 +18,7 @@ from prefect.tasks import Task
 
 from flows.check import Checked, check, prior_of
 from flows.config import AuditConfig
-from tasks import ask, data, explain, oracle, predict, prior, publish
+from tasks import ask, data, explain, oracle, predict, prior, publish, targets
 from tasks.predict import Shard
 
 P = ParamSpec("P")
@@ -53,6 +53,7 @@ def _stage(function: Callable[P, R]) -> Task[P, R]:
 
 ingest = _stage(data.ingest)
 predict_shard = _stage(predict.predict_shard)
+nearest_classes = _stage(targets.nearest_classes)
 explain_shard = _stage(explain.explain_shard)
 predict_attributes = _stage(oracle.predict_attributes)
 start_run = _stage(publish.start_run)
@@ -86,6 +87,8 @@ def audit(config: AuditConfig) -> str:
     predicted = predict_shard.map(
         each(root), each(run), images, each(config.classifier), each(config.batch_size), each(checked.device)
     )
+    counted: Any = predicted if config.target == "most-confused" else []  # the only target that waits for all predictions
+    nearest = nearest_classes.submit(config.target, config.hierarchy, checked.classes, images if counted else [], counted)
     explained = explain_shard.map(
         each(root),
         each(run),
@@ -95,6 +98,7 @@ def audit(config: AuditConfig) -> str:
         each(config.classifier),
         each(config.judge),
         each(config.target),
+        each(nearest),
         each(config.ladder),
         each(config.seeds),
         each(config.batch_size),

@@ -47,11 +47,11 @@ def check(config: AuditConfig) -> Checked:
     device = device_of(config)
     place = "data"
     try:
-        data.check(config.data)
+        listed = data.check(config.data)
         place = "classifier"
         classifier = classifier_for(config.classifier, device)
         place = "target"
-        check_target(config.target, classifier.classes)
+        check_target(config.target, classifier.classes, config.hierarchy, listed.labels)
         place = "oracle"
         oracle = oracle_for(config.oracle, device)
         place = "judge"

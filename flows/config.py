@@ -51,7 +51,14 @@ class AuditConfig(BaseModel):
     judge: ClassifierConfig | None = Field(None, description="a second classifier of the same task, never used for guidance")
     oracle: OracleConfig = Field(description="names the attributes of a picture")
     prior: PriorConfig
-    target: str = Field("opposite", description="opposite, second-best, or a class to ask for")
+    target: str = Field(
+        "opposite",
+        description="opposite (of two classes), second-best, nearest-in-hierarchy, most-confused (by these images' labels), or a "
+        "class to ask for",
+    )
+    hierarchy: dict[str, tuple[str, ...]] | None = Field(
+        None, description="for nearest-in-hierarchy: class -> names from the root down to its parent"
+    )
     target_attribute: str | None = Field(
         None, description="the oracle's attribute that is the label itself; left out of rankings"
     )

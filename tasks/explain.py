@@ -22,6 +22,7 @@ from cfx.methods.dime import DiME, FastDiME, dime, fastdime
 from cfx.methods.dvce import DVCE, dvce
 from cfx.methods.maskdime import MaskDiME, maskdime
 from cfx.methods.svce import SVCE, svce
+from cfx.nearest import Nearest
 from cfx.perceptual import LPIPS, Perceptual, load_lpips, load_perceptual
 from cfx.pictures import decode_png, encode_png
 from cfx.presets import named
@@ -235,6 +236,7 @@ def explain_shard(
     classifier_config: ClassifierConfig,
     judge_config: ClassifierConfig | None,
     target_policy: str,
+    nearest: Nearest | None,
     ladder: Ladder,
     seeds: tuple[int, ...],
     batch_size: int,
@@ -252,7 +254,7 @@ def explain_shard(
     denoiser = denoiser_for(prior, device)
     probabilities = torch.tensor(read_shard(predicted, ["probabilities"])["probabilities"].to_pylist())
     source = probabilities.argmax(1)
-    target = choose_targets(probabilities, target_policy, classifier.classes)
+    target = choose_targets(probabilities, target_policy, classifier.classes, nearest)
     wanted = torch.nonzero(source != target)[:, 0].tolist()
     ids = [image_rows(images)[i] for i in wanted]
     x = read_batch(images).to(device)[wanted]

@@ -46,6 +46,22 @@ def test_paths_are_relative_to_the_file_and_defaults_are_filled_in(tmp_path: Pat
     assert not (tmp_path / "warehouse-data").exists()  # checking does no work
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"target": "most-confused"},
+        {"target": "nearest-in-hierarchy", "hierarchy": {"smiling": ["face"], "not_smiling": ["face"]}},
+        {
+            "classifier": {"weights": "portraits:oracle", "output": 1, "head": "sigmoid", "classes": ["no", "glasses"]},
+            "judge": None,
+        },
+    ],
+    ids=["most-confused", "hierarchy", "one column of a multi-label network"],
+)
+def test_other_targets_and_tasks_that_work(tmp_path: Path, told: dict[str, Any], change: dict[str, Any]) -> None:
+    assert check(loaded(tmp_path, told | change)).run_id.startswith("trial-")
+
+
 def test_what_results_do_not_depend_on_is_not_in_the_run_id(tmp_path: Path, told: dict[str, Any]) -> None:
     same = [told, told | {"batch_size": 3}, told | {"workers": 1}, told | {"warehouse": "elsewhere"}]
     other = [told | {"seeds": [1]}, told | {"target": "smiling"}, told | {"shard_size": 2}]
@@ -77,6 +93,12 @@ def test_a_typo_is_told_with_its_place(tmp_path: Path, told: dict[str, Any], cha
     ("change", "words"),
     [
         ({"target": "laughing"}, ["target", "'laughing'", "'smiling'"]),
+        ({"target": "nearest-in-hierarchy"}, ["target", "needs `hierarchy`"]),
+        ({"target": "nearest-in-hierarchy", "hierarchy": {"smiling": ["face"]}}, ["target", "no path for not_smiling"]),
+        (
+            {"target": "most-confused", "data": {"images": "data/images", "table": "data/attributes.csv"}},
+            ["target", "data.label_column"],
+        ),
         ({"target_attribute": "monocle"}, ["target_attribute", "'monocle'", "glasses"]),
         ({"classifier": {"weights": "nowhere.safetensors"}}, ["classifier", "nowhere.safetensors"]),
         ({"judge": {"weights": "portraits:judge", "classes": ["a", "b"]}}, ["judge", "a, b", "smiling"]),
