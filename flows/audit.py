@@ -1,4 +1,4 @@
-"""The audit: images -> predictions -> prior -> explanations -> attributes -> run row and report, on Prefect, shard by shard."""
+"""The audit: images -> predictions -> prior -> explanations -> attributes -> edits -> run row and report, shard by shard."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prefect.tasks import Task
 
 from flows.check import Checked, check, prior_of
 from flows.config import AuditConfig
-from tasks import ask, data, explain, oracle, predict, prior, publish, targets
+from tasks import ask, data, explain, intervene, oracle, predict, prior, publish, targets
 from tasks.predict import Shard
 
 P = ParamSpec("P")
@@ -56,6 +56,8 @@ predict_shard = _stage(predict.predict_shard)
 nearest_classes = _stage(targets.nearest_classes)
 explain_shard = _stage(explain.explain_shard)
 predict_attributes = _stage(oracle.predict_attributes)
+edit_images = _stage(intervene.edit_images)
+ask_edits = _stage(intervene.ask_edits)
 start_run = _stage(publish.start_run)
 finish_run = _stage(publish.finish_run)
 write_report = _stage(ask.write_report)
@@ -108,10 +110,47 @@ def audit(config: AuditConfig) -> str:
         each(root), each(run), images, explained, each(config.oracle), each(config.batch_size), each(checked.device)
     )
     _all(attributes)
+    _all(intervened(config, checked, images, denoiser))
     finish_run(root, run, started)
     report = write_report(root, run)
     get_run_logger().info("report %s", report)
     return run
+
+
+def intervened(config: AuditConfig, checked: Checked, images: Sequence[Shard], denoiser: Path) -> list[PrefectFuture[Shard]]:
+    """Edit the suspected attributes, each alone, and ask the classifier again; what another audit drew is not drawn twice."""
+    root, settings, each = config.warehouse, config.interventions, unmapped
+    suspects = intervene.suspects(root, checked.run_id, settings)
+    wanted = [
+        (shard, n, attribute)
+        for attribute in suspects
+        for shard, n in zip(images, intervene.first_images(images, settings.images), strict=True)
+        if n
+    ]
+    if not wanted:
+        return []
+    shards, counts, attributes = zip(*wanted, strict=True)
+    edited = edit_images.map(
+        each(root),
+        each(intervene.edits_id(settings, checked.fingerprints)),
+        shards,
+        counts,
+        attributes,
+        each(denoiser),
+        each(config.oracle),
+        each(settings),
+        each(checked.device),
+    )
+    return ask_edits.map(
+        each(root),
+        each(checked.run_id),
+        shards,
+        edited,
+        each(config.classifier),
+        each(settings),
+        each(config.batch_size),
+        each(checked.device),
+    )
 
 
 def _all(futures: Sequence[PrefectFuture[Shard]]) -> list[Shard]:

@@ -16,6 +16,7 @@ from tasks.annotations import Annotations
 from tasks.ask import warehouse_at
 from tasks.data import DataConfig
 from tasks.explain import Ladder
+from tasks.intervene import Interventions
 from tasks.oracle import OracleConfig
 from tasks.predict import ClassifierConfig
 from tasks.prior import PUBLISHED, GuidedDiffusion, PriorConfig
@@ -66,6 +67,7 @@ class AuditConfig(BaseModel):
         description="method configurations, tried in turn on the images that did not flip; or a preset: default, dime/celeba …"
     )
     seeds: tuple[int, ...] = Field((0,), min_length=1)
+    interventions: Interventions = Field(Interventions(), description="edits of one attribute alone, to tell cause from company")
     margin: float = Field(0.1, gt=0, description="an effect inside +- this is too small to matter")
     shard_size: int = Field(64, ge=1, description="images a shard: the unit of work, of resuming and of storage")
     batch_size: int = Field(

@@ -52,7 +52,9 @@ def findings(root: Path, run_id: str) -> dict[str, Any]:
     ).to_pylist()
     rate = {row["metric"]: row["value"] for row in rates}
     ranked = query(
-        root, f"select attribute, effect, low, high, q, status from ranked_attributes where run_id = '{name}' order by rank"
+        root,
+        f"""select attribute, effect, low, high, q, intervention, intervention_low, intervention_high, n, n_interventions,
+            verdict, images_needed, rests_on from verdicts where run_id = '{name}' order by rank""",
     )
     return {
         "run_id": run_id,

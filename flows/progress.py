@@ -11,7 +11,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-STAGES = {"predictions": "predict", "explanations": "explain", "attributes": "attributes"}  # fact -> what its stage is called
+STAGES = {
+    "predictions": "predict",
+    "explanations": "explain",
+    "attributes": "attributes",
+    "effects": "edit",
+}  # fact -> what its stage is called
 
 
 def bars(console: Console) -> Progress:

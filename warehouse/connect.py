@@ -35,6 +35,8 @@ VIEWS = (
     "attribute_tests",
     "attribute_effects",
     "ranked_attributes",
+    "interventions",
+    "verdicts",
 )
 
 _TYPES = {

@@ -16,8 +16,9 @@ EVIDENCE = {
 select * from runs where run_id = {run}
 """,
     "ranked": """
-select rank, attribute, source, target, effect, low, high, p, q, status, n, images_needed
-from ranked_attributes
+select rank, attribute, source, target, effect, low, high, p, q, intervention, intervention_low, intervention_high,
+    n, n_interventions, verdict, rests_on, images_needed
+from verdicts
 where run_id = {run}
 order by method, rank
 """,

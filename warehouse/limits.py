@@ -18,7 +18,7 @@ class Limit:
 def limits(run: Row, ranked: Sequence[Row], cost: Mapping[str, Row], fr_null: float | None) -> list[Limit]:
     """The standing limits, with this run's numbers in them. ranked: with `null`, the change without guidance; cost: by arm."""
     guided = cost.get("guided", {})
-    found = [_named(ranked), ASSOCIATION, _oracle(ranked, fr_null), _size(ranked)]
+    found = [_named(ranked), _untouched(ranked), _oracle(ranked, fr_null), _size(ranked)]
     if not guided.get("judged"):
         text = "No second classifier checked the flips, so adversarial changes cannot be told from real ones."
         found.append(Limit("No judge.", text))
@@ -31,10 +31,21 @@ def limits(run: Row, ranked: Sequence[Row], cost: Mapping[str, Row], fr_null: fl
     return found
 
 
-ASSOCIATION = Limit(
-    "Association, not intervention.",
-    "An attribute that moves with the answer may be a shortcut, or may only travel with one in the prior's training data.",
-)
+def _untouched(ranked: Sequence[Row]) -> Limit:
+    edited: list[str] = []
+    rest: list[str] = []
+    for row in ranked:
+        (edited if row["n_interventions"] else rest).append(row["attribute"])
+    if rest:
+        text = (
+            "An attribute that moves with the answer may be a shortcut, or may only travel with one in the prior's training data."
+        )
+        return Limit("Association, not intervention.", f"{text} Not edited by themselves: {listed(sorted(rest))}.")
+    fewest = min((row["n_interventions"] for row in ranked), default=0)
+    text = (
+        f"Edits change {listed(sorted(edited))} as far as the oracle can tell, and little else; each on {fewest} images or more."
+    )
+    return Limit("Edits are drawn by the prior.", text)
 
 
 def _named(ranked: Sequence[Row]) -> Limit:
@@ -56,7 +67,9 @@ def _oracle(ranked: Sequence[Row], fr_null: float | None) -> Limit:
 
 def _size(ranked: Sequence[Row]) -> Limit:
     n = max((row["n"] for row in ranked), default=0)
-    widest = max(((row["high"] - row["low"]) / 2 for row in ranked if row["status"] != "above null"), default=None)
+    widest = max(
+        ((row["high"] - row["low"]) / 2 for row in ranked if row["verdict"] not in ("confirmed", "suspected")), default=None
+    )
     reach = "" if widest is None else f" An effect smaller than {widest:.3f} may be missed."
     text = f"Effects are means over {count(n)} images of this audit, flipped or not; other data may differ.{reach}"
     return Limit("These images only.", text)

@@ -1,4 +1,4 @@
-"""The verdict in plain words, from the statuses of `ranked_attributes` and from nothing else."""
+"""The verdict in plain words, from the view `verdicts` and from nothing else."""
 
 from __future__ import annotations
 
@@ -20,29 +20,30 @@ class Verdict:
 
 
 def verdict(run: Row, ranked: Sequence[Row]) -> Verdict:
-    """run: a row of the view runs; ranked: its rows of ranked_attributes, strongest first."""
+    """run: a row of the view runs; ranked: its rows of verdicts, strongest first."""
     subject, n = f"The {classifier_name(run)}", max((row["n"] for row in ranked), default=0)
-    above = [row for row in ranked if row["status"] == "above null"]
-    unsure = [row for row in ranked if row["status"] == "inconclusive"]
-    if above:
-        names = listed([row["attribute"] for row in above])
-        sentences = (*(effect_sentence(run, row) for row in above[:3]), NOT_YET_CAUSAL, *_unsure_sentence(unsure, ranked))
-        return Verdict("finding", f"{subject} leans on {names}", sentences)
+    by_verdict: dict[str, list[Row]] = {}
+    for row in ranked:
+        by_verdict.setdefault(row["verdict"], []).append(row)
+    confirmed, suspected = by_verdict.get("confirmed", []), by_verdict.get("suspected", [])
+    unsure = by_verdict.get("inconclusive", [])
+    if confirmed or suspected:
+        leans = f"{subject} leans on {_names(confirmed)}"
+        headline = leans if confirmed else f"{subject} may lean on {_names(suspected)}"
+        told = (*confirmed[:3], *suspected[:3])
+        sentences = tuple(sentence for row in told for sentence in (effect_sentence(run, row), edit_sentence(row)))
+        also = (f"Suspected, not confirmed: {_names(suspected)}.",) if confirmed and suspected else ()
+        return Verdict("finding", headline, (*sentences, *also, *_unsure_sentence(unsure, ranked)))
     if not ranked:
         return Verdict("inconclusive", f"No verdict yet on the {classifier_name(run)}", (NOTHING_TO_COMPARE,))
     if len(unsure) == len(ranked):
         headline = f"Inconclusive: {n} image{'' if n == 1 else 's'} cannot tell what the {classifier_name(run)} leans on"
         return Verdict("inconclusive", headline, (*_unsure_sentence(unsure, ranked),))
-    clear = listed([row["attribute"] for row in ranked if row["status"] == "clear"])
-    moved = f"Over {n} images, guidance moved {clear} by less than the margin of {run['margin']:g} in probability."
-    headline = f"No attribute stands above the null for the {classifier_name(run)}"
+    moved = f"Over {n} images, guidance moved {_names(by_verdict['clear'])} by less than the margin of {run['margin']:g}."
+    headline = f"Nothing found that the {classifier_name(run)} leans on"
     return Verdict("clear", headline, (moved, *_unsure_sentence(unsure, ranked)))
 
 
-NOT_YET_CAUSAL = (
-    "This is an association: it says what changes together with the classifier's answer. "
-    "Whether the classifier reacts to that attribute alone takes an edit of that attribute alone."
-)
 NOTHING_TO_COMPARE = "There is no image yet that has both a guided explanation and its null, so there is nothing to compare."
 
 
@@ -65,10 +66,30 @@ def effect_sentence(run: Row, row: Row) -> str:
     )
 
 
+def edit_sentence(row: Row) -> str:
+    """What an edit of the attribute alone does to the classifier, or why that is not known."""
+    if row["intervention_low"] is None:
+        return (
+            f"This is an association: whether the classifier reacts to “{row['attribute']}” alone takes edits of that attribute "
+            f"alone, and {row['n_interventions'] or 'none'} could be counted."
+        )
+    interval = f"{signed(row['intervention_low'])} to {signed(row['intervention_high'])}, {row['n_interventions']} edits"
+    return (
+        f"Switching “{row['attribute']}” on and nothing else moves P({row['target']}) by {signed(row['intervention'])} "
+        f"(95% interval {interval}): {row['verdict']}, resting on {row['rests_on']}."
+    )
+
+
+def _names(rows: Sequence[Row]) -> str:
+    return listed([row["attribute"] for row in rows])
+
+
 def _unsure_sentence(unsure: Sequence[Row], ranked: Sequence[Row]) -> tuple[str, ...]:
     """How many images would decide what these could not, or nothing when all is decided."""
     if not unsure:
         return ()
-    names = listed([row["attribute"] for row in unsure]) if len(unsure) < 4 else f"{len(unsure)} of {len(ranked)} attributes"
-    needed = max(row["images_needed"] for row in unsure)
+    names = _names(unsure) if len(unsure) < 4 else f"{len(unsure)} of {len(ranked)} attributes"
+    needed = max((row["images_needed"] for row in unsure if row["images_needed"]), default=None)
+    if needed is None:
+        return (f"Undecided: {names}.",)
     return (f"Undecided: {names}. About {needed:,} images would decide, if effects and their spread stay as they are.",)

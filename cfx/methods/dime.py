@@ -158,13 +158,15 @@ def fastdime(
     config: FastDiME,
     noise: ImageNoise,
     perceptual: nn.Module | None = None,
+    mask: Tensor | None = None,
 ) -> Counterfactual:
     """DiME with the one-step clean estimate in place of the inner chain, and a mask that keeps what need not change.
 
-    x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. tau UNet evaluations an image, 2 tau in two passes.
+    x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids; mask: (B, 1, H, W), where the picture may change, if that is known
+    beforehand: then one pass. tau UNet evaluations an image, 2 tau in two passes.
     """
-    if config.passes == "1":
-        return _fast_pass(denoiser, classifier, x, target, config, noise, perceptual)
+    if config.passes == "1" or mask is not None:
+        return _fast_pass(denoiser, classifier, x, target, config, noise, perceptual, mask)
     first = config.model_copy(update={"warm_up": 1.0}) if config.passes == "2" else config
     found = _fast_pass(denoiser, classifier, x, target, first, noise, perceptual)
     mask = changed_region(x, found.x_cf, config.threshold, config.dilation)

@@ -85,9 +85,16 @@ def findings_table(name: str, finding: dict[str, Any]) -> Table:
     judged = "no judge" if finding["judge_flip_rate"] is None else f"judge flip rate {finding['judge_flip_rate']:.3f}"
     rates = f"flip rate {finding['flip_rate']:.3f}, {judged}"
     table = Table(title=f"{name}: {rates}", title_justify="left", caption=f"run {finding['run_id']}", caption_justify="left")
-    for heading in ("attribute", "effect", "low", "high", "q", "status"):
-        table.add_column(heading, justify="left" if heading in ("attribute", "status") else "right")
+    for heading in ("attribute", "effect", "low", "high", "q", "edited alone", "verdict"):
+        table.add_column(heading, justify="left" if heading in ("attribute", "verdict") else "right")
     for row in finding["attributes"]:
         numbers = (f"{row[key]:+.3f}" for key in ("effect", "low", "high"))
-        table.add_row(escaped(row["attribute"]), *numbers, f"{row['q']:.4f}", row["status"])
+        table.add_row(escaped(row["attribute"]), *numbers, f"{row['q']:.4f}", _edited(row), row["verdict"])
     return table
+
+
+def _edited(row: dict[str, Any]) -> str:
+    """What editing the attribute alone does to the classifier, if it was edited."""
+    if row["intervention_low"] is None:
+        return "–"
+    return f"{row['intervention']:+.3f} [{row['intervention_low']:+.3f}, {row['intervention_high']:+.3f}]"

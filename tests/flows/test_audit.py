@@ -39,6 +39,7 @@ def settings(folder: Path, **more: Any) -> dict[str, Any]:
             {"method": "fastdime", "steps": 50, "tau": 8, "scale": 90},
         ],
         "shard_size": 8,
+        "interventions": {"images": 6, "attributes": 2},
     } | more
 
 
@@ -91,6 +92,18 @@ def test_source_is_the_prediction_and_the_null_is_paired(finished: tuple[Path, s
     assert ask(folder, pairs) == [{"n": N}]
     guided = "select avg(p_target_cf) filter (arm = 'guided') > avg(p_target_cf) filter (arm = 'null') as more from explanations"
     assert ask(folder, guided) == [{"more": True}]
+
+
+def test_suspected_attributes_are_edited_alone_and_the_classifier_is_asked_again(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    rows = ask(folder, "select attribute, count(*) as n, count(distinct image_id) as images from effects group by attribute")
+    first = ask(folder, "select attribute from ranked_attributes order by status <> 'above null', rank limit 2")
+    assert {row["attribute"] for row in rows} == {row["attribute"] for row in first}
+    assert [(row["n"], row["images"]) for row in rows] == [(6, 6), (6, 6)]
+    both = "from effects join edits on edits.run_id = effects.edits and edits.image_id = effects.image_id"
+    drawn = ask(folder, f"select count(*) as n {both} and edits.attribute = effects.attribute")
+    assert drawn == [{"n": 12}]
+    assert ask(folder, "select max(n_interventions) as n from verdicts")[0]["n"] > 0
 
 
 def test_the_same_configuration_again_computes_nothing(finished: tuple[Path, str]) -> None:

@@ -86,6 +86,23 @@ def prediction_rows(ids: Sequence[str], classes: Sequence[str]) -> Columns:
     return {"image_id": ids, "class": classes, "probabilities": probabilities}
 
 
+def effect_rows(ids: Sequence[str], attribute: str, changes: Values, **columns: Values) -> Columns:
+    """Edits that switch the attribute on and change the probability of the second class by `changes`; all of them count."""
+    n = len(ids)
+    rows: Columns = {
+        "image_id": ids,
+        "attribute": [attribute] * n,
+        "edits": ["edits-1"] * n,
+        "switched_on": [True] * n,
+        "counted": [True] * n,
+        "side": [0.0] * n,
+        "probabilities_before": [[0.5, 0.5]] * n,
+        "probabilities_sham": [[0.5, 0.5]] * n,
+        "probabilities_after": [[0.5 - change, 0.5 + change] for change in changes],
+    }
+    return rows | columns
+
+
 def explanation_rows(ids: Sequence[str], arm: str = "guided", **columns: Values) -> Columns:
     """Explanations from the first class to the second that flipped, at unit cost."""
     n = len(ids)

@@ -37,7 +37,7 @@ def write_portrait_run(
     """Write all facts of one run. `names` renames attributes; glasses follow the target only if `planted`."""
     rng = np.random.default_rng(7)
     called = [(names or {}).get(attribute, attribute) for attribute in ATTRIBUTES]
-    images, predictions, explanations, attributes = [], [], [], []
+    images, predictions, explanations, attributes, effects = [], [], [], [], []
     for i in range(n):
         portrait = sample(rng)
         target = int(not portrait.has("smile"))
@@ -53,6 +53,10 @@ def write_portrait_run(
         )
         probabilities = [probability, 1 - probability] if target else [1 - probability, probability]
         predictions.append({"image_id": image_id, "class": source, "probabilities": probabilities})
+        for position in (1, 2) if i < 40 else ():  # glasses and hat, each edited alone
+            reaction = 0.4 if planted and position == 1 else 0.0
+            on = not portrait.attributes[position]
+            effects.append(_edited(image_id, called[position], on, rng.normal(reaction, 0.05)))
         for arm in ("guided", "null"):
             flipped = bool(arm == "guided" and rng.random() < 0.95)
             moved = _moved(portrait, target, planted, rng) if flipped else portrait
@@ -66,6 +70,7 @@ def write_portrait_run(
                 row |= {f"{letter}_{name}": float(value) for name, value in zip(called, values, strict=True)}
             attributes.append(row)
     tables = {"images": images, "predictions": predictions, "explanations": explanations, "attributes": attributes}
+    tables |= {"effects": effects}
     for fact, rows in tables.items():
         write_shard(root, fact, run_id, "00000", _columns(rows))
     write_shard(root, "rejected", run_id, "00000", REJECTED)
@@ -84,6 +89,22 @@ REJECTED = {
         "same bytes as portraits/00003.png",
     ],
 }
+
+
+def _edited(image_id: str, attribute: str, switched_on: bool, reaction: float) -> dict[str, Any]:
+    """An edit of one attribute alone that moves P(smiling) by `reaction` when it switches the attribute on."""
+    after = 0.5 + (reaction if switched_on else -reaction)
+    return {
+        "image_id": image_id,
+        "attribute": attribute,
+        "edits": "edits-demo",
+        "switched_on": switched_on,
+        "counted": True,
+        "side": 0.02,
+        "probabilities_before": [0.5, 0.5],
+        "probabilities_sham": [0.5, 0.5],
+        "probabilities_after": [1 - after, after],
+    }
 
 
 def _moved(portrait: Portrait, target: int, planted: bool, rng: np.random.Generator) -> Portrait:

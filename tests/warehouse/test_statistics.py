@@ -177,7 +177,7 @@ def test_the_images_that_would_settle_an_open_question_are_told(tmp_path):
     (row,) = query(tmp_path, "from ranked_attributes").to_pylist()
     half, effect = (row["high"] - row["low"]) / 2, abs(row["effect"])
     assert row["status"] == "inconclusive"
-    assert row["images_needed"] == np.ceil(40 * (half / max(effect, 0.05 - effect)) ** 2) > 40
+    assert row["images_needed"] > np.ceil(40 * (half / max(effect, 0.05 - effect)) ** 2) > 40
 
 
 def test_without_a_margin_nothing_is_ever_clear(tmp_path):

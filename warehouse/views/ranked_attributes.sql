@@ -12,7 +12,13 @@
 --   q: p after Benjamini-Hochberg
 --   status: above null, clear or inconclusive
 --   n: images
---   images_needed: how many would settle it; null where it is settled or no number would do
+--   images_needed: with how many 8 of 10 audits would settle it; null where it is settled or no number would do
+create macro images_to_settle(n, effect, half, sd, margin) as (  -- images with which 8 of 10 audits would exclude 0 or stay in the margin
+    -- null where no number of images would do: no effect at all, and no margin; .8416 is the normal distribution's quantile .8
+    try_cast(ceil(greatest(
+        n * power((half + .8416 * sd) / greatest(abs(effect), margin - abs(effect)), 2), n + 1, 3 / margin
+    )) as bigint)
+);
 create view ranked_attributes as
 with candidates as (
     select attribute_tests.*, margin
@@ -48,8 +54,5 @@ judged as (
 select
     run_id, method, row_number() over (partition by run_id, method order by abs(effect) desc, attribute) as rank,
     attribute, source, target, effect, lower as low, upper as high, p, q, status, n,
-    case status when 'inconclusive' then
-        -- null where no number of images would do: no effect at all, and no margin
-        try_cast(ceil(greatest(n * power(half / greatest(abs(effect), margin - abs(effect)), 2), n + 1, 3 / margin)) as bigint)
-    end as images_needed
+    if(status = 'inconclusive', images_to_settle(n, effect, half, sd, margin), null) as images_needed
 from judged;

@@ -1,0 +1,109 @@
+"""The views interventions and verdicts: closed forms, the rules one by one, and scipy's t."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from facts import effect_rows, image_ids, run_rows
+from scipy.stats import t
+from test_statistics import write_pairs
+
+from warehouse.connect import query
+from warehouse.shards import write_shard
+
+N = 64
+
+
+def write_edits(root: Path, attribute: str, changes: Any, **columns: Any) -> None:
+    ids = image_ids(len(changes), seed=9)
+    write_shard(root, "effects", "r1", attribute, effect_rows(ids, attribute, changes, **columns))
+
+
+def ask(root: Path, sql: str) -> list[dict[str, Any]]:
+    return query(root, sql).to_pylist()
+
+
+def test_an_edit_that_switches_off_counts_with_the_opposite_sign_and_the_sham_is_taken_off(tmp_path: Path) -> None:
+    write_shard(tmp_path, "runs", "r1", "finished", run_rows())
+    columns = {
+        "switched_on": [True, False, False],
+        "counted": [True, True, False],
+        "probabilities_sham": [[0.4, 0.6], [0.5, 0.5], [0.5, 0.5]],
+    }
+    write_edits(tmp_path, "hat", [0.2, -0.3, 0.5], **columns)
+    [row] = ask(tmp_path, "from interventions")
+    # on: .7 - .6 = .1; off: -(.2 - .5) = .3; the third is not counted
+    assert (row["target"], row["n"], row["tried"], row["low"]) == ("smile", 2, 3, None)
+    assert row["effect"] == pytest.approx(0.2) and row["drift"] == pytest.approx(0.05)
+
+
+def test_the_interval_of_few_edits_is_as_wide_as_students(tmp_path: Path) -> None:
+    write_shard(tmp_path, "runs", "r1", "finished", run_rows())
+    rng = np.random.default_rng(0)
+    for n in (12, 40):
+        changes = rng.normal(0.1, 0.1, n)
+        write_edits(tmp_path, f"hat{n}", changes)
+        [row] = ask(tmp_path, f"from interventions where attribute = 'hat{n}'")
+        half = t.ppf(0.975, n - 1) * changes.std(ddof=1) / np.sqrt(n)
+        assert (row["high"] - row["low"]) / 2 == pytest.approx(half, rel=0.06)
+        assert row["effect"] == pytest.approx(changes.mean(), abs=1e-6)
+
+
+def test_more_than_two_classes_have_a_row_for_each_class_that_was_asked_for(tmp_path: Path) -> None:
+    classes = ["cat", "dog", "fox"]
+    write_pairs(tmp_path, "r1", {"ears": [0.1] * 8}, sources=["cat"] * 8, targets=["dog"] * 8, classes=classes)
+    three = {f"probabilities_{when}": [p] * 8 for when, p in (("before", [0.8, 0.1, 0.1]), ("sham", [0.8, 0.1, 0.1]))}
+    write_edits(tmp_path, "ears", [0.0] * 8, **three, probabilities_after=[[0.5, 0.3, 0.2]] * 8)
+    [row] = ask(tmp_path, "select target, effect from interventions")
+    assert (row["target"], row["effect"]) == ("dog", pytest.approx(0.2))
+
+
+@pytest.mark.parametrize(
+    ("effect", "change", "verdict", "rests_on"),
+    [
+        (0.2, 0.2, "confirmed", "explanations and edits"),
+        (0.2, -0.2, "suspected", "explanations and edits, which disagree in sign"),
+        (0.2, 0.0, "suspected", "explanations alone: edited by itself, it moves the answer by less than the margin"),
+        (0.2, None, "suspected", "explanations alone: not edited"),
+        (0.0, 0.2, "suspected", "edits alone"),
+        (0.0, 0.0, "clear", "explanations and edits"),
+        (0.0, None, "clear", "explanations alone"),
+    ],
+)
+def test_the_rules(tmp_path: Path, effect: float, change: float | None, verdict: str, rests_on: str) -> None:
+    rng = np.random.default_rng(0)
+    write_pairs(tmp_path, "r1", {"hat": list(rng.normal(effect, 0.04, N))}, margin=0.05)
+    if change is not None:
+        write_edits(tmp_path, "hat", rng.normal(change, 0.04, N))
+    [row] = ask(tmp_path, "from verdicts")
+    assert (row["verdict"], row["rests_on"]) == (verdict, rests_on)
+    assert row["images_needed"] is None
+
+
+def test_a_change_within_the_margin_is_clear_however_sure(tmp_path: Path) -> None:
+    write_pairs(tmp_path, "r1", {"hat": [0.02, 0.03] * 32}, margin=0.05)
+    [row] = ask(tmp_path, "from verdicts")
+    assert row["q"] < 0.01 and row["low"] > 0 and row["verdict"] == "clear"
+
+
+def test_open_questions_say_how_many_images_would_settle_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    write_pairs(tmp_path, "r1", {"hat": list(rng.normal(0.0, 0.3, 40))}, margin=0.05)
+    [row] = ask(tmp_path, "from verdicts")
+    assert (row["verdict"], row["rests_on"]) == ("inconclusive", "too few images to tell") and row["images_needed"] > 40
+    write_edits(tmp_path, "hat", [0.9, -0.9] * 10)
+    [wider] = ask(tmp_path, "from verdicts")
+    assert wider["images_needed"] > row["images_needed"]
+
+
+def test_the_images_needed_settle_the_question_in_eight_of_ten_audits(tmp_path: Path) -> None:
+    # an effect of .1 with spread .4: how many of 300 audits of the images named by one of them exclude 0?
+    rng = np.random.default_rng(2)
+    sample = rng.normal(0.1, 0.4, 40)
+    sample = 0.1 + 0.4 * (sample - sample.mean()) / sample.std(ddof=1)
+    write_pairs(tmp_path, "r1", {"hat": list(sample)}, margin=0.05)
+    [row] = ask(tmp_path, "from verdicts")
+    audits = rng.normal(0.1, 0.4, (4000, row["images_needed"]))
+    half = 1.96 * audits.std(axis=1, ddof=1) / np.sqrt(row["images_needed"])
+    assert np.mean(audits.mean(axis=1) > half) == pytest.approx(0.8, abs=0.05)

@@ -1,0 +1,60 @@
+-- What editing one attribute alone does to the audited classifier: the change of the probability of `target` when the attribute is
+-- switched on, edit minus sham (the same redrawing of the same region without the edit); an edit that switches it off counts with
+-- the opposite sign. Two classes: target is the second. More: every class that explanations asked for.
+-- Over: edits that the oracle confirms and that changed no other attribute by more than the audit allows (`counted`).
+-- Columns:
+--   effect: mean change of P(target) when the attribute alone is switched on; null without a counted edit
+--   low, high: 95 % bootstrap interval, widened for few images (Hesterberg 2015, expanded percentile); null below 5 images
+--   sd: the bootstrap's standard deviation
+--   drift: mean |change| of P(target) by the sham alone
+--   n: counted edits, one an image
+--   tried: edits, counted or not
+create macro widened(n) as (  -- a percentile interval of n values is too short by this factor: sqrt(n / (n - 1)) t(n - 1) / z
+    sqrt(n / (n - 1)) * (1 + 1.2104 / (n - 1) + 1.4361 / power(n - 1, 2) + 1.3 / power(n - 1, 3))
+);
+create view interventions as
+with goals as (
+    select run_id, classes, classes[2] as target from runs where len(classes) = 2
+    union
+    select run_id, classes, target from runs join explanations using (run_id) where len(classes) > 2
+),
+changes as (
+    select
+        run_id, attribute, target, counted,
+        (if(switched_on, 1, -1) * (probabilities_after[place] - probabilities_sham[place]))::double as change,
+        abs(probabilities_sham[place] - probabilities_before[place]) as drift,
+        hash(image_id) % 1125899906842624 as lot
+    from effects join (select *, list_position(classes, target) as place from goals) using (run_id)
+),
+asked as (
+    select
+        run_id, attribute, target, count(*) as tried, count_if(counted) as n,
+        avg(change) filter (counted) as effect, avg(drift) filter (counted) as drift,
+        list(change order by lot) filter (counted) as changes,
+        list(lot order by lot) filter (counted) as lots
+    from changes
+    group by run_id, attribute, target
+),
+weighted as (
+    select
+        run_id, attribute, target, changes,
+        list_transform(lots, lambda lot: poisson(hash(lot * 4096 + resample) / 18446744073709551616)) as weights
+    from asked cross join (select unnest(range(1, 2001)) as resample)
+    where n >= 5
+),
+drawn as (
+    select run_id, attribute, target, list_dot_product(changes, weights) / nullif(list_sum(weights), 0) as effect
+    from weighted
+),
+spread as (
+    select
+        run_id, attribute, target, quantile_cont(effect, [.025, .975]) as bounds, stddev_samp(effect) as sd
+    from drawn
+    group by run_id, attribute, target
+)
+select
+    run_id, attribute, target, effect,
+    effect - widened(n) * (effect - bounds[1]) as low,
+    effect + widened(n) * (bounds[2] - effect) as high,
+    sd, drift, n, tried
+from asked left join spread using (run_id, attribute, target);
