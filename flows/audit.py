@@ -18,7 +18,7 @@ from prefect.tasks import Task
 
 from flows.check import Checked, check, prior_of
 from flows.config import AuditConfig
-from tasks import ask, data, explain, intervene, oracle, predict, prior, publish, targets
+from tasks import ask, black_box, data, explain, intervene, oracle, predict, prior, publish, surrogate, targets
 from tasks.predict import Shard
 
 P = ParamSpec("P")
@@ -52,12 +52,14 @@ def _stage(function: Callable[P, R]) -> Task[P, R]:
 
 
 ingest = _stage(data.ingest)
+ensure_surrogate = _stage(surrogate.ensure_surrogate)
 predict_shard = _stage(predict.predict_shard)
 nearest_classes = _stage(targets.nearest_classes)
 explain_shard = _stage(explain.explain_shard)
 predict_attributes = _stage(oracle.predict_attributes)
 edit_images = _stage(intervene.edit_images)
 ask_edits = _stage(intervene.ask_edits)
+write_queries = _stage(black_box.write_queries)
 start_run = _stage(publish.start_run)
 finish_run = _stage(publish.finish_run)
 write_report = _stage(ask.write_report)
@@ -83,6 +85,19 @@ def audit(config: AuditConfig) -> str:
     root, run = config.warehouse, checked.run_id
     get_run_logger().info("run %s in %s", run, root)
     started = start_run(root, run, facts_of(config, checked))
+    try:
+        explain_all(config, checked)
+    finally:  # whatever becomes of the audit, the calls that it made are among its facts
+        write_queries(root, run, (config.classifier, config.judge))
+    finish_run(root, run, started)
+    report = write_report(root, run)
+    get_run_logger().info("report %s", report)
+    return run
+
+
+def explain_all(config: AuditConfig, checked: Checked) -> None:
+    """Every stage from the images to the interventions."""
+    root, run = config.warehouse, checked.run_id
     images = ingest(root, run, config.data, config.shard_size)
     denoiser = ensure_prior(config, checked, images)
     each = unmapped  # Prefect would otherwise iterate over a configuration
@@ -91,6 +106,9 @@ def audit(config: AuditConfig) -> str:
     )
     counted: Any = predicted if config.target == "most-confused" else []  # the only target that waits for all predictions
     nearest = nearest_classes.submit(config.target, config.hierarchy, checked.classes, images if counted else [], counted)
+    guide = None
+    if config.surrogate is not None:
+        guide = ensure_surrogate(root, run, images, _all(predicted), config.surrogate, checked.classes, checked.device)
     explained = explain_shard.map(
         each(root),
         each(run),
@@ -105,16 +123,13 @@ def audit(config: AuditConfig) -> str:
         each(config.seeds),
         each(config.batch_size),
         each(checked.device),
+        each(guide),
     )
     attributes = predict_attributes.map(
         each(root), each(run), images, explained, each(config.oracle), each(config.batch_size), each(checked.device)
     )
     _all(attributes)
     _all(intervened(config, checked, images, denoiser))
-    finish_run(root, run, started)
-    report = write_report(root, run)
-    get_run_logger().info("report %s", report)
-    return run
 
 
 def intervened(config: AuditConfig, checked: Checked, images: Sequence[Shard], denoiser: Path) -> list[PrefectFuture[Shard]]:

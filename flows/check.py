@@ -16,6 +16,7 @@ from tasks.predict import check_target, classifier_for, fingerprint
 from tasks.prior import denoiser_for, prior_fingerprint, prior_folder
 from tasks.publish import code_version
 from tasks.sanity import check_depth
+from tasks.surrogate import check_surrogate
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ def check(config: AuditConfig) -> Checked:
         place = "judge"
         judge = classifier_for(config.judge, device) if config.judge is not None else None
         place = "ladder"
-        check_ladder(config.ladder, classifier)
+        check_ladder(config.ladder, classifier, config.surrogate is not None)
+        place = "surrogate"
+        check_surrogate(config.surrogate, classifier)
         place = "prior"
         data_hash = data.fingerprint(config.data)
         if config.prior.train is None:

@@ -18,8 +18,9 @@ from tasks.data import DataConfig
 from tasks.explain import Ladder
 from tasks.intervene import Interventions
 from tasks.oracle import OracleConfig
-from tasks.predict import ClassifierConfig
+from tasks.predict import AnyClassifier
 from tasks.prior import PUBLISHED, GuidedDiffusion, PriorConfig
+from tasks.surrogate import ClassifierTraining
 
 PATHS = {
     ("warehouse",),
@@ -27,6 +28,13 @@ PATHS = {
     ("data", "table"),
     ("prior", "path"),
     *((who, "weights") for who in ("classifier", "judge", "oracle")),
+    *((who, "ca") for who in ("classifier", "judge")),
+}
+
+
+WITHOUT_EFFECT: Any = {  # on results: where, how fast and how often
+    **dict.fromkeys(("warehouse", "batch_size", "workers", "device"), True),
+    **{who: {"limits", "auth", "ca"} for who in ("classifier", "judge")},
 }
 
 
@@ -48,10 +56,13 @@ class AuditConfig(BaseModel):
         Path("warehouse-data"), description="where facts and reports are kept: a folder, or a URL such as s3://bucket/prefix"
     )
     data: DataConfig
-    classifier: ClassifierConfig = Field(description="the classifier under audit")
-    judge: ClassifierConfig | None = Field(None, description="a second classifier of the same task, never used for guidance")
+    classifier: AnyClassifier = Field(description="the classifier under audit")
+    judge: AnyClassifier | None = Field(None, description="a second classifier of the same task, never used for guidance")
     oracle: OracleConfig = Field(description="names the attributes of a picture")
     prior: PriorConfig
+    surrogate: ClassifierTraining | None = Field(
+        None, description="for a black box: how to train the network that guides the ladder, on the images and its answers"
+    )
     target: str = Field(
         "opposite",
         description="opposite (of two classes), second-best, nearest-in-hierarchy, most-confused (by these images' labels), or a "
@@ -78,7 +89,7 @@ class AuditConfig(BaseModel):
 
     def result_hash(self, *more: str) -> str:
         """SHA-256 of the settings that results depend on, and of `more` (weights, data, code)."""
-        settings = self.model_dump_json(exclude={"warehouse", "batch_size", "workers", "device"})
+        settings = self.model_dump_json(exclude=WITHOUT_EFFECT)
         return hashlib.sha256("\0".join((settings, *more)).encode()).hexdigest()
 
 

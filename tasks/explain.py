@@ -13,7 +13,7 @@ import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from cfx.classifiers import ClassifierConfig
+from cfx.classifiers import AnyClassifier, ClassifierConfig
 from cfx.diffusion.ddpm import DDPM
 from cfx.escalate import Escalated, Explain, escalate
 from cfx.methods.ace import ACE, ace
@@ -29,6 +29,7 @@ from cfx.presets import named
 from cfx.random import ImageNoise
 from cfx.targets import choose_targets
 from cfx.types import Classifier, Counterfactual, Denoiser, Step
+from tasks.black_box import answers_of
 from tasks.predict import classifier_for, image_rows, read_batch
 from tasks.prior import denoiser_for
 from warehouse.shards import Shard, find_shard, read_shard, write_shard
@@ -96,14 +97,18 @@ def bind(method: Method, denoiser: Denoiser, classifier: Classifier, device: str
             return partial(blended, denoiser, classifier, config=method, lpips=lpips_for(method.vgg16, device))
 
 
-def check_ladder(ladder: Ladder, classifier: Classifier) -> None:
-    """Raises ValueError if a method of the ladder cannot explain this classifier, or if methods are mixed."""
+def check_ladder(ladder: Ladder, classifier: Classifier, surrogate: bool = False) -> None:
+    """Raises ValueError if a method of the ladder cannot explain this classifier, or if methods are mixed.
+
+    With a `surrogate` gradients come from there.
+    """
     names = {method.method for method in ladder}
     if len(names) > 1:
         raise ValueError(f"a ladder is one method tried harder, but this one mixes {', '.join(sorted(names))}")
-    if not classifier.differentiable:
+    if not classifier.differentiable and not surrogate:
         raise ValueError(
-            f"method {ladder[0].method!r} needs gradients, but the classifier is a black box; use a torch classifier"
+            f"method {ladder[0].method!r} needs gradients, but the classifier is a black box; use a torch classifier, or let an "
+            "audit distil one from its answers: `surrogate: {}`"
         )
 
 
@@ -124,14 +129,18 @@ def explain_images(
     image_ids: Sequence[str],
     seed: int,
     batch_size: int,
+    guide: Classifier | None = None,
 ) -> tuple[Escalated[Method], list[Cost]]:
-    """Counterfactuals for x (N, 3, H, W) in [-1, 1] towards target (N,), in batches, and the cost of each rung an image."""
+    """Counterfactuals for x (N, 3, H, W) in [-1, 1] towards target (N,), in batches, and the cost of each rung an image.
+
+    Gradients are those of `guide`, or of the classifier itself; whether a picture flipped, the classifier says.
+    """
     costs: list[Cost] = []
     batch_size = _together(x, batch_size)
 
     def explain(method: Method, x: Tensor, target: Tensor, noise: ImageNoise) -> Counterfactual:
         started, counted = time.perf_counter(), Counted(prior.respaced(method.steps))
-        run = bind(method, counted, classifier, str(x.device))
+        run = bind(method, counted, guide or classifier, str(x.device))
         batches = [slice(i, i + batch_size) for i in range(0, len(x), batch_size)]
         found = [run(x=x[batch], target=target[batch], noise=noise[batch]) for batch in batches]
         n = len(x)
@@ -233,24 +242,27 @@ def explain_shard(
     images: Shard,
     predicted: Shard,
     prior: Path,
-    classifier_config: ClassifierConfig,
-    judge_config: ClassifierConfig | None,
+    classifier_config: AnyClassifier,
+    judge_config: AnyClassifier | None,
     target_policy: str,
     nearest: Nearest | None,
     ladder: Ladder,
     seeds: tuple[int, ...],
     batch_size: int,
     device: str,
+    surrogate: Path | None = None,
 ) -> Shard:
-    """Counterfactuals for one shard of images: every seed, guided and null.
+    """Counterfactuals for one shard of images: every seed, guided and null. A surrogate guides where the classifier cannot.
 
     An image that is already predicted as its target is left out.
     """
     done = find_shard(root, "explanations", run_id, images.key)
     if done is not None:
         return done
-    classifier = classifier_for(classifier_config, device)
-    judge = classifier_for(judge_config, device) if judge_config is not None else None
+    answers = answers_of(root, run_id)
+    classifier = classifier_for(classifier_config, device, answers)
+    judge = classifier_for(judge_config, device, answers) if judge_config is not None else None
+    guide = classifier if surrogate is None else classifier_for(ClassifierConfig(weights=surrogate), device)
     denoiser = denoiser_for(prior, device)
     probabilities = torch.tensor(read_shard(predicted, ["probabilities"])["probabilities"].to_pylist())
     source = probabilities.argmax(1)
@@ -279,11 +291,11 @@ def explain_shard(
 
     goal = torch.tensor(target_ids, device=x.device, dtype=torch.long)
     for seed in seeds if ids else ():
-        guided, rung_costs = explain_images(denoiser, classifier, x, goal, ladder, ids, seed, batch_size)
+        guided, rung_costs = explain_images(denoiser, classifier, x, goal, ladder, ids, seed, batch_size, guide)
         attempt = guided.attempt.tolist()
         measured = _rows(classifier, judge, x, guided.x_cf, guided.mask, source_ids, target_ids)
         add(ladder[0].method, "guided", seed, measured, attempt, [_total(rung_costs[: a + 1]) for a in attempt])
-        x_null, mask, costs = null_images(denoiser, classifier, x, goal, ladder, guided.attempt, ids, seed, batch_size)
+        x_null, mask, costs = null_images(denoiser, guide, x, goal, ladder, guided.attempt, ids, seed, batch_size)
         measured = _rows(classifier, judge, x, x_null, mask, source_ids, target_ids)
         add(ladder[0].method, "null", seed, measured, attempt, costs)
     return write_shard(root, "explanations", run_id, images.key, rows)

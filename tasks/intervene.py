@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfx.classifiers import ClassifierConfig
+from cfx.classifiers import AnyClassifier
 from cfx.interventions import Edit, Interventions, edit_alone
 from cfx.oracle import Oracle, OracleConfig
 from cfx.pictures import decode_png, encode_png
+from tasks.black_box import answers_of
 from tasks.explain import Counted
 from tasks.oracle import oracle_for
 from tasks.predict import classifier_for, image_rows, read_batch
@@ -112,7 +113,7 @@ def ask_edits(
     run_id: str,
     images: Shard,
     edited: Shard,
-    classifier_config: ClassifierConfig,
+    classifier_config: AnyClassifier,
     config: Interventions,
     batch_size: int,
     device: str,
@@ -121,7 +122,7 @@ def ask_edits(
     done = find_shard(root, "effects", run_id, edited.key)
     if done is not None:
         return done
-    classifier = classifier_for(classifier_config, device)
+    classifier = classifier_for(classifier_config, device, answers_of(root, run_id))
 
     def probabilities(pictures: Tensor) -> list[list[float]]:
         answers = [classifier(x.to(device)).softmax(1).cpu() for x in pictures.split(batch_size)]

@@ -10,16 +10,29 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cfx.classifiers import ClassifierConfig, TorchClassifier, load_classifier
+from cfx.classifiers import AnyClassifier, BlackBox, ClassifierConfig, TorchClassifier, load_classifier
 from cfx.pictures import decode_png
 from cfx.targets import check_target
+from cfx.types import Classifier
+from tasks.black_box import answers_of, black_box_for
 from warehouse.shards import Shard, find_shard, read_shard, write_shard
 
-__all__ = ["ClassifierConfig", "check_target", "classifier_for", "fingerprint", "pictures", "predict_shard", "read_batch"]
+__all__ = [
+    "AnyClassifier",
+    "ClassifierConfig",
+    "check_target",
+    "classifier_for",
+    "fingerprint",
+    "pictures",
+    "predict_shard",
+    "read_batch",
+]
 
 
-def classifier_for(config: ClassifierConfig, device: str) -> TorchClassifier:
-    """The classifier of this configuration, loaded once a process."""
+def classifier_for(config: AnyClassifier, device: str, answers: Path | None = None) -> Classifier:
+    """The classifier of this configuration, loaded once a process. `answers`: where a run's black boxes keep their ledgers."""
+    if config.access != "torch":
+        return black_box_for(config, device, answers)
     return _classifier(config.model_dump_json(), device)
 
 
@@ -28,8 +41,14 @@ def _classifier(config: str, device: str) -> TorchClassifier:
     return load_classifier(ClassifierConfig.model_validate_json(config), device)
 
 
-def fingerprint(network: nn.Module) -> str:
-    """SHA-256 over the names and values of a network's parameters and buffers, wherever they were read from."""
+def fingerprint(network: nn.Module | Classifier) -> str:
+    """SHA-256 over the names and values of a network's parameters and buffers, wherever they were read from.
+
+    Of a black box: of its file, its source, or what its server says of it; an endpoint that changes unannounced is not seen.
+    """
+    if isinstance(network, BlackBox):
+        return network.fingerprint
+    assert isinstance(network, nn.Module)
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())
@@ -55,13 +74,13 @@ def pictures(images: Sequence[Shard]) -> Tensor:
 
 @torch.no_grad()
 def predict_shard(
-    root: Path, run_id: str, images: Shard, classifier_config: ClassifierConfig, batch_size: int, device: str
+    root: Path, run_id: str, images: Shard, classifier_config: AnyClassifier, batch_size: int, device: str
 ) -> Shard:
     """Class and probabilities of each image of one shard."""
     done = find_shard(root, "predictions", run_id, images.key)
     if done is not None:
         return done
-    classifier = classifier_for(classifier_config, device)
+    classifier = classifier_for(classifier_config, device, answers_of(root, run_id))
     batches = read_batch(images).split(batch_size)
     probabilities = torch.cat([classifier(x.to(device)).softmax(1).cpu() for x in batches])
     rows = {

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from cfx.classifiers import ClassifierConfig
+from cfx.classifiers import AnyClassifier
 from cfx.oracle import OracleConfig
 from cfx.pictures import decode_png, encode_png, read_picture
 from cfx.targets import choose_targets
@@ -40,7 +40,7 @@ def explain_image(
     image: Path,
     to: Path,
     prior: Path,
-    classifier_config: ClassifierConfig,
+    classifier_config: AnyClassifier,
     oracle_config: OracleConfig,
     ladder: Ladder,
     target: str,

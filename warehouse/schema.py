@@ -252,6 +252,21 @@ EFFECTS = _fact(
     ],
 )
 
+QUERIES = _fact(
+    "queries",
+    "One row per call to a black-box classifier, retries included: the query ledger.",
+    [
+        _column("classifier", pa.string(), "address, file or function that was asked"),
+        _column("call", pa.int64(), "number of the call to this classifier in this run, from 1"),
+        _column("asked", _INSTANT, "when, UTC"),
+        _column("batch", pa.int64(), "pictures in the call"),
+        _column("seconds", pa.float64(), "until it ended"),
+        _column(
+            "status", pa.string(), "HTTP status, answered, timed out, broken off, not reached (free), interrupted, failed: why"
+        ),
+    ],
+)
+
 FACTS: dict[str, Fact] = {
     fact.name: fact
     for fact in (
@@ -267,6 +282,7 @@ FACTS: dict[str, Fact] = {
         SET_METRICS,
         EDITS,
         EFFECTS,
+        QUERIES,
     )
 }
 

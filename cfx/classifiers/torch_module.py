@@ -12,8 +12,9 @@ from cfx.classifiers.network import Network, NetworkConfig, load_network
 
 
 class ClassifierConfig(NetworkConfig):
-    """The classifier under audit, or its judge."""
+    """A torch network in this process: methods that need gradients work on it. This is the access mode when none is named."""
 
+    access: Literal["torch"] = "torch"
     classes: tuple[str, ...] | None = Field(
         None, min_length=2, description="names in the order of the outputs; a network trained by cfx brings its own"
     )

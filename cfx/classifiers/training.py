@@ -42,9 +42,10 @@ def train_classifier(
 ) -> Path:
     """Train a ConvNet and write it to `out` (.safetensors); `load_classifier` or `load_oracle` reads it without being told more.
 
-    pictures: (N, 3, S, S) uint8. labels: (N,) class ids, for a classifier of the classes `names`; or (N, A) zeros and ones, for
-    an oracle of the attributes `names`. A tenth, chosen by the seed, is held out; its accuracy (undisturbed pictures; for an
-    oracle one per attribute) is in the file's metadata. `report(step, loss)` is called after every optimizer step.
+    pictures: (N, 3, S, S) uint8. labels: (N,) class ids, for a classifier of the classes `names`; (N, K) float probabilities, to
+    distil one from another's answers; (N, A) zeros and ones, for an oracle of the attributes `names`. A tenth, chosen by the
+    seed, is held out; its accuracy (undisturbed pictures; for an oracle one per attribute) is in the file's metadata.
+    `report(step, loss)` is called after every optimizer step.
     Raises ValueError if there are fewer than ten pictures or the labels do not fit the names.
     """
     _check(pictures, labels, names)
@@ -67,7 +68,7 @@ def train_classifier(
         optimizer.step()
         report(step + 1, loss.item())
     accuracy = _accuracy(network, pictures[held_out], labels[held_out])
-    kind = "classes" if labels.ndim == 1 else "attributes"
+    kind = "classes" if labels.ndim == 1 or labels.is_floating_point() else "attributes"
     facts = {
         "module": "cfx.classifiers.convnet:ConvNet",
         "kwargs": {"outputs": len(names), "widths": config.widths, "grid": config.grid},
@@ -88,7 +89,7 @@ def _check(pictures: Tensor, labels: Tensor, names: Sequence[str]) -> None:
     if len(pictures) < 10 or len(pictures) != len(labels):
         raise ValueError(f"{len(pictures)} pictures with {len(labels)} labels; training needs ten or more, one label each")
     if labels.ndim == 2 and labels.shape[1] != len(names):
-        raise ValueError(f"labels have {labels.shape[1]} columns for {len(names)} attributes: {', '.join(names)}")
+        raise ValueError(f"labels have {labels.shape[1]} columns for {len(names)} names: {', '.join(names)}")
     if labels.ndim == 1 and not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
         raise ValueError(f"labels run from {labels.min()} to {labels.max()}, but the classes are {', '.join(names)}")
 
@@ -99,7 +100,7 @@ def _schedule(step: int, steps: int) -> float:
 
 
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:
-    if labels.ndim == 2:
+    if labels.ndim == 2 and not labels.is_floating_point():
         return binary_cross_entropy_with_logits(logits, labels.float())
     return cross_entropy(logits, labels)
 
@@ -107,6 +108,8 @@ def _loss(logits: Tensor, labels: Tensor) -> Tensor:
 @torch.no_grad()
 def _accuracy(network: ConvNet, pictures: Tensor, labels: Tensor) -> list[float]:
     """Share of right answers: one number for class ids, one an attribute for multi-hot labels."""
+    if labels.is_floating_point():
+        labels = labels.argmax(1)
     device = network.head.weight.device
     logits = torch.cat([network(as_images(batch).to(device)).cpu() for batch in pictures.split(256)])
     right = (logits > 0) == labels.bool() if labels.ndim == 2 else (logits.argmax(1) == labels)[:, None]

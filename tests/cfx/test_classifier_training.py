@@ -88,7 +88,7 @@ def test_progress_is_reported_after_every_step(tmp_path):
     [
         (torch.zeros(9, dtype=torch.long), ("a", "b"), "20 pictures with 9 labels"),
         (torch.full((20,), 2), ("a", "b"), "labels run from 2 to 2, but the classes are a, b"),
-        (torch.zeros(20, 3), ("red", "above"), "labels have 3 columns for 2 attributes: red, above"),
+        (torch.zeros(20, 3), ("red", "above"), "labels have 3 columns for 2 names: red, above"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(tmp_path, labels, names, told):

@@ -1,0 +1,62 @@
+"""The ways to a classifier: one field, `access`, tells them apart; without it, a torch network in this process."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import torch
+from pydantic import Discriminator, Tag
+
+from cfx.classifiers.black_box import BlackBox, Ledger
+from cfx.classifiers.endpoint import Endpoint, EndpointConfig
+from cfx.classifiers.json_endpoint import JsonConfig, load_json
+from cfx.classifiers.kserve import KServeConfig, load_kserve
+from cfx.classifiers.onnx import OnnxConfig, load_onnx
+from cfx.classifiers.python_function import CallableConfig, load_callable
+from cfx.classifiers.torch_module import ClassifierConfig
+
+
+def _access(told: Any) -> str:
+    return str(told.get("access", "torch") if isinstance(told, dict) else getattr(told, "access", "torch"))
+
+
+AnyClassifier = Annotated[
+    Annotated[ClassifierConfig, Tag("torch")]
+    | Annotated[CallableConfig, Tag("callable")]
+    | Annotated[OnnxConfig, Tag("onnx")]
+    | Annotated[KServeConfig, Tag("kserve")]
+    | Annotated[JsonConfig, Tag("json")],
+    Discriminator(_access),
+]
+BlackBoxes = CallableConfig | OnnxConfig | KServeConfig | JsonConfig
+
+
+def named(config: BlackBoxes) -> str:
+    """What errors and the ledger call a black box."""
+    match config:
+        case CallableConfig():
+            return config.module
+        case OnnxConfig():
+            return str(config.weights)
+        case KServeConfig():
+            return config.path
+        case JsonConfig():
+            return config.url
+
+
+def load_black_box(config: BlackBoxes, ledger: Ledger, secret: str | None = None, device: torch.device | str = "cpu") -> BlackBox:
+    """The classifier behind this configuration; `secret` is the value of the variable that `auth.env` names.
+
+    No picture is asked. Raises ImportError, FileNotFoundError, ConnectionError or ValueError naming what does not fit.
+    """
+    match config:
+        case CallableConfig():
+            ask, fingerprint = load_callable(config)
+        case OnnxConfig():
+            ask, fingerprint = load_onnx(config, device)
+        case KServeConfig():
+            ask, fingerprint = load_kserve(config, Endpoint(config, secret))
+        case JsonConfig():
+            ask, fingerprint = load_json(config, Endpoint(config, secret))
+    side_by_side = config.limits.concurrency if isinstance(config, EndpointConfig) else 1
+    return BlackBox(named(config), config, ask, ledger, fingerprint, side_by_side)

@@ -1,0 +1,179 @@
+"""A classifier that only answers: what it is shown, how its answers are read, and who keeps count.
+
+Every black box, whatever carries its pictures, is a `BlackBox` around one function from prepared pictures to an array.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from cfx.types import Config
+
+Array = NDArray[Any]
+SLACK = 1e-3  # how far probabilities may be from adding up to one: half-precision servers round
+FLOOR = 1e-30  # a probability of 0 becomes this, so that its logarithm is finite
+
+
+class Preprocessing(Config):
+    """What a black box is shown. RGB in `range`, minus mean, divided by std: the defaults are plain [0, 1]."""
+
+    size: int | None = Field(None, ge=1, description="side in pixels; pictures of another size are resampled")
+    range: tuple[float, float] = Field((0.0, 1.0), description="the values of black and white")
+    mean: tuple[float, float, float] = Field((0.0, 0.0, 0.0), description="subtracted, in units of `range`")
+    std: tuple[float, float, float] = Field((1.0, 1.0, 1.0), description="divides what is left")
+    layout: Literal["nchw", "nhwc"] = Field("nchw", description="channels first, or last")
+    dtype: Literal["float32", "uint8"] = Field("float32", description="uint8 needs range [0, 255], mean 0, std 1")
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> Preprocessing:
+        if self.range[0] >= self.range[1] or min(self.std) <= 0:
+            raise ValueError(f"range {self.range} must rise and every std ({self.std}) be above 0")
+        whole = (self.range, self.mean, self.std) == ((0, 255), (0, 0, 0), (1, 1, 1))
+        if self.dtype == "uint8" and not whole:
+            raise ValueError("dtype uint8 is for whole pixel values: set `range: [0, 255]` and leave mean and std out")
+        return self
+
+    def prepare(self, x: Tensor) -> Array:
+        """(B, 3, H, W) in [-1, 1] to the array that is sent, (B, 3, S, S) or (B, S, S, 3)."""
+        if self.size is not None and x.shape[-2:] != (self.size, self.size):
+            x = interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=True)
+        low, high = self.range
+        mean, std = (torch.tensor(values, device=x.device).view(3, 1, 1) for values in (self.mean, self.std))
+        x = x * ((high - low) / 2 / std) + ((high + low) / 2 - mean) / std
+        if self.layout == "nhwc":
+            x = x.permute(0, 2, 3, 1)
+        shown = x.round().clamp(0, 255).to(torch.uint8) if self.dtype == "uint8" else x.float()
+        return shown.cpu().contiguous().numpy()
+
+
+class Limits(Config):
+    """How much and how fast a black box may be asked. Answers do not depend on it, so a run keeps its id when it changes."""
+
+    budget: int | None = Field(None, ge=1, description="pictures that one audit may ask, retries included; null: any number")
+    batch: int = Field(16, ge=1, description="pictures a call")
+    concurrency: int = Field(4, ge=1, description="calls at a time")
+    timeout: float = Field(30.0, gt=0, description="seconds to wait for one answer")
+    patience: float = Field(120.0, ge=0, description="seconds to go on retrying a call that fails, with growing pauses")
+
+
+class BlackBoxConfig(Config):
+    """What every black box declares."""
+
+    classes: tuple[str, ...] = Field(min_length=2, description="names in the order of the answers")
+    answers: Literal["probabilities", "logits", "second"] = Field(
+        "probabilities", description="what a picture's answer is; second: one number, the probability of the second class"
+    )
+    picture: Preprocessing = Preprocessing()
+    limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _classes_can_be_told_apart(self) -> BlackBoxConfig:
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes {', '.join(self.classes)}: every class needs a name of its own")
+        if self.answers == "second" and len(self.classes) != 2:
+            raise ValueError(f"answers: second tells two classes apart, but there are {len(self.classes)}")
+        return self
+
+
+class Call(Protocol):
+    """One call that is being made; its status is told before it ends."""
+
+    status: str
+
+
+class Ledger(Protocol):
+    """Who keeps count of the calls and remembers the answers. `call` raises ValueError when the budget does not reach."""
+
+    def call(self, pictures: int) -> AbstractContextManager[Call]: ...
+
+    def known(self, picture: str) -> Array | None: ...
+
+    def keep(self, answers: Mapping[str, Array]) -> None: ...
+
+
+Ask = Callable[
+    [Array, Ledger], Any
+]  # a batch of prepared pictures (b, ...) to its answers (b, K), in one call told to the ledger
+
+
+class BlackBox:
+    """A `Classifier` without gradients: (B, 3, H, W) in [-1, 1] to log-probabilities (B, K) float32.
+
+    A picture is known by the SHA-256 of what would be sent; one that the ledger knows is not asked again. Answers are kept batch
+    by batch, so that what was answered before a failure is not asked again either.
+    """
+
+    differentiable = False
+
+    def __init__(
+        self, name: str, config: BlackBoxConfig, ask: Ask, ledger: Ledger, fingerprint: str, side_by_side: int = 1
+    ) -> None:
+        self.name, self.config, self.classes, self.fingerprint = name, config, config.classes, fingerprint
+        self._ask, self._ledger = ask, ledger
+        self._threads = ThreadPoolExecutor(side_by_side, thread_name_prefix=name) if side_by_side > 1 else None
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        """Raises ValueError, naming the black box, for an answer that cannot be used or when the budget is spent."""
+        shown = self.config.picture.prepare(x)
+        names = [picture_hash(picture) for picture in shown]
+        rows = {name: row for row, name in enumerate(names)}  # each picture once
+        known = {name: answer for name in rows if (answer := self._ledger.known(name)) is not None}
+        new, size = [name for name in rows if name not in known], self.config.limits.batch
+        batches = [new[start : start + size] for start in range(0, len(new), size)]
+        spread = map if self._threads is None else self._threads.map
+        for answers in spread(lambda batch: self._answers(batch, shown[[rows[name] for name in batch]]), batches):
+            known |= answers
+        probabilities = torch.from_numpy(np.stack([known[name] for name in names]))
+        return probabilities.clamp(min=FLOOR).log().float().to(x.device)
+
+    def _answers(self, names: list[str], shown: Array) -> dict[str, Array]:
+        found = as_probabilities(self._ask(shown, self._ledger), len(shown), self.config, self.name)
+        answers = dict(zip(names, found, strict=True))
+        self._ledger.keep(answers)
+        return answers
+
+
+def picture_hash(picture: Array) -> str:
+    """SHA-256 of one prepared picture: its type, its shape, its values."""
+    return hashlib.sha256(f"{picture.dtype}{picture.shape}\0".encode() + picture.tobytes()).hexdigest()
+
+
+def as_probabilities(answer: Any, n: int, config: BlackBoxConfig, name: str) -> Array:
+    """The answers to n pictures as probabilities (n, K) float64. Raises ValueError naming what is wrong with them."""
+    try:
+        values = np.asarray(answer, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} answered something that is no table of numbers: {error}") from error
+    wanted = (n, 1) if config.answers == "second" else (n, len(config.classes))
+    if values.shape == (n,) and config.answers == "second":
+        values = values[:, None]
+    if values.shape != wanted:
+        raise ValueError(
+            f"{name} answered with shape {values.shape} to {n} pictures; {config.answers} of {', '.join(config.classes)} "
+            f"have shape {wanted}"
+        )
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} answered NaN or infinity; check its model, and `picture`")
+    if config.answers == "logits":
+        scores = np.exp(values - values.max(1, keepdims=True))
+        return scores / scores.sum(1, keepdims=True)
+    if config.answers == "second":
+        values = np.concatenate([1 - values, values], axis=1)
+    total = values.sum(1)
+    if values.min() < -SLACK or values.max() > 1 + SLACK or np.abs(total - 1).max() > SLACK:
+        worst = values[np.abs(total - 1).argmax()]
+        told = ", ".join(f"{value:.4g}" for value in worst)
+        raise ValueError(f"{name} answered ({told}), which are no probabilities; if they are scores, set `answers: logits`")
+    return values.clip(0, 1) / values.clip(0, 1).sum(1, keepdims=True)

@@ -1,0 +1,77 @@
+"""A black box behind any endpoint that takes and gives JSON, described by two Jinja templates, for request and response."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import Any, Literal
+
+import torch
+from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import Field, field_validator, model_validator
+
+from cfx.classifiers.black_box import Array, Ask, Ledger, Preprocessing
+from cfx.classifiers.endpoint import Endpoint, EndpointConfig
+from cfx.pictures import encode_png
+
+_JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+
+
+class JsonConfig(EndpointConfig):
+    """An endpoint that takes a POST of JSON and answers in JSON."""
+
+    access: Literal["json"]
+    request: str = Field(description="Jinja template of the body; `pictures` is the list of a call's pictures")
+    response: str = Field(description="Jinja template that makes the list of the pictures' answers out of the reply, `reply`")
+    send: Literal["png", "numbers"] = Field(
+        "png", description="png: each picture as base64 text of a PNG file; numbers: nested lists as `picture` declares"
+    )
+
+    @field_validator("request", "response")
+    @classmethod
+    def _is_a_template(cls, text: str) -> str:
+        try:
+            _JINJA.from_string(text)
+        except TemplateError as error:
+            raise ValueError(f"not a Jinja template: {error}") from error
+        return text
+
+    @model_validator(mode="after")
+    def _a_png_has_its_own_numbers(self) -> JsonConfig:
+        if self.send == "png" and self.picture != Preprocessing(size=self.picture.size):
+            raise ValueError("a PNG holds 8-bit pixels: of `picture` only size has a meaning; or set `send: numbers`")
+        return self
+
+
+def load_json(config: JsonConfig, endpoint: Endpoint) -> tuple[Ask, str]:
+    """The endpoint as a black box's `ask`, and the SHA-256 of its address: nothing else is known of what answers there."""
+    body, reading = _JINJA.from_string(config.request), _JINJA.from_string(config.response)
+
+    def ask(shown: Array, ledger: Ledger) -> Any:
+        pictures = _as_png(shown) if config.send == "png" else shown.tolist()
+        content = _filled(body, "request", pictures=pictures).encode()
+        response = endpoint.post(config.url, content, {"Content-Type": "application/json"}, len(shown), ledger)
+        try:
+            reply = response.json()
+        except ValueError as error:
+            raise ValueError(f"{config.url} did not answer in JSON: {error}") from error
+        try:
+            return json.loads(_filled(reading, "response", reply=reply))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"template `response` does not make a list of numbers ({error}); end it with `| tojson`") from error
+
+    return ask, hashlib.sha256(config.url.encode()).hexdigest()
+
+
+def _as_png(shown: Array) -> list[str]:
+    x = torch.from_numpy(shown) * 2 - 1  # plain [0, 1], channels first, as the configuration guarantees
+    return [base64.b64encode(png).decode() for png in encode_png(x)]
+
+
+def _filled(template: Template, name: str, **values: Any) -> str:
+    try:
+        return template.render(values)
+    except TemplateError as error:
+        raise ValueError(f"template `{name}` cannot be filled in: {error}") from error

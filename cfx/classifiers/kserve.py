@@ -1,0 +1,108 @@
+"""A black box behind the KServe v2 / Open Inference Protocol: Triton, MLServer, OpenVINO Model Server, KServe.
+
+https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol; binary tensors are Triton's extension of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+import httpx
+import numpy as np
+from pydantic import Field
+
+from cfx.classifiers.black_box import Array, Ask, Ledger
+from cfx.classifiers.endpoint import Endpoint, EndpointConfig
+
+DATATYPES = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}  # what a table of probabilities comes as
+SENT_AS = {"float32": "FP32", "uint8": "UINT8"}
+JSON_LENGTH = "Inference-Header-Content-Length"
+
+
+class KServeConfig(EndpointConfig):
+    """A model served by the KServe v2 / Open Inference Protocol."""
+
+    access: Literal["kserve"]
+    model: str = Field(pattern=r"^[\w.-]+$", description="the model's name on the server")
+    version: str | None = Field(None, pattern=r"^[\w.-]+$", description="its version; default: the server's choice")
+    input: str | None = Field(None, description="the input that takes the pictures; default: the model's only one")
+    output: str | None = Field(None, description="the output that answers; default: the model's only one")
+    tensors: Literal["json", "binary"] = Field("json", description="binary: smaller and faster, where the server knows it")
+
+    @property
+    def path(self) -> str:
+        version = f"/versions/{self.version}" if self.version else ""
+        return f"{self.url}/v2/models/{self.model}{version}"
+
+
+def load_kserve(config: KServeConfig, endpoint: Endpoint) -> tuple[Ask, str]:
+    """The model as a black box's `ask`, and the SHA-256 of what the server says of it. Asks for its metadata, for no answer.
+
+    Raises Unavailable if the server cannot be reached, ValueError if the model has no such input or output.
+    """
+    told = _json(endpoint.get(config.path).content, config.path)
+    source = _named(told.get("inputs", []), config.input, "input", config)
+    answer = _named(told.get("outputs", []), config.output, "output", config)
+
+    def ask(shown: Array, ledger: Ledger) -> Array:
+        body, headers = request(shown, source, answer, config.tensors == "binary")
+        response = endpoint.post(f"{config.path}/infer", body, headers, len(shown), ledger)
+        return answer_in(response, answer, config.path)
+
+    return ask, hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def request(shown: Array, source: str, answer: str, binary: bool) -> tuple[bytes, dict[str, str]]:
+    """Body and headers of an inference request for pictures (b, ...), float32 or uint8."""
+    tensor: dict[str, Any] = {"name": source, "shape": list(shown.shape), "datatype": SENT_AS[str(shown.dtype)]}
+    if not binary:
+        told = {"inputs": [tensor | {"data": shown.ravel().tolist()}], "outputs": [{"name": answer}]}
+        return json.dumps(told).encode(), {"Content-Type": "application/json"}
+    raw = shown.astype(shown.dtype.newbyteorder("<")).tobytes()
+    wanted = {"name": answer, "parameters": {"binary_data": True}}
+    head = json.dumps({"inputs": [tensor | {"parameters": {"binary_data_size": len(raw)}}], "outputs": [wanted]}).encode()
+    return head + raw, {"Content-Type": "application/octet-stream", JSON_LENGTH: str(len(head))}
+
+
+def answer_in(response: httpx.Response, answer: str, path: str) -> Array:
+    """The output tensor of that name, in the shape that it says. Raises ValueError for anything else."""
+    length = int(response.headers.get(JSON_LENGTH, len(response.content)))
+    outputs = _json(response.content[:length], path).get("outputs") or []
+    at = length
+    for output in outputs:
+        size = (output.get("parameters") or {}).get("binary_data_size")
+        if output.get("name") == answer:
+            if output.get("datatype") not in DATATYPES:
+                raise ValueError(f"{path} answered {answer} as {output.get('datatype')}; it needs {', '.join(DATATYPES)}")
+            kind = DATATYPES[output["datatype"]]
+            try:
+                data = np.array(output["data"], kind) if size is None else np.frombuffer(response.content[at : at + size], kind)
+                return data.reshape(output["shape"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path} answered {answer} with data that do not fit their shape: {error}") from error
+        at += size or 0
+    raise ValueError(f"{path} answered no output {answer!r}, but {', '.join(str(o.get('name')) for o in outputs) or 'nothing'}")
+
+
+def _json(content: bytes, path: str) -> dict[str, Any]:
+    try:
+        told = json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"{path} did not answer in JSON: {error}") from error
+    if not isinstance(told, dict):
+        raise ValueError(f"{path} answered a {type(told).__name__}, where the protocol has an object")
+    return told
+
+
+def _named(tensors: list[dict[str, Any]], wanted: str | None, what: str, config: KServeConfig) -> str:
+    """The tensor to use: the one that is asked for, or the only one. Raises ValueError. A server may say nothing of tensors."""
+    names = [str(tensor.get("name")) for tensor in tensors]
+    if wanted is None and len(names) == 1:
+        return names[0]
+    if wanted is None:
+        raise ValueError(f"{config.path} has {what}s {', '.join(names) or 'unnamed'}; pick one with `{what}`")
+    if names and wanted not in names:
+        raise ValueError(f"{config.path} has no {what} {wanted!r}; it has {', '.join(names)}")
+    return wanted

@@ -1,0 +1,61 @@
+"""A black box that is an ONNX file, run by ONNX Runtime. Needs the extra `onnx`."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+
+from cfx.classifiers.black_box import Array, Ask, BlackBoxConfig, Ledger
+
+
+class OnnxConfig(BlackBoxConfig):
+    """An ONNX file in this process."""
+
+    access: Literal["onnx"]
+    weights: Path = Field(description="the .onnx file")
+    input: str | None = Field(None, description="the input that takes the pictures; default: the first")
+    output: str | None = Field(None, description="the output that answers; default: the first")
+
+
+def load_onnx(config: OnnxConfig, device: torch.device | str) -> tuple[Ask, str]:
+    """The model as a black box's `ask`, and the SHA-256 of its file.
+
+    Raises ImportError without ONNX Runtime, FileNotFoundError without the file, ValueError for a file or a name that is no good.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError("access: onnx needs ONNX Runtime; install it with: pip install 'cfx[onnx]'") from error
+    if not config.weights.is_file():
+        raise FileNotFoundError(f"there is no file {config.weights}; `weights` of an onnx classifier is a .onnx file")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # shards run side by side
+    wanted = ["CUDAExecutionProvider"] if str(device).startswith("cuda") else []
+    providers = [name for name in (*wanted, "CPUExecutionProvider") if name in onnxruntime.get_available_providers()]
+    try:
+        session = onnxruntime.InferenceSession(str(config.weights), options, providers=providers)
+    except Exception as error:  # ONNX Runtime's own classes, which share no base
+        raise ValueError(f"{config.weights} is no model that ONNX Runtime can run: {error}") from error
+    name = _one_of([entry.name for entry in session.get_inputs()], config.input, "input", config.weights)
+    answer = _one_of([entry.name for entry in session.get_outputs()], config.output, "output", config.weights)
+
+    def ask(shown: Array, ledger: Ledger) -> Any:
+        with ledger.call(len(shown)) as call:
+            try:
+                (answers,) = session.run([answer], {name: shown})
+            except Exception as error:
+                raise ValueError(f"{config.weights} fails on {shown.dtype}{shown.shape}: {error}") from error
+            call.status = "answered"
+        return answers
+
+    return ask, hashlib.sha256(config.weights.read_bytes()).hexdigest()
+
+
+def _one_of(names: list[str], wanted: str | None, what: str, path: Path) -> str:
+    if wanted is not None and wanted not in names:
+        raise ValueError(f"{path} has no {what} {wanted!r}; it has {', '.join(names)}")
+    return wanted or names[0]

@@ -1,0 +1,65 @@
+"""Serve the demo's two classifiers by the KServe v2 / Open Inference Protocol on this machine only, to be audited as black boxes.
+
+    .venv/bin/python examples/endpoint.py          # needs aissemble-open-inference-protocol-fastapi, which the extra `dev` brings
+    .venv/bin/cfx audit examples/endpoint.yaml     # in another terminal
+
+Models `planted` and `clean`: input `picture` FP32 (n, 3, 64, 64), RGB in [0, 1]; output `probabilities` FP32 (n, 2).
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import cache
+from typing import Any
+
+import torch
+import uvicorn
+from aissemble_open_inference_protocol_fastapi.aissemble_oip_fastapi import AissembleOIPFastAPI
+from aissemble_open_inference_protocol_shared.handlers.model_handler import DefaultModelHandler
+from aissemble_open_inference_protocol_shared.types.dataplane import (
+    InferenceRequest,
+    InferenceResponse,
+    MetadataTensor,
+    ModelMetadataResponse,
+    ModelReadyResponse,
+    ResponseOutput,
+)
+
+from cfx.classifiers import ClassifierConfig, TorchClassifier, load_classifier
+
+
+@cache
+def network(name: str) -> TorchClassifier:
+    return load_classifier(ClassifierConfig(weights=f"portraits:{name}"))
+
+
+class Portraits(DefaultModelHandler):
+    """The server's handler: one request is one forward pass."""
+
+    @torch.no_grad()
+    def infer(self, payload: InferenceRequest, model_name: str, model_version: str | None = None) -> InferenceResponse:
+        told = payload.inputs[0]
+        pictures = torch.tensor(told.data.root, dtype=torch.float32).view(told.shape)
+        answers: Any = network(model_name)(pictures * 2 - 1).softmax(1)
+        output = ResponseOutput(name="probabilities", shape=list(answers.shape), datatype="FP32", data=answers.ravel().tolist())
+        return InferenceResponse(model_name=model_name, outputs=[output])
+
+    def model_metadata(self, model_name: str, model_version: str | None = None) -> ModelMetadataResponse:
+        return ModelMetadataResponse(
+            name=model_name,
+            platform="pytorch",
+            inputs=[MetadataTensor(name="picture", datatype="FP32", shape=[-1, 3, 64, 64])],
+            outputs=[MetadataTensor(name="probabilities", datatype="FP32", shape=[-1, 2])],
+        )
+
+    def model_ready(self, model_name: str, model_version: str | None = None) -> ModelReadyResponse:
+        network(model_name)
+        return ModelReadyResponse(name=model_name, ready=True)
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--port", type=int, default=8085)
+    port = arguments.parse_args().port
+    torch.set_num_threads(1)
+    uvicorn.run(AissembleOIPFastAPI(Portraits()).server, host="127.0.0.1", port=port, log_level="warning")

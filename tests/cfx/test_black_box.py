@@ -1,0 +1,117 @@
+"""What a black box is shown and how its answers are read: each answer that cannot be used is refused by name."""
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from cfx.classifiers import AnyClassifier, ClassifierConfig, load_black_box
+from cfx.classifiers.black_box import BlackBoxConfig, Preprocessing, as_probabilities
+from cfx.classifiers.python_function import CallableConfig
+from cfx.types import Classifier
+from tests.servers import brightness
+from warehouse.ledger import QueryLedger
+
+CONFIG = BlackBoxConfig(classes=("low", "high"))
+PICTURES = torch.linspace(-1, 1, 2 * 3 * 4 * 4).view(2, 3, 4, 4)
+
+
+def halves(pictures: np.ndarray) -> list[list[float]]:
+    return [[0.5, 0.5] for _ in pictures]
+
+
+def test_a_picture_is_shown_as_declared() -> None:
+    plain = Preprocessing().prepare(PICTURES)
+    assert plain.dtype == np.float32 and plain.shape == (2, 3, 4, 4)
+    assert (plain.min(), plain.max()) == (0.0, 1.0)
+    as_torch = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)).prepare(PICTURES)
+    np.testing.assert_array_equal(as_torch, PICTURES.numpy())  # exactly what a torch network gets by its defaults
+    bytes_ = Preprocessing(range=(0, 255), dtype="uint8", layout="nhwc").prepare(PICTURES)
+    assert bytes_.dtype == np.uint8 and bytes_.shape == (2, 4, 4, 3) and (bytes_.min(), bytes_.max()) == (0, 255)
+    assert bytes_[0, 0, 0].tolist() == [0, round(16 / 95 * 255), round(32 / 95 * 255)]  # the channels of a pixel
+    imagenet = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)).prepare(torch.ones(1, 3, 1, 1))
+    np.testing.assert_allclose(imagenet.ravel(), [0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225], rtol=1e-6)
+    assert Preprocessing(size=2).prepare(PICTURES).shape == (2, 3, 2, 2)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"range": (1, 0)}, {"std": (1, 1, 0)}, {"dtype": "uint8"}, {"range": (0, 255), "std": (2, 2, 2), "dtype": "uint8"}],
+)
+def test_a_picture_that_cannot_be_made_is_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Preprocessing(**settings)
+
+
+@pytest.mark.parametrize(
+    ("answers", "given", "expected"),
+    [
+        ("probabilities", [[0.25, 0.75]], [[0.25, 0.75]]),
+        (
+            "probabilities",
+            [[0.2499, 0.7499]],
+            [[0.2499 / 0.9998, 0.7499 / 0.9998]],
+        ),  # half precision is made to add up
+        ("logits", [[0.0, np.log(3)]], [[0.25, 0.75]]),
+        ("logits", [[1000.0, 0.0]], [[1.0, 0.0]]),
+        ("second", [0.75], [[0.25, 0.75]]),
+        ("second", [[0.75]], [[0.25, 0.75]]),
+    ],
+)
+def test_an_answer_is_read_as_declared(answers: str, given: object, expected: object) -> None:
+    config = BlackBoxConfig(classes=("low", "high"), answers=answers)
+    np.testing.assert_allclose(as_probabilities(given, 1, config, "it"), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ([[float("nan"), 1.0]], "NaN"),
+        ([[float("inf"), 0.0]], "NaN or infinity"),
+        ([[0.2, 0.3, 0.5]], r"shape \(1, 3\) to 1 pictures; probabilities of low, high have shape \(1, 2\)"),
+        ([[0.5, 0.5], [0.5, 0.5]], r"shape \(2, 2\) to 1"),
+        ([0.5, 0.5], "shape"),
+        ([[2.0, -1.0]], r"\(2, -1\), which are no probabilities; if they are scores, set `answers: logits`"),
+        ([[0.9, 0.9]], "no probabilities"),
+        ([["cat", "dog"]], "no table of numbers"),
+        ([[0.5], [0.5, 0.5]], "no table of numbers"),
+        (None, "shape|NaN"),
+    ],
+)
+def test_an_answer_that_cannot_be_used_is_refused_by_name(given: object, words: str) -> None:
+    with pytest.raises(ValueError, match=words) as error:
+        as_probabilities(given, 1, CONFIG, "http://model")
+    assert "http://model" in str(error.value)
+
+
+def test_a_python_function_is_a_classifier_and_is_asked_each_picture_once() -> None:
+    ledger = QueryLedger(None, "brightness", None)
+    config = CallableConfig(access="callable", module="tests.servers:brightness", classes=("low", "high"), limits={"batch": 3})
+    black_box = load_black_box(config, ledger)
+    assert isinstance(black_box, Classifier) and not black_box.differentiable
+    x = torch.rand(7, 3, 4, 4) * 2 - 1
+    again = torch.cat([x, x[:2]])
+    p = black_box(again).softmax(1)
+    torch.testing.assert_close(p[:7], torch.from_numpy(brightness(((x + 1) / 2).numpy())), atol=1e-6, rtol=0)
+    torch.testing.assert_close(p[7:], p[:2], atol=0, rtol=0)
+    black_box(x.flip(0))
+    assert ledger.calls(0)["batch"] == [3, 3, 1]
+
+
+def test_one_field_tells_the_ways_to_a_classifier_apart_and_none_means_torch() -> None:
+    read = TypeAdapter(AnyClassifier).validate_python
+    assert isinstance(read({"weights": "portraits:planted"}), ClassifierConfig)
+    told = {"access": "callable", "module": "tests.cfx.test_black_box:halves", "classes": ["a", "b"]}
+    assert isinstance(read(told), CallableConfig)
+    with pytest.raises(ValidationError, match="telepathy.*'torch', 'callable', 'onnx', 'kserve', 'json'"):
+        read({"access": "telepathy"})
+    with pytest.raises(ValidationError, match="name of its own"):
+        read(told | {"classes": ["a", "a"]})
+    with pytest.raises(ValidationError, match="two classes"):
+        read(told | {"classes": ["a", "b", "c"], "answers": "second"})
+
+
+@pytest.mark.parametrize("module", ["tests.nowhere:f", "tests.cfx.test_black_box:nothing"])
+def test_a_function_that_is_not_there_is_told(module: str) -> None:
+    with pytest.raises(ImportError, match=module.split(":")[-1] if "nothing" in module else "tests.nowhere"):
+        load_black_box(CallableConfig(access="callable", module=module, classes=("a", "b")), QueryLedger(None, "f", None))

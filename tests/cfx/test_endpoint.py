@@ -1,0 +1,195 @@
+"""Classifiers over HTTP, against a real server on loopback that fails in every way there is."""
+
+import logging
+import ssl
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import trustme
+from pydantic import ValidationError
+
+from cfx.classifiers import BlackBox, load_black_box
+from cfx.classifiers.endpoint import Unavailable
+from cfx.classifiers.json_endpoint import JsonConfig
+from cfx.classifiers.kserve import KServeConfig
+from tests.servers import CLASSES, Moody, brightness
+from warehouse.ledger import BudgetSpent, QueryLedger
+
+X = torch.rand(10, 3, 4, 4, generator=torch.Generator().manual_seed(1)) * 2 - 1
+RIGHT = torch.from_numpy(brightness(((X + 1) / 2).numpy()))
+SECRET = "s3cr3t-value"
+
+
+def kserve(
+    url: str, ledger: QueryLedger, secret: str | None = None, limits: dict[str, Any] | None = None, **more: Any
+) -> BlackBox:
+    limits = {"batch": 4, "timeout": 0.5, "patience": 20} | (limits or {})
+    told = {"access": "kserve", "url": url, "model": "brightness", "output": "p", "classes": CLASSES, "limits": limits} | more
+    return load_black_box(KServeConfig.model_validate(told), ledger, secret)
+
+
+def plain_json(url: str, ledger: QueryLedger, **more: Any) -> BlackBox:
+    told = {
+        "access": "json",
+        "url": f"{url}/classify",
+        "classes": CLASSES,
+        "send": "numbers",
+        "request": '{"instances": {{ pictures | tojson }}}',
+        "response": "{{ reply.predictions | map(attribute='scores') | list | tojson }}",
+        "limits": {"timeout": 0.5, "patience": 5},
+    }
+    return load_black_box(JsonConfig.model_validate(told | more), ledger)
+
+
+def memory(budget: int | None = None) -> QueryLedger:
+    return QueryLedger(None, "brightness", budget)
+
+
+@pytest.mark.parametrize("tensors", ["json", "binary"])
+def test_json_and_binary_tensors_give_the_same_probabilities(tensors: str) -> None:
+    with Moody() as server:
+        p = kserve(server.url, memory(), tensors=tensors)(X).softmax(1)
+    torch.testing.assert_close(p, RIGHT, atol=1e-6, rtol=0)
+
+
+def test_a_plain_json_endpoint_is_described_by_two_templates() -> None:
+    with Moody() as server:
+        torch.testing.assert_close(plain_json(server.url, memory())(X).softmax(1), RIGHT, atol=1e-6, rtol=0)
+        with pytest.raises(ValueError, match="template `response` cannot be filled in.*'predicted'"):
+            plain_json(server.url, memory(), response="{{ reply.predicted[0] | tojson }}")(X)
+        with pytest.raises(ValueError, match="does not make a list of numbers.*tojson"):
+            plain_json(server.url, memory(), response="{{ reply.predictions }}")(X)
+    with pytest.raises(ValidationError, match="not a Jinja template"):
+        plain_json("http://127.0.0.1:1", memory(), request="{{ pictures")
+    with pytest.raises(ValidationError, match="8-bit pixels"):
+        plain_json("http://127.0.0.1:1", memory(), send="png", picture={"mean": (0.5, 0.5, 0.5)})
+
+
+def test_a_server_in_trouble_is_asked_again_and_every_attempt_is_in_the_ledger() -> None:
+    ledger = memory()
+    with Moody([503, "hang up", 429, "hang"]) as server:
+        p = kserve(server.url, ledger, limits={"concurrency": 1})(X).softmax(1)
+        torch.testing.assert_close(p, RIGHT, atol=1e-6, rtol=0)
+        calls = ledger.calls(0)
+        assert calls["status"] == ["503", "broken off", "429", "timed out", "200", "200", "200"]
+        assert calls["batch"] == [4, 4, 4, 4, 4, 4, 2]
+        assert ledger.spent() == server.pictures == 26
+
+
+def test_a_server_that_is_killed_and_started_again_is_waited_for() -> None:
+    ledger = memory(budget=10)
+    with Moody() as server:
+        black_box, port = kserve(server.url, ledger), server.server_address[1]
+        black_box(X[:2])
+    done = threading.Event()
+
+    def revive() -> None:
+        with Moody(port=port):
+            done.wait(20)
+
+    later = threading.Timer(0.5, revive)
+    later.start()
+    p = black_box(X).softmax(1)
+    done.set()
+    later.join()
+    torch.testing.assert_close(p, RIGHT, atol=1e-6, rtol=0)
+    assert "not reached" in ledger.calls(0)["status"] or "broken off" in ledger.calls(0)["status"]
+
+
+def test_a_server_that_stays_away_is_told_and_costs_nothing() -> None:
+    ledger = memory(budget=2)
+    with Moody() as server:
+        black_box = kserve(server.url, ledger, limits={"patience": 0.3})
+    with pytest.raises(Unavailable, match=r"retried for 0.3 seconds \(`limits.patience`\).*what was answered is kept"):
+        black_box(X[:2])
+    assert set(ledger.calls(0)["status"]) == {"not reached"} and ledger.spent() == 0
+
+
+@pytest.mark.parametrize("tensors", ["json", "binary"])
+@pytest.mark.parametrize(
+    ("mood", "words"),
+    [
+        (lambda p: p * np.float32("nan"), "NaN"),
+        (lambda p: p[:, :1], r"shape \(4, 1\)"),
+        (lambda p: p[:1], r"shape \(1, 2\) to 4 pictures"),
+        (lambda p: p * 7, "no probabilities"),
+        (404, "answered 404"),
+    ],
+)
+def test_an_answer_that_cannot_be_used_is_refused_once_and_not_kept(mood: Any, words: str, tensors: str) -> None:
+    ledger = memory()
+    with Moody([mood]) as server:
+        black_box = kserve(server.url, ledger, tensors=tensors, limits={"concurrency": 1})
+        with pytest.raises(ValueError, match=words):
+            black_box(X[:4])
+        assert len(ledger.calls(0)["call"]) == 1
+        torch.testing.assert_close(black_box(X[:4]).softmax(1), RIGHT[:4], atol=1e-6, rtol=0)  # well again: asked again
+
+
+def test_the_budget_is_never_exceeded_and_answers_already_there_stay() -> None:
+    ledger = memory(budget=8)
+    with Moody() as server:
+        black_box = kserve(server.url, ledger, limits={"concurrency": 1})
+        with pytest.raises(BudgetSpent, match=f"{server.url}|brightness"):
+            black_box(X)
+        assert server.pictures == ledger.spent() == 8
+        torch.testing.assert_close(black_box(X[:8]).softmax(1), RIGHT[:8], atol=1e-6, rtol=0)
+        assert server.pictures == 8
+
+
+def test_no_more_calls_at_a_time_than_allowed() -> None:
+    with Moody() as server:
+        server.pause = 0.05
+        kserve(server.url, memory(), limits={"batch": 1, "concurrency": 3, "timeout": 5})(X)
+        assert 2 <= server.concurrent <= 3
+
+
+def test_the_secret_goes_into_the_header_and_nowhere_else(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    auth = {"env": "MODEL_TOKEN"}
+    with Moody([401]) as server:
+        black_box = kserve(server.url, memory(), SECRET, auth=auth)
+        with pytest.raises(ValueError, match=r"answered 401.*\*\*\*") as error:  # the server echoes it
+            black_box(X[:2])
+        assert server.headers[0]["Authorization"] == f"Bearer {SECRET}"
+        shown = f"{error.value!r}{caplog.text}{black_box.config.model_dump_json()}{vars(black_box)}"
+        assert SECRET not in shown
+        with pytest.raises(ValueError, match="environment variable MODEL_TOKEN is not set"):
+            kserve(server.url, memory(), auth=auth)
+    with pytest.raises(ValidationError, match="no name or password in an address") as refused:
+        kserve(f"http://me:{SECRET}@127.0.0.1", memory())
+    assert SECRET not in str(refused.value)
+
+
+def test_certificates_are_verified(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    with Moody() as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        url = server.url.replace("http:", "https:")
+        with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            kserve(url, memory(), limits={"patience": 0})
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        p = kserve(url, memory(), ca=tmp_path / "ca.pem")(X).softmax(1)
+        torch.testing.assert_close(p, RIGHT, atol=1e-6, rtol=0)
+
+
+def test_a_model_without_such_an_output_is_refused_before_any_picture_is_asked() -> None:
+    with Moody() as server:
+        with pytest.raises(ValueError, match="has no output 'q'; it has other, p"):
+            kserve(server.url, memory(), output="q")
+        with pytest.raises(ValueError, match="has outputs other, p; pick one with `output`"):
+            kserve(server.url, memory(), output=None)
+        assert server.pictures == 0
+
+
+def test_a_picture_can_be_sent_as_png_in_base64() -> None:
+    with Moody() as server:
+        p = plain_json(server.url, memory(), send="png")(X).softmax(1)
+    torch.testing.assert_close(p, RIGHT, atol=1 / 255, rtol=0)  # rounded to 8 bits
+    assert (p != RIGHT).any()

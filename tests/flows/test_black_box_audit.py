@@ -1,0 +1,166 @@
+"""Audits of a black box, end to end on a real Prefect server and real endpoints: the same facts by every door, no query lost."""
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from cfx.classifiers import ClassifierConfig, load_classifier
+from cfx.pictures import decode_png
+from cfx.portraits import write_portraits
+from flows.audit import run_audit
+from flows.check import check
+from flows.config import AuditConfig, ConfigError
+from tests.servers import Moody
+from warehouse.connect import query
+
+pytestmark = pytest.mark.slow
+N = 10
+CLASSES = ["not_smiling", "smiling"]
+REPOSITORY = Path(__file__).parents[2]
+
+
+def planted(pictures: np.ndarray) -> np.ndarray:
+    """The planted classifier as a Python function: (b, 3, 64, 64) in [0, 1] to probabilities."""
+    with torch.no_grad():
+        return NETWORK(torch.from_numpy(np.array(pictures)) * 2 - 1).softmax(1).numpy()
+
+
+NETWORK = load_classifier(ClassifierConfig(weights=Path("portraits:planted")))
+
+
+def settings(folder: Path, classifier: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "name": "trial",
+        "warehouse": str(folder / "warehouse"),
+        "data": {"images": str(folder / "data/images"), "table": str(folder / "data/attributes.csv"), "label_column": "label"},
+        "classifier": {"classes": CLASSES} | classifier,
+        "surrogate": {"steps": 60, "batch": 16},
+        "oracle": {"weights": "portraits:oracle"},
+        "prior": {"path": "portraits:prior"},
+        "target_attribute": "smile",
+        "ladder": [{"method": "fastdime", "steps": 50, "tau": 6, "scale": scale} for scale in (40, 90)],
+        "shard_size": 5,
+        "workers": 1,
+    } | more
+
+
+SAME = """
+    select count(*) as n, max(abs(a.p_target_cf - b.p_target_cf)) as p,
+        bool_and((a.source, a.target, a.attempt, a.flipped, a.png) = (b.source, b.target, b.attempt, b.flipped, b.png)) as same
+    from explanations a join explanations b using (image_id, arm, seed) where a.run_id = '{a}' and b.run_id = '{b}'
+"""
+
+
+def ask(folder: Path, sql: str) -> list[dict[str, Any]]:
+    return query(folder / "warehouse", sql).to_pylist()
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
+    """The example's server of the KServe v2 protocol, in a process of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, str(REPOSITORY / "examples/endpoint.py"), "--port", str(port)]
+    server = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
+        while True:
+            try:
+                if httpx.get(f"{url}/v2/models/planted/ready").is_success:
+                    break
+            except httpx.TransportError:
+                assert server.poll() is None and time.monotonic() < deadline, "the example's server did not come up"
+            time.sleep(0.3)
+        yield url
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_function_onnx_and_endpoint_give_the_same_facts(tmp_path: Path, served: str, prefect_server: None) -> None:
+    write_portraits(tmp_path / "data", N, seed=5)
+
+    class Probabilities(torch.nn.Module):
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            return NETWORK(pictures * 2 - 1).softmax(1)
+
+    onnx, blank = tmp_path / "planted.onnx", torch.zeros(2, 3, 64, 64)
+    torch.onnx.export(Probabilities().eval(), (blank,), onnx, dynamic_shapes=({0: torch.export.Dim("n")},), verbose=False)
+    doors = {
+        "endpoint": {"access": "kserve", "url": served, "model": "planted", "limits": {"budget": 6 * N}},
+        "onnx": {"access": "onnx", "weights": str(onnx)},
+        "callable": {"access": "callable", "module": "tests.flows.test_black_box_audit:planted"},
+    }
+    runs = {door: run_audit(AuditConfig.model_validate(settings(tmp_path, told))) for door, told in doors.items()}
+    assert len(set(runs.values())) == 3
+    for other in ("onnx", "callable"):
+        (row,) = ask(tmp_path, SAME.format(a=runs["endpoint"], b=runs[other]))
+        assert row["n"] == 2 * N and row["same"] and row["p"] < 1e-5
+    asked = ask(tmp_path, "select run_id, sum(batch) as pictures, min(call) as first from queries group by run_id")
+    assert len(asked) == 3 and len({row["pictures"] for row in asked}) == 1 and 3 * N < asked[0]["pictures"] <= 6 * N
+    for row in ask(tmp_path, "select probabilities, png from predictions join images using (run_id, image_id)"):
+        told, right = torch.tensor(row["probabilities"]), torch.from_numpy(planted(((decode_png([row["png"]]) + 1) / 2).numpy()))
+        torch.testing.assert_close(told[None], right, atol=1e-5, rtol=0)
+
+
+def test_a_flaky_endpoint_and_a_killed_audit_lose_nothing_and_ask_nothing_twice(tmp_path: Path, prefect_server: None) -> None:
+    write_portraits(tmp_path / "data", N, seed=6)
+    limits = {"budget": 200, "batch": 1, "concurrency": 1, "timeout": 1, "patience": 60}
+    with Moody([503, "hang up", 503], classify=planted) as server:
+        port = server.server_address[1]
+        door = {"access": "kserve", "url": server.url, "model": "m", "output": "p", "tensors": "binary", "limits": limits}
+        told = settings(tmp_path, door, shard_size=2)
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(told))
+        command = [str(Path(sys.executable).with_name("cfx")), "audit", str(tmp_path / "run.yaml"), "--quiet"]
+        killed = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 240
+        while len(list((tmp_path / "warehouse/facts/explanations").glob("*/*.parquet"))) < 2:
+            assert killed.poll() is None and time.monotonic() < deadline, "the audit ended before it could be killed"
+            time.sleep(0.05)
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
+        before = server.pictures
+    with Moody([503], port=port, classify=planted) as server:  # and the endpoint was started again, too
+        run = run_audit(AuditConfig.model_validate(told))
+        total = before + server.pictures
+    made = "select status = '200' as good, sum(batch) as pictures from queries where status <> 'not reached' group by good"
+    ledger = {row["good"]: row["pictures"] for row in ask(tmp_path, made)}
+    assert sum(ledger.values()) == total <= limits["budget"]
+    (answers,) = (tmp_path / "warehouse/answers" / run).glob("*.sqlite")
+    with closing(sqlite3.connect(answers)) as file:
+        (distinct,) = file.execute("select count(*) from answers").fetchone()
+    assert ledger[True] - distinct <= max(1, total // 100)  # asked twice: at most the one that was under way
+    assert ask(tmp_path, "select status, explained from runs") == [{"status": "finished", "explained": N}]
+
+
+def test_what_cannot_work_with_a_black_box_is_refused_before_any_query(tmp_path: Path) -> None:
+    write_portraits(tmp_path / "data", 4, seed=0)
+    with Moody() as server:
+        door = {"access": "kserve", "url": server.url, "model": "m", "output": "p"}
+        told = settings(tmp_path, door, surrogate=None)
+        with pytest.raises(ConfigError, match=r"ladder: method 'fastdime' needs gradients.*black box.*`surrogate: \{\}`"):
+            check(AuditConfig.model_validate(told))
+        with pytest.raises(ConfigError, match="classifier: environment variable NO_SUCH_TOKEN is not set"):
+            check(AuditConfig.model_validate(settings(tmp_path, door | {"auth": {"env": "NO_SUCH_TOKEN"}})))
+        first = check(AuditConfig.model_validate(settings(tmp_path, door))).run_id
+        more = door | {"limits": {"budget": 7, "timeout": 3}}
+        assert check(AuditConfig.model_validate(settings(tmp_path, more))).run_id == first  # so that an audit goes on with more
+        assert server.pictures == 0
+    white = settings(tmp_path, {"weights": "portraits:planted"})
+    with pytest.raises(ConfigError, match="surrogate: the classifier gives its own gradients"):
+        check(AuditConfig.model_validate(white))
