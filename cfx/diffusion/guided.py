@@ -93,7 +93,7 @@ def import_prior(weights: Path, arguments: GuidedDiffusion, folder: Path) -> UNe
 def convert(state: Mapping[str, Tensor], arguments: GuidedDiffusion, source: str) -> UNet2DModel:
     """A UNet2DModel with these weights, float32, in eval mode. Raises ValueError naming what does not fit."""
     with torch.device("meta"):  # shapes only: the weights are put in place, not copied
-        unet = _empty(arguments)
+        unet = unet_of(arguments)
     wanted = unet.state_dict()
     origin = {name: _theirs(name, _blocks(arguments)) for name in wanted}
     expected = set(origin.values())
@@ -113,7 +113,8 @@ def convert(state: Mapping[str, Tensor], arguments: GuidedDiffusion, source: str
     return unet.eval()
 
 
-def _empty(arguments: GuidedDiffusion) -> UNet2DModel:
+def unet_of(arguments: GuidedDiffusion) -> UNet2DModel:
+    """The network of these arguments, with random weights and heads by channels: `num_heads` is set by `convert`."""
     down = ["AttnDownBlock2D" if attends else "ResnetDownsampleBlock2D" for attends in arguments.attends]
     up = ["AttnUpBlock2D" if attends else "ResnetUpsampleBlock2D" for attends in reversed(arguments.attends)]
     return UNet2DModel(

@@ -1,11 +1,8 @@
 """A network that counts: what was evaluated, what was back-propagated, what is being kept for the backward pass."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from cfx.diffusion.ddpm import DDPM, Schedule
 from tests.toys import GaussianNetwork
@@ -39,22 +36,3 @@ def counted_prior(steps: int = 50, clip: bool = True, variance: float = 0.25) ->
     """The Gaussian prior of the toys, and the network that counts its work."""
     network = CountedNetwork(variance=variance)
     return DDPM(network, Schedule(prediction_type="sample"), channels=3, steps=steps, clip=clip), network
-
-
-class LiveBytes(TorchDispatchMode):
-    """The most bytes that are alive at once of what is computed in its body, forward and backward; the same on every run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.peak = 0
-        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(tensor, Tensor):
-                storage = tensor.untyped_storage()
-                self._alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
-        self._alive = {key: kept for key, kept in self._alive.items() if not kept[0].expired()}
-        self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
-        return out

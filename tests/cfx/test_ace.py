@@ -5,12 +5,13 @@ import torch
 from diffusers import UNet2DModel
 from pydantic import ValidationError
 
+from benchmarks.live_bytes import LiveBytes
 from cfx.diffusion.ddpm import DDPM, Schedule
 from cfx.guidance import changed_region
 from cfx.methods.ace import ACE, ace, attack, distance_gradient, distance_weight, filtered, filtered_gradient, refine
 from cfx.random import ImageNoise
 from tasks.explain import Counted
-from tests.cfx.counting import LiveBytes, counted_prior
+from tests.cfx.counting import counted_prior
 from tests.toys import Linear, gaussian_prior
 
 IDS = [f"image-{i}" for i in range(4)]

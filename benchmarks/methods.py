@@ -1,0 +1,218 @@
+"""Every method and preset on the same Portraits: do the pictures flip, for the judge too, what changed, and what did it cost?
+
+    python benchmarks/methods.py [--quick] [--json] [--only dime/paper default/default ...] [--into FOLDER] [--out FILE]
+
+Runs that were begun in FOLDER go on where they stopped. Each preset audits the classifier with planted glasses and, where the
+table says so, its clean twin; metrics are the warehouse's views. Costs are of guided explanations, one picture at a time on one
+CPU thread: seconds are those that the CPU worked, so another program's load counts little. Memory is counted on one picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from live_bytes import LiveBytes
+from portrait_presets import Preset, presets, robust_network
+
+from cfx.pictures import decode_png
+from cfx.random import ImageNoise
+from flows.audit import facts_of
+from flows.check import check, prior_of
+from flows.config import AuditConfig
+from flows.demo import demo_config, lay_out
+from tasks.ask import query
+from tasks.data import ingest
+from tasks.explain import bind, explain_shard
+from tasks.oracle import predict_attributes
+from tasks.predict import classifier_for, predict_shard, read_batch
+from tasks.prior import denoiser_for
+from tasks.publish import start_run
+from warehouse.shards import Shard, find_shard, read_shard
+
+PICTURES = 256
+SHARD = 16
+PLANTED = "glasses"
+VISIBLE = 8 / 255  # a pixel has changed when a channel moved by more
+SHORTER = {"tau": 3, "iterations": 1, "radii": (9.4,)}  # memory does not depend on these; ACE's depends on tau
+
+
+def audit_of(into: Path, preset: Preset, twin: str, seed: int, shard_size: int) -> AuditConfig:
+    """The demo's audit with another ladder; always of the same pictures, of which the first are explained."""
+    told = demo_config(into, twin, PICTURES).model_dump()
+    name = f"{preset.method}-{preset.preset}-{twin}-{seed}".replace("+", "p")
+    return AuditConfig.model_validate(
+        told | {"name": name, "ladder": preset.ladder, "seeds": (seed,), "shard_size": shard_size, "device": "cpu"}
+    )
+
+
+def explained(config: AuditConfig, n: int) -> tuple[str, list[Shard]]:
+    """Audit the first n pictures, without a report. Returns the run id and its shards of explanations."""
+    checked = check(config)
+    root, run, device = config.warehouse, checked.run_id, checked.device
+    start_run(root, run, facts_of(config, checked))
+    found = []
+    for images in ingest(root, run, config.data, config.shard_size)[: -(-n // config.shard_size)]:
+        predicted = predict_shard(root, run, images, config.classifier, config.batch_size, device)
+        cost = root.parent / "costs" / run / f"{images.key}.json"
+        new, wall, worked = find_shard(root, "explanations", run, images.key) is None, time.perf_counter(), time.process_time()
+        shard = explain_shard(
+            root, run, images, predicted, prior_of(config), config.classifier, config.judge, config.target, config.ladder,
+            config.seeds, config.batch_size, device,
+        )  # fmt: skip
+        if new:
+            share = (time.process_time() - worked) / (time.perf_counter() - wall)
+            cost.parent.mkdir(parents=True, exist_ok=True)
+            cost.write_text(json.dumps({"of_the_cpu": share}))
+        predict_attributes(root, run, images, shard, config.oracle, config.batch_size, device)
+        found.append(shard)
+    return run, found
+
+
+def seconds_of(root: Path, run: str, shards: list[Shard]) -> float:
+    """What guided explanations kept one CPU busy: their wall time, times the share of the CPU that the process had meanwhile."""
+    total = 0.0
+    for shard in shards:
+        cost = root.parent / "costs" / run / f"{shard.key}.json"
+        share = json.loads(cost.read_text())["of_the_cpu"] if cost.is_file() else 1.0  # 1: killed before it was noted
+        rows = read_shard(shard, ["arm", "seconds"]).to_pylist()
+        total += share * sum(row["seconds"] for row in rows if row["arm"] == "guided")
+    return total
+
+
+def unchanged(root: Path, run: str, shards: list[Shard]) -> float:
+    """Sparsity: the mean share of pixels that look as before."""
+    shares = []
+    for shard in shards:
+        images = find_shard(root, "images", run, shard.key)
+        assert images is not None
+        before = {row["image_id"]: row["png"] for row in read_shard(images, ["image_id", "png"]).to_pylist()}
+        after = [row for row in read_shard(shard, ["image_id", "arm", "png"]).to_pylist() if row["arm"] == "guided"]
+        if after:
+            moved = decode_png([row["png"] for row in after]) - decode_png([before[row["image_id"]] for row in after])
+            shares.append((moved.abs().amax(1) / 2 <= VISIBLE).float().flatten(1).mean(1))
+    return float(torch.cat(shares).mean())
+
+
+def peak_mib(config: AuditConfig, shards: list[Shard]) -> float:
+    """Most memory alive while one picture is explained, without weights: of a short run, where its length does not matter."""
+    first = config.ladder[0]
+    short = {name: value for name, value in SHORTER.items() if name in type(first).model_fields}
+    if first.method == "ace":
+        short.pop("tau")  # its memory grows with it
+    classifier, prior = classifier_for(config.classifier, "cpu"), denoiser_for(prior_of(config), "cpu")
+    images = find_shard(config.warehouse, "images", shards[0].run_id, shards[0].key)
+    assert images is not None
+    x = read_batch(images)[:1]
+    with torch.no_grad():
+        target = 1 - classifier(x).argmax(1)
+    run = bind(first.model_copy(update=short), prior.respaced(first.steps), classifier, "cpu")
+    with LiveBytes() as live:
+        run(x=x, target=target, noise=ImageNoise.of(["one"], 0))
+    return live.peak / 2**20
+
+
+def rank_of(root: Path, run: str) -> tuple[int | None, float | None]:
+    """The rank of the planted attribute among those that guidance changed, and its effect."""
+    asked = f"select rank, effect from ranked_attributes where run_id = '{run}' and attribute = '{PLANTED}'"
+    rows = query(root, asked).to_pylist()
+    return (rows[0]["rank"], rows[0]["effect"]) if rows else (None, None)
+
+
+def row_of(preset: Preset, into: Path, quick: bool) -> dict[str, Any]:
+    """One row of the result."""
+    n, clean, seeds = (preset.quick, 0, 1) if quick else (preset.n, preset.clean, preset.seeds)
+    size = 1 if preset.method == "dime" and preset.preset == "paper" else min(n, SHARD)
+    config = audit_of(into, preset, "planted", 0, size)
+    root = config.warehouse
+    run, shards = explained(config, n)
+    scores = {row["metric"]: row["value"] for row in query(root, f"select * from scorecard where run_id = '{run}'").to_pylist()}
+    seconds, flips = seconds_of(root, run, shards), scores["fr"] * n
+    ranks = [rank_of(root, run)]
+    ranks += [rank_of(root, explained(audit_of(into, preset, "planted", seed, size), n)[0]) for seed in range(1, seeds)]
+    twins = [
+        rank_of(root, explained(audit_of(into, preset, "clean", seed, size), clean)[0]) for seed in range(seeds if clean else 0)
+    ]
+    return {
+        "method": preset.method,
+        "preset": preset.preset,
+        "n": n,
+        "flip_rate": scores["fr"],
+        "judge_flip_rate": scores["judge_fr"],
+        "seconds_per_flip": seconds / flips if flips else None,
+        "speedup": None,  # to DiME's paper preset, once all are measured
+        "nfe_forward": scores["nfe_forward"],
+        "nfe_backward": scores["nfe_backward"],
+        "peak_mib": peak_mib(config, shards),
+        "planted_rank": ranks[0][0],
+        "planted_effect": ranks[0][1],
+        "planted_ranks": [rank for rank, _ in ranks],
+        "n_clean": clean,
+        "clean_ranks": [rank for rank, _ in twins],
+        "clean_effects": [effect for _, effect in twins],
+        "l1": scores["l1"],
+        "sparsity": unchanged(root, run, shards),
+        "mnac": scores.get("mnac"),
+        "cd": scores.get("cd"),
+        "run": run,
+    }
+
+
+def with_speedups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Seconds and UNet evaluations a flip of DiME's paper preset over each row's; none where DiME was not measured."""
+    base = next((row for row in rows if (row["method"], row["preset"]) == ("dime", "paper")), None)
+
+    def evaluations(row: dict[str, Any]) -> float:
+        return (row["nfe_forward"] + row["nfe_backward"]) / row["flip_rate"] if row["flip_rate"] else math.inf
+
+    for row in rows:
+        row["nfe_per_flip"] = evaluations(row)
+        if base and base["seconds_per_flip"] and row["seconds_per_flip"]:
+            row["speedup"] = base["seconds_per_flip"] / row["seconds_per_flip"]
+            row["nfe_ratio"] = evaluations(base) / evaluations(row) if evaluations(row) else None
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a few pictures each, planted only: under five minutes")
+    parser.add_argument("--json", action="store_true", help="the rows as JSON, as the last line")
+    parser.add_argument("--only", nargs="+", metavar="METHOD/PRESET", help="measure these only")
+    parser.add_argument("--into", type=Path, default=Path("methods-benchmark"), help="warehouse and portraits; begun runs go on")
+    parser.add_argument("--out", type=Path, help="write rows, command, commit and hardware to this JSON file")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    wanted = [preset for preset in presets() if asked.only is None or preset.name in asked.only]
+    lay_out(asked.into, PICTURES)
+    if any(rung.method == "dvce" and rung.robust for preset in wanted for rung in preset.ladder):
+        robust_network()
+    rows = []
+    for preset in wanted:
+        rows.append(row_of(preset, asked.into, asked.quick))
+        print(told(with_speedups(rows)[-1]), file=sys.stderr)  # noqa: T201
+    if asked.out:
+        facts = {
+            "command": " ".join(["python", *sys.argv]),
+            "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
+            "hardware": f"{platform.machine()}, 1 thread, torch {torch.__version__}",
+        }
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        asked.out.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
+    if asked.json:
+        print(json.dumps(rows))  # noqa: T201
+
+
+def told(row: dict[str, Any]) -> str:
+    return "  ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The benchmarks of methods run from the command line and print what they promise."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).parent.parent
+PROMISED = {
+    "method", "preset", "n", "flip_rate", "judge_flip_rate", "seconds_per_flip", "speedup", "nfe_forward", "nfe_backward",
+    "peak_mib", "planted_rank",
+}  # fmt: skip
+
+
+def printed(*arguments: str) -> list[dict[str, object]]:
+    run = subprocess.run(
+        [sys.executable, *arguments, "--json"], cwd=HOME, capture_output=True, text=True, env={"OMP_NUM_THREADS": "1"}
+    )
+    assert run.returncode == 0, run.stderr
+    rows: list[dict[str, object]] = json.loads(run.stdout.splitlines()[-1])
+    return rows
+
+
+@pytest.mark.slow
+def test_the_methods_benchmark_prints_its_rows_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    command = ("benchmarks/methods.py", "--quick", "--only", "default/default", "--into", str(tmp_path))
+    (row,) = printed(*command)
+    assert row.keys() >= PROMISED
+    assert (row["method"], row["n"], row["nfe_forward"]) == ("default", 4, 9)
+    shards = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("explanations/*/*.parquet")}
+    assert len(shards) == 1 and printed(*command) == [row]
+    assert all(path.stat().st_mtime_ns == written for path, written in shards.items())
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_runs_on_a_cpu_with_tiny_networks() -> None:
+    rows = printed("benchmarks/gpu.py", "--tiny", "--batch", "1")
+    assert {row["method"] for row in rows} >= {"dime", "fastdime", "maskdime", "ace-l1", "dvce", "svce", "blended", "default"}
+    assert all(row["seconds_per_picture"] > 0 and row["peak_mib"] > 0 for row in rows)
