@@ -18,7 +18,7 @@ from prefect.tasks import Task
 
 from flows.check import Checked, check, prior_of
 from flows.config import AuditConfig
-from tasks import ask, black_box, data, explain, intervene, oracle, predict, prior, publish, surrogate, targets
+from tasks import ask, black_box, data, explain, gate, intervene, oracle, predict, prior, publish, surrogate, targets
 from tasks.predict import Shard
 
 P = ParamSpec("P")
@@ -62,6 +62,7 @@ ask_edits = _stage(intervene.ask_edits)
 write_queries = _stage(black_box.write_queries)
 start_run = _stage(publish.start_run)
 finish_run = _stage(publish.finish_run)
+hold_to_policy = _stage(gate.gate)
 write_report = _stage(ask.write_report)
 
 
@@ -90,8 +91,9 @@ def audit(config: AuditConfig) -> str:
     finally:  # whatever becomes of the audit, the calls that it made are among its facts
         write_queries(root, run, (config.classifier, config.judge))
     finish_run(root, run, started)
+    held = hold_to_policy(root, run, config.gate)
     report = write_report(root, run)
-    get_run_logger().info("report %s", report)
+    get_run_logger().info("gate: %s; report %s", held.verdict, report)
     return run
 
 

@@ -9,13 +9,14 @@ import typer
 from flows.commands.ask import query, views
 from flows.commands.audit import audit, demo
 from flows.commands.explain import explain
+from flows.commands.gate import compare, gate
 from flows.commands.import_prior import import_prior
 from flows.commands.portraits import reliance
 from flows.commands.report import report
 from flows.commands.train import classifier, oracle, portraits, prior
 from flows.commands.train_hit import hit
 
-AUDITING: tuple[Callable[..., None], ...] = (demo, audit, explain, query, views, report, reliance, import_prior)
+AUDITING: tuple[Callable[..., None], ...] = (demo, audit, explain, query, views, report, gate, compare, reliance, import_prior)
 TRAINING: tuple[Callable[..., None], ...] = (prior, oracle, classifier, hit, portraits)
 
 app = typer.Typer(

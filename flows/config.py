@@ -16,6 +16,7 @@ from tasks.annotations import Annotations
 from tasks.ask import warehouse_at
 from tasks.data import DataConfig
 from tasks.explain import Ladder
+from tasks.gate import Policy
 from tasks.intervene import Interventions
 from tasks.oracle import OracleConfig
 from tasks.predict import AnyClassifier
@@ -32,8 +33,8 @@ PATHS = {
 }
 
 
-WITHOUT_EFFECT: Any = {  # on results: where, how fast and how often
-    **dict.fromkeys(("warehouse", "batch_size", "workers", "device"), True),
+WITHOUT_EFFECT: Any = {  # on results: where, how fast and how often, and what is allowed
+    **dict.fromkeys(("warehouse", "gate", "batch_size", "workers", "device"), True),
     **{who: {"limits", "auth", "ca"} for who in ("classifier", "judge")},
 }
 
@@ -80,6 +81,7 @@ class AuditConfig(BaseModel):
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     interventions: Interventions = Field(Interventions(), description="edits of one attribute alone, to tell cause from company")
     margin: float = Field(0.1, gt=0, description="an effect inside +- this is too small to matter")
+    gate: Policy | None = Field(None, description="what it must not do; default: as the run is held to already")
     shard_size: int = Field(64, ge=1, description="images a shard: the unit of work, of resuming and of storage")
     batch_size: int = Field(
         64, ge=1, description="images a forward pass; a CPU explains one at a time, so that results do not depend on it"
@@ -143,6 +145,14 @@ def load_config(path: Path) -> AuditConfig:
     told = {"warehouse": "warehouse-data"} | _read_yaml(path)
     try:
         return AuditConfig.model_validate(_resolved(told, path.resolve().parent))
+    except ValidationError as error:
+        raise told_plainly(str(path), error) from None
+
+
+def load_policy(path: Path) -> Policy:
+    """Read and check a gate's rules from a YAML file. Raises ConfigError, one line a finding."""
+    try:
+        return Policy.model_validate(_read_yaml(path))
     except ValidationError as error:
         raise told_plainly(str(path), error) from None
 

@@ -37,6 +37,13 @@ VIEWS = (
     "ranked_attributes",
     "interventions",
     "verdicts",
+    "image_effects",
+    "changes",
+    "flip_changes",
+    "policies",
+    "bases",
+    "gate",
+    "gate_verdicts",
 )
 
 _TYPES = {

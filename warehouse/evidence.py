@@ -99,7 +99,7 @@ def ask(lens: duckdb.DuckDBPyConnection, name: str, run_id: str) -> Evidence:
     """The answer to one of EVIDENCE's questions for this run."""
     literal = "'" + run_id.replace("'", "''") + "'"
     sql = EVIDENCE[name].strip().format(run=literal, random=RANDOM, best=BEST, failed=FAILED)
-    return Evidence(sql, _rows(lens.execute(sql)))
+    return Evidence(sql, fetched(lens.execute(sql)))
 
 
 def pictures(lens: duckdb.DuckDBPyConnection, run_id: str, image_ids: list[str]) -> list[Row]:
@@ -117,9 +117,10 @@ def pictures(lens: duckdb.DuckDBPyConnection, run_id: str, image_ids: list[str])
         left join images using (run_id, image_id)
         where explanations.run_id = ? and arm = 'guided' and explanations.image_id in ({listed})
     """
-    return _rows(lens.execute(sql, [run_id, *image_ids]))
+    return fetched(lens.execute(sql, [run_id, *image_ids]))
 
 
-def _rows(result: duckdb.DuckDBPyConnection) -> list[Row]:
+def fetched(result: duckdb.DuckDBPyConnection) -> list[Row]:
+    """Every row of an answer, by column."""
     names = [column[0] for column in result.description or []]
     return [dict(zip(names, row, strict=True)) for row in result.fetchall()]

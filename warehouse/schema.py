@@ -267,6 +267,22 @@ QUERIES = _fact(
     ],
 )
 
+POLICIES = _fact(
+    "policies",
+    "One row per policy that a run was held to by the gate. The view `policies` keeps the newest of each run.",
+    [
+        _column("written", _INSTANT, "when it was set, UTC"),
+        _optional("base", pa.string(), "run that this one is compared with"),
+        _optional("forbidden", pa.list_(pa.string()), "attributes it must not lean on; null: every one but the label"),
+        _column("maximum_effect", pa.float64(), "largest effect allowed, in oracle probability"),
+        _column("minimum_images", pa.int64(), "fewest images that may accuse or clear"),
+        _optional("minimum_flip_rate", pa.float64(), "floor of the flip rate"),
+        _optional("minimum_judge_flip_rate", pa.float64(), "floor of the judge's flip rate"),
+        _column("maximum_rise", pa.float64(), "how much further than in the base an attribute may move"),
+        _optional("maximum_cd_rise", pa.float64(), "how much CD may rise above the base's"),
+    ],
+)
+
 FACTS: dict[str, Fact] = {
     fact.name: fact
     for fact in (
@@ -283,6 +299,7 @@ FACTS: dict[str, Fact] = {
         EDITS,
         EFFECTS,
         QUERIES,
+        POLICIES,
     )
 }
 

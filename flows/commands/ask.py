@@ -41,7 +41,7 @@ def query(
             answer = ask(warehouse, question, seconds)
         except duckdb.Error as error:  # wrong SQL, in DuckDB's words
             raise ValueError(str(error)) from error
-    if form == "table" and to is None:
+    if form == "table" and to is None and out.is_terminal:
         out.print(answer_table(answer))
     elif to is not None:
         to.write_bytes(encoded(answer, form))
@@ -97,7 +97,7 @@ def encoded(answer: pa.Table, form: str) -> bytes:
     else:
         from rich.console import Console
 
-        console = Console(width=200, color_system=None)
+        console = Console(width=10_000, color_system=None)  # nothing is cut off in a file
         with console.capture() as printed:
             console.print(answer_table(answer))
         return printed.get().encode()

@@ -39,7 +39,7 @@ def write_portrait_run(
     called = [(names or {}).get(attribute, attribute) for attribute in ATTRIBUTES]
     images, predictions, explanations, attributes, effects = [], [], [], [], []
     for i in range(n):
-        portrait = sample(rng)
+        portrait = sample(np.random.default_rng([7, i]))  # the same images in every run
         target = int(not portrait.has("smile"))
         picture = render(portrait, size)
         image_id = hashlib.sha256(picture.tobytes()).hexdigest()

@@ -1,0 +1,86 @@
+"""`cfx gate` and `cfx compare`: may it ship, and what changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, escaped, out, told
+
+COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
+
+
+def gate(
+    run: Annotated[str, typer.Argument(help="run id")],
+    against: Annotated[str | None, typer.Option(help="run to compare with: a rise above it fails too")] = None,
+    policy: Annotated[Path | None, typer.Option(help="the rules, YAML; default: those that the run already has")] = None,
+    warehouse: Warehouse = DEFAULT_WAREHOUSE,
+    junit: Annotated[Path | None, typer.Option(help="write the rules as JUnit XML to this file")] = None,
+    summary: Annotated[Path | None, typer.Option(help="append the verdict as Markdown to this file")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """May this classifier ship? Exit code 0: pass, 1: fail, 3: inconclusive (2: bad input).
+
+    A new policy or base is kept as a fact, and the report is written again, so that both say the same.
+    """
+    with told():
+        from flows.config import load_policy
+        from tasks import gate as gates
+        from tasks.ask import report_path, write_report
+
+        before = gates.policy_of(warehouse, run)
+        found = gates.gate(warehouse, run, load_policy(policy) if policy is not None else None, against)
+        if gates.policy_of(warehouse, run) != before and report_path(warehouse, run).exists():
+            write_report(warehouse, run)
+        if junit is not None:
+            junit.write_text(gates.junit(found), encoding="utf-8")
+        if summary is not None:
+            with summary.open("a", encoding="utf-8") as page:
+                page.write(gates.summary(found))
+    if as_json:
+        verdict = {"run_id": run, "verdict": found.verdict, "reasons": found.reasons, "images_needed": found.images_needed}
+        print(json.dumps(verdict | {"rules": found.rules}))  # noqa: T201
+    else:
+        table = Table("rule", "result", "in words", title=f"gate: {found.verdict}", title_justify="left")
+        for rule in found.rules:
+            table.add_row(escaped(gates.title(rule)), f"[{COLOURS[rule['result']]}]{rule['result']}[/]", escaped(rule["reason"]))
+        out.print(table)
+        for reason in found.reasons:
+            out.print(f"{found.verdict}: {escaped(reason)}", soft_wrap=True)
+    raise typer.Exit(gates.EXIT_CODES[found.verdict])
+
+
+def compare(
+    run: Annotated[str, typer.Argument(help="run id")],
+    base: Annotated[str, typer.Argument(help="the run it is compared with")],
+    warehouse: Warehouse = DEFAULT_WAREHOUSE,
+    as_json: AsJson = False,
+) -> None:
+    """What changed from BASE to RUN, paired by image: attributes, flips, metrics."""
+    with told():
+        from dataclasses import asdict
+
+        from tasks.compare import compare as compared
+
+        found = compared(warehouse, run, base)
+    if as_json:
+        print(json.dumps(asdict(found)))  # noqa: T201
+        return
+    table = Table("attribute", "base", "now", "change", "low", "high", title=f"{run} against {base}", title_justify="left")
+    for row in found.attributes:
+        numbers = (f"{row[key]:+.3f}" for key in ("base_effect", "effect", "change", "low", "high"))
+        table.add_row(escaped(row["attribute"]), *numbers)
+    out.print(table)
+    scores = Table("metric", "base", "now", "change")
+    for row in found.metrics:
+        scores.add_row(escaped(row["metric"]), f"{row['base_value']:.4g}", f"{row['value']:.4g}", f"{row['change']:+.4g}")
+    out.print(scores)
+    if found.flips is None:
+        out.print("no image, seed and target is in both: flips cannot be paired")
+    else:
+        counts = "{both_flip} flip in both, {only_run} only now, {only_base} only in the base, {neither} in neither"
+        out.print(f"{found.flips['pairs']} explanations in both: {counts.format(**found.flips)}", soft_wrap=True)

@@ -1,0 +1,89 @@
+"""The gate as continuous integration sees it: exit codes, JSON, JUnit XML, Markdown; and what a comparison prints."""
+
+import json
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from flows.cli import app
+from flows.config import load_policy
+from tasks.ask import query
+
+ROOT = Path(__file__).parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "warehouse"))
+from portrait_run import write_portrait_run  # noqa: E402
+
+HOSTILE = "<b>|hat\x07"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("warehouse")
+    write_portrait_run(root, "planted-run", n=96, size=16, names={"hat": HOSTILE})
+    write_portrait_run(root, "clean-run", n=96, size=16, planted=False, names={"hat": HOSTILE})
+    write_portrait_run(root, "small-run", n=20, size=16)
+    return root
+
+
+def said(root: Path, *arguments: str) -> tuple[int, str]:
+    ended = CliRunner().invoke(app, [*arguments, "-w", str(root)])
+    return ended.exit_code, ended.output
+
+
+@pytest.mark.parametrize(
+    ("run", "code", "verdict"), [("planted-run", 1, "fail"), ("clean-run", 0, "pass"), ("small-run", 3, "inconclusive")]
+)
+def test_exit_code_and_json_say_the_same_as_the_view(root: Path, run: str, code: int, verdict: str) -> None:
+    ended, printed = said(root, "gate", run, "--json")
+    found = json.loads(printed)
+    assert (ended, found["verdict"]) == (code, verdict)
+    [row] = query(root, f"from gate_verdicts where run_id = '{run}'").to_pylist()
+    assert (row["verdict"], row["reasons"], row["images_needed"]) == (verdict, found["reasons"], found["images_needed"])
+    assert any("glasses" in reason for reason in found["reasons"]) == (run != "clean-run")
+
+
+def test_an_unknown_run_is_bad_input(root: Path) -> None:
+    assert said(root, "gate", "nobody")[0] == 2
+
+
+def test_junit_and_markdown_hold_every_rule_and_no_html(root: Path, tmp_path: Path) -> None:
+    xml, page = tmp_path / "gate.xml", tmp_path / "gate.md"
+    code, _ = said(root, "gate", "planted-run", "--junit", str(xml), "--summary", str(page))
+    rules = query(root, "from gate where run_id = 'planted-run'").to_pylist()
+    suite = ElementTree.parse(xml).getroot()
+    assert code == 1 and len(suite) == len(rules) == int(suite.get("tests", ""))
+    [failed] = suite.iter("failure")
+    assert str(failed.get("message")).startswith("glasses moves by")
+    text = page.read_text()
+    assert text.startswith("## Gate: fail") and "<b>" not in text and text.count("\n| ") == len(rules) + 1
+
+
+def test_a_policy_file_and_a_base_are_kept(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "gate.yaml").write_text("forbidden: [beard]\nmaximum_effect: 0.3\nmaximum_cd_rise: null\n")
+    assert said(root, "gate", "planted-run", "--policy", str(tmp_path / "gate.yaml"))[0] == 0
+    assert said(root, "gate", "planted-run")[0] == 0  # still held to it
+    code, printed = said(root, "gate", "planted-run", "--against", "clean-run", "--json")
+    assert code == 0 and [rule["subject"] for rule in json.loads(printed)["rules"] if rule["rule"] == "rise"] == ["beard"]
+    (tmp_path / "gate.yaml").write_text("forbiden: [beard]\n")
+    code, printed = said(root, "gate", "planted-run", "--policy", str(tmp_path / "gate.yaml"))
+    assert code == 2 and "forbiden" in printed
+    (tmp_path / "gate.yaml").write_text("{}\n")
+    said(root, "gate", "planted-run", "--policy", str(tmp_path / "gate.yaml"))
+
+
+def test_compare_pairs_the_images(root: Path) -> None:
+    code, printed = said(root, "compare", "planted-run", "clean-run", "--json")
+    found = json.loads(printed)
+    assert code == 0 and found["attributes"][0]["attribute"] == "glasses" and found["attributes"][0]["low"] > 0
+    assert "glasses" in said(root, "compare", "planted-run", "clean-run")[1]
+
+
+def test_the_examples_are_whole() -> None:
+    assert load_policy(ROOT / "examples" / "gate.yaml").forbidden is not None
+    job = yaml.safe_load((ROOT / "examples" / "ci.yaml").read_text())
+    steps = [step.get("run", "") for step in job["jobs"]["audit"]["steps"]]
+    assert any("cfx gate" in step and "--junit" in step for step in steps)

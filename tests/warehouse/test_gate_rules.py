@@ -1,0 +1,153 @@
+"""The gate's rules on facts whose true effects are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from facts import write_run
+
+from warehouse.connect import query
+from warehouse.gate import gate, read_policy, set_policy
+
+POLICY: dict[str, Any] = {
+    "base": None,
+    "forbidden": None,
+    "maximum_effect": 0.15,
+    "minimum_images": 32,
+    "minimum_flip_rate": 0.8,
+    "minimum_judge_flip_rate": 0.5,
+    "maximum_rise": 0.1,
+    "maximum_cd_rise": None,
+}
+EFFECTS = {"smile": 0.3, "hat": 0.25, "beard": 0.0}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs over 96 images (`few`: 20) in which hat moves by .25, by nothing, or by -.25."""
+    root = tmp_path_factory.mktemp("warehouse")
+    write_run(root, "planted", EFFECTS, n=96)
+    write_run(root, "clean", EFFECTS | {"hat": 0.0}, n=96)
+    write_run(root, "turned", EFFECTS | {"hat": -0.25}, n=96)
+    write_run(root, "few", EFFECTS, n=20)
+    return root
+
+
+def results(root: Path, run_id: str, **policy: Any) -> dict[tuple[str, str | None], Any]:
+    set_policy(root, run_id, POLICY | policy)
+    return {(rule["rule"], rule["subject"]): rule for rule in gate(root, run_id).rules}
+
+
+def test_a_planted_effect_fails_and_is_named(root: Path) -> None:
+    set_policy(root, "planted", POLICY)
+    found = gate(root, "planted")
+    assert found.verdict == "fail"
+    assert len(found.reasons) == 1 and found.reasons[0].startswith("hat moves by +0.2")
+    assert {rule["subject"]: rule["result"] for rule in found.rules if rule["rule"] == "effect"} == {
+        "hat": "fail",
+        "beard": "pass",
+    }
+
+
+def test_a_clean_classifier_passes(root: Path) -> None:
+    set_policy(root, "clean", POLICY)
+    found = gate(root, "clean")
+    assert (found.verdict, found.reasons, found.images_needed) == ("pass", ("all 6 rules pass",), None)
+
+
+def test_too_few_images_neither_accuse_nor_clear(root: Path) -> None:
+    set_policy(root, "few", POLICY)
+    found = gate(root, "few")
+    assert found.verdict == "inconclusive"
+    assert found.images_needed is not None and found.images_needed >= 32
+    assert found.reasons[0] == "20 images explained, at least 32 are asked for"
+    assert all(rule["result"] == "inconclusive" for rule in found.rules if rule["rule"] == "effect")
+
+
+def test_only_what_is_forbidden_is_held_against_it(root: Path) -> None:
+    assert ("effect", "hat") not in results(root, "planted", forbidden=["beard"])
+    assert gate(root, "planted").verdict == "pass"
+
+
+def test_a_tolerated_effect_passes_and_an_interval_across_the_bound_decides_nothing(root: Path) -> None:
+    assert results(root, "planted", maximum_effect=0.5)["effect", "hat"]["result"] == "pass"
+    hat = results(root, "planted", maximum_effect=0.2505)["effect", "hat"]
+    assert hat["low"] < 0.2505 < hat["high"]
+    if abs(hat["value"]) <= 0.2505:
+        assert hat["result"] == "inconclusive" and hat["images_needed"] > 96
+
+
+def test_an_effect_fails_on_either_side(root: Path) -> None:
+    assert results(root, "turned")["effect", "hat"]["result"] == "fail"
+
+
+def test_a_rise_above_the_base_fails_and_none_passes(root: Path) -> None:
+    tolerant = {"maximum_effect": 0.9}
+    rise = results(root, "planted", base="clean", **tolerant)
+    assert rise["rise", "hat"]["result"] == "fail" and rise["rise", "hat"]["value"] == pytest.approx(0.25, abs=0.02)
+    assert rise["rise", "beard"]["result"] == "pass"
+    assert results(root, "clean", base="planted", **tolerant)["rise", "hat"]["result"] == "pass"  # it fell
+    turned = results(root, "turned", base="clean", **tolerant)["rise", "hat"]
+    assert turned["result"] == "fail" and turned["value"] == pytest.approx(0.25, abs=0.02)
+
+
+def test_cd_against_the_base(root: Path) -> None:
+    cds = {row["run_id"]: row["value"] for row in query(root, "from cd").to_pylist()}
+    rise = cds["planted"] - cds["clean"]
+    strict = results(root, "planted", base="clean", maximum_cd_rise=max(0.0, rise - 0.01))["cd rise", None]
+    loose = results(root, "planted", base="clean", maximum_cd_rise=max(0.0, rise + 0.01))["cd rise", None]
+    assert strict["value"] == pytest.approx(rise) and loose["result"] == "pass"
+    assert strict["result"] == ("fail" if rise > 0.01 else "pass")
+
+
+def test_flip_rates_have_a_floor(root: Path) -> None:
+    # .95 of 96 flip: the whole 95 % interval lies above .8 and below .995.
+    assert results(root, "clean", minimum_flip_rate=0.8)["flip rate", None]["result"] == "pass"
+    assert results(root, "clean", minimum_flip_rate=0.995)["flip rate", None]["result"] == "fail"
+    assert ("flip rate", None) not in results(root, "clean", minimum_flip_rate=None)
+
+
+def test_wilson_interval_worked_example(tmp_path: Path) -> None:
+    # 8 of 10: (.490, .943), as in Newcombe 1998, method 3.
+    [row] = query(tmp_path, "select wilson(.8, 10, -1) as low, wilson(.8, 10, 1) as high").to_pylist()
+    assert (row["low"], row["high"]) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
+
+
+def test_a_policy_is_a_fact_and_the_newest_counts(root: Path) -> None:
+    assert set_policy(root, "clean", POLICY | {"maximum_effect": 0.4}) and not set_policy(
+        root, "clean", POLICY | {"maximum_effect": 0.4}
+    )
+    kept = read_policy(root, "clean")
+    assert kept is not None and kept["maximum_effect"] == 0.4
+    assert query(root, "select count(*) as n from facts.policies where run_id = 'clean'")["n"].to_pylist()[0] > 1
+
+
+def test_what_cannot_be_held_to_is_told(root: Path) -> None:
+    with pytest.raises(ValueError, match=r"the run's oracle knows no 'hats'; it knows beard, hat, smile"):
+        set_policy(root, "clean", POLICY | {"forbidden": ["hats"]})
+    with pytest.raises(ValueError, match=r"there is no run 'cleen'.* the runs are: .*clean"):
+        set_policy(root, "planted", POLICY | {"base": "cleen"})
+    with pytest.raises(ValueError, match="has no policy yet"):
+        write_run(root, "fresh", EFFECTS, n=8)
+        gate(root, "fresh")
+
+
+def test_the_same_facts_have_changed_by_nothing(root: Path) -> None:
+    write_run(root, "again", EFFECTS, n=96)
+    rows = query(root, "from changes where run_id = 'again' and base_id = 'planted'").to_pylist()
+    assert [(row["change"], row["low"], row["high"]) for row in rows] == [(0, 0, 0)] * 2
+
+
+def test_pairing_by_image_narrows_the_interval(root: Path) -> None:
+    # hat differs between planted and clean by a constant on the same images: what is common to both cancels.
+    [paired] = query(root, "from changes where run_id = 'planted' and base_id = 'clean' and attribute = 'hat'").to_pylist()
+    [alone] = query(root, "from ranked_attributes where run_id = 'planted' and attribute = 'hat'").to_pylist()
+    assert paired["high"] - paired["low"] < 0.2 * (alone["high"] - alone["low"])
+
+
+def test_paired_flips_worked_example(root: Path) -> None:
+    [row] = query(root, "from flip_changes where run_id = 'planted' and base_id = 'clean'").to_pylist()
+    assert row["pairs"] == row["both_flip"] + row["only_run"] + row["only_base"] + row["neither"] == 96
+    assert row["change"] == (row["only_run"] - row["only_base"]) / 96

@@ -1,0 +1,140 @@
+-- Every rule that a run is held to, one row each, with what was found and what follows: `pass`, `fail` or `inconclusive`. Report,
+-- `cfx gate` and SQL all read this view. A rule about an interval passes when the whole interval is within its bound, and fails
+-- when the claim itself is shown and beyond it; in between, `images_needed` images would decide if things stay as they are. With
+-- fewer images than the policy asks for, no attribute is accused or cleared. Over: runs with a policy.
+-- Columns:
+--   place: order in which rules are told
+--   rule: audit, images, flip rate, judge flip rate, effect, rise or cd rise
+--   subject: the attribute that the rule is about; null for the whole run
+--   value: what was found
+--   low, high: 95 % interval of the value (flip rates: Wilson 1927), null where it has none
+--   threshold: the policy's bound
+--   n: images
+--   result: pass, fail or inconclusive
+--   verdict: what all rules of the run come to: fail if any fails, otherwise inconclusive if any is undecided, otherwise pass
+--   images_needed: how many would decide; null where it is decided or no number would do
+--   reason: all of this in words
+create macro wilson(share, n, side) as (  -- end of the 95 % score interval of a share of n (Wilson 1927); side: -1 low, 1 high
+    (share + 1.920729 / n + side * 1.959964 * sqrt(share * (1 - share) / n + 0.960365 / (n * n))) / (1 + 3.841459 / n)
+);
+create view gate as
+with held as (
+    select policies.*, status, target_attribute from policies join (select run_id, status, target_attribute from runs) using (run_id)
+),
+seen as (
+    select run_id, count(distinct image_id) as images from explanations where arm = 'guided' group by run_id
+),
+whole as (
+    select
+        run_id, 0 as place, 'audit' as rule, null as subject, null::double as value, null::double as low, null::double as high,
+        null::double as threshold, coalesce(images, 0) as n,
+        if(status = 'finished', 'pass', 'inconclusive') as result, null::bigint as images_needed,
+        'the audit ' || case status when 'finished' then 'finished' when 'failed' then 'failed' else 'has not finished' end as reason
+    from held left join seen using (run_id)
+    union all
+    select
+        run_id, 1, 'images', null, coalesce(images, 0), null, null, minimum_images, coalesce(images, 0),
+        if(coalesce(images, 0) >= minimum_images, 'pass', 'inconclusive'),
+        if(coalesce(images, 0) >= minimum_images, null, minimum_images),
+        format('{} images explained, at least {} are asked for', coalesce(images, 0), minimum_images)
+    from held left join seen using (run_id)
+),
+rates as (
+    select run_id, 2 as place, 'flip rate' as rule, value, n, minimum_flip_rate as threshold from held join fr using (run_id)
+    union all
+    select run_id, 3, 'judge flip rate', value, n, minimum_judge_flip_rate from held join judge_fr using (run_id)
+),
+bounded_rates as (
+    select *, wilson(value, n, -1) as low, wilson(value, n, 1) as high from rates where threshold is not null
+),
+judged_rates as (
+    select *, case when low >= threshold then 'pass' when high < threshold then 'fail' else 'inconclusive' end as result
+    from bounded_rates
+),
+effects as (
+    select
+        run_id, 10 + rank as place, 'effect' as rule, attribute as subject, effect as value, low, high, maximum_effect as threshold,
+        n, minimum_images, ranked.status = 'above null' as shown
+    from held join ranked_attributes ranked using (run_id)
+    where forbidden is null or list_contains(forbidden, attribute)
+),
+rises as (
+    -- Away from 0, on the side of the larger of the two effects.
+    select
+        c.run_id, 1000 as place, 'rise' as rule, attribute as subject,
+        if(abs(effect) > abs(base_effect), effect, base_effect) < 0 as downwards, if(downwards, -change, change) as value,
+        if(downwards, -high, low) as low, if(downwards, -low, high) as high,
+        maximum_rise as threshold, n, minimum_images, if(downwards, high < 0, low > 0) as shown
+    from held join changes c on c.run_id = held.run_id and c.base_id = held.base
+    where forbidden is null or list_contains(forbidden, attribute)
+),
+bounded as (
+    select *, (high - low) / 2 as half from effects
+    union all
+    select * exclude (downwards), (high - low) / 2 from rises
+),
+judged as (
+    select
+        *,
+        case
+            when n < minimum_images then 'inconclusive'
+            when high <= threshold and (rule = 'rise' or low >= -threshold) then 'pass'
+            when shown and abs(value) > threshold then 'fail'
+            else 'inconclusive'
+        end as result,
+        -- To pass, the interval must shrink into the bound; to fail, off 0.
+        if(abs(value) > threshold, abs(value), threshold - abs(value)) as room
+    from bounded
+),
+settled as (
+    select
+        *,
+        case result when 'inconclusive' then
+            greatest(minimum_images, if(shown and abs(value) > threshold, 0, try_cast(ceil(n * power(half / room, 2)) as bigint)))
+        end as images_needed
+    from judged
+),
+cds as (
+    select
+        held.run_id, 2000 as place, 'cd rise' as rule, a.value - b.value as value, maximum_cd_rise as threshold,
+        a.value as cd, b.value as base_cd, least(a.n, b.n) as n
+    from held
+    left join cd a using (run_id)
+    left join cd b on b.run_id = held.base and b.method = a.method
+    where held.base is not null and maximum_cd_rise is not null
+),
+rules as (
+    select run_id, place, rule, subject, value, low, high, threshold, n, result, images_needed, reason from whole
+    union all
+    select
+        run_id, place, rule, null, value, low, high, threshold, n, result,
+        if(result = 'inconclusive', try_cast(ceil(n * power((high - low) / 2 / abs(value - threshold), 2)) as bigint), null),
+        format('{} {:.3f} (95 % interval {:.3f} to {:.3f}), at least {:.3f} is asked for', rule, value, low, high, threshold)
+    from judged_rates
+    union all
+    select
+        run_id, place, rule, subject, value, low, high, threshold, n, result, images_needed,
+        if(rule = 'effect', format('{} moves by {:+.3f}', subject, value), format('{} moves {:+.3f} further than in the base', subject, value))
+        || format(' (95 % interval {:+.3f} to {:+.3f}), at most {:.3f} is allowed', low, high, threshold)
+        || case
+            when result <> 'inconclusive' then ''
+            when images_needed is null then '; no number of images would decide'
+            else format('; {} images decide nothing, about {} would', n, images_needed)
+        end
+    from settled
+    union all
+    select
+        run_id, place, rule, null, value, null, null, threshold, coalesce(n, 0),
+        case when value is null then 'inconclusive' when value <= threshold then 'pass' else 'fail' end, null,
+        if(value is null, 'CD is missing here or in the base', format('CD {:.3f}, {:.3f} in the base, may rise by {:.3f}', cd, base_cd, threshold))
+    from cds
+)
+select
+    *,
+    case
+        when bool_or(result = 'fail') over run then 'fail'
+        when bool_or(result = 'inconclusive') over run then 'inconclusive'
+        else 'pass'
+    end as verdict
+from rules
+window run as (partition by run_id);
