@@ -52,10 +52,18 @@ judged_rates as (
     from bounded_rates
 ),
 effects as (
+    -- An effect is shown when explanations and edits confirm it, or when explanations found it and nobody made the edits.
     select
         run_id, 10 + rank as place, 'effect' as rule, attribute as subject, effect as value, low, high, maximum_effect as threshold,
-        n, minimum_images, ranked.status = 'above null' as shown
-    from held join ranked_attributes ranked using (run_id)
+        n, minimum_images, verdict = 'confirmed' or (verdict = 'suspected' and n_interventions = 0) as shown,
+        verdict <> 'suspected' and (verdict <> 'confirmed' or abs(intervention) <= maximum_effect)
+            and low >= -maximum_effect and high <= maximum_effect as within,
+        abs(effect) > maximum_effect or (verdict = 'confirmed' and abs(intervention) > maximum_effect) as beyond,
+        coalesce(verdicts.images_needed, 0) as needed,
+        format('{} moves by {:+.3f}', attribute, effect) as found,
+        if(intervention is null, '', format('; edited alone it moves the answer by {:+.3f}', intervention))
+            || if(verdict in ('confirmed', 'suspected'), format('; {} by {}', verdict, rests_on), '') as because
+    from held join verdicts using (run_id)
     where forbidden is null or list_contains(forbidden, attribute)
 ),
 rises as (
@@ -63,23 +71,23 @@ rises as (
     select
         c.run_id, 1000 as place, 'rise' as rule, attribute as subject,
         if(abs(effect) > abs(base_effect), effect, base_effect) < 0 as downwards, if(downwards, -change, change) as value,
-        if(downwards, -high, low) as low, if(downwards, -low, high) as high,
-        maximum_rise as threshold, n, minimum_images, if(downwards, high < 0, low > 0) as shown
+        if(downwards, -high, low) as low, if(downwards, -low, high) as high, maximum_rise as threshold,
+        n, minimum_images, if(downwards, high < 0, low > 0) as shown,
+        if(downwards, -low, high) <= maximum_rise as within, abs(change) > maximum_rise as beyond, 0 as needed,
+        format('{} moves {:+.3f} further than in the base', attribute, if(downwards, -change, change)) as found, '' as because
     from held join changes c on c.run_id = held.run_id and c.base_id = held.base
     where forbidden is null or list_contains(forbidden, attribute)
 ),
 bounded as (
-    select *, (high - low) / 2 as half from effects
-    union all
-    select * exclude (downwards), (high - low) / 2 from rises
+    select * from effects union all select * exclude (downwards) from rises
 ),
 judged as (
     select
         *,
         case
             when n < minimum_images then 'inconclusive'
-            when high <= threshold and (rule = 'rise' or low >= -threshold) then 'pass'
-            when shown and abs(value) > threshold then 'fail'
+            when within then 'pass'
+            when shown and beyond then 'fail'
             else 'inconclusive'
         end as result,
         -- To pass, the interval must shrink into the bound; to fail, off 0.
@@ -89,9 +97,9 @@ judged as (
 settled as (
     select
         *,
-        case result when 'inconclusive' then
-            greatest(minimum_images, if(shown and abs(value) > threshold, 0, try_cast(ceil(n * power(half / room, 2)) as bigint)))
-        end as images_needed
+        case result when 'inconclusive' then greatest(
+            minimum_images, needed, if(within or (shown and beyond), 0, try_cast(ceil(n * power((high - low) / 2 / room, 2)) as bigint))
+        ) end as images_needed
     from judged
 ),
 cds as (
@@ -114,8 +122,7 @@ rules as (
     union all
     select
         run_id, place, rule, subject, value, low, high, threshold, n, result, images_needed,
-        if(rule = 'effect', format('{} moves by {:+.3f}', subject, value), format('{} moves {:+.3f} further than in the base', subject, value))
-        || format(' (95 % interval {:+.3f} to {:+.3f}), at most {:.3f} is allowed', low, high, threshold)
+        found || format(' (95 % interval {:+.3f} to {:+.3f}), at most {:.3f} is allowed', low, high, threshold) || because
         || case
             when result <> 'inconclusive' then ''
             when images_needed is null then '; no number of images would decide'
