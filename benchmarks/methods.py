@@ -65,8 +65,9 @@ def explained(config: AuditConfig, n: int) -> tuple[str, list[Shard]]:
         cost = root.parent / "costs" / run / f"{images.key}.json"
         new, wall, worked = find_shard(root, "explanations", run, images.key) is None, time.perf_counter(), time.process_time()
         shard = explain_shard(
-            root, run, images, predicted, prior_of(config), config.classifier, config.judge, config.target, config.ladder,
-            config.seeds, config.batch_size, device,
+            root, run, images, predicted,
+            prior=prior_of(config), classifier_config=config.classifier, judge_config=config.judge, target_policy=config.target,
+            nearest=None, ladder=config.ladder, seeds=config.seeds, batch_size=config.batch_size, device=device,
         )  # fmt: skip
         if new:
             share = (time.process_time() - worked) / (time.perf_counter() - wall)
