@@ -1,13 +1,13 @@
 -- Every test of an attribute: per direction, and (`pooled`) over both directions of a two-class run, signed as the classifier
 -- goes from its first class to its second. effect: mean change of the oracle's probability, guided minus null, paired by image
--- and seed; low, high: 95 % bootstrap percentile interval; sd and `drawn`: the bootstrap's standard deviation and its effects;
+-- and seed; low, high: 95 % bootstrap interval; sd and `drawn`: the bootstrap's standard deviation and its effects;
 -- p: two-sided sign-flip permutation; q: Benjamini-Hochberg within run and method over attributes x directions (pooled: over
 -- attributes), without the target attribute, whose q is null; n: images. Over: every explanation with its null, flipped or not.
 -- Columns:
 --   pooled: both directions of a two-class run together, signed from source to target
 --   is_target: the attribute is the label itself
 --   effect: mean change of the attribute's oracle probability, guided minus null
---   low, high: 95 % bootstrap percentile interval
+--   low, high: 95 % bootstrap interval
 --   sd: standard deviation of the bootstrap's effects
 --   drawn: the bootstrap's 2,000 effects; the same place is the same draw in every attribute, direction and run
 --   p: two-sided sign-flip permutation test
@@ -51,7 +51,8 @@ placed as (
     window family as (partition by run_id, method, pooled, is_target)
 )
 select
-    run_id, method, pooled, attribute, source, target, is_target, effect, bounds[1] as low, bounds[2] as high,
+    run_id, method, pooled, attribute, source, target, is_target, effect,
+    effect - widened(n) * (effect - bounds[1]) as low, effect + widened(n) * (bounds[2] - effect) as high,
     list_stddev_samp(drawn) as sd, drawn, p,
     if(is_target, null, min(p * tests / place) over (
         partition by run_id, method, pooled, is_target order by place desc

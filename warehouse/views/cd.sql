@@ -8,38 +8,14 @@
 --   n: explanations that flipped
 --   unchanged: attributes that changed in no image
 create view cd as
-with annotated as (
-    select
-        run_id,
-        columns('^a_(.*)$')::int as "v_\1",
-        case alias(columns('^a_(.*)$')) when 'a_' || target_attribute then columns('^a_(.*)$')::int end as "query_\1"
-    from images join runs using (run_id)
-    where split = 'train' or run_id not in (select run_id from images where split = 'train')
-),
-changed as (
-    select
-        run_id, method,
-        columns('^c_(.*)$') as "v_\1",
-        case alias(columns('^c_(.*)$')) when 'c_' || target_attribute then columns('^c_(.*)$') end as "query_\1"
-    from attributes
-    join explanations using (run_id, image_id, method, arm, seed)
-    join (select run_id, target_attribute from runs) using (run_id)
-    where arm = 'guided' and flipped
-),
-annotation_and_query as (
-    select run_id, columns('^v_'), coalesce(*columns('^query_')) as query from annotated
-),
-change_and_query as (
-    select run_id, method, columns('^v_'), coalesce(*columns('^query_')) as query from changed
-),
-annotation_correlation as (
-    select run_id, corr(columns('^v_'), query) from annotation_and_query group by run_id
+with annotation_correlation as (
+    select run_id, corr(columns('^v_'), query) from annotated group by run_id
 ),
 change_correlation as (
     select
         run_id, method, count(*) as n,
         {'c': corr(columns('^v_(.*)$'), query), 'changed': bool_or(columns('^v_(.*)$') <> 0)} as "v_\1"
-    from change_and_query
+    from changed
     group by run_id, method
 ),
 wanted as (

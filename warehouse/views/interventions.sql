@@ -9,9 +9,6 @@
 --   drift: mean |change| of P(target) by the sham alone
 --   n: counted edits, one an image
 --   tried: edits, counted or not
-create macro widened(n) as (  -- a percentile interval of n values is too short by this factor: sqrt(n / (n - 1)) t(n - 1) / z
-    sqrt(n / (n - 1)) * (1 + 1.2104 / (n - 1) + 1.4361 / power(n - 1, 2) + 1.3 / power(n - 1, 3))
-);
 create view interventions as
 with goals as (
     select run_id, classes, classes[2] as target from runs where len(classes) = 2

@@ -37,7 +37,7 @@ critical as (
     select run_id, method, quantile_cont(t, .95) as width from largest group by run_id, method
 ),
 strongest as (
-    select *, width * sd as half
+    select *, width * sd * widened(n) as half
     from candidates join critical using (run_id, method)
     qualify row_number() over (partition by run_id, method, attribute order by abs(effect) desc, source, target) = 1
 ),
