@@ -1,8 +1,8 @@
 """The statistics' promises over hundreds of simulated audits.
 
 SQL would take minutes for 500 audits, so they run on `Twin`, the same statistics in numpy; a test proves that twin and SQL agree
-on every number of an audit before any promise is read off it. The resampling weights are a hash of image and resample, the same in
-every audit, so the twin takes them from DuckDB once.
+on every number of an audit before any promise is read off it. The resampling weights are a hash of image and resample, the same
+in every audit, so the twin takes them from DuckDB once.
 """
 
 from __future__ import annotations
