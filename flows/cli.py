@@ -15,9 +15,10 @@ from flows.commands.portraits import reliance
 from flows.commands.report import report
 from flows.commands.train import classifier, oracle, portraits, prior
 from flows.commands.train_hit import hit
+from flows.commands.train_robust import robust
 
 AUDITING: tuple[Callable[..., None], ...] = (demo, audit, explain, query, views, report, gate, compare, reliance, import_prior)
-TRAINING: tuple[Callable[..., None], ...] = (prior, oracle, classifier, hit, portraits)
+TRAINING: tuple[Callable[..., None], ...] = (prior, oracle, classifier, robust, hit, portraits)
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined
 from flows.config import AuditConfig
 from tasks.explain import Method
 from tasks.prior import GuidedDiffusion
-from tasks.training import ClassifierTraining, HiTTraining
+from tasks.training import ClassifierTraining, HiTTraining, RobustTraining
 
 INTRODUCTION = """# Settings
 
@@ -51,7 +51,7 @@ def _section(model: type[BaseModel]) -> list[str]:
 
 def reference() -> str:
     """Every group of settings as a Markdown table, each once, in the order in which they are reached from an audit's file."""
-    waiting: list[type[BaseModel]] = [AuditConfig, *_models(Method), ClassifierTraining, HiTTraining, GuidedDiffusion]
+    waiting: list[type[BaseModel]] = [AuditConfig, *_models(Method), ClassifierTraining, RobustTraining, HiTTraining, GuidedDiffusion]
     seen: list[type[BaseModel]] = []
     while waiting:
         model = waiting.pop(0)

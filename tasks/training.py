@@ -14,6 +14,7 @@ from cfx.classifiers.hit_training import RECIPES, HiTTraining, steps, train_hit
 from cfx.classifiers.training import ClassifierTraining, train_classifier
 from cfx.diffusion.training import PriorTraining, train_prior
 from cfx.pictures import Refused, decode_png, read_picture
+from cfx.robust import RobustTraining, train_robust
 from tasks.annotations import FIXED, Annotations, listing
 from tasks.prior import batches_of
 
@@ -110,6 +111,17 @@ def hit_steps(lesson: Lesson, training: HiTTraining) -> int:
 def hit_from_lesson(lesson: Lesson, to: Path, training: HiTTraining, report: Callable[[int, float], None]) -> Path:
     """Train a HiT (or ViT); a killed training goes on from its checkpoint beside `to`."""
     return train_hit(*lesson[:2], training, lesson.classes, to, report, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def robust_from_lesson(lesson: Lesson, to: Path, training: RobustTraining, report: Callable[[int, float], None]) -> Path:
+    """Train a classifier on attacked pictures."""
+    return train_robust(*lesson[:2], training, lesson.classes, to, report, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def robust_accuracies(path: Path) -> tuple[float, float]:
+    """Share of right answers on the held-out tenth as it is, and attacked."""
+    facts = read_facts(path)
+    return facts["accuracy"], facts["robust_accuracy"]
 
 
 def _labels(annotations: Annotations) -> tuple[dict[str, int], list[str]]:

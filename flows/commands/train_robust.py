@@ -1,0 +1,37 @@
+"""`cfx train robust`: an adversarially trained classifier, for DVCE's cone and for SVCE."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.train import Images, OutFile, Settings, Side, Split
+from flows.terminal import Quiet, err, out, told
+
+
+def robust(
+    images: Images,
+    table: Annotated[Path, typer.Argument(help="CSV or Parquet with a column of class names")],
+    label: Annotated[str, typer.Option(help="that column")],
+    to: OutFile,
+    size: Side = 64,
+    split: Split = None,
+    config: Settings = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a classifier on attacked pictures: its gradients show shapes, so it can guide for another in DVCE's cone."""
+    with told():
+        from flows.config import annotations_of, training_config
+        from flows.progress import training_bar
+        from tasks import training
+
+        how = training_config(training.RobustTraining, config)
+        columns = {"table": table, "label_column": label} | ({"split_column": "split", "split": split} if split else {})
+        lesson = training.read_lesson(images, annotations_of(columns), size)
+        with training_bar(err, quiet, how.steps) as reported:
+            path = training.robust_from_lesson(lesson, to, how, reported)
+    plain, attacked = training.robust_accuracies(path)
+    out.print(f"  {plain:.3f} right of the tenth held out, {attacked:.3f} of it attacked at epsilon {how.epsilon:g}")
+    out.print(f"robust: {path}", soft_wrap=True)
