@@ -32,11 +32,12 @@ from cfx.classifiers.portraits import CLASSES
 from cfx.classifiers.torch_module import TorchClassifier
 from cfx.classifiers.training import as_images
 from cfx.classifiers.vit import vit
-from cfx.metrics.agreement import attribute_region, enlarged, iou_at_equal_area, pointing
+from cfx.metrics.agreement import enlarged, iou_at_equal_area, pointing
 from cfx.metrics.insertion_deletion import area_under, curves, filled, on_grid
 from cfx.metrics.layer_ablation import layer_ablation
 from cfx.metrics.sanity import cascade
 from cfx.portraits import TRUTH, draw, render
+from cfx.portraits import region as region_of
 from cfx.saliency import Saliency, hit_map, maps_for, saliency
 
 NETWORKS = Path(__file__).parent / "hit-networks"  # made by this benchmark, empty the folder to make them again
@@ -72,7 +73,7 @@ def smiles(n: int, seed: int) -> Labelled:
     """Portraits without any correlation; the evidence is the mouth."""
     drawn = list(draw(n, seed, TRUTH))
     pictures = torch.from_numpy(np.stack([render(portrait) for _, portrait in drawn])).permute(0, 3, 1, 2).contiguous()
-    region = torch.stack([attribute_region(portrait, "smile") for _, portrait in drawn])
+    region = torch.stack([torch.from_numpy(region_of(portrait, "smile")) for _, portrait in drawn])
     return Labelled(pictures, torch.tensor([int(label) for label, _ in drawn]), region, torch.zeros(n, dtype=torch.bool))
 
 

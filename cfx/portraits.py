@@ -237,6 +237,12 @@ def render(portrait: Portrait, size: int = 64) -> NDArray[np.uint8]:
     return (np.clip(c.rgb * shade, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
+def region(portrait: Portrait, attribute: str, size: int = 64) -> NDArray[np.bool_]:
+    """Where an attribute shows: the pixels that change when it alone is toggled and the face drawn again, (size, size)."""
+    changed: NDArray[np.bool_] = (render(portrait, size) != render(portrait.toggled(attribute), size)).any(axis=2)
+    return changed
+
+
 def draw_attributes(
     rng: np.random.Generator, n: int, agreement: Mapping[str, float]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -272,15 +278,23 @@ def draw(n: int, seed: int, agreement: Mapping[str, float] = TRUTH) -> Iterator[
 
 
 def write_portraits(
-    folder: Path, n: int, seed: int, agreement: Mapping[str, float] = TRUTH, size: int = 64, test_share: float = 0.2
+    folder: Path,
+    n: int,
+    seed: int,
+    agreement: Mapping[str, float] = TRUTH,
+    size: int = 64,
+    test_share: float = 0.2,
+    regions: Sequence[str] = (),
 ) -> Path:
     """Lay portraits on disk as a user's own data would lie: images/00000.png and on, and attributes.csv, which is returned.
 
     Columns: file (relative to images/), split (test for about `test_share` of the portraits, else train), label (smiling or
     not_smiling), and 0/1 for each attribute. The label is the one drawn: it equals the smile under the default agreement; with
-    {"smile": 0.92, "glasses": 0.90} it is a noisy annotation that glasses help to predict, as a shortcut needs.
+    {"smile": 0.92, "glasses": 0.90} it is a noisy annotation that glasses help to predict, as a shortcut needs. For each
+    attribute named in `regions`, regions/<attribute>/00000.png is white where toggling it would show (see `region`).
     """
-    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for part in ("images", *(f"regions/{attribute}" for attribute in regions)):
+        (folder / part).mkdir(parents=True, exist_ok=True)
     table = folder / "attributes.csv"
     with table.open("w", newline="") as lines:
         writer = csv.writer(lines, lineterminator="\n")
@@ -288,6 +302,8 @@ def write_portraits(
         for index, (label, portrait) in enumerate(draw(n, seed, agreement)):
             name = f"{index:05d}.png"
             Image.fromarray(render(portrait, size)).save(folder / "images" / name)
+            for attribute in regions:
+                Image.fromarray(region(portrait, attribute, size)).save(folder / "regions" / attribute / name)
             split = "test" if derived_seed("split", seed, index) < test_share * 2**63 else "train"
             writer.writerow([name, split, "smiling" if label else "not_smiling", *map(int, portrait.attributes)])
     return table

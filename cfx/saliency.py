@@ -8,7 +8,7 @@ the log-odds of two classes, else the target's logit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from cfx.classifiers.convnet import ConvNet
 from cfx.classifiers.hit import HiT
 from cfx.classifiers.torch_module import TorchClassifier
-from cfx.guidance import changed_region, class_loss
-from cfx.metrics.agreement import cross_examined
+from cfx.guidance import class_loss
 from cfx.types import Config
 
 MapName = Literal["hit", "rollout", "grad_cam", "grad_cam++", "integrated_gradients"]
@@ -52,21 +51,6 @@ def saliency(classifier: TorchClassifier, x: Tensor, target: Tensor, config: Sal
             return grad_cam(classifier, x, target, config.layer)
         case "grad_cam++":
             return grad_cam_plus_plus(classifier, x, target, config.layer)
-
-
-def cross_examination(
-    classifier: TorchClassifier, x: Tensor, x_cf: Tensor, source: Tensor, maps: Sequence[Saliency]
-) -> dict[str, Tensor]:
-    """Did a counterfactual change what the maps point at? Measures (B,) by name, such as `iou_at_equal_area[grad_cam]`.
-
-    x, x_cf: (B, 3, H, W) in [-1, 1]. source: (B,) the classes predicted on x, whose evidence the maps show.
-    """
-    region = changed_region(x, x_cf, threshold=0.15, dilation=1)
-    return {
-        f"{measure}[{asked.map}]": values
-        for asked in maps
-        for measure, values in cross_examined(saliency(classifier, x, source, asked), x, x_cf, region).items()
-    }
 
 
 def maps_for(classifier: TorchClassifier) -> tuple[MapName, ...]:

@@ -18,7 +18,21 @@ from prefect.tasks import Task
 
 from flows.check import Checked, check, prior_of
 from flows.config import AuditConfig
-from tasks import ask, black_box, data, explain, gate, intervene, oracle, predict, prior, publish, surrogate, targets
+from tasks import (
+    ask,
+    black_box,
+    data,
+    explain,
+    gate,
+    intervene,
+    oracle,
+    predict,
+    prior,
+    publish,
+    saliency,
+    surrogate,
+    targets,
+)
 from tasks.predict import Shard
 
 P = ParamSpec("P")
@@ -60,6 +74,7 @@ predict_attributes = _stage(oracle.predict_attributes)
 edit_images = _stage(intervene.edit_images)
 ask_edits = _stage(intervene.ask_edits)
 write_queries = _stage(black_box.write_queries)
+cross_examine = _stage(saliency.cross_examine)
 start_run = _stage(publish.start_run)
 finish_run = _stage(publish.finish_run)
 hold_to_policy = _stage(gate.gate)
@@ -130,8 +145,28 @@ def explain_all(config: AuditConfig, checked: Checked) -> None:
     attributes = predict_attributes.map(
         each(root), each(run), images, explained, each(config.oracle), each(config.batch_size), each(checked.device)
     )
-    _all(attributes)
+    examined = cross_examined(config, checked, images, explained)
+    _all([*attributes, *examined])
     _all(intervened(config, checked, images, denoiser))
+
+
+def cross_examined(
+    config: AuditConfig, checked: Checked, images: Sequence[Shard], explained: Sequence[PrefectFuture[Shard]]
+) -> list[PrefectFuture[Shard]]:
+    """Hold the counterfactuals against the classifier's saliency, if the audit asks for it."""
+    if config.saliency is None:
+        return []
+    each = unmapped
+    return cross_examine.map(
+        each(config.warehouse),
+        each(checked.run_id),
+        images,
+        explained,
+        each(config.classifier),
+        each(config.saliency),
+        each(config.batch_size),
+        each(checked.device),
+    )
 
 
 def intervened(config: AuditConfig, checked: Checked, images: Sequence[Shard], denoiser: Path) -> list[PrefectFuture[Shard]]:

@@ -15,6 +15,7 @@ from tasks.oracle import oracle_for
 from tasks.predict import check_target, classifier_for, fingerprint
 from tasks.prior import denoiser_for, prior_fingerprint, prior_folder
 from tasks.publish import code_version
+from tasks.saliency import check_saliency
 from tasks.sanity import check_depth
 from tasks.surrogate import check_surrogate
 
@@ -61,6 +62,9 @@ def check(config: AuditConfig) -> Checked:
         check_ladder(config.ladder, classifier, config.surrogate is not None)
         place = "surrogate"
         check_surrogate(config.surrogate, classifier)
+        place = "saliency"
+        if config.saliency is not None:
+            check_saliency(config.saliency, classifier)
         place = "prior"
         data_hash = data.fingerprint(config.data)
         if config.prior.train is None:

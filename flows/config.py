@@ -21,6 +21,7 @@ from tasks.intervene import Interventions
 from tasks.oracle import OracleConfig
 from tasks.predict import AnyClassifier
 from tasks.prior import PUBLISHED, GuidedDiffusion, PriorConfig
+from tasks.saliency import SaliencyConfig
 from tasks.surrogate import ClassifierTraining
 
 PATHS = {
@@ -28,6 +29,7 @@ PATHS = {
     ("data", "images"),
     ("data", "table"),
     ("prior", "path"),
+    ("saliency", "regions"),
     *((who, "weights") for who in ("classifier", "judge", "oracle")),
     *((who, "ca") for who in ("classifier", "judge")),
 }
@@ -80,6 +82,9 @@ class AuditConfig(BaseModel):
     )
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     interventions: Interventions = Field(Interventions(), description="edits of one attribute alone, to tell cause from company")
+    saliency: SaliencyConfig | None = Field(
+        SaliencyConfig(), description="saliency of the classifier, to hold the counterfactuals against; null for none"
+    )
     margin: float = Field(0.1, gt=0, description="an effect inside +- this is too small to matter")
     gate: Policy | None = Field(None, description="what it must not do; default: as the run is held to already")
     shard_size: int = Field(64, ge=1, description="images a shard: the unit of work, of resuming and of storage")

@@ -47,6 +47,8 @@ VIEWS = (
     "bases",
     "gate",
     "gate_verdicts",
+    "cross_examination",
+    "truth_agreement",
 )
 
 _TYPES = {

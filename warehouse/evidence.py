@@ -111,10 +111,12 @@ def pictures(lens: duckdb.DuckDBPyConnection, run_id: str, image_ids: list[str])
         return []
     listed = ", ".join("?" for _ in image_ids)
     sql = f"""
-        select attributes.*, images.png, explanations.png as png_cf, explanations.mask_png
+        select attributes.*, images.png, explanations.png as png_cf, explanations.mask_png, maps.map, maps.png as map_png
         from explanations
         left join attributes using (run_id, image_id, method, arm, seed)
         left join images using (run_id, image_id)
+        left join (select run_id, image_id, min(map) as map, arg_min(png, map) as png from saliency group by all) maps
+            using (run_id, image_id)
         where explanations.run_id = ? and arm = 'guided' and explanations.image_id in ({listed})
     """
     return fetched(lens.execute(sql, [run_id, *image_ids]))

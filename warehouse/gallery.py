@@ -28,9 +28,10 @@ RULES = {
 
 @dataclass(frozen=True)
 class Frames:
-    """One example's four pictures as WebP data URIs; None where the warehouse holds no picture."""
+    """One example's pictures as WebP data URIs; None where the warehouse holds no picture."""
 
     x: str | None
+    saliency: str | None
     x_cf: str | None
     mask: str | None
     difference: str | None
@@ -69,7 +70,7 @@ def gallery(picks: Sequence[Row], shown: Sequence[Row]) -> list[Group]:
 
     def example(row: Row) -> Example:
         pictured = seen[row["image_id"], row["seed"]]
-        pictures = frames(pictured["png"], pictured["png_cf"], pictured["mask_png"])
+        pictures = frames(pictured["png"], pictured["png_cf"], pictured["mask_png"], pictured["map_png"])
         return Example(row, row["path"] or row["image_id"][:12], pictures, changes(pictured))
 
     def group(kind: str, title: str, rule: str) -> Group:
@@ -86,11 +87,18 @@ def changes(attributes: Row) -> tuple[Change, ...]:
     return tuple(sorted(crossed, key=lambda change: -abs(change.after - change.before)))
 
 
-def frames(png: bytes | None, png_cf: bytes | None, mask_png: bytes | None) -> Frames:
-    """Thumbnails from the PNG bytes in the facts; the difference needs input and counterfactual of one size."""
-    x, x_cf, mask = (_pixels(data) if data else None for data in (png, png_cf, mask_png))
+def frames(png: bytes | None, png_cf: bytes | None, mask_png: bytes | None, map_png: bytes | None) -> Frames:
+    """Thumbnails from the PNG bytes in the facts; difference and saliency need two pictures of one size."""
+    x, x_cf, mask, found = (_pixels(data) if data else None for data in (png, png_cf, mask_png, map_png))
     changed = None if x is None or x_cf is None or x.shape != x_cf.shape else difference(x, x_cf)
-    return Frames(x=_data_uri(x), x_cf=_data_uri(x_cf), mask=_data_uri(mask), difference=_data_uri(changed))
+    seen = None if x is None or found is None or x.shape != found.shape else salient(x, found)
+    return Frames(*(_data_uri(pixels) for pixels in (x, seen, x_cf, mask, changed)))
+
+
+def salient(x: Pixels, found: Pixels) -> Pixels:
+    """The picture in pale grey, and over it in orange what the map finds."""
+    pale = 140 + x.mean(axis=2, keepdims=True) * 0.45
+    return (pale + (np.array([225, 85, 0]) - pale) * (found[..., :1] / 255)).astype(np.uint8)
 
 
 def difference(x: Pixels, x_cf: Pixels) -> Pixels:

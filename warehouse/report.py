@@ -76,6 +76,7 @@ def _render(found: dict[str, Evidence], shown: Sequence[Row]) -> str:
         axis=_axis(run["margin"], rows),
         groups=gallery(found["picks"].rows, shown),
         amplified=AMPLIFIED,
+        saliency=next((row["map"] for row in shown if row["map"]), None),
         measures=in_order(found["scorecard"].rows),
         limits=limits(run, rows, cost, scores.get("fr_null", {}).get("value")),
         provenance=_provenance(run, cost),

@@ -175,6 +175,16 @@ MEASUREMENTS = _fact(
     ],
 )
 
+SALIENCY = _fact(
+    "saliency",
+    "One row per explained image and map: where the classifier finds evidence for the class it predicts on the image.",
+    [
+        _KEYS[0],
+        _column("map", pa.string(), "hit, rollout, grad_cam, grad_cam++ or integrated_gradients"),
+        _column("png", pa.binary(), "black: nothing, or against the class; white: the image's most; PNG at audit size"),
+    ],
+)
+
 FEATURES = _fact(
     "features",
     "One row per picture and encoder: an input image (method, arm and seed are null) or a guided counterfactual.",
@@ -293,6 +303,7 @@ FACTS: dict[str, Fact] = {
         EXPLANATIONS,
         ATTRIBUTES,
         MEASUREMENTS,
+        SALIENCY,
         FEATURES,
         PAIRS,
         SET_METRICS,

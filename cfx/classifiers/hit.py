@@ -56,7 +56,7 @@ PRESETS: Mapping[str, HiTShape] = MappingProxyType(
         "hit-b-no-pool": HiTShape(width=768, heads=12),
         "hit-s": HiTShape(patch=8, blocks=(4, 4, 4)),
         "hit-b": HiTShape(patch=8, width=768, heads=12, blocks=(4, 4, 4)),
-        "portraits": HiTShape(size=64, patch=4, width=64, heads=4, blocks=(4,)),
+        "portraits": HiTShape(size=64, patch=8, width=64, heads=4, blocks=(4,)),
     }
 )
 

@@ -46,7 +46,9 @@ class HiTTraining(Config):
     augmentation: ThreeAugment | Augmentation = ThreeAugment()
     attention_dropout: float = Field(0.2, ge=0, lt=1)
     drop_path: float = Field(0.0, ge=0, lt=1)
-    blanked: float = Field(0.0, ge=0, le=1, description="largest share of its patches taken out of a picture in training")
+    blanked: float = Field(
+        0.0, ge=0, le=1, description="largest share of its patches taken out of a picture; rises to it in the middle third"
+    )
     start: Path | None = Field(None, description="weights to go on from; a head for other classes is begun anew")
     allow_pickle: bool = Field(False, description="read `start` even if it runs code: released checkpoints hold their arguments")
     checkpoint_every: int = Field(100, ge=1, description="optimizer steps between checkpoints")
@@ -72,7 +74,7 @@ RECIPES: Mapping[str, HiTTraining] = MappingProxyType(
         "cars": _fine_tuned(4e-4),
         "portraits": HiTTraining(
             shape=PRESETS["portraits"],
-            epochs=10,
+            epochs=16,
             warm_up=0.5,
             batch=64,
             repeats=1,
@@ -184,7 +186,8 @@ def _optimise(
         x = _augmented(as_images(pictures[chosen]).to(device), config.augmentation, chance)
         x, targets = mix(x, labels[chosen].to(device), classes, config.mixing, rng)
         if config.blanked:
-            x = blank_patches(x, config.shape.patch, config.blanked, chance)
+            # with half of the evidence gone from the start, a HiT's even attention never finds any
+            x = blank_patches(x, config.shape.patch, config.blanked * min(1.0, max(0.0, 3 * step / total - 1)), chance)
         loss = cross_entropy(network(x), targets, label_smoothing=config.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -7,7 +7,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from cfx.portraits import Portrait, render
+from cfx.guidance import changed_region
 
 
 def change_map(x: Tensor, x_cf: Tensor) -> Tensor:
@@ -58,21 +58,35 @@ def pearson_correlation(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(norms > 0, (a * b).sum(1) / norms.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
 
 
-def cross_examined(saliency: Tensor, x: Tensor, x_cf: Tensor, region: Tensor) -> dict[str, Tensor]:
+def iou_by_chance(region: Tensor) -> Tensor:
+    """What `iou_at_equal_area` is on average for a map that knows nothing of the region (B, H, W), (B,): k / (2 N - k)."""
+    area, pixels = region.flatten(1).double().sum(1), region[0].numel()
+    return area / (2 * pixels - area)
+
+
+def cross_examined(saliency: Tensor, x: Tensor, x_cf: Tensor, threshold: float = 0.15) -> dict[str, Tensor]:
     """Does what a counterfactual changed lie where a map says the evidence is? Measures by name, (B,) each.
 
-    saliency: (B, h, w). region: (B, 1, H, W), nonzero where x_cf departs from x (`cfx.guidance.changed_region`).
+    saliency: (B, h, w). The changed region is where x_cf departs from x by `threshold` or more of its largest departure.
     """
     size = (x.shape[-2], x.shape[-1])
-    pixels, changed = enlarged(saliency, size), region[:, 0] > 0
+    pixels, changed = enlarged(saliency, size), changed_region(x, x_cf, threshold, dilation=1)[:, 0] > 0
     return {
         "pointing": pointing(pixels, changed),
         "iou_at_equal_area": iou_at_equal_area(pixels, changed),
+        "iou_by_chance": iou_by_chance(changed),
         "rank_correlation": rank_correlation(pixels, change_map(x, x_cf)),
     }
 
 
-def attribute_region(portrait: Portrait, attribute: str, size: int = 64) -> Tensor:
-    """The truth on Portraits: pixels that change when that attribute alone is toggled and the face drawn again, (size, size)."""
-    before, after = render(portrait, size), render(portrait.toggled(attribute), size)
-    return torch.from_numpy((before != after).any(axis=2))
+def against_truth(evidence: Tensor, region: Tensor) -> dict[str, Tensor]:
+    """Does a map, what a counterfactual changed, or its mask lie where an attribute shows? Measures by name, (B,) each.
+
+    evidence: (B, h, w), larger for more; region: (B, H, W) bool.
+    """
+    pixels = enlarged(evidence, (region.shape[-2], region.shape[-1]))
+    return {
+        "truth_pointing": pointing(pixels, region),
+        "truth_iou": iou_at_equal_area(pixels, region),
+        "truth_iou_by_chance": iou_by_chance(region),
+    }

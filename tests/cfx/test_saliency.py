@@ -13,12 +13,18 @@ from cfx.classifiers.network import Network, NetworkConfig
 from cfx.classifiers.torch_module import TorchClassifier
 from cfx.classifiers.vit import vit
 from cfx.guidance import class_loss
-from cfx.metrics.agreement import attribute_region, cross_examined, enlarged, iou_at_equal_area, pointing, rank_correlation
-from cfx.portraits import ATTRIBUTES, sample
+from cfx.metrics.agreement import (
+    against_truth,
+    cross_examined,
+    enlarged,
+    iou_at_equal_area,
+    pointing,
+    rank_correlation,
+)
+from cfx.portraits import ATTRIBUTES, region, sample
 from cfx.saliency import (
     Saliency,
     cam_layer,
-    cross_examination,
     grad_cam,
     hit_map,
     integrated_gradients,
@@ -166,33 +172,32 @@ def test_ties_are_shared_and_nothing_agrees_with_nothing():
 
 def test_cross_examination_of_a_counterfactual_that_changed_the_salient_corner():
     x = torch.zeros(1, 3, 8, 8)
-    x_cf, region = x.clone(), torch.zeros(1, 1, 8, 8)
-    x_cf[..., :4, :4], region[..., :4, :4] = 0.5, 1.0
+    x_cf = x.clone()
+    x_cf[..., :4, :4] = 0.5
     corner = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
-    assert {name: value.item() for name, value in cross_examined(corner, x, x_cf, region).items()} == pytest.approx(
-        {"pointing": 1.0, "iou_at_equal_area": 1.0, "rank_correlation": 1.0}
+    assert {name: value.item() for name, value in cross_examined(corner, x, x_cf).items()} == pytest.approx(
+        {"pointing": 1.0, "iou_at_equal_area": 1.0, "iou_by_chance": 1 / 7, "rank_correlation": 1.0}
     )
-    away = cross_examined(corner.flip(2), x, x_cf, region)
+    away = cross_examined(corner.flip(2), x, x_cf)
     assert away["pointing"].item() == 0 and away["iou_at_equal_area"].item() == 0
+    same = cross_examined(corner, x, x)  # nothing changed: agrees with nothing
+    assert all(value.item() == 0 for value in same.values())
 
 
-def test_cross_examination_names_measure_and_map():
-    classifier, x_cf = MAKERS["hit"](), PICTURES.clone()
-    x_cf[..., :4, :4] = 1.0
-    maps = [Saliency(map="hit"), Saliency(map="integrated_gradients", steps=2)]
-    found = cross_examination(classifier, PICTURES, x_cf, TARGETS, maps)
-    assert list(found)[:3] == ["pointing[hit]", "iou_at_equal_area[hit]", "rank_correlation[hit]"]
-    assert "pointing[integrated_gradients]" in found
-    assert all(values.shape == (3,) and values.isfinite().all() for values in found.values())
-    same = cross_examination(classifier, PICTURES, PICTURES, TARGETS, maps[:1])  # nothing changed: agrees with nothing
-    assert all((values == 0).all() for values in same.values())
+def test_chance_is_what_random_maps_score():
+    region = torch.zeros(400, 16, 16, dtype=torch.bool)
+    region[:, 3:8, 2:10] = True
+    noise = torch.rand(400, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = against_truth(noise, region)
+    assert found["truth_iou"].mean().item() == pytest.approx(found["truth_iou_by_chance"][0].item(), abs=0.01)
+    assert against_truth(region.float(), region)["truth_iou"].mean() == 1
 
 
 def test_the_region_of_an_attribute_is_where_toggling_it_shows():
     portrait = sample(np.random.default_rng(0))
-    regions = {name: attribute_region(portrait, name) for name in ATTRIBUTES}
+    regions = {name: torch.from_numpy(region(portrait, name)) for name in ATTRIBUTES}
     assert all(region.any() for region in regions.values())
-    assert torch.equal(regions["smile"], attribute_region(portrait.toggled("smile"), "smile"))
+    assert torch.equal(regions["smile"], torch.from_numpy(region(portrait.toggled("smile"), "smile")))
     rows = regions["smile"].nonzero()[:, 0]
     assert rows.min() >= 36 and rows.max() <= 54  # a mouth, in the lower half of the face
     assert regions["smile"].sum() < 200 < regions["warm_background"].sum()

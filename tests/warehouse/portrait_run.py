@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from cfx.portraits import ATTRIBUTES, Portrait, render, sample
+from cfx.portraits import ATTRIBUTES, Portrait, region, render, sample
 from warehouse.shards import write_shard
 
 CLASSES = ["neutral", "smiling"]
@@ -37,7 +37,7 @@ def write_portrait_run(
     """Write all facts of one run. `names` renames attributes; glasses follow the target only if `planted`."""
     rng = np.random.default_rng(7)
     called = [(names or {}).get(attribute, attribute) for attribute in ATTRIBUTES]
-    images, predictions, explanations, attributes, effects = [], [], [], [], []
+    images, predictions, explanations, attributes, effects, saliency = [], [], [], [], [], []
     for i in range(n):
         portrait = sample(np.random.default_rng([7, i]))  # the same images in every run
         target = int(not portrait.has("smile"))
@@ -57,6 +57,8 @@ def write_portrait_run(
             reaction = 0.4 if planted and position == 1 else 0.0
             on = not portrait.attributes[position]
             effects.append(_edited(image_id, called[position], on, rng.normal(reaction, 0.05)))
+        where_smile = np.repeat(region(portrait, "smile", size)[..., None], 3, axis=2).astype(np.uint8) * 255
+        saliency.append({"image_id": image_id, "map": "grad_cam", "png": _png(where_smile)})
         for arm in ("guided", "null"):
             flipped = bool(arm == "guided" and rng.random() < 0.95)
             moved = _moved(portrait, target, planted, rng) if flipped else portrait
@@ -70,7 +72,7 @@ def write_portrait_run(
                 row |= {f"{letter}_{name}": float(value) for name, value in zip(called, values, strict=True)}
             attributes.append(row)
     tables = {"images": images, "predictions": predictions, "explanations": explanations, "attributes": attributes}
-    tables |= {"effects": effects}
+    tables |= {"effects": effects, "saliency": saliency}
     for fact, rows in tables.items():
         write_shard(root, fact, run_id, "00000", _columns(rows))
     write_shard(root, "rejected", run_id, "00000", REJECTED)

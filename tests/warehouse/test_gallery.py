@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from warehouse.gallery import AMPLIFIED, Change, changes, difference, frames, gallery
+from warehouse.gallery import AMPLIFIED, Change, changes, difference, frames, gallery, salient
 
 
 def png(value: int, side: int) -> bytes:
@@ -27,21 +27,27 @@ def test_difference_is_signed_amplified_and_grey_where_nothing_changed() -> None
 
 
 def test_small_pictures_keep_every_pixel_and_large_ones_shrink() -> None:
-    assert np.asarray(opened(frames(png(37, 64), None, None).x)).tolist() == np.full((64, 64, 3), 37).tolist()
-    assert opened(frames(None, png(37, 500), None).x_cf).size == (192, 192)
+    assert np.asarray(opened(frames(png(37, 64), None, None, None).x)).tolist() == np.full((64, 64, 3), 37).tolist()
+    assert opened(frames(None, png(37, 500), None, None).x_cf).size == (192, 192)
 
 
 def test_sixteen_examples_of_noise_fit_in_five_megabytes() -> None:
-    # Noise is the worst that a picture can be; an example has four pictures.
+    # Noise is the worst that a picture can be; an example has five pictures.
     noise, buffer = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8), io.BytesIO()
     Image.fromarray(noise).save(buffer, "PNG")
-    assert 16 * 4 * len(frames(buffer.getvalue(), None, None).x or "") < 4_500_000
+    assert 16 * 5 * len(frames(buffer.getvalue(), None, None, None).x or "") < 4_500_000
 
 
 def test_missing_pictures_are_absent_not_invented() -> None:
-    only_cf = frames(None, png(1, 8), None)
+    only_cf = frames(None, png(1, 8), None, None)
     assert (only_cf.x, only_cf.mask, only_cf.difference) == (None, None, None)
-    assert frames(png(1, 8), png(1, 9), None).difference is None
+    assert frames(png(1, 8), png(1, 9), None, png(1, 9)).difference is None
+
+
+def test_saliency_is_laid_over_the_picture_in_orange() -> None:
+    x, found = np.full((1, 2, 3), 200, np.uint8), np.array([[[0, 0, 0], [255, 255, 255]]], np.uint8)
+    assert salient(x, found).tolist() == [[[230, 230, 230], [225, 85, 0]]]
+    assert frames(png(1, 8), None, None, png(1, 9)).saliency is None
 
 
 def test_changes_cross_one_half_and_half_itself_is_below() -> None:
@@ -52,7 +58,7 @@ def test_changes_cross_one_half_and_half_itself_is_below() -> None:
 
 def test_an_image_without_a_row_in_images_is_named_by_its_hash() -> None:
     pick = {"pick": "best", "image_id": "0123456789abcdef", "seed": 0, "path": None}
-    shown = {"image_id": "0123456789abcdef", "seed": 0, "png": None, "png_cf": png(1, 8), "mask_png": None}
+    shown = {"image_id": "0123456789abcdef", "seed": 0, "png": None, "png_cf": png(1, 8), "mask_png": None, "map_png": None}
     groups = gallery([pick], [shown])
     assert [(group.kind, [example.file for example in group.examples]) for group in groups] == [
         ("random", []),
