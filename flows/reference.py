@@ -51,7 +51,14 @@ def _section(model: type[BaseModel]) -> list[str]:
 
 def reference() -> str:
     """Every group of settings as a Markdown table, each once, in the order in which they are reached from an audit's file."""
-    waiting: list[type[BaseModel]] = [AuditConfig, *_models(Method), ClassifierTraining, RobustTraining, HiTTraining, GuidedDiffusion]
+    waiting: list[type[BaseModel]] = [
+        AuditConfig,
+        *_models(Method),
+        ClassifierTraining,
+        RobustTraining,
+        HiTTraining,
+        GuidedDiffusion,
+    ]
     seen: list[type[BaseModel]] = []
     while waiting:
         model = waiting.pop(0)
