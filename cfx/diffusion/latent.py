@@ -1,0 +1,103 @@
+"""Latent text-to-image diffusion: any folder or hub id in Stable Diffusion's format, through diffusers. Needs the extra `sd`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+
+@dataclass
+class LatentDiffusion:
+    """A frozen Stable Diffusion: pictures (B, 3, H, W) in [-1, 1] to latents and back, the noise in a latent given a prompt."""
+
+    tokenizer: Any
+    text_encoder: Any
+    unet: Any
+    vae: Any
+    alphas_cumprod: Tensor  # (N,) float64
+    prediction: str  # epsilon or v_prediction
+
+    @property
+    def side(self) -> int:
+        """Of the pictures that it draws, pixels."""
+        return int(self.unet.config.sample_size) * 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def device(self) -> torch.device:
+        return self.vae.device
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> Tensor:
+        """The mean of the latent of x, scaled, after resampling to the model's side."""
+        return self.distribution(x).mean * self.vae.config.scaling_factor
+
+    def distribution(self, x: Tensor) -> Any:
+        """The latent's Gaussian, before scaling."""
+        if x.shape[-1] != self.side:
+            x = interpolate(x, size=(self.side, self.side), mode="bilinear", antialias=True)
+        return self.vae.encode(x).latent_dist
+
+    @torch.no_grad()
+    def decode(self, z: Tensor, side: int) -> Tensor:
+        """The picture of a latent, resampled to `side` pixels, in [-1, 1]."""
+        x = self.vae.decode(z / self.vae.config.scaling_factor).sample
+        if x.shape[-1] != side:
+            x = interpolate(x, size=(side, side), mode="bilinear", antialias=True)
+        return x.clamp(-1, 1)
+
+    def token_ids(self, prompts: Sequence[str]) -> Tensor:
+        """(B, L) token ids, padded to the text encoder's length. Raises ValueError for a prompt that does not fit."""
+        length = self.tokenizer.model_max_length
+        longest = max(len(ids) for ids in self.tokenizer(list(prompts)).input_ids)
+        if longest > length:
+            raise ValueError(f"a prompt takes {longest} tokens, but the text encoder reads {length}; use fewer words")
+        told = self.tokenizer(list(prompts), padding="max_length", max_length=length, return_tensors="pt")
+        return told.input_ids.to(self.device)
+
+    def embed(self, prompts: Sequence[str]) -> Tensor:
+        """The prompts as the UNet reads them, (B, L, D)."""
+        return self.text_encoder(self.token_ids(prompts))[0]
+
+    def noise(self, z: Tensor, t: int | Tensor, embedding: Tensor) -> Tensor:
+        """The noise in latents z (B, C, h, w) at training step t, given embeddings (B, L, D)."""
+        predicted = self.unet(z, t, encoder_hidden_states=embedding).sample
+        if self.prediction == "epsilon":
+            return predicted
+        level = self.alphas_cumprod[torch.as_tensor(t).cpu()].to(z).view(-1, 1, 1, 1)
+        return level.sqrt() * predicted + (1 - level).sqrt() * z  # of a velocity   (Salimans & Ho 2022, app. D)
+
+    def guided(self, z: Tensor, t: int, towards: Tensor, away: Tensor, scale: float) -> Tensor:
+        """eps(away) + scale (eps(towards) - eps(away)), both in one call of the UNet."""
+        there, here = self.noise(torch.cat([z, z]), t, torch.cat([towards, away])).chunk(2)
+        return here + scale * (there - here)
+
+
+def load_latent(source: str, device: torch.device | str = "cpu") -> LatentDiffusion:
+    """A pipeline in Stable Diffusion's format, float32, frozen: a local folder or a hub id such as CompVis/stable-diffusion-v1-4.
+
+    Raises ImportError without the extra `sd`, FileNotFoundError where there is no such model and none can be downloaded,
+    ValueError for a model that predicts something else than noise or velocity.
+    """
+    try:
+        from diffusers import StableDiffusionPipeline
+    except (ImportError, RuntimeError) as error:  # diffusers needs transformers for it
+        raise ImportError(f"text-to-image models need transformers; install it with: pip install 'cfx[sd]' ({error})") from error
+    try:
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            source, safety_checker=None, requires_safety_checker=False, low_cpu_mem_usage=False
+        )
+    except (OSError, ValueError) as error:
+        way_out = "give a folder with model_index.json, or a hub id that this machine can download or has in its cache"
+        raise FileNotFoundError(f"there is no text-to-image model {source!r}; {way_out} ({error})") from error
+    prediction = pipeline.scheduler.config.prediction_type
+    if prediction not in ("epsilon", "v_prediction"):
+        raise ValueError(f"{source} predicts {prediction!r}; noise (epsilon) or velocity (v_prediction) is needed")
+    for part in (pipeline.text_encoder, pipeline.unet, pipeline.vae):
+        part.requires_grad_(False).eval().float().to(device)
+    levels = pipeline.scheduler.alphas_cumprod.double()
+    return LatentDiffusion(pipeline.tokenizer, pipeline.text_encoder, pipeline.unet, pipeline.vae, levels, prediction)
