@@ -111,10 +111,11 @@ def learn_tokens(
     optimizer = torch.optim.AdamW([table], lr=config.learning_rate, betas=(0.9, 0.999), eps=1e-9, weight_decay=0)
     chance = torch.Generator().manual_seed(derived_seed("tokens", config.seed))
     for step in range(config.steps):
-        draws = _draw(model, pictures, prompts, config, chance)
+        x, spread, noise, t, said = _draw(model, pictures, prompts, config, chance)
         total = 0.0
         for start in range(0, config.batch, config.at_once):
-            loss = _loss(model, *(drawn[start : start + config.at_once] for drawn in draws)) / config.batch
+            part = slice(start, start + config.at_once)
+            loss = _loss(model, x[part], spread[part], noise[part], t[part], said[part]) / config.batch
             loss.backward()
             total += loss.item()
         assert table.grad is not None
