@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,10 +16,20 @@ class Limit:
     text: str
 
 
+SURROGATE = Limit(
+    "Steered from outside.",
+    "The classifier is a black box: pictures were steered by a network distilled from its answers to these images, and each flip "
+    "was checked on the classifier itself. What else moved may be the surrogate's doing, so an attribute is confirmed only by an "
+    "edit of it alone that the classifier was asked about.",
+)
+
+
 def limits(run: Row, ranked: Sequence[Row], cost: Mapping[str, Row], fr_null: float | None) -> list[Limit]:
     """The standing limits, with this run's numbers in them. ranked: with `null`, the change without guidance; cost: by arm."""
     guided = cost.get("guided", {})
     found = [_named(ranked), _untouched(ranked), _oracle(ranked, fr_null), _size(ranked)]
+    if json.loads(run["config"]).get("surrogate") is not None:
+        found.append(SURROGATE)
     if not guided.get("judged"):
         text = "No second classifier checked the flips, so adversarial changes cannot be told from real ones."
         found.append(Limit("No judge.", text))
