@@ -6,6 +6,7 @@ while an audit is writing. Open another to see more.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
@@ -115,13 +116,25 @@ def query(root: Path, sql: str, seconds: float = 300) -> pa.Table:
         limit.start()
         try:
             refuse_writes(con, sql)
-            return con.execute(sql).to_arrow_table()
+            return _with_integers(con.execute(sql).to_arrow_table())
         except duckdb.PermissionException as error:
             raise refused(str(error)) from error
         except duckdb.InterruptException as error:
             raise QueryTimeout(seconds) from error
         finally:
             limit.cancel()
+
+
+def _with_integers(answer: pa.Table) -> pa.Table:
+    """Sums and conditional counts are HUGEINT, which leaves DuckDB as decimal128(38, 0) and then is no number to JSON or pandas.
+
+    As int64 it is one; a column that does not fit stays as it is.
+    """
+    for i, field in enumerate(answer.schema):
+        if field.type == pa.decimal128(38, 0):
+            with suppress(pa.ArrowInvalid):
+                answer = answer.set_column(i, field.name, answer.column(i).cast(pa.int64()))
+    return answer
 
 
 def views(root: Path) -> list[View]:

@@ -85,7 +85,7 @@ def findings_table(name: str, finding: dict[str, Any]) -> Table:
     judged = "no judge" if finding["judge_flip_rate"] is None else f"judge flip rate {finding['judge_flip_rate']:.3f}"
     rates = f"flip rate {finding['flip_rate']:.3f}, {judged}"
     table = Table(title=f"{name}: {rates}", title_justify="left", caption=f"run {finding['run_id']}", caption_justify="left")
-    for heading in ("attribute", "effect", "low", "high", "q", "edited alone", "verdict"):
+    for heading in ("attribute", "effect", "low", "high", "q", "edited", "verdict"):
         table.add_column(heading, justify="left" if heading in ("attribute", "verdict") else "right")
     for row in finding["attributes"]:
         numbers = (f"{row[key]:+.3f}" for key in ("effect", "low", "high"))
@@ -94,7 +94,5 @@ def findings_table(name: str, finding: dict[str, Any]) -> Table:
 
 
 def _edited(row: dict[str, Any]) -> str:
-    """What editing the attribute alone does to the classifier, if it was edited."""
-    if row["intervention_low"] is None:
-        return "–"
-    return f"{row['intervention']:+.3f} [{row['intervention_low']:+.3f}, {row['intervention_high']:+.3f}]"
+    """What editing the attribute alone does to the classifier, if it was edited often enough to tell."""
+    return "–" if row["intervention_low"] is None else f"{row['intervention']:+.3f}"

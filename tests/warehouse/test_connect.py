@@ -129,6 +129,14 @@ def test_questions_in_every_form_are_answered(tmp_path, sql):
     assert isinstance(query(tmp_path, sql), pa.Table)
 
 
+def test_sums_and_counts_are_plain_integers_unless_they_do_not_fit(tmp_path):
+    answer = query(
+        tmp_path, "select sum(x) as total, count_if(x > 1) as some, sum(x) * 9000000000000000000 as large from range(4) t(x)"
+    )
+    assert [field.type for field in answer.schema] == [pa.int64(), pa.int64(), pa.decimal128(38, 0)]
+    assert answer.to_pylist() == [{"total": 6, "some": 2, "large": 54000000000000000000}]
+
+
 def test_wrong_sql_is_told_in_the_words_of_duckdb(tmp_path):
     with pytest.raises(duckdb.BinderException, match="colour"):
         query(tmp_path, "select colour from runs")
