@@ -192,6 +192,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     wanted = [preset for preset in presets() if asked.only is None or preset.name in asked.only]
+    wanted = [preset for preset in wanted if preset.quick or not asked.quick]
     lay_out(asked.into, PICTURES)
     if any(rung.method == "dvce" and rung.robust for preset in wanted for rung in preset.ladder):
         robust_network()

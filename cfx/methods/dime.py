@@ -117,12 +117,15 @@ def dime(
     """Guided denoising towards `target`; the classifier sees an unguided denoising of each noisy state.
 
     x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. tau (tau + 1) / 2 UNet evaluations an image, tau if `guide` is not the
-    denoised picture. A region keeps the rest of the picture as the thesis does in its eq. 3.21: the classifier sees the input
-    there, and z is the noised input.
+    denoised picture or nothing looks at it. A region keeps the rest of the picture as the thesis does in its eq. 3.21: the
+    classifier sees the input there, and z is the noised input.
     """
     pull = perceptual_pull(perceptual, x, config.perceptual)
     z, x_t = q_sample(denoiser, x, config.tau - config.exact_start, noise), x
     mask = rectangle(x, config.region)
+    unseen = config.guide == "denoised" and not (
+        config.scale or config.perceptual or config.early_stopping or config.guided_steps
+    )
     x_cf, done = x, torch.zeros(len(x), 1, 1, 1, dtype=torch.bool, device=x.device)
     for t in reversed(range(config.tau)):
         mean, std, _, _ = denoiser.step(z, t)
@@ -135,7 +138,10 @@ def dime(
             z = z + std * noise.like(z)
         if config.region:
             z = mask * z + (1 - mask) * (q_sample(denoiser, x, t - 1, noise) if t else x)
-        if t and config.guide == "denoised":
+        if unseen:
+            for _ in range(t - 1):
+                noise.like(z)  # what the inner chain would have drawn, so that the null run goes on with the same noise
+        elif t and config.guide == "denoised":
             x_t = denoise(denoiser, z, t - 1, noise)
             x_t = mask * x_t + (1 - mask) * x
         if t and config.tau - t == config.guided_steps:

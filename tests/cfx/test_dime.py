@@ -46,6 +46,14 @@ def test_dime_without_guidance_is_noising_and_denoising() -> None:
     torch.testing.assert_close(found.x_cf, expected.clamp(-1, 1))
 
 
+def test_dimes_null_run_skips_the_inner_chains_and_keeps_the_noise() -> None:
+    x, up, counted = pictures(), torch.ones(4, dtype=torch.long), Counted(gaussian_prior())
+    null, hardly = (DiME(steps=50, tau=12, scale=scale) for scale in (0, 1e-9))
+    found = dime(counted, CLASSIFIER, x, up, null, ImageNoise.of(IDS, 0)).x_cf
+    assert counted.forward == 4 * 12
+    torch.testing.assert_close(found, dime(gaussian_prior(), CLASSIFIER, x, up, hardly, ImageNoise.of(IDS, 0)).x_cf)
+
+
 def test_fastdime_without_guidance_and_mask_is_noising_and_denoising() -> None:
     x, prior = pictures(), gaussian_prior()
     method = FastDiME(steps=50, tau=10, scale=0, l1=0, warm_up=1)
