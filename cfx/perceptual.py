@@ -1,19 +1,25 @@
-"""Perceptual distances from files of torchvision's weights: DiME's (VGG19 up to relu3_4) and LPIPS (Zhang et al. 2018, VGG16)."""
+"""Perceptual distances from files of torchvision's weights: DiME's (VGG19 up to relu3_4) and LPIPS (Zhang et al. 2018)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torchvision.models import AlexNet
 from torchvision.models.vgg import cfgs, make_layers
 
 from cfx.checkpoint import fit, read_state_dict
 
 RELU3_4 = 18  # features[:18] of VGG19 end there
-STAGES = (3, 8, 15, 22, 29)  # LPIPS compares VGG16 after these layers: relu1_2, 2_2, 3_3, 4_3, 5_3
+Backbone = Literal["vgg", "alex"]
+STAGES: dict[Backbone, tuple[int, ...]] = {  # LPIPS compares after these layers
+    "vgg": (3, 8, 15, 22, 29),  # VGG16's relu1_2, 2_2, 3_3, 4_3, 5_3
+    "alex": (1, 4, 7, 9, 11),  # AlexNet's five
+}
 DOWNLOADS = "https://download.pytorch.org/models/"
 
 
@@ -48,33 +54,38 @@ class LPIPS(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, features: nn.Sequential, weights: list[Tensor]) -> None:
+    def __init__(self, features: nn.Sequential, stages: tuple[int, ...], weights: list[Tensor]) -> None:
         super().__init__()
-        self.features = features
+        self.features, self.stages = features, stages
         self.register_buffer("mean", torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1))  # lpips' own, on [-1, 1]
         self.register_buffer("std", torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1))
         self.weights = nn.ParameterList(weights)  # (1, C, 1, 1) each
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         x, y = (x - self.mean) / self.std, (y - self.mean) / self.std
-        distance, stages = torch.zeros(len(x), device=x.device), iter(self.weights)
+        distance, weights = torch.zeros(len(x), device=x.device), iter(self.weights)
         for position, layer in enumerate(self.features):
             x, y = layer(x), layer(y)
-            if position in STAGES:
+            if position in self.stages:
                 apart = (x / (_length(x) + 1e-10) - y / (_length(y) + 1e-10)).square()
-                distance = distance + (next(stages) * apart).sum(1).flatten(1).mean(1)
+                distance = distance + (next(weights) * apart).sum(1).flatten(1).mean(1)
         return distance
 
 
-def load_lpips(weights: Path, device: torch.device | str = "cpu") -> LPIPS:
-    """LPIPS (version 0.1), frozen, from torchvision's VGG16 weights; its own small weights come with the lpips package.
+def load_lpips(weights: Path, device: torch.device | str = "cpu", backbone: Backbone = "vgg") -> LPIPS:
+    """LPIPS (version 0.1), frozen, from torchvision's VGG16 or AlexNet; its own small weights come with the lpips package.
 
     Raises FileNotFoundError, saying where the weights are to be had, or ValueError naming keys that do not fit.
     """
-    features = _vgg("D", STAGES[-1] + 1, weights, "vgg16-397923af.pth")
-    learned = read_state_dict(Path(str(files("lpips") / "weights" / "v0.1" / "vgg.pth")))
-    stages = [learned[f"lin{stage}.model.1.weight"] for stage in range(len(STAGES))]
-    return LPIPS(features, stages).eval().requires_grad_(False).to(device)
+    stages = STAGES[backbone]
+    layers = stages[-1] + 1
+    if backbone == "vgg":
+        features = _vgg("D", layers, weights, "vgg16-397923af.pth")
+    else:
+        features = _filled(AlexNet().features[:layers], weights, "alexnet-owt-7be5be79.pth")
+    learned = read_state_dict(Path(str(files("lpips") / "weights" / "v0.1" / f"{backbone}.pth")))
+    own = [learned[f"lin{stage}.model.1.weight"] for stage in range(len(stages))]
+    return LPIPS(features, stages, own).eval().requires_grad_(False).to(device)
 
 
 def _length(features: Tensor) -> Tensor:
@@ -85,17 +96,22 @@ def _length(features: Tensor) -> Tensor:
 
 def _vgg(layout: str, layers: int, weights: Path, name: str) -> nn.Sequential:
     """The first layers of a VGG, from torchvision's weights of the whole network or of its `features`."""
+    return _filled(make_layers(cfgs[layout], batch_norm=False)[:layers], weights, name)
+
+
+def _filled(features: nn.Sequential, weights: Path, name: str) -> nn.Sequential:
+    """These first layers, with the weights that the file has for them."""
     if not weights.is_file():
         raise FileNotFoundError(
             f"a perceptual distance needs torchvision's {name}, but there is no file {weights}; fetch {DOWNLOADS}{name} and give "
-            "its path, or set the distance's weight to 0"
+            "its path, or do without the distance"
         )
     state = {key.removeprefix("features."): value for key, value in read_state_dict(weights).items()}
-    features = make_layers(cfgs[layout], batch_norm=False)[:layers]
     for layer in features:
         if isinstance(layer, nn.ReLU):
             layer.inplace = False  # what was computed before it is still needed by a backward pass
-    needed = {key: value for key, value in state.items() if key.split(".")[0].isdigit() and int(key.split(".")[0]) < layers}
+    first = {str(position) for position in range(len(features))}
+    needed = {key: value for key, value in state.items() if key.split(".")[0] in first}
     fit(features, needed, weights, f"torchvision's {name}")
     return features
 

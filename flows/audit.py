@@ -1,4 +1,5 @@
-"""The audit: images -> predictions -> prior -> explanations -> attributes -> edits -> run row and report, shard by shard."""
+"""The audit: images -> predictions -> prior -> explanations -> attributes, measurements, features, pairs -> set metrics ->
+edits -> run row and report, shard by shard."""
 
 from __future__ import annotations
 
@@ -25,11 +26,13 @@ from tasks import (
     explain,
     gate,
     intervene,
+    measure,
     oracle,
     predict,
     prior,
     publish,
     saliency,
+    sets,
     surrogate,
     targets,
 )
@@ -75,6 +78,8 @@ edit_images = _stage(intervene.edit_images)
 ask_edits = _stage(intervene.ask_edits)
 write_queries = _stage(black_box.write_queries)
 cross_examine = _stage(saliency.cross_examine)
+measure_shard = _stage(measure.measure_shard)
+compare_sets = _stage(sets.compare_sets)
 start_run = _stage(publish.start_run)
 finish_run = _stage(publish.finish_run)
 hold_to_policy = _stage(gate.gate)
@@ -146,7 +151,20 @@ def explain_all(config: AuditConfig, checked: Checked) -> None:
         each(root), each(run), images, explained, each(config.oracle), each(config.batch_size), each(checked.device)
     )
     examined = cross_examined(config, checked, images, explained)
-    _all([*attributes, *examined])
+    measured = measure_shard.map(
+        each(root),
+        each(run),
+        images,
+        explained,
+        each(config.measures),
+        each(config.classifier),
+        each(config.oracle),
+        each(config.batch_size),
+        each(checked.device),
+    )
+    _all([*attributes, *examined, *measured])
+    method, seeds = config.ladder[0].method, len(config.seeds)
+    compare_sets(root, run, method, config.measures, config.classifier, config.oracle, seeds, checked.device)
     _all(intervened(config, checked, images, denoiser))
 
 

@@ -10,6 +10,7 @@ import torch
 
 from flows.config import AuditConfig, ConfigError
 from tasks import data
+from tasks.encoders import perceptual_for, published_for
 from tasks.explain import check_ladder
 from tasks.oracle import oracle_for
 from tasks.predict import check_target, classifier_for, fingerprint
@@ -27,7 +28,7 @@ class Checked:
     run_id: str
     device: str
     classes: tuple[str, ...]
-    fingerprints: str  # JSON: SHA-256 of classifier, judge, oracle, prior, data
+    fingerprints: str  # JSON: SHA-256 of classifier, judge, oracle, prior, data, networks that measure
 
 
 def device_of(config: AuditConfig) -> str:
@@ -65,6 +66,9 @@ def check(config: AuditConfig) -> Checked:
         place = "saliency"
         if config.saliency is not None:
             check_saliency(config.saliency, classifier)
+        place = "measures"
+        measures: dict[str, torch.nn.Module] = dict(published_for(config.measures, device))
+        measures |= {f"lpips.{name}": net for name, net in perceptual_for(config.measures, device).items()}
         place = "prior"
         data_hash = data.fingerprint(config.data)
         if config.prior.train is None:
@@ -87,6 +91,7 @@ def check(config: AuditConfig) -> Checked:
         "oracle": fingerprint(oracle.network),
         "prior": prior_hash,
         "data": data_hash,
+        **{f"measures.{name}": fingerprint(network) for name, network in measures.items()},
     }
     fingerprints = json.dumps(prints)
     run_id = f"{config.name}-{config.result_hash(fingerprints, code_version())[:10]}"

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 from tasks.annotations import Annotations
 from tasks.ask import warehouse_at
 from tasks.data import DataConfig
+from tasks.encoders import FILES, MeasureConfig
 from tasks.explain import Ladder
 from tasks.gate import Policy
 from tasks.intervene import Interventions
@@ -32,6 +33,7 @@ PATHS = {
     ("saliency", "regions"),
     *((who, "weights") for who in ("classifier", "judge", "oracle")),
     *((who, "ca") for who in ("classifier", "judge")),
+    *(("measures", encoder) for encoder in FILES),
 }
 
 
@@ -85,6 +87,7 @@ class AuditConfig(BaseModel):
     saliency: SaliencyConfig | None = Field(
         SaliencyConfig(), description="saliency of the classifier, to hold the counterfactuals against; null for none"
     )
+    measures: MeasureConfig = Field(MeasureConfig(), description="what the counterfactuals are measured with")
     margin: float = Field(0.1, gt=0, description="an effect inside +- this is too small to matter")
     gate: Policy | None = Field(None, description="what it must not do; default: as the run is held to already")
     shard_size: int = Field(64, ge=1, description="images a shard: the unit of work, of resuming and of storage")

@@ -11,12 +11,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-STAGES = {
+STAGES = {  # fact -> what its stage is called
     "predictions": "predict",
     "explanations": "explain",
     "attributes": "attributes",
+    "features": "measure",
     "effects": "edit",
-}  # fact -> what its stage is called
+}
 
 
 def bars(console: Console) -> Progress:

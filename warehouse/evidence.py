@@ -52,6 +52,9 @@ order by attribute, source, target, arm
     "scorecard": """
 select metric, method, value, n from scorecard where run_id = {run} order by metric, method
 """,
+    "absent": """
+select reason, list(metric order by metric) as metrics from absent where run_id = {run} group by reason order by reason
+""",
     "picks": """
 with guided as (
     select *,

@@ -58,10 +58,10 @@ def test_without_weight_there_is_no_pull_and_no_network() -> None:
 def test_lpips_is_the_packages(tmp_path: Path) -> None:
     import lpips
 
-    path, features = vgg_file(tmp_path, "D", STAGES[-1] + 1)
+    path, features = vgg_file(tmp_path, "D", STAGES["vgg"][-1] + 1)
     found, x, y = load_lpips(path), pictures(), pictures().flip(0)
-    stages = [features[: stage + 1](found_input(found, x)) for stage in STAGES]
-    others = [features[: stage + 1](found_input(found, y)) for stage in STAGES]
+    stages = [features[: stage + 1](found_input(found, x)) for stage in STAGES["vgg"]]
+    others = [features[: stage + 1](found_input(found, y)) for stage in STAGES["vgg"]]
     expected = torch.zeros(2)
     for weight, a, b in zip(found.weights, stages, others, strict=True):
         apart = (lpips.normalize_tensor(a) - lpips.normalize_tensor(b)) ** 2
@@ -72,12 +72,32 @@ def test_lpips_is_the_packages(tmp_path: Path) -> None:
     torch.testing.assert_close(found.std.flatten(), lpips.ScalingLayer().scale.flatten())
 
 
+@pytest.mark.filterwarnings("ignore:.*pretrained.*:UserWarning", "ignore:Arguments other than a weight enum:UserWarning")
+def test_lpips_alex_is_the_packages(tmp_path: Path) -> None:
+    import lpips
+    from torchvision.models import alexnet
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        backbone = alexnet(weights=None)
+    torch.save(backbone.state_dict(), tmp_path / "alex.pth")
+    reference = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)  # its own linear weights; the backbone is ours
+    for number, stage in enumerate((0, 3, 6, 8, 10)):
+        getattr(reference.net, f"slice{number + 1}")[0 if number == 0 else -2].load_state_dict(
+            backbone.features[stage].state_dict()
+        )
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    found = load_lpips(tmp_path / "alex.pth", backbone="alex")(x, x.flip(0))
+    torch.testing.assert_close(found, reference(x, x.flip(0)).flatten())
+    assert (found > 0).all()
+
+
 def found_input(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return (x - network.mean) / network.std
 
 
 def test_lpips_has_a_gradient_where_features_vanish(tmp_path: Path) -> None:
-    network = load_lpips(vgg_file(tmp_path, "D", STAGES[-1] + 1)[0])
+    network = load_lpips(vgg_file(tmp_path, "D", STAGES["vgg"][-1] + 1)[0])
     for layer in network.features:
         if isinstance(layer, nn.Conv2d):
             layer.bias.fill_(-0.05)  # most features are zero behind it

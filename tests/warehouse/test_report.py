@@ -23,6 +23,13 @@ HOSTILE = {
 }
 
 
+SETS = {
+    "method": ["dime"] * 3, "metric": ["fid", "sfid", "fid"], "encoder": ["inception", "inception", "oracle"],
+    "value": [None, None, 12.5], "n": [0, 0, 90], "n_real": [0, 0, 96], "splits": [None] * 3, "sd": [None] * 3,
+    "low": [None] * 3, "high": [None] * 3, "absent": ["no <weights>", "no <weights>", None],
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A warehouse with a planted, a clean and an interrupted audit, and one whose names are HTML."""
@@ -31,6 +38,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_portrait_run(root, "clean-run", n=96, size=32, planted=False)
     write_portrait_run(root, "interrupted-run", n=24, size=32, status="started")
     write_portrait_run(root, "hostile-run", n=24, size=32, names=HOSTILE, file_name="<script>alert({})</script>.png")
+    write_shard(root, "set_metrics", "planted-run", "dime", SETS)
     return root
 
 
@@ -63,6 +71,13 @@ def test_every_printed_query_can_be_asked_again(root: Path) -> None:
     printed = [html.unescape(sql) for sql in re.findall(r'<details class="sql">.*?<code>(.*?)</code>', page, re.DOTALL)]
     assert len(printed) == len(EVIDENCE) + 1  # the sanity line prints its question again
     assert all(query(root, sql).num_rows > 0 for sql in printed)
+
+
+def test_a_metric_says_what_it_sees_with_and_one_that_is_absent_says_why(root: Path) -> None:
+    page = report_html(root, "planted-run")
+    assert "Fréchet distance (FID), seen by the audit&#39;s own oracle" in page and "12.5" in page
+    assert "<code>fid[inception]</code> <code>sfid[inception]</code> (no &lt;weights&gt;)." in page
+    assert "Not measured" not in report_html(root, "clean-run")
 
 
 def test_effect_is_guided_minus_null(root: Path) -> None:

@@ -1,0 +1,73 @@
+"""Fréchet and kernel distance of two sets of features (FID, Heusel et al. 2017, arXiv:1706.08500; KID, arXiv:1801.01401)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics.image.kid import poly_mmd
+
+
+class Moments(NamedTuple):
+    """Mean and covariance of any number of rows, in no more memory than two covariance matrices take.
+
+    root: (K, 1 + D) float64, K <= 2 (1 + D), with root^T root = [1, X]^T [1, X]: the rows themselves while they are few, their
+    triangular factor when they are many. That holds n, sum and outer sum, without squaring, so nothing cancels.
+    """
+
+    root: Tensor
+
+    @staticmethod
+    def of(rows: Tensor) -> Moments:
+        """rows: (N, D)."""
+        rows = rows.double()
+        return Moments(_condensed(torch.cat([rows.new_ones(len(rows), 1), rows], dim=1)))
+
+    @staticmethod
+    def together(parts: Iterable[Moments]) -> Moments:
+        """Of the rows of all parts, at least one."""
+        first, *others = parts
+        for part in others:
+            first = Moments(_condensed(torch.cat([first.root, part.root])))
+        return first
+
+    @property
+    def n(self) -> int:
+        """How many rows."""
+        return round(float(self.root[:, 0].square().sum()))
+
+    def spread(self) -> tuple[Tensor, Tensor]:
+        """Mean (D,), and a factor F (R, D) of the covariance (ddof 1): F^T F. Raises ValueError for less than two rows."""
+        if self.n < 2:
+            raise ValueError(f"a covariance needs two rows, but there are {self.n}")
+        triangle = torch.linalg.qr(self.root, mode="r").R  # [[±sqrt n, ±sqrt n mean], [0, factor of the centred scatter]]
+        return triangle[0, 1:] / triangle[0, 0], triangle[1:, 1:] / (self.n - 1) ** 0.5
+
+
+def frechet_distance(a: Moments, b: Moments) -> float:
+    """|mean_a - mean_b|^2 + tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2)), [0, inf).
+
+    With cov = F^T F the trace of the root is the sum of the singular values of F_a F_b^T: no root of a matrix is taken, and
+    few rows in many dimensions are no special case.
+    """
+    (mean_a, factor_a), (mean_b, factor_b) = a.spread(), b.spread()
+    trace_root = torch.linalg.svdvals(factor_a @ factor_b.T).sum()
+    traces = factor_a.square().sum() + factor_b.square().sum()
+    return max(0.0, float((mean_a - mean_b).square().sum() + traces - 2 * trace_root))
+
+
+def kernel_distance(a: Tensor, b: Tensor) -> float:
+    """KID: unbiased squared maximum mean discrepancy under the kernel (x.y / D + 1)^3. May be slightly negative.
+
+    a: (N, D), b: (M, D); the first min(N, M) >= 2 rows of each count. Unlike FID, it has no bias at small n.
+    """
+    n = min(len(a), len(b))
+    if n < 2:
+        raise ValueError(f"a kernel distance needs two rows of each set, but there are {len(a)} and {len(b)}")
+    return float(poly_mmd(a[:n].double(), b[:n].double()))
+
+
+def _condensed(root: Tensor) -> Tensor:
+    return root if len(root) <= 2 * root.shape[1] else torch.linalg.qr(root, mode="r").R
