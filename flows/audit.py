@@ -3,22 +3,23 @@ edits -> run row and report, shard by shard."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 import torch
-from prefect import flow, get_run_logger, task, unmapped
+from prefect import flow, get_run_logger, tags, task, unmapped
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State, TaskRun
 from prefect.futures import PrefectFuture
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
 
-from flows.check import Checked, check, prior_of
+from flows.artifacts import follow
+from flows.artifacts import publish as publish_artifacts
+from flows.check import Checked, check, device_of, prior_of
 from flows.config import AuditConfig
+from flows.engine import a_gpu_each, runner_for
 from tasks import (
     ask,
     black_box,
@@ -37,6 +38,7 @@ from tasks import (
     targets,
 )
 from tasks.predict import Shard
+from tasks.timing import timed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,7 +64,7 @@ def _stage(function: Callable[P, R]) -> Task[P, R]:
     @wraps(function)
     def alone(*args: P.args, **kwargs: P.kwargs) -> R:
         torch.set_num_threads(1)
-        return function(*args, **kwargs)
+        return timed(lambda: function(*args, **kwargs))
 
     stage = task(retries=2, retry_delay_seconds=2, retry_condition_fn=_may_pass, cache_policy=NO_CACHE)
     return stage(alone)
@@ -92,11 +94,7 @@ def ensure_prior(config: AuditConfig, checked: Checked, images: Sequence[Shard])
     return prior.ensure_prior(prior_of(config), config.prior, lambda: predict.pictures(images), checked.device)
 
 
-def _side_by_side(shards: int) -> TaskRunner[PrefectFuture[Any]]:
-    return cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=shards))  # its type is invariant in the future's
-
-
-@flow(name="audit", flow_run_name="{config.name}", task_runner=_side_by_side(os.cpu_count() or 1))
+@flow(name="audit", flow_run_name="{config.name}")
 def audit(config: AuditConfig) -> str:
     """Explain a classifier with counterfactuals and report what it leans on. Returns the run id.
 
@@ -105,7 +103,8 @@ def audit(config: AuditConfig) -> str:
     checked = check(config)
     root, run = config.warehouse, checked.run_id
     get_run_logger().info("run %s in %s", run, root)
-    started = start_run(root, run, facts_of(config, checked))
+    facts = facts_of(config, checked)
+    started = start_run(root, run, facts)
     try:
         explain_all(config, checked)
     finally:  # whatever becomes of the audit, the calls that it made are among its facts
@@ -113,6 +112,7 @@ def audit(config: AuditConfig) -> str:
     finish_run(root, run, started)
     held = hold_to_policy(root, run, config.gate)
     report = write_report(root, run)
+    publish_artifacts(config.name, root, run, report, facts)
     get_run_logger().info("gate: %s; report %s", held.verdict, report)
     return run
 
@@ -162,7 +162,7 @@ def explain_all(config: AuditConfig, checked: Checked) -> None:
         each(config.batch_size),
         each(checked.device),
     )
-    _all([*attributes, *examined, *measured])
+    follow(config.name, [*attributes, *examined, *measured])
     method, seeds = config.ladder[0].method, len(config.seeds)
     compare_sets(root, run, method, config.measures, config.classifier, config.oracle, seeds, checked.device)
     _all(intervened(config, checked, images, denoiser))
@@ -249,6 +249,7 @@ def facts_of(config: AuditConfig, checked: Checked) -> dict[str, Any]:
 
 
 def run_audit(config: AuditConfig) -> str:
-    """Run the audit in this process with as many shards at a time as the configuration asks for."""
-    workers = config.workers or (1 if torch.cuda.is_available() and config.device != "cpu" else os.cpu_count() or 1)
-    return audit.with_options(task_runner=_side_by_side(workers))(config)
+    """Run the audit on the configured engine, with as many shards at a time as the configuration asks for."""
+    known = tags("cfx", f"config:{config.result_hash()[:10]}", f"code:{publish.code_version()}")
+    with known, a_gpu_each(config, device_of(config)):
+        return audit.with_options(task_runner=runner_for(config))(config)

@@ -38,7 +38,7 @@ PATHS = {
 
 
 WITHOUT_EFFECT: Any = {  # on results: where, how fast and how often, and what is allowed
-    **dict.fromkeys(("warehouse", "gate", "batch_size", "workers", "device"), True),
+    **dict.fromkeys(("warehouse", "gate", "batch_size", "workers", "device", "engine", "cluster"), True),
     **{who: {"limits", "auth", "ca"} for who in ("classifier", "judge")},
 }
 
@@ -96,6 +96,10 @@ class AuditConfig(BaseModel):
     )
     workers: int | None = Field(None, ge=1, description="shards at a time; default: one a CPU core, or one for a GPU")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    engine: Literal["local", "dask", "ray"] = Field(
+        "local", description="local: threads of one process; dask or ray: processes, here or of a cluster, one GPU a task"
+    )
+    cluster: str | None = Field(None, description="address of a Dask scheduler or Ray head that is there; default: started here")
 
     def result_hash(self, *more: str) -> str:
         """SHA-256 of the settings that results depend on, and of `more` (weights, data, code)."""

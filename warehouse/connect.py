@@ -67,6 +67,7 @@ VIEWS = (
     "gate_verdicts",
     "cross_examination",
     "truth_agreement",
+    "stage_costs",
 )
 
 _TYPES = {

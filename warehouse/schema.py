@@ -293,6 +293,19 @@ POLICIES = _fact(
     ],
 )
 
+STAGES = _fact(
+    "stages",
+    "One row per piece of work of an audit: how long it took, and where. What a later run found done has no second row.",
+    [
+        _column("stage", pa.string(), "the fact that it wrote"),
+        _column("shard", pa.string(), "the key of the shard, or of the first of several"),
+        _column("began", _INSTANT, "when it began, UTC"),
+        _column("ended", _INSTANT, "when it had written, UTC"),
+        _column("host", pa.string(), "machine that it ran on"),
+        _column("process", pa.int64(), "process id there"),
+    ],
+)
+
 FACTS: dict[str, Fact] = {
     fact.name: fact
     for fact in (
@@ -311,6 +324,7 @@ FACTS: dict[str, Fact] = {
         EFFECTS,
         QUERIES,
         POLICIES,
+        STAGES,
     )
 }
 

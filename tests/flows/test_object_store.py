@@ -85,7 +85,8 @@ def test_a_bucket_that_refuses_half_way_then_the_whole_audit(s3: Any, tmp_path: 
     with pytest.raises(NotWritten, match=r"s3://audits/w/facts/attributes/.*could not be written.*run the audit again"):
         run_audit(there)
     listed = {item["Key"]: item["LastModified"] for item in s3.list_objects_v2(Bucket="audits", Prefix="w/facts")["Contents"]}
-    assert sum("explanations" in key for key in listed) == 4 and not any("attributes" in key for key in listed)
+    assert sum(key.startswith("w/facts/explanations/") for key in listed) == 4
+    assert not any(key.startswith("w/facts/attributes/") for key in listed)
 
     s3.delete_bucket_policy(Bucket="audits")
     run = run_audit(there)
@@ -96,7 +97,7 @@ def test_a_bucket_that_refuses_half_way_then_the_whole_audit(s3: Any, tmp_path: 
     here = AuditConfig.model_validate(settings(tmp_path, 2))
     assert run_audit(here) == run
     hashes, local = fact_hashes(there.warehouse), fact_hashes(here.warehouse)
-    assert set(hashes) == {"runs", "images", "predictions", "explanations", "attributes"} <= set(local)
+    assert {"runs", "images", "predictions", "explanations", "attributes"} <= set(hashes)
     assert {**hashes, "runs": ""} == {**local, "runs": ""}  # a run's row tells its configuration, and so where it lies
     for item in s3.list_objects_v2(Bucket="audits")["Contents"]:
         assert SECRET.encode() not in s3.get_object(Bucket="audits", Key=item["Key"])["Body"].read()

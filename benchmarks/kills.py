@@ -1,0 +1,187 @@
+"""Kill worker, flow or server at random moments of a toy audit, and see whether the next run ends as an undisturbed one would.
+
+    .venv/bin/python benchmarks/kills.py --kills 10 --json
+
+Real processes throughout, brought up by the commands that docs/production.md gives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from benchmarks.toy_audit import fact_hashes, lay_out, settings, write_settings
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARDS = 40
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+class Stack:
+    """A Prefect server, a worker and the deployments, in a folder of their own."""
+
+    def __init__(self, folder: Path, audit: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = str(free.getsockname()[1])
+        self.home = str(folder / "prefect")
+        text = (ROOT / "docs" / "production.md").read_text()
+        (block,) = re.findall(r"```sh\n(.*?)```", text, re.S)
+        self.commands = block.replace("4200", self.port).replace("$PWD/examples/portraits.yaml", str(audit))
+        self.log = (folder / "stack.log").open("ab")
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}/api", timeout=30)
+
+    def __enter__(self) -> Stack:
+        self._bash(self.commands)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes(""):
+            process.kill()
+        self.log.close()
+        self.client.close()
+
+    def _bash(self, commands: str) -> None:
+        env = os.environ | {"PREFECT_HOME": self.home, "OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "1"}
+        for name in ("PREFECT_API_URL", "PREFECT_TEST_MODE"):
+            env.pop(name, None)
+        told = {"cwd": ROOT, "env": env, "stdout": self.log, "stderr": self.log, "stdin": subprocess.DEVNULL}
+        subprocess.run(["bash", "-ec", commands], check=True, start_new_session=True, **told)
+
+    def again(self, what: str) -> None:
+        """Start the server or the worker again, by its own line of the documentation."""
+        lines = self.commands.splitlines()
+        exports = [line for line in lines if line.startswith("export")]
+        waiting = [line for line in lines if line.startswith("until")] if what == "server" else []
+        (line,) = (line for line in lines if line.startswith(f"prefect {what} start"))
+        self._bash("\n".join([*exports, line, *waiting]))
+
+    def processes(self, word: str) -> list[psutil.Process]:
+        """This stack's own processes, told by their PREFECT_HOME, whose command has the word in it."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("PREFECT_HOME") == self.home and word in " ".join(process.cmdline()):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def ask(self, method: str, path: str, **body: Any) -> Any:
+        answer = self.client.request(method, path, json=body.get("json"))
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def deployment(self) -> str:
+        return str(self.ask("GET", "/deployments/name/nightly/audit")["id"])
+
+    def start(self) -> str:
+        """Run the audit now; returns the id of the flow run."""
+        return str(self.ask("POST", f"/deployments/{self.deployment()}/create_flow_run", json={})["id"])
+
+    def schedule(self, seconds: float) -> None:
+        """One more schedule: every day, first in so many seconds."""
+        first = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+        told = [{"schedule": {"interval": 86400, "anchor_date": first}, "active": True}]
+        self.ask("POST", f"/deployments/{self.deployment()}/schedules", json=told)
+
+    def scheduled(self) -> str:
+        """The next run that the schedule has made."""
+        sought = {"sort": "EXPECTED_START_TIME_ASC", "limit": 1, "flow_runs": {"deployment_id": {"any_": [self.deployment()]}}}
+        return str(_until(lambda: self.ask("POST", "/flow_runs/filter", json=sought), 90)[0]["id"])
+
+    def state(self, run: str) -> str:
+        return str(self.ask("GET", f"/flow_runs/{run}")["state_type"])
+
+    def ended(self, run: str, seconds: float = 600) -> str:
+        return str(_until(lambda: self.state(run) in ENDED and self.state(run), seconds))
+
+    def kill(self, what: str) -> None:
+        """kill -9 of the flow's process; of the worker and its flow, as when a machine dies; or of the server."""
+        words = {"flow": ("prefect.engine",), "worker": ("worker start", "prefect.engine"), "server": ("server",)}[what]
+        victims = [process for word in words for process in self.processes(word)]
+        for process in victims:
+            process.kill()
+        psutil.wait_procs(victims, 10)
+
+
+def _until(ready: Any, seconds: float) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (answer := ready()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {seconds:g} s")
+        time.sleep(0.25)
+    return answer
+
+
+def shards(root: Path) -> dict[str, tuple[int, int]]:
+    """Every shard with what would tell that it was written again."""
+    found = {}
+    for path in root.glob("facts/*/*/*.parquet"):
+        told = path.stat()
+        found[str(path)] = (told.st_mtime_ns, told.st_ino)
+    return found
+
+
+def kill_once(stack: Stack, root: Path, what: str, after: int, undisturbed: dict[str, str]) -> dict[str, Any]:
+    """One kill once `after` shards are there, one more run, and what came of it."""
+    shutil.rmtree(root, ignore_errors=True)
+    first = stack.start()
+    _until(lambda: len(shards(root)) >= after, 300)
+    stack.kill(what)
+    before = shards(root)
+    if what != "flow":
+        stack.again(what)
+    if what == "worker" and stack.state(first) not in ENDED:  # what zombies.yaml does, 90 seconds later
+        stack.ask("POST", f"/flow_runs/{first}/set_state", json={"state": {"type": "CRASHED"}, "force": True})
+    stack.ended(first)
+    state = stack.ended(stack.start())
+    left = shards(root)
+    return {
+        "killed": what,
+        "shards_before": len(before),
+        "next_run": state,
+        "written_again": sum(left.get(path) != told for path, told in before.items()),
+        "same_facts": fact_hashes(root) == undisturbed,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    chance = random.Random(asked.seed)
+    folder = Path(tempfile.mkdtemp(prefix="cfx-kills-"))
+    lay_out(folder, 2 * SHARDS)
+    root, audit = folder / "warehouse", write_settings(folder, settings(folder, 2))
+    rows = []
+    with Stack(folder, audit) as stack:
+        assert stack.ended(stack.start()) == "COMPLETED", folder / "stack.log"
+        undisturbed, total = fact_hashes(root), len(shards(root))
+        for number in range(asked.kills):
+            what = ("flow", "worker", "server")[number % 3]
+            rows.append(kill_once(stack, root, what, chance.randrange(2, total), undisturbed))
+            print(json.dumps(rows[-1]) if asked.json else rows[-1], flush=True)  # noqa: T201
+    shutil.rmtree(folder)
+    good = [row for row in rows if row["next_run"] == "COMPLETED" and row["same_facts"] and not row["written_again"]]
+    print(json.dumps({"kills": len(rows), "good": len(good), "shards": SHARDS}))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""What `prefect.yaml` deploys: flows that are told a file, so that a schedule can start them."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+from prefect import flow, get_run_logger
+from prefect.concurrency.sync import concurrency
+
+from flows.audit import run_audit
+from flows.config import load_config, training_config
+
+
+@flow(name="nightly", flow_run_name="{config}")
+def nightly(config: Path, slots: str | None = None) -> str:
+    """Audit what a YAML file says, on the machine of the worker; what a killed run has finished is kept. Returns the run id.
+
+    slots: a Prefect global concurrency limit, such as the number of GPUs. The audit waits for one of its slots and holds it
+    by a lease, which a killed run loses within a minute. Raises ConcurrencySlotAcquisitionError where there is no such limit.
+    """
+    held = concurrency(slots, occupy=1, strict=True, lease_duration=60) if slots else nullcontext()
+    with held:
+        return run_audit(load_config(config))
+
+
+@flow(name="training")
+def training(images: Path, to: Path, settings: Path | None = None) -> str:
+    """Train a prior on the pictures of a folder; after a kill it goes on from its checkpoint. Returns the prior's folder."""
+    from tasks.training import PriorTraining, prior_from_folder
+
+    log = get_run_logger()
+
+    def report(step: int, loss: float) -> None:
+        if step % 100 == 0:
+            log.info("step %d, loss %.4f", step, loss)
+
+    return str(prior_from_folder(images, training_config(PriorTraining, settings), to, report))

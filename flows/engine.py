@@ -1,0 +1,64 @@
+"""Where shards are worked on: threads of this process, or the processes of a Dask or Ray cluster; the flow is the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias, cast
+
+import torch
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from flows.config import AuditConfig, ConfigError
+
+Runner: TypeAlias = TaskRunner[PrefectFuture[Any]]
+
+
+def shards_at_a_time(config: AuditConfig) -> int:
+    """As the configuration says, or one a GPU, or one a CPU core: two compute threads a core are many times slower."""
+    gpus = torch.cuda.device_count() if config.device != "cpu" else 0
+    return config.workers or gpus or os.cpu_count() or 1
+
+
+def runner_for(config: AuditConfig) -> Runner:
+    """The task runner of the configured engine. Raises ConfigError where its package is not installed."""
+    at_a_time, gpus = shards_at_a_time(config), torch.cuda.device_count() if config.device != "cpu" else 0
+    try:
+        if config.engine == "dask":
+            from prefect_dask import DaskTaskRunner
+
+            if config.cluster is not None:
+                return cast(Runner, DaskTaskRunner(address=config.cluster))
+            here = {"n_workers": at_a_time, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None}
+            return cast(Runner, DaskTaskRunner(cluster_kwargs=here | ({"resources": {"GPU": 1}} if gpus else {})))
+        if config.engine == "ray":
+            from prefect_ray import RayTaskRunner
+
+            if config.cluster is not None:
+                return cast(Runner, RayTaskRunner(address=config.cluster))
+            alone = {"num_cpus": at_a_time, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+            return cast(Runner, RayTaskRunner(init_kwargs=alone))
+    except ImportError as error:
+        raise ConfigError(
+            f"engine: {config.engine!r} needs a package that is not installed ({error}); pip install 'cfx[{config.engine}]'"
+        ) from error
+    return cast(Runner, ThreadPoolTaskRunner(max_workers=at_a_time))
+
+
+@contextmanager
+def a_gpu_each(config: AuditConfig, device: str) -> Iterator[None]:
+    """Tasks submitted in the body take one GPU of the cluster each, so that no two share one; nothing on a CPU."""
+    if device != "cuda" or config.engine == "local":
+        yield
+    elif config.engine == "dask":
+        import dask
+
+        with dask.annotate(resources={"GPU": 1}):
+            yield
+    else:
+        from prefect_ray.context import remote_options
+
+        with remote_options(num_gpus=1):
+            yield

@@ -1,0 +1,35 @@
+"""A strip of explanations as one small picture: inputs above, counterfactuals below."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from warehouse.connect import open_warehouse
+
+SHOWN, SIDE = 8, 96  # pictures; pixels
+
+_BEST = """
+    select images.png, explanations.png
+    from explanations join images using (run_id, image_id)
+    where run_id = $run and arm = 'guided' and flipped and images.png is not null
+    order by explanations.l1, image_id limit $n
+"""
+
+
+def strip(root: Path, run_id: str) -> bytes | None:
+    """The flipped explanations that changed least, as PNG; None if none flipped, or if their pictures are not kept."""
+    with open_warehouse(root) as lens:
+        pairs = lens.execute(_BEST, {"run": run_id, "n": SHOWN}).fetchall()
+    if not pairs:
+        return None
+    sheet = Image.new("RGB", (len(pairs) * SIDE, 2 * SIDE))
+    for column, pair in enumerate(pairs):
+        for row, png in enumerate(pair):
+            with Image.open(io.BytesIO(png)) as picture:
+                sheet.paste(picture.convert("RGB").resize((SIDE, SIDE)), (column * SIDE, row * SIDE))
+    written = io.BytesIO()
+    sheet.save(written, "PNG", optimize=True)
+    return written.getvalue()

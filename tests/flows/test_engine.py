@@ -1,0 +1,47 @@
+"""The same audit on threads, and on two processes of Dask and of Ray: the same facts."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.toy_audit import fact_hashes, lay_out, settings
+from flows.audit import run_audit
+from flows.config import AuditConfig
+from warehouse.connect import query
+
+pytestmark = pytest.mark.slow
+COSTS = "select stage, shards, workers, nfe_forward, seconds > 0 and wall_seconds > 0 as timed from stage_costs order by stage"
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Path:
+    folder = tmp_path_factory.mktemp("engine")
+    lay_out(folder, 8)
+    run_audit(AuditConfig.model_validate(settings(folder, 2)))
+    return folder
+
+
+def test_what_a_stage_cost_is_a_fact(local: Path) -> None:
+    costs = {row["stage"]: row for row in query(local / "warehouse", COSTS).to_pylist()}
+    (evaluations,) = query(local / "warehouse", "select sum(nfe_forward) as n from explanations").to_pylist()
+    assert {stage: row["shards"] for stage, row in costs.items() if stage in ("images", "predictions", "explanations")} == {
+        "images": 1,
+        "predictions": 4,
+        "explanations": 4,
+    }
+    assert costs["explanations"]["nfe_forward"] == evaluations["n"] > 0
+    assert costs["predictions"]["nfe_forward"] is None
+    assert all(row["timed"] and row["workers"] == 1 for row in costs.values())
+
+
+@pytest.mark.parametrize("engine", ["dask", "ray"])
+@pytest.mark.filterwarnings("ignore")  # of the two packages themselves
+def test_two_processes_write_the_same_facts(local: Path, engine: str) -> None:
+    there = AuditConfig.model_validate(settings(local, 2, engine=engine, workers=2, warehouse=str(local / engine)))
+    run_audit(there)
+    facts, same = fact_hashes(there.warehouse), fact_hashes(local / "warehouse")
+    assert {**facts, "runs": ""} == {**same, "runs": ""}  # a run's row tells its configuration, and so its engine
+    (workers,) = query(
+        there.warehouse, "select count(distinct process) as n from stages where stage = 'explanations'"
+    ).to_pylist()
+    assert workers["n"] >= 2  # Ray may replace an idle process
