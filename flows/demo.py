@@ -45,7 +45,8 @@ def lay_out(folder: Path, images: int) -> None:
 
 
 def findings(root: Path, run_id: str) -> dict[str, Any]:
-    """What an audit found, for machines: run_id, flip_rate, judge_flip_rate and the ranked attributes without the target."""
+    """What an audit found, for machines: run_id, flip_rate, judge_flip_rate, the ranked attributes without the target, metrics
+    that are absent by the reason, and warnings."""
     name = run_id.replace("'", "''")
     rates = query(
         root, f"select metric, value from scorecard where run_id = '{name}' and metric in ('fr', 'judge_fr')"
@@ -56,9 +57,20 @@ def findings(root: Path, run_id: str) -> dict[str, Any]:
         f"""select attribute, effect, low, high, q, intervention, intervention_low, intervention_high, n, n_interventions,
             verdict, images_needed, rests_on from verdicts where run_id = '{name}' order by rank""",
     )
+    absent = query(
+        root,
+        f"select reason, list(metric order by metric) as metrics from absent where run_id = '{name}' group by all order by 1",
+    )
+    warnings = query(
+        root,
+        f"""select 'fid[' || encoder || ']: ' || warning as warning from fid
+            where run_id = '{name}' and warning is not null order by encoder""",
+    )
     return {
         "run_id": run_id,
         "flip_rate": rate.get("fr"),
         "judge_flip_rate": rate.get("judge_fr"),
         "attributes": ranked.to_pylist(),
+        "absent": {row["reason"]: row["metrics"] for row in absent.to_pylist()},
+        "warnings": warnings["warning"].to_pylist(),
     }

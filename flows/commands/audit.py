@@ -61,6 +61,8 @@ def audit(
         finding = findings(settings.warehouse, run_shown(settings, shown))
     quieten()
     out.print(findings_table(settings.name, finding))
+    for line in caveats(finding):
+        out.print(escaped(line), soft_wrap=True)
     out.print(f"report: {report_path(settings.warehouse, finding['run_id'])}", soft_wrap=True)
     if as_json:
         print(json.dumps(finding))  # noqa: T201
@@ -79,6 +81,12 @@ def run_shown(config: AuditConfig, shown: bool) -> str:
         bars = watched(err, config.warehouse, checked.run_id, prior_of(config))
     with bars:
         return run_audit(config)
+
+
+def caveats(finding: dict[str, Any]) -> list[str]:
+    """What the numbers lack: metrics that were not measured and why, and metrics to read with care."""
+    absent = [f"not measured: {', '.join(metrics)} ({reason})" for reason, metrics in finding["absent"].items()]
+    return [*finding["warnings"], *absent]
 
 
 def findings_table(name: str, finding: dict[str, Any]) -> Table:

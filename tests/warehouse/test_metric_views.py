@@ -1,5 +1,6 @@
 """Worked examples of the metrics that are means over measurements, and whom each is a mean over."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,9 @@ def test_the_glossary_knows_every_metric_view() -> None:
     metrics = {"fid", "sfid", "kid", "crossover_fid", "fva", "fs", "s3", "cout", "diversity", "insertion", "deletion"}
     assert metrics | {"confidence", "bkl", "mnac", "cd", "fr", "judge_fr"} <= set(MEASURES) & set(VIEWS)
     assert {"l1_sum", "l1_5", "sparsity", "lpips", "l1", "l2", "linf"} <= set(MEASURES)
+
+
+def test_the_guide_explains_every_metric() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    costs = {"mask_fraction", "seconds", "nfe_forward", "nfe_backward"}
+    assert {name for name in MEASURES if not re.search(rf"`{name}[\[`]", guide)} <= costs
