@@ -103,6 +103,8 @@ def audit(config: AuditConfig) -> str:
     checked = check(config)
     root, run = config.warehouse, checked.run_id
     get_run_logger().info("run %s in %s", run, root)
+    for warning in checked.warnings:
+        get_run_logger().warning(warning)
     facts = facts_of(config, checked)
     started = start_run(root, run, facts)
     try:

@@ -13,11 +13,11 @@ from tasks import data
 from tasks.encoders import perceptual_for, published_for
 from tasks.explain import check_ladder
 from tasks.oracle import oracle_for
-from tasks.predict import check_target, classifier_for, fingerprint
+from tasks.predict import ClassifierConfig, check_target, classifier_for, fingerprint
 from tasks.prior import denoiser_for, prior_fingerprint, prior_folder
 from tasks.publish import code_version
 from tasks.saliency import check_saliency
-from tasks.sanity import check_depth
+from tasks.sanity import Filtered, check_depth, survival, warnings_of
 from tasks.surrogate import check_surrogate
 
 
@@ -29,6 +29,7 @@ class Checked:
     device: str
     classes: tuple[str, ...]
     fingerprints: str  # JSON: SHA-256 of classifier, judge, oracle, prior, data, networks that measure
+    warnings: tuple[str, ...] = ()
 
 
 def device_of(config: AuditConfig) -> str:
@@ -49,6 +50,7 @@ def check(config: AuditConfig) -> Checked:
     """Load and compare everything the audit will use. Raises ConfigError naming the setting, the value and the way out."""
     device = device_of(config)
     place = "data"
+    survived: Filtered | None = None
     try:
         listed = data.check(config.data)
         place = "classifier"
@@ -74,6 +76,8 @@ def check(config: AuditConfig) -> Checked:
         if config.prior.train is None:
             prior = denoiser_for(prior_of(config), device)
             check_depth(config.ladder, prior)
+            if isinstance(config.classifier, ClassifierConfig):  # a black box is asked nothing before the audit starts to count
+                survived = survival(prior_of(config), config.classifier, config.data, config.ladder, device)
         prior_hash = prior_fingerprint(config.warehouse, config.prior, data_hash)
     except (ValueError, OSError, ImportError) as error:
         raise ConfigError(f"{place}: {error}") from error
@@ -95,4 +99,4 @@ def check(config: AuditConfig) -> Checked:
     }
     fingerprints = json.dumps(prints)
     run_id = f"{config.name}-{config.result_hash(fingerprints, code_version())[:10]}"
-    return Checked(run_id, device, classifier.classes, fingerprints)
+    return Checked(run_id, device, classifier.classes, fingerprints, warnings_of(survived, config.ladder))

@@ -8,6 +8,7 @@ import typer
 
 from flows.commands.ask import query, views
 from flows.commands.audit import audit, demo
+from flows.commands.calibrate import calibrate
 from flows.commands.explain import explain
 from flows.commands.gate import compare, gate
 from flows.commands.import_prior import import_prior
@@ -17,7 +18,8 @@ from flows.commands.train import classifier, oracle, portraits, prior
 from flows.commands.train_hit import hit
 from flows.commands.train_robust import robust
 
-AUDITING: tuple[Callable[..., None], ...] = (demo, audit, explain, query, views, report, gate, compare, reliance, import_prior)
+AUDITING: tuple[Callable[..., None], ...] = (demo, audit, calibrate, explain, query, views, report, gate, compare)
+PREPARING: tuple[Callable[..., None], ...] = (import_prior, reliance)
 TRAINING: tuple[Callable[..., None], ...] = (prior, oracle, classifier, robust, hit, portraits)
 
 app = typer.Typer(
@@ -25,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Audit image classifiers with counterfactual explanations. Exit codes: 0 done, 1 the work failed, 2 bad input.",
 )
-for command in AUDITING:
+for command in (*AUDITING, *PREPARING):
     app.command()(command)
 
 train = typer.Typer(no_args_is_help=True, help="Train a prior, an oracle, or the networks of the demo.")

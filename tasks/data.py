@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
+from torch import Tensor
 
-from cfx.pictures import BYTES_PER_PIXEL, Refused, read_picture
+from cfx.pictures import BYTES_PER_PIXEL, Refused, decode_png, read_picture
 from tasks.annotations import FIXED, Annotations, listing
 from warehouse.shards import Shard, find_shard, read_shard, write_shard
 
@@ -107,6 +109,27 @@ def ingest(root: Path, run_id: str, config: DataConfig, shard_size: int) -> list
         if images.rows:
             shards.append(images)
     return shards
+
+
+class Sample(NamedTuple):
+    """Some of the pictures of a configuration."""
+
+    x: Tensor  # (N, 3, size, size) in [-1, 1]
+    ids: list[str]
+
+
+def sample(config: DataConfig, n: int) -> Sample:
+    """Up to n pictures that can be used, drawn by chance, the same every time. Raises ValueError if there are none."""
+    rows = _selected(config)
+    drawn = random.Random(0).sample(range(len(rows)), len(rows))
+    taken: list[dict[str, Any]] = []
+    first: dict[str, str] = {}
+    while drawn and len(taken) < n:
+        batch, drawn = drawn[: n - len(taken)], drawn[n - len(taken) :]
+        taken += _sort_out(rows.take(batch).to_pylist(), config, first)[0]
+    if not taken:
+        raise ValueError(f"none of the {len(rows)} pictures in {config.images} can be used; `cfx audit` lists the reasons")
+    return Sample(decode_png([row["png"] for row in taken]), [row["image_id"] for row in taken])
 
 
 def _selected(config: DataConfig) -> pa.Table:

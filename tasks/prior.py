@@ -10,15 +10,14 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-import torch
 from pydantic import model_validator
 from torch import Tensor
 
 from cfx.diffusion.ddpm import DDPM, load_ddpm
 from cfx.diffusion.guided import PUBLISHED, GuidedDiffusion, import_prior
 from cfx.diffusion.training import PriorTraining, train_prior
-from cfx.random import derived_seed
 from cfx.types import Config
+from tasks.batches import batches_of
 from warehouse.storage import cache_of, fetched, write_whole
 
 __all__ = [
@@ -26,7 +25,6 @@ __all__ = [
     "GuidedDiffusion",
     "PriorConfig",
     "PriorTraining",
-    "batches_of",
     "denoiser_for",
     "ensure_prior",
     "fingerprint_folder",
@@ -85,22 +83,6 @@ def denoiser_for(folder: Path, device: str) -> DDPM:
     prior = load_ddpm(fetched(folder))
     prior.network.to(device)
     return prior
-
-
-def batches_of(pictures: Tensor, config: PriorTraining) -> Callable[[int], Tensor]:
-    """Training batches from uint8 pictures (N, 3, H, W): a fresh permutation every epoch, the same batch for the same step."""
-    n = len(pictures)
-
-    @cache
-    def order(epoch: int) -> Tensor:
-        return torch.randperm(n, generator=torch.Generator().manual_seed(derived_seed("epoch", config.seed, epoch)))
-
-    def batches(step: int) -> Tensor:
-        positions = range(step * config.batch, (step + 1) * config.batch)
-        chosen = torch.stack([order(position // n)[position % n] for position in positions])
-        return pictures[chosen].float() / 127.5 - 1
-
-    return batches
 
 
 def ensure_prior(folder: Path, config: PriorConfig, pictures: Callable[[], Tensor], device: str) -> Path:

@@ -13,13 +13,10 @@ from cfx.checkpoint import read_facts
 from cfx.classifiers.hit_training import RECIPES, HiTTraining, steps, train_hit
 from cfx.classifiers.training import ClassifierTraining, train_classifier
 from cfx.diffusion.training import PriorTraining, train_prior
-from cfx.pictures import Refused, decode_png, read_picture
+from cfx.pictures import Refused
 from cfx.robust import RobustTraining, train_robust
 from tasks.annotations import FIXED, Annotations, listing
-from tasks.prior import batches_of
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"}
-MAX_PIXELS = 50_000_000
+from tasks.batches import FolderBatches, picture_files, read_square
 
 
 def read_pictures(files: Iterable[Path], size: int) -> tuple[Tensor, list[Path]]:
@@ -27,25 +24,25 @@ def read_pictures(files: Iterable[Path], size: int) -> tuple[Tensor, list[Path]]
     pictures, read, refused = [], [], []
     for file in files:
         try:
-            png = read_picture(file.read_bytes(), size, MAX_PIXELS, 1).png
+            pictures.append(read_square(file, size))
         except (Refused, OSError) as error:
             refused.append(f"{file.name} ({error})")
             continue
-        pictures.append(((decode_png([png]) + 1) * 127.5).round().to(torch.uint8))
         read.append(file)
     if not pictures:
         raise ValueError(f"no picture to train on: {'; '.join(refused[:3]) or 'the folder has none'}")
-    return torch.cat(pictures), read
+    return torch.stack(pictures), read
 
 
-def prior_from_folder(folder: Path, training: PriorTraining, to: Path, report: Callable[[int, float], None]) -> Path:
-    """Train a prior on every picture below a folder; a killed training goes on from its checkpoint in `to`."""
-    if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}; give a folder of pictures")
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
-    pictures, _ = read_pictures(files, training.size)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return train_prior(batches_of(pictures, training), training, to, report, device)
+def prior_from_folder(
+    folder: Path, training: PriorTraining, to: Path, report: Callable[[int, float], None], workers: int = 0
+) -> Path:
+    """Train a prior on every picture below a folder; a killed training goes on from its checkpoint in `to`.
+
+    Pictures stay on disk; `workers` processes read them ahead of the training, 0 for none.
+    """
+    batches = FolderBatches(picture_files(folder), training, workers)
+    return train_prior(batches, training, to, report, "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def oracle_from_folder(

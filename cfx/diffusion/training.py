@@ -34,6 +34,7 @@ class PriorTraining(Config):
     )
     steps: int = Field(8_000, ge=1, description="optimizer steps")
     batch: int = Field(32, ge=1, description="pictures an optimizer step")
+    accumulate: int = Field(1, ge=1, description="parts that a step's pictures go through the UNet in: less memory, same step")
     learning_rate: float = Field(8e-4, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     ema: float = Field(0.998, ge=0, lt=1, description="decay of the moving average that is kept")
@@ -132,18 +133,22 @@ def train_prior(
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _learning_rate(config, step)
         noise_source = torch.Generator().manual_seed(derived_seed("prior", config.seed, step))
-        x = batches(step).to(device)
+        x = batches(step)
         share = torch.rand(len(x), generator=noise_source) ** config.low_noise
-        timesteps = (share * len(ddpm.betas)).long().to(device)
-        noise = torch.randn(x.shape, generator=noise_source).to(device)
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bf16):
-            loss = denoising_loss(ddpm, x, timesteps, noise, config.max_weight)
+        timesteps = (share * len(ddpm.betas)).long()
+        noise = torch.randn(x.shape, generator=noise_source)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        mean_loss = 0.0
+        for part in torch.arange(len(x)).chunk(config.accumulate):
+            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bf16):
+                seen = (x[part].to(device), timesteps[part].to(device), noise[part].to(device))
+                loss = denoising_loss(ddpm, *seen, config.max_weight) * (len(part) / len(x))
+            loss.backward()
+            mean_loss += loss.item()
         nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         optimizer.step()
         average.update_parameters(unet)
-        report(step + 1, loss.item())
+        report(step + 1, mean_loss)
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
             _save(
                 checkpoint,

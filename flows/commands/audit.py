@@ -78,6 +78,8 @@ def run_shown(config: AuditConfig, shown: bool) -> str:
     if shown:
         from flows.progress import watched
 
+        for warning in checked.warnings:  # elsewhere the flow's log has them
+            err.print(f"[yellow]warning[/] {escaped(warning)}", soft_wrap=True)
         bars = watched(err, config.warehouse, checked.run_id, prior_of(config))
     with bars:
         return run_audit(config)

@@ -20,9 +20,10 @@ def prior(
     images: Annotated[Path, typer.Argument(help="a folder of pictures")],
     to: Annotated[Path, typer.Option("--out", "-o", help="folder of the prior; a killed training goes on from its checkpoint")],
     config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML with settings of the training")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="processes that read pictures ahead of the training")] = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Train a diffusion prior on a folder of pictures."""
+    """Train a diffusion prior on a folder of pictures, which stay on disk."""
     with told():
         from flows.config import training_config
         from flows.progress import training_bar
@@ -30,7 +31,7 @@ def prior(
 
         training = training_config(PriorTraining, config)
         with training_bar(err, quiet, training.steps) as reported:
-            path = prior_from_folder(images, training, to, reported)
+            path = prior_from_folder(images, training, to, reported, workers)
     out.print(f"prior: {path}", soft_wrap=True)
 
 

@@ -192,3 +192,22 @@ def test_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> None:
         train_prior(tiny_batches, TINY, tmp_path, kill)
     with pytest.raises(ValueError, match="another configuration"):
         train_prior(tiny_batches, TINY.model_copy(update={"batch": 8}), tmp_path)
+
+
+def test_a_step_in_parts_is_the_same_step(tmp_path: Path) -> None:
+    losses: dict[int, list[float]] = {1: [], 3: []}
+    for parts, told in losses.items():
+        config = TINY.model_copy(update={"accumulate": parts})
+        train_prior(tiny_batches, config, tmp_path / str(parts), lambda step, loss, told=told: told.append(loss))
+    assert losses[3] == pytest.approx(losses[1], rel=1e-4) and len(losses[1]) == TINY.steps
+    whole, in_parts = load_ddpm(tmp_path / "1"), load_ddpm(tmp_path / "3")  # 4 pictures in parts of 2 and 2
+    for (name, a), b in zip(whole.network.state_dict().items(), in_parts.network.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, msg=name, atol=2e-3, rtol=0)
+
+
+def test_training_in_bfloat16_learns(tmp_path: Path) -> None:
+    losses: list[float] = []
+    config = TINY.model_copy(update={"bf16": True, "steps": 24, "learning_rate": 3e-3})
+    train_prior(lambda step: tiny_batches(0), config, tmp_path, lambda step, loss: losses.append(loss))
+    assert sum(losses[-6:]) < 0.8 * sum(losses[:6])
+    assert all(weight.isfinite().all() for weight in load_ddpm(tmp_path).network.state_dict().values())

@@ -1,13 +1,21 @@
 """Whether prior and classifier get along."""
 
-import pytest
+from pathlib import Path
 
-from cfx.diffusion.ddpm import DDPM, Schedule
+import pytest
+import torch
+
+from cfx.classifiers import ClassifierConfig
+from cfx.diffusion.ddpm import DDPM, Schedule, save_ddpm
+from cfx.diffusion.training import PriorTraining, build_unet
 from cfx.methods.ace import ACE
-from cfx.methods.dime import DiME
+from cfx.methods.dime import DiME, FastDiME
 from cfx.methods.svce import SVCE
-from tasks.sanity import check_depth
-from tests.toys import Says
+from cfx.portraits import write_portraits
+from tasks.data import DataConfig, sample
+from tasks.prior import PriorConfig, prior_folder
+from tasks.sanity import check_depth, filtered, survival, warnings_of
+from tests.toys import Linear, Says, gaussian_prior
 
 BDD = DDPM(Says(0.0), Schedule(trained_timesteps=250), channels=3)
 
@@ -22,3 +30,41 @@ def test_a_start_beyond_the_trained_steps_is_refused() -> None:
         check_depth((DiME(steps=200, tau=51),), BDD)
     check_depth((DiME(steps=200, tau=60),), DDPM(Says(0.0), Schedule(), channels=3))
     check_depth((SVCE(),), BDD)  # takes no prior
+
+
+def test_filtering_by_an_exact_prior_of_grey_pictures() -> None:
+    # pictures of N(0, .25 I) stay such pictures: with little noise the picture itself, with all of it another one
+    x = (torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.5).clamp(-1, 1)
+    ids = [str(i) for i in range(8)]
+    shallow = filtered(gaussian_prior(50), Linear(), x, ids, 50, 1)
+    assert shallow.kept == 1 and shallow.distance < 0.01
+    deep = filtered(gaussian_prior(50), Linear(), x, ids, 50, 50)
+    assert deep.kept < 1 and 0.2 < deep.distance < 0.4  # of two independent such pictures: .5 sqrt(4 / pi) / 2 = .28
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataConfig:
+    write_portraits(tmp_path, 12, seed=0)
+    (tmp_path / "images/00003.png").write_bytes(b"broken")
+    return DataConfig(images=tmp_path / "images", table=tmp_path / "attributes.csv", label_column="label")
+
+
+def test_the_sample_is_the_same_every_time_and_leaves_out_what_cannot_be_used(data: DataConfig) -> None:
+    assert sample(data, 5).x.shape == (5, 3, 64, 64)
+    assert sample(data, 5).ids == sample(data, 12).ids[:5]
+    assert len(set(sample(data, 99).ids)) == 11
+
+
+def test_a_prior_that_fits_says_nothing_and_one_that_does_not_is_told(data: DataConfig, tmp_path: Path) -> None:
+    planted, ladder = ClassifierConfig(weights="portraits:planted"), (FastDiME(steps=50, tau=4),)
+    bundled = prior_folder(Path(), PriorConfig(path="portraits:prior"), "")
+    found = survival(bundled, planted, data, ladder, "cpu")
+    assert found is not None and found.kept > 0.8 and warnings_of(found, ladder) == ()
+    untrained = build_unet(PriorTraining(patch=4, channels=(32, 32)))
+    save_ddpm(tmp_path / "prior", untrained, Schedule(prediction_type="sample"))
+    lost = survival(tmp_path / "prior", planted, data, (FastDiME(steps=50, tau=30),), "cpu")
+    assert lost is not None and lost.distance > 3 * found.distance
+    lost = lost._replace(kept=0.25)
+    (warning,) = warnings_of(lost, (FastDiME(steps=50, tau=30),))
+    assert "25% of 8 images keep theirs" in warning and "cfx calibrate" in warning
+    assert survival(bundled, planted, data, (SVCE(),), "cpu") is None

@@ -1,0 +1,52 @@
+"""Training batches from a folder: the same as from memory, whoever reads them and wherever a training goes on."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cfx.diffusion.training import PriorTraining
+from cfx.portraits import write_portraits
+from tasks.batches import FolderBatches, batches_of, picture_files, read_square
+
+CONFIG = PriorTraining(size=16, batch=4, steps=6)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    write_portraits(tmp_path, 10, seed=0)
+    return picture_files(tmp_path)
+
+
+def test_pictures_on_disk_and_in_memory_give_the_same_batches(files: list[Path]) -> None:
+    memory = batches_of(torch.stack([read_square(file, 16) for file in files]), CONFIG)
+    for workers in (0, 2):
+        disk = FolderBatches(files, CONFIG, workers)
+        for step in (0, 1, 2, 3, 2, 5):  # in turn, back, and on from the middle, as after a kill
+            torch.testing.assert_close(disk(step), memory(step), rtol=0, atol=0)
+    epoch = torch.cat([memory(step) for step in range(5)])  # 20 pictures: each of the 10 twice
+    assert len(torch.unique(epoch.flatten(1), dim=0)) == 10
+
+
+def test_pictures_are_read_when_they_are_needed(files: list[Path]) -> None:
+    batches = FolderBatches(files, CONFIG, 0)
+    batches(0)
+    for file in files:
+        file.write_bytes(b"")
+    with pytest.raises(ValueError, match="none of the 10 files is a picture that can be read"):
+        batches(1)
+
+
+def test_a_file_that_cannot_be_read_is_replaced_by_the_next(files: list[Path]) -> None:
+    files[3].write_bytes(b"broken")
+    found = torch.cat([FolderBatches(files, CONFIG, 0)(step) for step in range(5)])
+    expected = torch.stack([read_square(file, 16) for i, file in enumerate(files) if i != 3]).float() / 127.5 - 1
+    assert len(torch.unique(torch.cat([found, expected]).flatten(1), dim=0)) == 9
+    assert (found == expected[3]).flatten(1).all(1).sum() == 4  # the fifth file, its own two times and the fourth's
+
+
+def test_a_folder_without_pictures_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no file ending in"):
+        picture_files(tmp_path)
+    with pytest.raises(ValueError, match="there is no folder"):
+        picture_files(tmp_path / "nowhere")
