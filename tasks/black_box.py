@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 from pydantic import TypeAdapter
 
@@ -16,6 +17,7 @@ from warehouse.ledger import QueryLedger
 from warehouse.shards import find_shard, write_shard
 from warehouse.storage import cache_of
 
+_CONNECTING = Lock()
 _BLACK_BOXES: TypeAdapter[BlackBoxes] = TypeAdapter(BlackBoxes)
 
 
@@ -24,7 +26,8 @@ def black_box_for(config: BlackBoxes, device: str, answers: Path | None = None) 
 
     `answers` is the folder of its run's ledgers (see `answers_of`); None counts and remembers in memory.
     """
-    return _black_box(config.model_dump_json(), device, answers)
+    with _CONNECTING:  # shards run side by side, and two connections would make twice as many calls at a time
+        return _black_box(config.model_dump_json(), device, answers)
 
 
 @cache  # by JSON, as classifiers in this process are
