@@ -1,10 +1,15 @@
 """EDICT's worked numbers and exact inverse; words that alone are learned; TIME on a folder in Stable Diffusion's format."""
 
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from cfx.diffusion.latent import LatentDiffusion, load_latent
@@ -20,6 +25,7 @@ from cfx.methods.textual_inversion import (
     start_from,
 )
 from cfx.methods.time_edit import TIME, time_edit
+from cfx.portraits import write_portraits
 from tests.cfx.tiny_sd import WIDTH, write_pipeline
 
 BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
@@ -38,6 +44,12 @@ def model(folder: Path) -> LatentDiffusion:
 
 def picture(n: int = 1, side: int = 32) -> Tensor:
     return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(n)) * 2 - 1
+
+
+def warm(pictures: np.ndarray) -> np.ndarray:
+    """A black box: redder than the middle of a bundle of portraits, or not."""
+    red = 1 / (1 + np.exp(-40 * (pictures[:, 0].mean((1, 2)) - pictures[:, 2].mean((1, 2)) - 0.32)))
+    return np.stack([1 - red, red], axis=1)
 
 
 def curved(z: Tensor, t: int) -> Tensor:
@@ -156,8 +168,8 @@ def test_words_that_are_not_one_token_are_refused(model: LatentDiffusion) -> Non
         check_prompt(model, "a photo", tokens)
     with pytest.raises(ValueError, match=f"are {WIDTH} wide; the tokens were learned with another model"):
         add_tokens(model, Tokens(("<x>",), torch.zeros(1, 768)))
-    with pytest.raises(ValueError, match="takes .* tokens, but the text encoder reads 16"):
-        model.token_ids(["photo " * 20])
+    with pytest.raises(ValueError, match="takes .* tokens, but the text encoder reads 32"):
+        model.token_ids(["photo " * 40])
 
 
 def test_a_released_token_file_with_quotes_in_its_words_loads_with_a_warning(
@@ -201,3 +213,35 @@ def test_time_changes_the_prompt_and_a_deeper_retry_gives_what_it_gives_afresh(m
 def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no text-to-image model.*model_index.json"):
         load_latent(str(tmp_path / "nowhere"))
+
+
+def test_the_example_learns_words_from_a_black_boxs_predictions_and_edits_pictures(tmp_path: Path, folder: Path) -> None:
+    write_portraits(tmp_path / "data", 8, seed=0)
+    told = {
+        "name": "trial",
+        "data": {"images": "data/images", "table": "data/attributes.csv", "label_column": "label", "size": 32},
+        "classifier": {"access": "callable", "module": "tests.cfx.test_time:warm", "classes": ["cold", "warm"]},
+        "oracle": {"weights": "portraits:oracle"},
+        "prior": {"path": "portraits:prior"},
+        "ladder": [{"method": "fastdime"}],
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(told))
+    script = Path(__file__).parents[2] / "examples" / "edit_with_time.py"
+    arguments = ["--model", str(folder), "--out", str(tmp_path / "time"), "--images", "2", "--device", "cpu"]
+    command = [
+        sys.executable,
+        str(script),
+        str(tmp_path / "run.yaml"),
+        *arguments,
+        "--learn",
+        "2",
+        "--batch",
+        "2",
+        "--steps",
+        "4",
+    ]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=script.parents[1], env=os.environ | {"PYTHONPATH": "."})
+    assert answer.returncode == 0 and " of 2 flipped" in answer.stdout, answer.stderr
+    assert sorted(path.name for path in (tmp_path / "time/tokens").iterdir()) == ["class-0.pth", "class-1.pth", "context.pth"]
+    assert len(list((tmp_path / "time/edits").glob("*.png"))) == 2
+    assert not torch.equal(*(load_tokens(tmp_path / f"time/tokens/class-{i}.pth").embeddings for i in (0, 1)))

@@ -26,7 +26,7 @@ def tokenizer(folder: Path) -> CLIPTokenizer:
     folder.mkdir(parents=True)
     (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(vocabulary)}))
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *dict.fromkeys(merges)]))
-    return CLIPTokenizer.from_pretrained(folder, model_max_length=16)
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=32)
 
 
 def byte_symbols() -> list[str]:
@@ -46,7 +46,7 @@ def write_pipeline(folder: Path, prediction: str = "epsilon") -> Path:
         intermediate_size=32,
         num_hidden_layers=1,
         num_attention_heads=2,
-        max_position_embeddings=16,
+        max_position_embeddings=32,
         bos_token_id=words.bos_token_id,
         eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id,
