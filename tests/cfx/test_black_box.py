@@ -1,12 +1,17 @@
 """What a black box is shown and how its answers are read: each answer that cannot be used is refused by name."""
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from pydantic import TypeAdapter, ValidationError
 
-from cfx.classifiers import AnyClassifier, ClassifierConfig, load_black_box
+from cfx.classifiers import AnyClassifier, BlackBox, ClassifierConfig, load_black_box
 from cfx.classifiers.black_box import BlackBoxConfig, Preprocessing, as_probabilities
+from cfx.classifiers.onnx import OnnxConfig
 from cfx.classifiers.python_function import CallableConfig
 from cfx.types import Classifier
 from tests.servers import brightness
@@ -115,3 +120,45 @@ def test_one_field_tells_the_ways_to_a_classifier_apart_and_none_means_torch() -
 def test_a_function_that_is_not_there_is_told(module: str) -> None:
     with pytest.raises(ImportError, match=module.split(":")[-1] if "nothing" in module else "tests.nowhere"):
         load_black_box(CallableConfig(access="callable", module=module, classes=("a", "b")), QueryLedger(None, "f", None))
+
+
+def brightness_model(path: Path) -> Path:
+    """`tests.servers.brightness` as an ONNX file."""
+    nodes = [
+        helper.make_node("ReduceMean", ["pictures", "axes"], ["high"], keepdims=0),
+        helper.make_node("Unsqueeze", ["high", "last"], ["column"]),
+        helper.make_node("Sub", ["one", "column"], ["low"]),
+        helper.make_node("Concat", ["low", "column"], ["p"], axis=1),
+    ]
+    constants = [
+        numpy_helper.from_array(np.array([1, 2, 3]), "axes"),
+        numpy_helper.from_array(np.array([1]), "last"),
+        numpy_helper.from_array(np.array([[1]], np.float32), "one"),
+    ]
+    pictures = helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["n", 3, 4, 4])
+    answers = helper.make_tensor_value_info("p", TensorProto.FLOAT, ["n", 2])
+    graph = helper.make_graph(nodes, "brightness", [pictures], [answers], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    return path
+
+
+def test_an_onnx_file_is_a_classifier(tmp_path: Path) -> None:
+    path = brightness_model(tmp_path / "model.onnx")
+
+    def loaded(**more: object) -> BlackBox:
+        config = OnnxConfig.model_validate({"access": "onnx", "weights": path, "classes": ["low", "high"], **more})
+        return load_black_box(config, QueryLedger(None, "model", None))
+
+    x = torch.rand(7, 3, 4, 4) * 2 - 1
+    right = torch.from_numpy(brightness(((x + 1) / 2).numpy()))
+    torch.testing.assert_close(loaded()(x).softmax(1), right, atol=1e-6, rtol=0)
+    torch.testing.assert_close(loaded(input="pictures", output="p", limits={"batch": 2})(x).softmax(1), right, atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="model.onnx has no output 'q'; it has p"):
+        loaded(output="q")
+    with pytest.raises(ValueError, match=r"model.onnx fails on float32\(1, 3, 5, 5\)"):
+        loaded(picture={"size": 5})(x[:1])
+    with pytest.raises(FileNotFoundError, match="none.onnx"):
+        loaded(weights=tmp_path / "none.onnx")
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    with pytest.raises(ValueError, match="broken.onnx is no model that ONNX Runtime can run"):
+        loaded(weights=tmp_path / "broken.onnx")

@@ -42,6 +42,17 @@ def planted(pictures: np.ndarray) -> np.ndarray:
 NETWORK = load_classifier(ClassifierConfig(weights=Path("portraits:planted")))
 
 
+class Probabilities(torch.nn.Module):
+    """The same as a module that can be exported."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = NETWORK.network.module
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self.network(pictures * 2 - 1).softmax(1)
+
+
 def settings(folder: Path, classifier: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {
         "name": "trial",
@@ -95,10 +106,6 @@ def served() -> Iterator[str]:
 
 def test_function_onnx_and_endpoint_give_the_same_facts(tmp_path: Path, served: str, prefect_server: None) -> None:
     write_portraits(tmp_path / "data", N, seed=5)
-
-    class Probabilities(torch.nn.Module):
-        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-            return NETWORK(pictures * 2 - 1).softmax(1)
 
     onnx, blank = tmp_path / "planted.onnx", torch.zeros(2, 3, 64, 64)
     torch.onnx.export(Probabilities().eval(), (blank,), onnx, dynamic_shapes=({0: torch.export.Dim("n")},), verbose=False)
