@@ -22,6 +22,7 @@ from flows.config import AuditConfig
 from flows.engine import a_gpu_each, runner_for
 from tasks import (
     ask,
+    autoencoders,
     black_box,
     data,
     explain,
@@ -80,6 +81,7 @@ edit_images = _stage(intervene.edit_images)
 ask_edits = _stage(intervene.ask_edits)
 write_queries = _stage(black_box.write_queries)
 cross_examine = _stage(saliency.cross_examine)
+ensure_autoencoders = _stage(autoencoders.ensure_autoencoders)
 measure_shard = _stage(measure.measure_shard)
 compare_sets = _stage(sets.compare_sets)
 start_run = _stage(publish.start_run)
@@ -153,6 +155,10 @@ def explain_all(config: AuditConfig, checked: Checked) -> None:
         each(root), each(run), images, explained, each(config.oracle), each(config.batch_size), each(checked.device)
     )
     examined = cross_examined(config, checked, images, explained)
+    encoders = None
+    if config.measures.autoencoders is not None:
+        settings = config.measures.autoencoders
+        encoders = ensure_autoencoders(root, run, images, _all(predicted), settings, checked.classes, checked.device)
     measured = measure_shard.map(
         each(root),
         each(run),
@@ -163,6 +169,7 @@ def explain_all(config: AuditConfig, checked: Checked) -> None:
         each(config.oracle),
         each(config.batch_size),
         each(checked.device),
+        each(encoders),
     )
     follow(config.name, [*attributes, *examined, *measured])
     method, seeds = config.ladder[0].method, len(config.seeds)

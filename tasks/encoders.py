@@ -13,6 +13,7 @@ from cfx.classifiers import AnyClassifier
 from cfx.features import LOADERS, Encoder, OracleFeatures
 from cfx.perceptual import LPIPS, Backbone, load_lpips
 from cfx.types import Config
+from tasks.autoencoders import AutoencoderTraining
 from tasks.oracle import OracleConfig, oracle_for
 
 SET_METRICS = ("fid", "sfid", "kid", "crossover_fid")
@@ -27,6 +28,9 @@ class MeasureConfig(Config):
         None, description="COUT: 52 questions to the classifier per explanation; default: only of a classifier in this process"
     )
     insertion_deletion: bool = Field(False, description="insertion and deletion by the change map: 36 questions per explanation")
+    autoencoders: AutoencoderTraining | None = Field(
+        None, description="IM1 and IM2: trained on the audited images, one autoencoder a class; `{}` for the defaults"
+    )
     inception: Path | None = Field(None, description="pytorch-fid's pt_inception-2015-12-05-6726825d.pth: FID, sFID, KID")
     vggface2: Path | None = Field(None, description="VGGFace2-pytorch's resnet50_ft_weight.pkl: FVA, FS")
     simsiam: Path | None = Field(None, description="SimSiam's checkpoint_0099.pth.tar: S3")
@@ -111,6 +115,8 @@ def absences(config: MeasureConfig, classifier: AnyClassifier, oracle: OracleCon
         missing += [Absent("diversity", encoder, "one seed: give two or more in `seeds`") for encoder in ("vgg", "alex")]
     if not measures_cout(config, classifier):
         missing.append(Absent("cout", None, "52 questions to the classifier per explanation: set measures.cout to true"))
+    if config.autoencoders is None:
+        missing += [Absent(metric, None, "not asked for: set measures.autoencoders to {}") for metric in ("im1", "im2")]
     if not config.insertion_deletion:
         turned_off = "not asked for: set measures.insertion_deletion to true"
         missing += [Absent(game, "change", turned_off) for game in ("insertion", "deletion")]

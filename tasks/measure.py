@@ -12,15 +12,18 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from cfx.autoencoder import Autoencoders
 from cfx.features import Encoder
 from cfx.metrics.agreement import change_map
 from cfx.metrics.cout import cout
 from cfx.metrics.distances import distances
 from cfx.metrics.insertion_deletion import Game, area_under, curves
+from cfx.metrics.plausibility import im1, im2
 from cfx.metrics.similarity import cosine
 from cfx.perceptual import LPIPS, Backbone
 from cfx.pictures import decode_png
 from cfx.types import Classifier
+from tasks.autoencoders import autoencoders_for
 from tasks.black_box import answers_of
 from tasks.encoders import MeasureConfig, encoders_for, measures_cout, perceptual_for
 from tasks.oracle import OracleConfig
@@ -116,6 +119,17 @@ def _games(found: Explained, classifier: Classifier, batch_size: int) -> Iterato
         yield Measured(game, "change", _batched(partial(area, game), batch_size, found.x, found.x_cf))
 
 
+def _plausible(found: Explained, autoencoders: Autoencoders) -> Iterator[Measured]:
+    """IM1 and IM2, a picture at a time: each has its own two classes."""
+    one, two = [], []
+    for x_cf, source, target in zip(found.x_cf.split(1), found.source, found.target, strict=True):
+        by_source, by_target, by_all = ((autoencoders.reconstruct(x_cf, name) + 1) / 2 for name in (source, target, None))
+        one.append(im1((x_cf + 1) / 2, by_target, by_source))
+        two.append(im2((x_cf + 1) / 2, by_target, by_all))
+    yield Measured("im1", None, torch.cat(one))
+    yield Measured("im2", None, torch.cat(two))
+
+
 def _measured(
     found: Explained,
     seen: dict[str, tuple[Tensor, Tensor]],
@@ -123,6 +137,7 @@ def _measured(
     config: MeasureConfig,
     classifier_config: AnyClassifier,
     classifier: Classifier,
+    autoencoders: Autoencoders | None,
     batch_size: int,
 ) -> Iterator[Measured]:
     """Every measure that the configuration asks for."""
@@ -131,6 +146,8 @@ def _measured(
     yield from _apart(found, seen, perceptual, batch_size)
     if measures_cout(config, classifier_config):
         yield from _transitions(found, classifier, batch_size)
+    if autoencoders is not None:
+        yield from _plausible(found, autoencoders)
     if config.insertion_deletion:
         yield from _games(found, classifier, batch_size)
 
@@ -186,6 +203,7 @@ def measure_shard(
     oracle: OracleConfig,
     batch_size: int,
     device: str,
+    autoencoders: Path | None = None,
 ) -> Shard:
     """Features, pairs and measurements of one shard. The measurements are written last, and returned: they say it is done."""
     done = find_shard(root, "measurements", run_id, explained.key)
@@ -195,7 +213,8 @@ def measure_shard(
     perceptual = perceptual_for(config, device)
     seen = _encoded(found, encoders_for(config, oracle, device), batch_size)
     classifier = classifier_for(classifier_config, device, answers_of(root, run_id))
-    measured = _measured(found, seen, perceptual, config, classifier_config, classifier, batch_size)
+    own = autoencoders_for(autoencoders, device) if autoencoders is not None else None
+    measured = _measured(found, seen, perceptual, config, classifier_config, classifier, own, batch_size)
     write_shard(root, "features", run_id, explained.key, _feature_rows(found, seen))
     write_shard(root, "pairs", run_id, explained.key, _pair_rows(found, perceptual, batch_size))
     return write_shard(root, "measurements", run_id, explained.key, _measurement_rows(found, measured))

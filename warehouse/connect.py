@@ -45,6 +45,8 @@ VIEWS = (
     "fva",
     "s3",
     "cout",
+    "im1",
+    "im2",
     "insertion",
     "deletion",
     "distances",

@@ -64,6 +64,8 @@ MEASURES = {  # in the order of the scorecard
     "fva": Measure("Same face (FVA)", "Flipped counterfactuals that still show the same person.", "higher", True),
     "fs": Measure("Face similarity (FS)", "Mean cosine to the original, flipped counterfactuals.", "higher"),
     "s3": Measure("Similarity (S3)", "Mean cosine to the original. Right inputs only.", "higher"),
+    "im1": Measure("Like its class (IM1)", "Below 1, autoencoders find it closer to the class asked for.", "lower"),
+    "im2": Measure("Like any picture (IM2)", "Disagreement of autoencoders of the class asked for and of all.", "lower"),
     "insertion": Measure(
         "Insertion", "The class's probability while what changed most is put back first: its area from 0 to 1.", "higher"
     ),

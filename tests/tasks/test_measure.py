@@ -12,6 +12,7 @@ from cfx.classifiers import ClassifierConfig
 from cfx.metrics.frechet import Moments, frechet_distance
 from cfx.oracle import OracleConfig
 from cfx.pictures import decode_png
+from tasks.autoencoders import AutoencoderTraining, ensure_autoencoders
 from tasks.encoders import MeasureConfig, encoders_for
 from tasks.measure import measure_shard
 from tasks.sets import compare_sets
@@ -100,6 +101,22 @@ def test_set_metrics_are_those_of_the_features_in_memory(root: Path) -> None:
     assert split["splits"] == 10 and split["sd"] > 0 and split["value"] > row["value"]
     vectors = query(root, "select vector from features where method is null")["vector"].to_pylist()
     assert np.allclose(np.sort(np.array(vectors).sum(1)), np.sort(originals.sum(1).numpy()), rtol=1e-4)
+
+
+def test_im1_and_im2_come_with_the_runs_own_autoencoders(tmp_path: Path) -> None:
+    write_portrait_run(tmp_path, "r1", n=8, size=32)
+    images, predicted = shard(tmp_path, "images"), shard(tmp_path, "predictions")
+    training = AutoencoderTraining(width=4, steps=3)
+    path = ensure_autoencoders(tmp_path, "r1", [images], [predicted], training, CLASSES, "cpu")
+    before = path.stat().st_mtime_ns
+    assert ensure_autoencoders(tmp_path, "r1", [images], [predicted], training, CLASSES, "cpu") == path
+    assert path.stat().st_mtime_ns == before
+    config = MeasureConfig(autoencoders=training)
+    measure_shard(tmp_path, "r1", images, shard(tmp_path, "explanations"), config, CLASSIFIER, ORACLE, 7, "cpu", path)
+    compare_sets(tmp_path, "r1", "dime", config, CLASSIFIER, ORACLE, 1, "cpu")
+    value = {row["metric"]: row["value"] for row in query(tmp_path, "select metric, value from scorecard").to_pylist()}
+    assert value["im1"] > 0 and value["im2"] > 0
+    assert not {"im1", "im2"} & set(query(tmp_path, "select metric from absent")["metric"].to_pylist())
 
 
 def test_counterfactuals_that_change_nothing_win_fid_and_lose_crossover_fid(tmp_path: Path) -> None:

@@ -33,6 +33,10 @@ plain as (
     union all
     select run_id, 'cout', method, value, n from cout
     union all
+    select run_id, 'im1', method, value, n from im1
+    union all
+    select run_id, 'im2', method, value, n from im2
+    union all
     -- Nine decimals: the last digits of a mean depend on the order of its sum.
     select run_id, metric, method, round(value, 9), n
     from (unpivot means on columns(* exclude (run_id, method, n)) into name metric value value)
