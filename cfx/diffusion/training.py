@@ -23,7 +23,7 @@ Batches = Callable[[int], Tensor]  # step -> (B, 3, H, W) in [-1, 1]; the same s
 
 
 class PriorTraining(Config):
-    """Knobs of `cfx train prior`; the defaults train a 64 px prior in under an hour of one CPU core."""
+    """Knobs of `cfx train prior`; the defaults train a 64 px prior in an hour or two of one CPU core."""
 
     size: int = Field(64, ge=8, description="side of the square pictures, pixels")
     patch: int = Field(4, ge=1, description="pixels folded into one position at the UNet's door; 1 for none")
