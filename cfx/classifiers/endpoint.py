@@ -58,13 +58,17 @@ class Endpoint:
     """One address and its manners. Safe to use from many threads: together they make `concurrency` calls at a time."""
 
     def __init__(self, config: EndpointConfig, secret: str | None) -> None:
-        """Raises ValueError if the configuration asks for a secret and there is none."""
+        """Raises ValueError if the configuration asks for a secret and there is none, FileNotFoundError without its `ca`."""
         self.config, self._secret = config, secret
         headers = {}
         if config.auth is not None:
             if not secret:
                 raise ValueError(f"environment variable {config.auth.env} is not set; {config.url} is asked with its value")
             headers[config.auth.header] = f"{config.auth.scheme} {secret}".strip()
+        if config.ca is not None and not config.ca.is_file():
+            raise FileNotFoundError(
+                f"there is no file {config.ca}; `ca` is a PEM file of the authority that vouches for {config.url}"
+            )
         context = ssl.create_default_context(cafile=config.ca)
         limits = config.limits
         self._client = httpx.Client(
@@ -92,7 +96,7 @@ class Endpoint:
                 except httpx.TimeoutException:
                     call.status = "timed out"
                     raise
-                except httpx.TransportError:
+                except httpx.RequestError:
                     call.status = "broken off"
                     raise
                 call.status = str(response.status_code)
@@ -117,7 +121,7 @@ class Endpoint:
     def _attempt(self, once: Callable[[], httpx.Response], url: str) -> httpx.Response:
         try:
             response = once()
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise Unavailable(f"{url}: {type(error).__name__}: {self._hidden(str(error))}") from error
         told = f"{url} answered {response.status_code}: {self._hidden(response.text[:200])}"
         if response.status_code in TRANSIENT:

@@ -70,6 +70,8 @@ def answer_in(response: httpx.Response, answer: str, path: str) -> Array:
     """The output tensor of that name, in the shape that it says. Raises ValueError for anything else."""
     length = int(response.headers.get(JSON_LENGTH, len(response.content)))
     outputs = _json(response.content[:length], path).get("outputs") or []
+    if not isinstance(outputs, list) or not all(isinstance(output, dict) for output in outputs):
+        raise ValueError(f"{path} answered outputs that are no list of tensors: {str(outputs)[:200]}")
     at = length
     for output in outputs:
         size = (output.get("parameters") or {}).get("binary_data_size")

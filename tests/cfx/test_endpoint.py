@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from cfx.classifiers import BlackBox, load_black_box
 from cfx.classifiers.endpoint import Unavailable
 from cfx.classifiers.json_endpoint import JsonConfig
-from cfx.classifiers.kserve import KServeConfig
+from cfx.classifiers.kserve import KServeConfig, answer_in
 from tests.servers import CLASSES, Moody, brightness
 from warehouse.ledger import BudgetSpent, QueryLedger
 
@@ -175,8 +176,27 @@ def test_certificates_are_verified(tmp_path: Path) -> None:
         with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
             kserve(url, memory(), limits={"patience": 0})
         authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        with pytest.raises(FileNotFoundError, match="nowhere.pem; `ca` is"):
+            kserve(url, memory(), ca=tmp_path / "nowhere.pem")
         p = kserve(url, memory(), ca=tmp_path / "ca.pem")(X).softmax(1)
         torch.testing.assert_close(p, RIGHT, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<html>", "did not answer in JSON"),
+        (b"[]", "answered a list"),
+        (b'{"error": "busy"}', "answered no output 'p', but nothing"),
+        (b'{"outputs": ["p"]}', "no list of tensors"),
+        (b'{"outputs": [{"name": "p", "datatype": "BYTES", "shape": [1], "data": ["cat"]}]}', "answered p as BYTES"),
+        (b'{"outputs": [{"name": "p", "datatype": "FP32", "shape": [2, 2], "data": [1, 0]}]}', "do not fit their shape"),
+        (b'{"outputs": [{"name": "p", "datatype": "FP32", "shape": [1, 2]}]}', "do not fit their shape"),
+    ],
+)
+def test_an_answer_outside_the_protocol_is_refused_by_name(content: bytes, words: str) -> None:
+    with pytest.raises(ValueError, match=f"http://model.*{words}"):
+        answer_in(httpx.Response(200, content=content), "p", "http://model")
 
 
 def test_a_model_without_such_an_output_is_refused_before_any_picture_is_asked() -> None:
