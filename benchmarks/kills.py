@@ -1,6 +1,6 @@
 """Kill worker, flow or server at random moments of a toy audit, and see whether the next run ends as an undisturbed one would.
 
-    .venv/bin/python benchmarks/kills.py --kills 10 --json
+    .venv/bin/python -m benchmarks.kills --kills 10 --json
 
 Real processes throughout, brought up by the commands that docs/production.md gives.
 """

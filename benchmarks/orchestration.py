@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+sys.path.pop(0)  # benchmarks/, whose statistics.py would hide Python's own
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from prefect.testing.utilities import prefect_test_harness
 

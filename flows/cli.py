@@ -13,13 +13,14 @@ from flows.commands.explain import explain
 from flows.commands.gate import compare, gate
 from flows.commands.import_prior import import_prior
 from flows.commands.portraits import reliance
+from flows.commands.prune import prune
 from flows.commands.report import report
 from flows.commands.train import classifier, oracle, portraits, prior
 from flows.commands.train_hit import hit
 from flows.commands.train_robust import robust
 
 AUDITING: tuple[Callable[..., None], ...] = (demo, audit, calibrate, explain, query, views, report, gate, compare)
-PREPARING: tuple[Callable[..., None], ...] = (import_prior, reliance)
+PREPARING: tuple[Callable[..., None], ...] = (import_prior, reliance, prune)
 TRAINING: tuple[Callable[..., None], ...] = (prior, oracle, classifier, robust, hit, portraits)
 
 app = typer.Typer(

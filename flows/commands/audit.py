@@ -47,6 +47,7 @@ def demo(
 def audit(
     config: Annotated[Path, typer.Argument(help="the audit's YAML")],
     resume: Annotated[bool, typer.Option("--resume", help="go on with an unfinished run; also what happens without it")] = False,
+    planned: Annotated[bool, typer.Option("--plan", help="tell what it would cost, at this machine's speed, and stop")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -58,6 +59,9 @@ def audit(
         from tasks.ask import report_path
 
         settings = load_config(config)
+        if planned:
+            tell_plan(settings, as_json)
+            return
         finding = findings(settings.warehouse, run_shown(settings, shown))
     quieten()
     out.print(findings_table(settings.name, finding))
@@ -66,6 +70,33 @@ def audit(
     out.print(f"report: {report_path(settings.warehouse, finding['run_id'])}", soft_wrap=True)
     if as_json:
         print(json.dumps(finding))  # noqa: T201
+
+
+def tell_plan(config: AuditConfig, as_json: bool) -> None:
+    """Images, shards, UNet evaluations and hours of an audit that has not started."""
+    from dataclasses import asdict
+
+    from flows.check import check, prior_of
+    from flows.engine import shards_at_a_time
+    from tasks.plan import plan
+
+    checked, workers = check(config), shards_at_a_time(config)
+    told = plan(
+        config.data,
+        config.classifier,
+        prior_of(config),
+        config.ladder,
+        config.seeds,
+        config.shard_size,
+        workers,
+        checked.device,
+    )
+    (fewest, most), (short, long) = told.evaluations, told.hours
+    out.print(f"{told.images:,} images in {told.shards:,} shards, {workers} at a time on {told.device}")
+    out.print(f"{fewest:,} to {most:,} UNet evaluations: if every picture flips on the first rung, or none at all")
+    out.print(f"{short:.2f} to {long:.2f} hours of explaining, at the speed of one picture tried now")
+    if as_json:
+        print(json.dumps(asdict(told)))  # noqa: T201
 
 
 def run_shown(config: AuditConfig, shown: bool) -> str:
