@@ -9,6 +9,7 @@ import typer
 from flows.commands.ask import query, views
 from flows.commands.audit import audit, demo
 from flows.commands.calibrate import calibrate
+from flows.commands.benchmark import benchmark
 from flows.commands.explain import explain
 from flows.commands.gate import compare, gate
 from flows.commands.import_prior import import_prior
@@ -20,7 +21,7 @@ from flows.commands.train_hit import hit
 from flows.commands.train_robust import robust
 
 AUDITING: tuple[Callable[..., None], ...] = (demo, audit, calibrate, explain, query, views, report, gate, compare)
-PREPARING: tuple[Callable[..., None], ...] = (import_prior, reliance, prune)
+PREPARING: tuple[Callable[..., None], ...] = (import_prior, reliance, prune, benchmark)
 TRAINING: tuple[Callable[..., None], ...] = (prior, oracle, classifier, robust, hit, portraits)
 
 app = typer.Typer(

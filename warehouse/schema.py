@@ -306,6 +306,21 @@ STAGES = _fact(
     ],
 )
 
+TRUTHS = _fact(
+    "truths",
+    "One row per attribute of an audit whose truth is known, as it is on Portraits: what the audit should have found.",
+    [
+        _column("kind", pa.string(), "what was planted in the classifier's training set: shortcut, two, cause"),
+        _column("planted", pa.list_(pa.string()), "the planted attributes; none in a clean twin"),
+        _column("rho", pa.float64(), "correlation that was planted"),
+        _column("seed", pa.int64(), "seed of the classifier's training"),
+        _column("images", pa.int64(), "images audited"),
+        _column("attribute", pa.string(), "an attribute of Portraits"),
+        _column("effect", pa.float64(), "exact mean change of P(second class) when the attribute alone is switched on"),
+        _column("portraits", pa.int64(), "portraits that the exact effect is a mean over"),
+    ],
+)
+
 FACTS: dict[str, Fact] = {
     fact.name: fact
     for fact in (
@@ -322,6 +337,7 @@ FACTS: dict[str, Fact] = {
         SET_METRICS,
         EDITS,
         EFFECTS,
+        TRUTHS,
         QUERIES,
         POLICIES,
         STAGES,

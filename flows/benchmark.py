@@ -1,0 +1,139 @@
+"""The benchmark: the audit graded on Portraits, where what a classifier truly relies on is known exactly.
+
+A cell is an audit of a classifier trained for it, with or without a planted shortcut. All cells see the same portraits, so they
+share the edits, which depend on no classifier. What is there is kept: a benchmark that was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flows.config import AuditConfig
+from tasks.ask import query
+from tasks.benchmark import ATTRIBUTES, Planting, first_shards, train_planted, write_truths
+from tasks.portraits import write_portraits
+
+IMAGES = 2026  # seed of the audited portraits; no classifier was trained on it
+FASTDIME = [{"method": "fastdime", "steps": 50, "tau": 18, "scale": scale, "threshold": 0.3} for scale in (25, 60)]
+METHODS: dict[str, Any] = {"maskdime": "default", "fastdime": FASTDIME}
+GRADED = ATTRIBUTES[1:]  # all but the smile, which is the label
+
+
+class Grid(NamedTuple):
+    """Which classifiers to plant, and how to audit them; every planting is audited with every method."""
+
+    plantings: tuple[Planting, ...]
+    methods: tuple[str, ...] = ("maskdime",)
+    sizes: tuple[int, ...] = (
+        256,
+    )  # numbers of images, ascending, each a multiple of the first: a smaller set is part of a larger
+    edits: int = 32  # images that each attribute is edited on
+    pictures: int = 10_000  # portraits that a classifier is trained on
+    steps: int = 1_200  # optimizer steps of a classifier
+    portraits: int = 300  # that exact effects are means over
+
+
+class Cell(NamedTuple):
+    """One audit of the grid."""
+
+    planting: Planting
+    method: str
+
+
+def planted(attributes: tuple[str, ...], rhos: tuple[float, ...], seeds: tuple[int, ...]) -> tuple[Planting, ...]:
+    """Every attribute at every correlation with every seed; one clean twin a seed."""
+    clean = [Planting(seed=seed) for seed in seeds if 0.0 in rhos]
+    strong = sorted((rho for rho in rhos if rho), reverse=True)
+    return (
+        *clean,
+        *(Planting(attributes=(name,), rho=rho, seed=seed) for seed in seeds for rho in strong for name in attributes),
+    )
+
+
+QUICK = Grid(plantings=planted(("glasses",), (0.0, 0.9), (0,)), sizes=(48,), edits=30, pictures=4_000, steps=600)
+FULL = Grid(
+    plantings=planted(("glasses", "beard", "hat"), (0.0, 0.3, 0.5, 0.7, 0.9), (0, 1)),
+    methods=("maskdime", "fastdime"),
+    sizes=(64, 128, 256),
+)
+HARDER = Grid(
+    plantings=(
+        Planting(kind="two", attributes=("glasses", "beard"), rho=0.8),
+        Planting(kind="cause", attributes=("glasses",), rho=0.9),
+    ),
+    sizes=(128,),
+)
+GRIDS = {"quick": QUICK, "full": FULL, "harder": HARDER}
+
+
+def run_benchmark(
+    folder: Path, grid: Grid, run: Callable[[AuditConfig], str], limit: int | None = None, oracle: str = "portraits:oracle"
+) -> None:
+    """Train, audit and grade the cells of a grid, the first `limit` of them if that is given; `run` audits."""
+    write_portraits(folder / "portraits", grid.sizes[-1], IMAGES)
+    for cell in list(cells(grid))[:limit]:
+        weights = train_planted(folder / "classifiers", cell.planting, grid.pictures, grid.steps)
+        audited = run(audit_config(folder, grid, cell, weights, oracle))
+        for size in grid.sizes:
+            name = f"{cell.planting.name}-{cell.method}-n{size}"
+            part = audited
+            if size < grid.sizes[-1]:
+                part = first_shards(folder / "warehouse", audited, size // grid.sizes[0], name)
+            write_truths(folder / "warehouse", part, cell.planting, weights, size, grid.portraits)
+
+
+def cells(grid: Grid) -> Iterator[Cell]:
+    return (Cell(planting, method) for planting in grid.plantings for method in grid.methods)
+
+
+def audit_config(folder: Path, grid: Grid, cell: Cell, weights: Path, oracle: str) -> AuditConfig:
+    """The audit of one cell."""
+    return AuditConfig.model_validate(
+        {
+            "name": f"{cell.planting.name}-{cell.method}",
+            "warehouse": folder / "warehouse",
+            "data": {
+                "images": folder / "portraits" / "images",
+                "table": folder / "portraits" / "attributes.csv",
+                "label_column": "label",
+                "limit": grid.sizes[-1],
+            },
+            "classifier": {"weights": weights},
+            "judge": {"weights": "portraits:judge"},
+            "oracle": {"weights": oracle},
+            "prior": {"path": "portraits:prior"},
+            "target_attribute": "smile",
+            "ladder": METHODS[cell.method],
+            "interventions": {"images": grid.edits, "attributes": len(GRADED)},
+            "shard_size": grid.sizes[0],
+        }
+    )
+
+
+def marks(root: Path) -> dict[str, Any]:
+    """What the benchmark found, for machines: cells and, over the most images, the marks that the project promises."""
+    found = query(root, "from cells order by kind, method, images, rho, seed, run_id").to_pylist()
+    most = max((cell["images"] for cell in found), default=0)
+    over = [cell for cell in found if cell["images"] == most]
+    strong = [cell for cell in over if cell["rho"] >= 0.7]
+    clean = [cell for cell in over if not cell["shortcuts"]]
+    (row,) = query(
+        root, f"select avg(realised_fdr) as fdr, avg(spearman) as spearman from benchmark where rho is null and images = {most}"
+    ).to_pylist()
+    return {
+        "cells": found,
+        "images": most,
+        "top1": _mean([cell["top1"] for cell in strong]),
+        "confirmed": _mean([cell["confirmed"] for cell in strong]),
+        "clean_silent": _mean([cell["silent"] for cell in clean]),
+        "realised_fdr": row["fdr"],
+        "spearman": row["spearman"],
+        "coverage": _mean([cell["coverage"] for cell in over]),
+    }
+
+
+def _mean(values: list[Any]) -> float | None:
+    known = [float(value) for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,69 @@
+"""`cfx benchmark`: the audit graded where the truth is known."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from flows.terminal import AsJson, Quiet, out, quieten, settle, told
+
+
+def benchmark(
+    folder: Annotated[Path, typer.Option(help="where portraits, classifiers and facts go")] = Path("cfx-benchmark"),
+    quick: Annotated[bool, typer.Option("--quick", help="two cells; also what happens without --full or --harder")] = False,
+    full: Annotated[bool, typer.Option("--full", help="the whole grid: hours on a CPU")] = False,
+    harder: Annotated[bool, typer.Option("--harder", help="two shortcuts at once, one that agrees with the true cause")] = False,
+    first: Annotated[int | None, typer.Option(min=1, help="only the first cells of the grid")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Grade the audit on Portraits: train classifiers with a planted shortcut, audit them, compare with their exact effects.
+
+    Run again after a kill, it goes on where it stopped. The marks are views: cfx query "from benchmark" -w FOLDER/warehouse
+    """
+    started = time.monotonic()
+    shown = settle(quiet)
+    with told():
+        from flows.benchmark import GRIDS, marks, run_benchmark
+        from flows.commands.audit import run_shown
+
+        if quick + full + harder > 1:
+            raise ValueError("--quick, --full and --harder are three grids; choose one")
+        grid = GRIDS["full" if full else "harder" if harder else "quick"]
+        run_benchmark(folder, grid, lambda config: run_shown(config, shown), first)
+        found = marks(folder / "warehouse")
+    quieten()
+    out.print(cells_table(found["cells"]))
+    names = ("top1", "confirmed", "clean_silent", "realised_fdr", "spearman", "coverage")
+    out.print(f"{found['images']} images: " + ", ".join(f"{name} {_number(found[name])}" for name in names))
+    if as_json:
+        print(json.dumps({"seconds": round(time.monotonic() - started, 1), **found}))  # noqa: T201
+
+
+def cells_table(cells: list[dict[str, Any]]) -> Table:
+    table = Table(title="cells", title_justify="left")
+    for heading in ("kind", "method", "rho", "seed", "images", "ranked first", "top 1", "confirmed", "false", "coverage"):
+        table.add_column(heading, justify="left" if heading in ("kind", "method", "ranked first") else "right")
+    for cell in cells:
+        table.add_row(
+            cell["kind"],
+            cell["method"],
+            f"{cell['rho']:g}",
+            str(cell["seed"]),
+            str(cell["images"]),
+            cell["first"],
+            {True: "yes", False: "no", None: "–"}[cell["top1"]],
+            _number(cell["confirmed"]),
+            str(cell["false_claims"]),
+            _number(cell["coverage"]),
+        )
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"

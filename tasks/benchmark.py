@@ -1,0 +1,105 @@
+"""What grading the audit on Portraits takes beside it: planted classifiers, their exact effects, audits of fewer images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from cfx.classifiers.portraits import CLASSES, RECIPES, train_on_portraits
+from cfx.portraits import ATTRIBUTES, TrueEffect
+from cfx.random import derived_seed
+from cfx.types import Config
+from tasks.portraits import reliance
+from warehouse.shards import Shard, find_shard, read_shard, write_shard, written
+
+LABEL_NOISE = 0.08  # as in the demo's twins: without it, no shortcut tells anything that the smile does not
+BY_SHARD = ("images", "explanations", "attributes")
+
+
+class Planting(Config):
+    """A classifier of smiles whose training set has attributes that agree with the label by more than chance."""
+
+    kind: str = Field("shortcut", description="what is planted: shortcut, two, or cause (agrees with the smile, not the label)")
+    attributes: tuple[str, ...] = Field((), description="planted attributes; none for a clean twin")
+    rho: float = Field(0.0, ge=0, le=1, description="correlation of each of them with what it agrees with")
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        what = "-".join((self.kind, *(name.replace("_", "") for name in self.attributes), f"{round(100 * self.rho):02}"))
+        return f"{what if self.rho else 'clean'}-s{self.seed}"
+
+    def agreement(self) -> dict[str, float]:
+        """Of each attribute with the label. One that agrees with the smile alone agrees with the label through it."""
+        with_smile = 1 - LABEL_NOISE if self.kind == "cause" else 1.0
+        planted = {name: (1 + self.rho * (2 * with_smile - 1)) / 2 for name in self.attributes if self.rho}
+        return {"smile": 1 - LABEL_NOISE} | planted
+
+
+def train_planted(folder: Path, planting: Planting, pictures: int, steps: int) -> Path:
+    """The classifier of a planting, by the demo's recipe with this many portraits and steps; one that is there is kept."""
+    to = folder / f"{planting.name}.safetensors"
+    if not to.exists():
+        recipe = RECIPES["planted"]
+        training = recipe.training.model_copy(update={"steps": steps, "seed": derived_seed("planting", planting.seed) % 2**31})
+        folder.mkdir(parents=True, exist_ok=True)
+        part = to.with_suffix(".part.safetensors")
+        train_on_portraits(recipe._replace(agreement=planting.agreement(), pictures=pictures, training=training), part)
+        part.replace(to)
+    return to
+
+
+@cache
+def exact_effects(weights: Path, n: int) -> Sequence[TrueEffect]:
+    """The exact effect of each attribute on P(smiling), over n portraits; computed once a process."""
+    return reliance(str(weights), n)
+
+
+def write_truths(root: Path, run_id: str, planting: Planting, weights: Path, images: int, portraits: int) -> Shard:
+    """What an audit should have found: one row an attribute of Portraits."""
+    done = find_shard(root, "truths", run_id, "all")
+    if done is not None:
+        return done
+    known = exact_effects(weights, portraits)
+    rows = [
+        {
+            "kind": planting.kind,
+            "planted": list(planting.attributes if planting.rho else ()),
+            "rho": planting.rho,
+            "seed": planting.seed,
+            "images": images,
+            "attribute": truth.attribute,
+            "effect": truth.effect,
+            "portraits": truth.n,
+        }
+        for truth in known
+    ]
+    return write_shard(root, "truths", run_id, "all", {name: [row[name] for row in rows] for name in rows[0]})
+
+
+def first_shards(root: Path, run_id: str, shards: int, name: str) -> str:
+    """The run as it would have been on the images of its first shards only, as a run of its own; returns its id.
+
+    An explanation depends on its image and seed alone, so an audit of fewer images is a part of the audit of more.
+    """
+    smaller = f"{run_id}-first{shards}"
+    for fact in (*BY_SHARD, "effects"):
+        paths = sorted(written(root, fact).get(run_id, []))
+        for path in paths[:shards] if fact in BY_SHARD else paths:
+            key = Path(str(path)).stem
+            whole = find_shard(root, fact, run_id, key)
+            assert whole is not None
+            write_shard(root, fact, smaller, key, read_shard(whole))
+    finished = find_shard(root, "runs", run_id, "finished")
+    assert finished is not None
+    (row,) = read_shard(finished).to_pylist()
+    counts: dict[str, Any] = dict.fromkeys(("attempted", "explained", "flipped", "rejected"))
+    write_shard(root, "runs", smaller, "finished", {column: [value] for column, value in (row | counts | {"name": name}).items()})
+    return smaller
+
+
+__all__ = ["ATTRIBUTES", "CLASSES", "Planting", "exact_effects", "first_shards", "train_planted", "write_truths"]
