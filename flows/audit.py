@@ -24,6 +24,7 @@ from tasks import (
     ask,
     autoencoders,
     black_box,
+    canary,
     data,
     explain,
     gate,
@@ -87,6 +88,7 @@ compare_sets = _stage(sets.compare_sets)
 start_run = _stage(publish.start_run)
 finish_run = _stage(publish.finish_run)
 hold_to_policy = _stage(gate.gate)
+record_canary = _stage(canary.record_canary)
 write_report = _stage(ask.write_report)
 
 
@@ -113,12 +115,25 @@ def audit(config: AuditConfig) -> str:
         explain_all(config, checked)
     finally:  # whatever becomes of the audit, the calls that it made are among its facts
         write_queries(root, run, (config.classifier, config.judge))
+    if config.canary is not None:
+        planted, clean = (audit(twin) for twin in canary_audits(config))
+        record_canary(root, run, config.canary.attribute, planted, clean)
     finish_run(root, run, started)
     held = hold_to_policy(root, run, config.gate)
     report = write_report(root, run)
     publish_artifacts(config.name, root, run, report, facts)
     get_run_logger().info("gate: %s; report %s", held.verdict, report)
     return run
+
+
+def canary_audits(config: AuditConfig) -> list[AuditConfig]:
+    """The audits of the canary's twins, planted and clean: this audit's configuration with another classifier."""
+    assert config.canary is not None
+    twins = {"planted": config.canary.planted, "clean": config.canary.clean}
+    return [
+        config.model_copy(update={"name": f"{config.name}-canary-{twin}", "classifier": classifier, "canary": None})
+        for twin, classifier in twins.items()
+    ]
 
 
 def explain_all(config: AuditConfig, checked: Checked) -> None:

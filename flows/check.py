@@ -85,6 +85,7 @@ def check(config: AuditConfig) -> Checked:
         raise ConfigError(
             f"judge: its classes ({', '.join(judge.classes)}) are not the classifier's ({', '.join(classifier.classes)})"
         )
+    check_canary(config, classifier.classes, oracle.attributes, device)
     if config.target_attribute is not None and config.target_attribute not in oracle.attributes:
         raise ConfigError(
             f"target_attribute: the oracle does not know {config.target_attribute!r}; it knows {', '.join(oracle.attributes)}"
@@ -100,3 +101,19 @@ def check(config: AuditConfig) -> Checked:
     fingerprints = json.dumps(prints)
     run_id = f"{config.name}-{config.result_hash(fingerprints, code_version())[:10]}"
     return Checked(run_id, device, classifier.classes, fingerprints, warnings_of(survived, config.ladder))
+
+
+def check_canary(config: AuditConfig, classes: tuple[str, ...], attributes: tuple[str, ...], device: str) -> None:
+    """Raises ConfigError if a twin cannot be loaded or has other classes, or if the oracle cannot see what was planted."""
+    if config.canary is None:
+        return
+    for twin in ("planted", "clean"):
+        try:
+            known = classifier_for(getattr(config.canary, twin), device).classes
+        except (ValueError, OSError, ImportError) as error:
+            raise ConfigError(f"canary.{twin}: {error}") from error
+        if known != classes:
+            raise ConfigError(f"canary.{twin}: its classes ({', '.join(known)}) are not the classifier's ({', '.join(classes)})")
+    if config.canary.attribute not in attributes or config.canary.attribute == config.target_attribute:
+        told = ", ".join(name for name in attributes if name != config.target_attribute)
+        raise ConfigError(f"canary.attribute: {config.canary.attribute!r} cannot be ranked; the oracle ranks {told}")

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 
 from tasks.annotations import Annotations
 from tasks.ask import warehouse_at
+from tasks.canary import Canary
 from tasks.data import DataConfig
 from tasks.encoders import FILES, MeasureConfig
 from tasks.explain import Ladder
@@ -32,6 +33,7 @@ PATHS = {
     ("prior", "path"),
     ("saliency", "regions"),
     *((who, "weights") for who in ("classifier", "judge", "oracle")),
+    *(("canary", twin, "weights") for twin in ("planted", "clean")),
     *((who, "ca") for who in ("classifier", "judge")),
     *(("measures", encoder) for encoder in FILES),
 }
@@ -88,6 +90,7 @@ class AuditConfig(BaseModel):
         SaliencyConfig(), description="saliency of the classifier, to hold the counterfactuals against; null for none"
     )
     measures: MeasureConfig = Field(MeasureConfig(), description="what the counterfactuals are measured with")
+    canary: Canary | None = Field(None, description="a planted and a clean twin, audited alike: what can this audit see?")
     margin: float = Field(0.1, gt=0, description="an effect inside +- this is too small to matter")
     gate: Policy | None = Field(None, description="what it must not do; default: as the run is held to already")
     shard_size: int = Field(64, ge=1, description="images a shard: the unit of work, of resuming and of storage")

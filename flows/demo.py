@@ -73,4 +73,5 @@ def findings(root: Path, run_id: str) -> dict[str, Any]:
         "attributes": ranked.to_pylist(),
         "absent": {row["reason"]: row["metrics"] for row in absent.to_pylist()},
         "warnings": warnings["warning"].to_pylist(),
+        "canary": next(iter(query(root, f"from canaries where run_id = '{name}'").to_pylist()), None),
     }

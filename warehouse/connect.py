@@ -59,6 +59,7 @@ VIEWS = (
     "attribute_effects",
     "ranked_attributes",
     "interventions",
+    "claims",
     "verdicts",
     "graded",
     "cells",

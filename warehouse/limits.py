@@ -24,10 +24,13 @@ SURROGATE = Limit(
 )
 
 
-def limits(run: Row, ranked: Sequence[Row], cost: Mapping[str, Row], fr_null: float | None) -> list[Limit]:
+def limits(
+    run: Row, ranked: Sequence[Row], cost: Mapping[str, Row], fr_null: float | None, canary: Sequence[Row] = ()
+) -> list[Limit]:
     """The standing limits, with this run's numbers in them. ranked: with `null`, the change without guidance; cost: by arm."""
     guided = cost.get("guided", {})
     found = [_named(ranked), _untouched(ranked), _oracle(ranked, fr_null), _size(ranked)]
+    found += [_canary(row) for row in canary]
     if json.loads(run["config"]).get("surrogate") is not None:
         found.append(SURROGATE)
     if not guided.get("judged"):
@@ -40,6 +43,15 @@ def limits(run: Row, ranked: Sequence[Row], cost: Mapping[str, Row], fr_null: fl
         text = "No oracle attribute was named as the label, so it is ranked like any other and the sanity line is missing."
         found.append(Limit("The label is not set apart.", text))
     return found
+
+
+def _canary(row: Row) -> Limit:
+    end = "passed" if row["passed"] else "failed, so no verdict is given"
+    return Limit(
+        f"The canary {end}.",
+        f"The same audit of two twins of this classifier: {row['why']}. Its power to confirm {row['attribute']} is "
+        f"{percent(row['power'])}, its false-alarm rate on the clean twin {percent(row['false_alarm_rate'])}.",
+    )
 
 
 def _untouched(ranked: Sequence[Row]) -> Limit:

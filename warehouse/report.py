@@ -20,7 +20,7 @@ from markupsafe import Markup
 from warehouse import wording
 from warehouse.charts import Axis, axis_over
 from warehouse.connect import open_warehouse
-from warehouse.evidence import EVIDENCE, Evidence, Row, ask, pictures
+from warehouse.evidence import EVIDENCE, Evidence, Row, ask, fetched, pictures
 from warehouse.gallery import AMPLIFIED, gallery
 from warehouse.glossary import in_order, measure
 from warehouse.limits import limits
@@ -49,11 +49,12 @@ def report_html(root: Path, run_id: str) -> str:
             known = [row[0] for row in lens.execute("select run_id from runs order by started desc, run_id").fetchall()]
             raise ValueError(f"there is no run {run_id!r} in {root}; the runs are: {', '.join(known) or 'none yet'}")
         found = {name: ask(lens, name, run_id) for name in EVIDENCE}
+        canary = fetched(lens.execute("select * from canaries where run_id = ?", [run_id]))
         shown = pictures(lens, run_id, [row["image_id"] for row in found["picks"].rows])
-    return _render(found, shown)
+    return _render(found, shown, canary)
 
 
-def _render(found: dict[str, Evidence], shown: Sequence[Row]) -> str:
+def _render(found: dict[str, Evidence], shown: Sequence[Row], canary: Sequence[Row]) -> str:
     run, ranked = found["runs"].rows[0], found["ranked"].rows
     cost = {row["arm"]: row for row in found["cost"].rows}
     null = {_question(row): row["change"] for row in found["drift"].rows if row["arm"] == "null"}
@@ -78,7 +79,7 @@ def _render(found: dict[str, Evidence], shown: Sequence[Row]) -> str:
         amplified=AMPLIFIED,
         saliency=next((row["map"] for row in shown if row["map"]), None),
         measures=in_order(found["scorecard"].rows),
-        limits=limits(run, rows, cost, scores.get("fr_null", {}).get("value")),
+        limits=limits(run, rows, cost, scores.get("fr_null", {}).get("value"), canary),
         provenance=_provenance(run, cost),
         fingerprints=json.loads(run["fingerprints"]),
         packages=json.loads(run["packages"]),

@@ -306,6 +306,23 @@ STAGES = _fact(
     ],
 )
 
+CANARIES = _fact(
+    "canaries",
+    "One row per audit with a canary: what the same audit made of a planted and of a clean twin of the classifier.",
+    [
+        _column("attribute", pa.string(), "the attribute that the planted twin leans on"),
+        _column("planted_run", pa.string(), "run_id of the planted twin's audit"),
+        _column("clean_run", pa.string(), "run_id of the clean twin's audit"),
+        _column("verdict", pa.string(), "of the attribute in the planted twin's audit"),
+        _column("rank", pa.int64(), "of the attribute in the planted twin's audit"),
+        _column("power", pa.float64(), "chance that such an audit confirms the planted attribute"),
+        _column("false_alarms", pa.list_(pa.string()), "attributes confirmed in the clean twin's audit"),
+        _column("false_alarm_rate", pa.float64(), "chance that such an audit confirms any attribute of the clean twin"),
+        _column("passed", pa.bool_(), "the planted attribute is confirmed, and none of the clean twin"),
+        _column("why", pa.string(), "in words"),
+    ],
+)
+
 TRUTHS = _fact(
     "truths",
     "One row per attribute of an audit whose truth is known, as it is on Portraits: what the audit should have found.",
@@ -337,6 +354,7 @@ FACTS: dict[str, Fact] = {
         SET_METRICS,
         EDITS,
         EFFECTS,
+        CANARIES,
         TRUTHS,
         QUERIES,
         POLICIES,

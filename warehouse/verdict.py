@@ -25,6 +25,9 @@ def verdict(run: Row, ranked: Sequence[Row]) -> Verdict:
     by_verdict: dict[str, list[Row]] = {}
     for row in ranked:
         by_verdict.setdefault(row["verdict"], []).append(row)
+    refused = next((row["rests_on"] for row in ranked if row["rests_on"].startswith("refused")), None)
+    if refused:
+        return Verdict("inconclusive", f"No verdict on the {classifier_name(run)}", (f"{refused.capitalize()}.",))
     confirmed, suspected = by_verdict.get("confirmed", []), by_verdict.get("suspected", [])
     unsure = by_verdict.get("inconclusive", [])
     if confirmed or suspected:

@@ -125,13 +125,22 @@ def caveats(finding: dict[str, Any]) -> list[str]:
 def findings_table(name: str, finding: dict[str, Any]) -> Table:
     judged = "no judge" if finding["judge_flip_rate"] is None else f"judge flip rate {finding['judge_flip_rate']:.3f}"
     rates = f"flip rate {finding['flip_rate']:.3f}, {judged}"
-    table = Table(title=f"{name}: {rates}", title_justify="left", caption=f"run {finding['run_id']}", caption_justify="left")
+    table = Table(title=f"{name}: {rates}", title_justify="left", caption=_caption(finding), caption_justify="left")
     for heading in ("attribute", "effect", "low", "high", "q", "edited", "verdict"):
         table.add_column(heading, justify="left" if heading in ("attribute", "verdict") else "right")
     for row in finding["attributes"]:
         numbers = (f"{row[key]:+.3f}" for key in ("effect", "low", "high"))
         table.add_row(escaped(row["attribute"]), *numbers, f"{row['q']:.4f}", _edited(row), row["verdict"])
     return table
+
+
+def _caption(finding: dict[str, Any]) -> str:
+    """The run, and what its canary says of it."""
+    run, canary = f"run {finding['run_id']}", finding["canary"]
+    if canary is None:
+        return run
+    rates = f"power {canary['power']:.2f}, false alarms {canary['false_alarm_rate']:.2f}"
+    return f"{run}\ncanary {'passed' if canary['passed'] else 'failed'}: {rates} ({escaped(canary['why'])})"
 
 
 def _edited(row: dict[str, Any]) -> str:

@@ -55,3 +55,11 @@ def test_many_classes_are_counted_not_listed() -> None:
     many = RUN | {"target_attribute": None, "classes": [f"class {i}" for i in range(1000)]}
     said = verdict(many, [row("glasses", "confirmed", 0.3, **EDITED)])
     assert said.headline == "The classifier “planted” of 1000 classes leans on glasses"
+
+
+def test_a_failed_canary_is_the_verdict() -> None:
+    said = verdict(
+        RUN, [row("glasses", "inconclusive", 0.3, rests_on="refused: the canary failed, hat was planted and is clear")]
+    )
+    assert (said.kind, said.headline) == ("inconclusive", "No verdict on the smile classifier “planted”")
+    assert said.sentences == ("Refused: the canary failed, hat was planted and is clear.",)

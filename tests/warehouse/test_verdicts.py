@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 from facts import effect_rows, image_ids, run_rows
-from scipy.stats import t
+from scipy.stats import norm, t
 from test_statistics import write_pairs
 
+from tasks.canary import record_canary
 from warehouse.connect import query
 from warehouse.shards import write_shard
 
@@ -107,3 +108,53 @@ def test_the_images_needed_settle_the_question_in_eight_of_ten_audits(tmp_path: 
     audits = rng.normal(0.1, 0.4, (4000, row["images_needed"]))
     half = 1.96 * audits.std(axis=1, ddof=1) / np.sqrt(row["images_needed"])
     assert np.mean(audits.mean(axis=1) > half) == pytest.approx(0.8, abs=0.05)
+
+
+def test_power_is_the_chance_that_such_an_audit_confirms(tmp_path: Path) -> None:
+    # effect and reaction both 3 standard errors from 0, seen through a simultaneous interval of one attribute: 1.96 wide
+    rng = np.random.default_rng(4)
+    effects, reactions = (rng.normal(0, 0.4, 100) for _ in range(2))
+    for values in (effects, reactions):
+        values += 0.12 - values.mean()
+    write_pairs(tmp_path, "r1", {"hat": list(effects)}, margin=0.05)
+    write_edits(tmp_path, "hat", reactions)
+    [row] = ask(tmp_path, "from claims")
+    expected = norm.cdf(0.12 / (effects.std() / 10) - 1.98) * norm.cdf(0.12 / (reactions.std() / 10) - 1.98)
+    assert row["power"] == pytest.approx(expected, abs=0.05)
+
+
+def write_canary(root: Path, run_id: str, planted: float, clean: float) -> None:
+    """A run with nothing to be found, and its twins: their attribute moves and reacts by this much."""
+    rng = np.random.default_rng(5)
+    for run, size in ((run_id, 0.0), (f"{run_id}-p", planted), (f"{run_id}-c", clean)):
+        write_pairs(root, run, {"hat": list(rng.normal(size, 0.04, N))}, margin=0.05)
+        ids = image_ids(N, seed=9)
+        write_shard(root, "effects", run, "hat", effect_rows(ids, "hat", rng.normal(size, 0.04, N)))
+    record_canary(root, run_id, "hat", f"{run_id}-p", f"{run_id}-c")
+
+
+@pytest.mark.parametrize(
+    ("planted", "clean", "passed", "why"),
+    [
+        (0.2, 0.0, True, "hat was planted and confirmed, and nothing else"),
+        (0.0, 0.0, False, "hat was planted and is clear"),
+        (0.2, 0.2, False, "hat confirmed in the clean twin"),
+    ],
+)
+def test_an_audit_whose_canary_failed_refuses_a_verdict(
+    tmp_path: Path, planted: float, clean: float, passed: bool, why: str
+) -> None:
+    write_canary(tmp_path, "r1", planted, clean)
+    [canary] = ask(tmp_path, "from canaries")
+    assert (canary["passed"], canary["why"]) == (passed, why)
+    assert canary["power"] == pytest.approx(float(planted > 0), abs=0.05)
+    assert canary["false_alarm_rate"] == pytest.approx(float(clean > 0), abs=0.05)
+    [row] = ask(tmp_path, "from verdicts where run_id = 'r1'")
+    assert row["verdict"] == ("clear" if passed else "inconclusive")
+    assert row["rests_on"] == ("explanations and edits" if passed else f"refused: the canary failed, {why}")
+
+
+def test_a_canary_without_the_planted_attribute_is_an_error(tmp_path: Path) -> None:
+    write_pairs(tmp_path, "p", {"hat": [0.1] * 9})
+    with pytest.raises(ValueError, match="no verdict on 'beard'; explain more images"):
+        record_canary(tmp_path, "r1", "beard", "p", "p")

@@ -8,6 +8,7 @@
 --   rank: 1 is the largest |effect|
 --   effect: mean change of the attribute's oracle probability, guided minus null
 --   low, high: 95 % interval, simultaneous over the run's attributes
+--   sd: the bootstrap's standard deviation of effect
 --   p: two-sided sign-flip permutation test
 --   q: p after Benjamini-Hochberg
 --   status: above null, clear or inconclusive
@@ -53,6 +54,6 @@ judged as (
 )
 select
     run_id, method, row_number() over (partition by run_id, method order by abs(effect) desc, attribute) as rank,
-    attribute, source, target, effect, lower as low, upper as high, p, q, status, n,
+    attribute, source, target, effect, lower as low, upper as high, sd, p, q, status, n,
     if(status = 'inconclusive', images_to_settle(n, effect, half, sd, margin), null) as images_needed
 from judged;

@@ -1,0 +1,76 @@
+-- What the evidence says of each attribute, before the canary has its word (`verdicts`); the target attribute left out. From two kinds of evidence. The explanations: `ranked_attributes`,
+-- did the classifier's guidance change the attribute? The edits: `interventions`, does the classifier react to that attribute
+-- alone? confirmed: both, with the same sign (q <= .05, both intervals exclude 0, the reaction not inside the margin). suspected: one
+-- of them. clear: the explanations' interval inside the margin, with enough images to have seen more (3 / margin), and no reaction
+-- outside it. inconclusive: otherwise. An attribute that was not edited is judged by the explanations alone.
+-- Over: every explanation with its null, flipped or not; edits that count.
+-- Columns:
+--   rank: 1 is the largest |effect|
+--   effect: mean change of the attribute's oracle probability from source to target, guided minus null
+--   low, high: 95 % interval of effect, simultaneous over the run's attributes
+--   p: two-sided sign-flip permutation test
+--   q: p after Benjamini-Hochberg
+--   intervention: mean change of P(target) when the attribute alone is switched on; null where it was not edited
+--   intervention_low, intervention_high: 95 % interval of intervention
+--   n: images with an explanation and its null
+--   n_interventions: counted edits of this attribute
+--   verdict: confirmed, suspected, clear or inconclusive
+--   images_needed: what would settle an open question in 8 of 10 audits, if effects and spreads stay as they are; else null
+--   rests_on: what the verdict rests on, in words
+--   power: chance that an audit of as many images would confirm the attribute, if effects and spreads are as found; null unedited
+create macro normal(z) as (  -- cumulative normal distribution, to .0002
+    1 / (1 + exp(greatest(-700, least(700, -1.5976 * z - .07056 * power(z, 3)))))
+);
+create macro chance_beyond(effect, bound, sd) as (  -- chance that a normal variate of this mean and deviation lies beyond +- bound
+    if(sd > 1e-9, normal((effect - bound) / sd) + normal((-effect - bound) / sd), (abs(effect) > bound)::double)
+);
+create view claims as
+with evidence as (
+    select
+        r.run_id, r.method, r.rank, r.attribute, r.source, r.target, r.effect, r.low, r.high, r.p, r.q,
+        i.effect as intervention, i.low as intervention_low, i.high as intervention_high,
+        r.n, coalesce(i.n, 0) as n_interventions, coalesce(i.tried, 0) as tried,
+        r.status = 'above null' as moved,
+        r.low >= -margin and r.high <= margin and r.n * margin >= 3 as within,
+        coalesce(abs(i.effect) > margin, false) as beyond,
+        coalesce(i.low >= -margin and i.high <= margin and i.n * margin >= 3, false) as unmoved,
+        coalesce((i.low > 0 or i.high < 0) and not (i.low >= -margin and i.high <= margin), false) as reacts,
+        chance_beyond(r.effect, (r.high - r.low) / 2, r.sd)
+            * chance_beyond(i.effect, greatest((i.high - i.low) / 2, margin - (i.high - i.low) / 2), i.sd) as power,
+        r.images_needed,
+        if(i.low is null, null, images_to_settle(i.n, i.effect, (i.high - i.low) / 2, i.sd, margin)) as edits_needed
+    from ranked_attributes r
+    join (select run_id, margin from runs) using (run_id)
+    left join interventions i using (run_id, attribute, target)
+),
+judged as (
+    select
+        *,
+        case
+            when moved and reacts and sign(effect) = sign(intervention) then 'confirmed'
+            when reacts or (moved and not within) then 'suspected'
+            when within and not beyond then 'clear'
+            else 'inconclusive'
+        end as verdict
+    from evidence
+)
+select
+    run_id, method, rank, attribute, source, target, effect, low, high, p, q,
+    intervention, intervention_low, intervention_high, n, n_interventions, verdict,
+    if(verdict in ('suspected', 'inconclusive'), greatest(
+        if(moved or within, null, images_needed), if(reacts or unmoved, null, edits_needed)
+    ), null) as images_needed,
+    case verdict
+        when 'confirmed' then 'explanations and edits'
+        when 'clear' then if(n_interventions > 0, 'explanations and edits', 'explanations alone')
+        when 'suspected' then case
+            when moved and reacts then 'explanations and edits, which disagree in sign'
+            when reacts then 'edits alone'
+            when tried = 0 then 'explanations alone: not edited'
+            when unmoved then 'explanations alone: edited by itself, it moves the answer by less than the margin'
+            else 'explanations alone: too few edits to tell'
+        end
+        else if(within, 'too few edits to tell', 'too few images to tell')
+    end as rests_on,
+    power
+from judged;
