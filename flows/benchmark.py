@@ -30,6 +30,7 @@ class Grid(NamedTuple):
         256,
     )  # numbers of images, ascending, each a multiple of the first: a smaller set is part of a larger
     edits: int = 32  # images that each attribute is edited on
+    edited: int = len(GRADED)  # attributes to edit, suspected ones first
     pictures: int = 10_000  # portraits that a classifier is trained on
     steps: int = 1_200  # optimizer steps of a classifier
     portraits: int = 300  # that exact effects are means over
@@ -52,7 +53,7 @@ def planted(attributes: tuple[str, ...], rhos: tuple[float, ...], seeds: tuple[i
     )
 
 
-QUICK = Grid(plantings=planted(("glasses",), (0.0, 0.9), (0,)), sizes=(48,), edits=30, pictures=4_000, steps=600)
+QUICK = Grid(plantings=planted(("glasses",), (0.0, 0.9), (0,)), sizes=(48,), edits=30, edited=3, pictures=3_000, steps=400)
 FULL = Grid(
     plantings=planted(("glasses", "beard", "hat"), (0.0, 0.3, 0.5, 0.7, 0.9), (0, 1)),
     methods=("maskdime", "fastdime"),
@@ -106,7 +107,7 @@ def audit_config(folder: Path, grid: Grid, cell: Cell, weights: Path, oracle: st
             "prior": {"path": "portraits:prior"},
             "target_attribute": "smile",
             "ladder": METHODS[cell.method],
-            "interventions": {"images": grid.edits, "attributes": len(GRADED)},
+            "interventions": {"images": grid.edits, "attributes": grid.edited},
             "shard_size": grid.sizes[0],
         }
     )
