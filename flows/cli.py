@@ -8,8 +8,8 @@ import typer
 
 from flows.commands.ask import query, views
 from flows.commands.audit import audit, demo
-from flows.commands.calibrate import calibrate
 from flows.commands.benchmark import benchmark
+from flows.commands.calibrate import calibrate
 from flows.commands.explain import explain
 from flows.commands.gate import compare, gate
 from flows.commands.import_prior import import_prior
