@@ -95,3 +95,10 @@ def test_the_cascade_measures_whether_a_map_hangs_on_the_weights():
 
 def test_a_cascade_begins_with_the_original():
     assert rank_correlation(torch.arange(9.0).view(1, 9), -(torch.arange(9.0).view(1, 9) ** 3)).item() == pytest.approx(-1)
+
+
+def test_areas_are_scipys():
+    from scipy.integrate import trapezoid
+
+    curve = torch.rand(3, 17, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert area_under(curve).tolist() == pytest.approx(trapezoid(curve.numpy(), dx=1 / 16).tolist())

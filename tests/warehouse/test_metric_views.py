@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from facts import explanation_rows, image_ids, image_rows, prediction_rows, run_rows
+from facts import attribute_rows, explanation_rows, image_ids, image_rows, prediction_rows, run_rows
 
 from warehouse.connect import VIEWS, query
 from warehouse.glossary import MEASURES, measure
@@ -118,3 +119,34 @@ def test_the_guide_explains_every_metric() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
     costs = {"mask_fraction", "seconds", "nfe_forward", "nfe_backward"}
     assert {name for name in MEASURES if not re.search(rf"`{name}[\[`]", guide)} <= costs
+
+
+def test_mnac_and_cd_are_numpys(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    ids, names = image_ids(60), ["q", "a", "b", "c"]
+    before, after = ({name: rng.random(60) for name in names} for _ in range(2))
+    flipped = rng.random(60) < 0.8
+    annotated = {name: rng.random(90) < 0.5 for name in names}
+    annotated["a"] |= annotated["q"]
+    columns = {f"a_{name}": bits for name, bits in annotated.items()}
+    write_shard(tmp_path, "runs", "r1", "finished", run_rows(target_attribute="q"))
+    write_shard(tmp_path, "images", "r1", "0", image_rows(image_ids(90, seed=1), **columns))
+    write_shard(tmp_path, "explanations", "r1", "0", explanation_rows(ids, flipped=flipped))
+    write_shard(tmp_path, "attributes", "r1", "0", attribute_rows(ids, before, after))
+
+    changes = {name: ((after[name] > 0.5).astype(int) - (before[name] > 0.5))[flipped] for name in names}
+    expected = sum(
+        abs(np.corrcoef(annotated[name], annotated["q"])[0, 1] - np.corrcoef(changes[name], changes["q"])[0, 1]) for name in names
+    )
+    assert only(tmp_path, "cd")["value"] == pytest.approx(expected, abs=1e-8)
+    mnac = only(tmp_path, "mnac")
+    assert mnac["value"] == pytest.approx(np.abs(np.array(list(changes.values()))).sum(0).mean())
+    assert mnac["n"] == flipped.sum()
+
+
+def test_flip_rates_are_plain_means(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    flipped, judged = rng.random(50) < 0.7, rng.random(50) < 0.5
+    write_shard(tmp_path, "explanations", "r1", "0", explanation_rows(image_ids(50), flipped=flipped, judge_flipped=judged))
+    assert only(tmp_path, "fr")["value"] == pytest.approx(flipped.mean())
+    assert only(tmp_path, "judge_fr")["value"] == pytest.approx(judged.mean())
