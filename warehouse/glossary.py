@@ -88,7 +88,7 @@ MEASURES = {  # in the order of the scorecard
 
 
 ENCODERS = {
-    "oracle": "seen by the audit's own oracle: comparable between audits with the same oracle",
+    "oracle": "seen by the audit's own oracle",
     "inception": "seen by Inception, as published",
     "vggface2": "seen by VGGFace2's ResNet50, as published",
     "simsiam": "seen by SimSiam's ResNet50, as published",
