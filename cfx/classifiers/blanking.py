@@ -18,7 +18,7 @@ COARSE = 4  # patches along one side of a lump
 def blank_patches(x: Tensor, patch: int, most: float, generator: torch.Generator) -> Tensor:
     """Take patches out of pictures (B, 3, S, S) in [-1, 1]: from each a share of its own, uniform up to `most`, lumps and grains.
 
-    Half of the pictures are filled with grey, the others with their own blur.
+    The first half of the batch is filled with grey, the other with its own blur.
     """
     side = x.shape[-1] // patch
     grains = torch.rand(len(x), 1, side, side, generator=generator)
@@ -26,6 +26,6 @@ def blank_patches(x: Tensor, patch: int, most: float, generator: torch.Generator
     height = (grains + interpolate(lumps, scale_factor=COARSE, mode="nearest")[..., :side, :side]).flatten(1)
     share = most * torch.rand(len(x), 1, generator=generator)
     out = (height.argsort(1).argsort(1) < share * side**2).view(-1, 1, side, side).to(x)
-    blurred = (torch.rand(len(x), 1, 1, 1, generator=generator) < 0.5).to(x.device)
-    filling = torch.where(blurred, filled(x, "blur"), filled(x, "zero"))
+    half = len(x) // 2
+    filling = torch.cat([filled(x[:half], "zero"), filled(x[half:], "blur")])
     return torch.lerp(x, filling, interpolate(out, size=x.shape[-2:], mode="nearest"))

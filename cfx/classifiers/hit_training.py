@@ -16,6 +16,7 @@ from uuid import uuid4
 import numpy as np
 import torch
 from pydantic import Field, field_validator
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -49,6 +50,9 @@ class HiTTraining(Config):
     blanked: float = Field(
         0.0, ge=0, le=1, description="largest share of its patches taken out of a picture; rises to it in the middle third"
     )
+    position_std: float = Field(
+        0.02, gt=0, description="of the position embeddings at first; with more, attention goes by place from the start"
+    )
     start: Path | None = Field(None, description="weights to go on from; a head for other classes is begun anew")
     allow_pickle: bool = Field(False, description="read `start` even if it runs code: released checkpoints hold their arguments")
     checkpoint_every: int = Field(100, ge=1, description="optimizer steps between checkpoints")
@@ -74,9 +78,9 @@ RECIPES: Mapping[str, HiTTraining] = MappingProxyType(
         "cars": _fine_tuned(4e-4),
         "portraits": HiTTraining(
             shape=PRESETS["portraits"],
-            epochs=16,
+            epochs=10,
             warm_up=0.5,
-            batch=64,
+            batch=32,
             repeats=1,
             learning_rate=2e-3,
             label_smoothing=0.0,
@@ -84,6 +88,7 @@ RECIPES: Mapping[str, HiTTraining] = MappingProxyType(
             augmentation=Augmentation(shift=0.03, zoom=0.03, blur=0.5, noise=0.1, erase=0.08),
             attention_dropout=0.0,
             blanked=1.0,
+            position_std=0.5,
         ),
     }
 )
@@ -135,8 +140,20 @@ def train_hit(
 
 def build(config: HiTTraining, outputs: int) -> nn.Module:
     """The untrained network."""
-    make: Callable[..., nn.Module] = HiT if config.architecture == "hit" else vit
-    return make(outputs, config.shape, config.attention_dropout, config.drop_path)
+    network: HiT | VisionTransformer
+    if config.architecture == "hit":
+        network = HiT(outputs, config.shape, config.attention_dropout, config.drop_path)
+        positions = network.encoder.pos_embedding
+    else:
+        network = vit(outputs, config.shape, config.attention_dropout, config.drop_path)
+        for module in network.blocks.modules():  # as in a HiT: timm's .02 is far too little for a narrow network
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+        assert network.pos_embed is not None
+        positions = network.pos_embed
+    with torch.no_grad():
+        positions.mul_(config.position_std / 0.02)  # a ViT's and a HiT's are drawn with .02
+    return network
 
 
 def steps(config: HiTTraining, pictures: int) -> int:

@@ -279,7 +279,7 @@ def test_blanked_patches_are_whole_and_hold_grey_or_blur():
     assert grids.mean((1, 2)).min() < 0.1 and grids.mean((1, 2)).max() > 0.9  # from nothing to nearly all
     grey = ((blank == 0) | (blank == x)).all(1).flatten(1).all(1)
     blurred = ((blank == filled(x, "blur")) | (blank == x)).all(1).flatten(1).all(1)
-    assert torch.equal(grey | blurred, torch.ones(64, dtype=torch.bool)) and 20 < grey.sum() < 44
+    assert grey[:32].all() and blurred[32:].all() and grey.sum() < 40
     assert torch.equal(blank_patches(x, 4, 0.0, torch.Generator()), x)
 
 

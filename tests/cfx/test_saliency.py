@@ -44,7 +44,7 @@ def behind(
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    network = Network(module, "toy", NetworkConfig(module="a:b"), None).eval().requires_grad_(False)
+    network = Network(module, "toy", NetworkConfig(module="a:b"), {}).eval().requires_grad_(False)
     return TorchClassifier(network, classes, head, output).eval()
 
 
@@ -205,8 +205,8 @@ def test_the_region_of_an_attribute_is_where_toggling_it_shows():
 
 @pytest.mark.slow
 def test_a_hit_that_learned_a_planted_mark_points_at_it(tmp_path):
-    """The mark agrees with the label more often than the smile does; the best map of whole patches has an IoU of .41 with it."""
-    classifier = trained(lambda: marks(1_300, 2), recipe("hit", epochs=4), tmp_path / "mark.safetensors", "mark")
+    """The mark, one patch, agrees with the label more often than the smile does."""
+    classifier = trained(lambda: marks(1_300, 2), recipe("hit"), tmp_path / "mark.safetensors", "mark")
     tested = marks(100, 90_000)
     tested = Labelled(*(part[tested.marked] for part in tested))
     x = tested.pictures.float() / 127.5 - 1
@@ -214,4 +214,4 @@ def test_a_hit_that_learned_a_planted_mark_points_at_it(tmp_path):
     pixels = enlarged(hit_map(classifier, x, target), (64, 64))
     assert target.float().mean() > 0.95  # with the mark, everyone smiles
     assert pointing(pixels, tested.region).mean() > 0.95
-    assert iou_at_equal_area(pixels, tested.region).mean() > 0.25
+    assert iou_at_equal_area(pixels, tested.region).mean() > 0.8
