@@ -39,7 +39,7 @@ from tasks.publish import start_run
 from warehouse.shards import Shard, find_shard, read_shard
 
 PICTURES = 256
-SHARD = 16
+SHARD = 4
 PLANTED = "glasses"
 VISIBLE = 8 / 255  # a pixel has changed when a channel moved by more
 SHORTER = {"tau": 3, "iterations": 1, "radii": (9.4,)}  # memory does not depend on these; ACE's depends on tau
@@ -128,14 +128,16 @@ def rank_of(root: Path, run: str) -> tuple[int | None, float | None]:
     return (rows[0]["rank"], rows[0]["effect"]) if rows else (None, None)
 
 
-def row_of(preset: Preset, into: Path, quick: bool) -> dict[str, Any]:
-    """One row of the result."""
-    n, clean, seeds = (preset.quick, 0, 1) if quick else (preset.n, preset.clean, preset.seeds)
-    size = 1 if preset.method == "dime" and preset.preset == "paper" else min(n, SHARD)
+def row_of(preset: Preset, into: Path, quick: bool, most: int) -> dict[str, Any]:
+    """One row of the result, of at most so many pictures, in whole shards."""
+    n, clean, seeds = (preset.quick, 0, 1) if quick else (min(preset.n, most), min(preset.clean, most), preset.seeds)
+    size = 1 if preset.method == "dime" and preset.preset == "paper" else min(preset.quick if quick else preset.n, SHARD)
     config = audit_of(into, preset, "planted", 0, size)
     root = config.warehouse
     run, shards = explained(config, n)
-    scores = {row["metric"]: row["value"] for row in query(root, f"select * from scorecard where run_id = '{run}'").to_pylist()}
+    found = query(root, f"select metric, value, n from scorecard where run_id = '{run}'").to_pylist()
+    scores = {row["metric"]: row["value"] for row in found}
+    n = next(row["n"] for row in found if row["metric"] == "fr")
     seconds, flips = seconds_of(root, run, shards), scores["fr"] * n
     ranks = [rank_of(root, run)]
     ranks += [rank_of(root, explained(audit_of(into, preset, "planted", seed, size), n)[0]) for seed in range(1, seeds)]
@@ -187,6 +189,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few pictures each, planted only: under five minutes")
     parser.add_argument("--json", action="store_true", help="the rows as JSON, as the last line")
     parser.add_argument("--only", nargs="+", metavar="METHOD/PRESET", help="measure these only")
+    parser.add_argument("--most", type=int, default=PICTURES, help="pictures a preset, at most")
     parser.add_argument("--into", type=Path, default=Path("methods-benchmark"), help="warehouse and portraits; begun runs go on")
     parser.add_argument("--out", type=Path, help="write rows, command, commit and hardware to this JSON file")
     asked = parser.parse_args()
@@ -198,7 +201,7 @@ def main() -> None:
         robust_network()
     rows = []
     for preset in wanted:
-        rows.append(row_of(preset, asked.into, asked.quick))
+        rows.append(row_of(preset, asked.into, asked.quick, asked.most))
         print(told(with_speedups(rows)[-1]), file=sys.stderr)  # noqa: T201
     if asked.out:
         facts = {

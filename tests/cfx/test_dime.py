@@ -11,6 +11,7 @@ from cfx.methods.dime import DiME, FastDiME, denoise, dime, fastdime
 from cfx.random import ImageNoise
 from cfx.types import Counterfactual
 from tasks.explain import Counted, explain_images
+from tests.cfx.counting import counted_prior
 from tests.toys import Linear, gaussian_prior
 
 IDS = [f"image-{i}" for i in range(4)]
@@ -35,6 +36,25 @@ def test_guidance_moves_towards_the_target(method: DiME | FastDiME, wanted: int)
     null = run(prior, CLASSIFIER, x, target, method.model_copy(update={"scale": 0.0}), ImageNoise.of(IDS, 0)).x_cf
     moved = log_odds(guided) - log_odds(null)
     assert (moved > 0.1).all() if wanted else (moved < -0.1).all()
+
+
+@pytest.mark.parametrize("method", [DiME(steps=50, tau=10, scale=3, l1=0), FastDiME(steps=50, tau=10, scale=3, l1=0, warm_up=1)])
+def test_the_whole_effect_of_guidance_in_closed_form(method: DiME | FastDiME) -> None:
+    # in a Gaussian prior a step is affine and a linear classifier pushes alike everywhere: the push of step t, variance times
+    # scale times gradient (DiME's over sqrt(abar)), reaches the end through the slopes of the steps after it
+    x, up, (prior, _) = pictures() * 0.3, torch.ones(4, dtype=torch.long), counted_prior(clip=False)
+    run = dime if isinstance(method, DiME) else fastdime
+    guided = run(prior, CLASSIFIER, x, up, method, ImageNoise.of(IDS, 0)).x_cf
+    null = run(prior, CLASSIFIER, x, up, method.model_copy(update={"scale": 0.0}), ImageNoise.of(IDS, 0)).x_cf
+    moved, gradient = 0.0, CLASSIFIER.gain / CLASSIFIER.weight.numel()
+    for t in reversed(range(method.tau)):
+        level = float(prior.alphas_cumprod[t])
+        slope = float(prior.c1[t]) * 0.25 * level**0.5 / (0.25 * level + 1 - level) + float(prior.c2[t])
+        push = float(prior.log_posterior[t].exp()) * method.scale * gradient
+        moved = slope * moved + (push / level**0.5 if isinstance(method, DiME) else push)
+    free = (guided.abs() < 1) & (null.abs() < 1)  # the result is clamped
+    torch.testing.assert_close((guided - null)[free], (moved * CLASSIFIER.weight).expand_as(x)[free], atol=1e-6, rtol=0)
+    assert moved > 1e-3 and free.float().mean() > 0.9
 
 
 def test_dime_without_guidance_is_noising_and_denoising() -> None:
