@@ -100,9 +100,10 @@ class Stack:
         self.ask("POST", f"/deployments/{self.deployment()}/schedules", json=told)
 
     def scheduled(self) -> str:
-        """The next run that the schedule has made."""
-        sought = {"sort": "EXPECTED_START_TIME_ASC", "limit": 1, "flow_runs": {"deployment_id": {"any_": [self.deployment()]}}}
-        return str(_until(lambda: self.ask("POST", "/flow_runs/filter", json=sought), 90)[0]["id"])
+        """The run of this hour that the schedule has made; the scheduler looks once a minute."""
+        soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+        due = {"deployment_id": {"any_": [self.deployment()]}, "expected_start_time": {"before_": soon}}
+        return str(_until(lambda: self.ask("POST", "/flow_runs/filter", json={"flow_runs": due}), 120)[0]["id"])
 
     def state(self, run: str) -> str:
         return str(self.ask("GET", f"/flow_runs/{run}")["state_type"])
