@@ -19,8 +19,10 @@ from flows.commands.report import report
 from flows.commands.train import classifier, oracle, portraits, prior
 from flows.commands.train_hit import hit
 from flows.commands.train_robust import robust
+from flows.commands.verify import export, verify
 
-AUDITING: tuple[Callable[..., None], ...] = (demo, audit, calibrate, explain, query, views, report, gate, compare)
+AUDITING: tuple[Callable[..., None], ...] = (demo, audit, calibrate, explain)
+ASKING: tuple[Callable[..., None], ...] = (query, views, report, gate, compare, verify, export)
 PREPARING: tuple[Callable[..., None], ...] = (import_prior, reliance, prune, benchmark)
 TRAINING: tuple[Callable[..., None], ...] = (prior, oracle, classifier, robust, hit, portraits)
 
@@ -29,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Audit image classifiers with counterfactual explanations. Exit codes: 0 done, 1 the work failed, 2 bad input.",
 )
-for command in (*AUDITING, *PREPARING):
+for command in (*AUDITING, *ASKING, *PREPARING):
     app.command()(command)
 
 train = typer.Typer(no_args_is_help=True, help="Train a prior, an oracle, or the networks of the demo.")

@@ -9,7 +9,7 @@ import duckdb
 
 Row = dict[str, Any]
 
-RANDOM, BEST, FAILED = 8, 4, 4  # gallery rows of each kind: the page stays small at any number of explanations
+RANDOM, BEST, FAILED = 12, 6, 6  # gallery rows of each kind: the page stays small at any number of explanations
 
 EVIDENCE = {
     "runs": """
@@ -74,6 +74,37 @@ select pick, image_id, seed, path, source, target, p_source, p_source_cf, p_targ
 from picks left join images using (run_id, image_id)
 order by pick, place
 """,
+    "rules": """
+from gate where run_id = {run} order by place, subject
+""",
+    "subgroups": """
+select attribute, present, n, reported, accuracy, flip_rate, judge_flip_rate
+from subgroups where run_id = {run} order by attribute, present desc
+""",
+    "base": """
+select base_id, chosen from bases where run_id = {run}
+""",
+    "changes": """
+select c.attribute, base_effect, effect, change, low, high, n
+from changes c join bases using (run_id, base_id)
+where run_id = {run} order by abs(change) desc, c.attribute
+""",
+    "flips": """
+select pairs, both_flip, only_run, only_base, neither, change, low, high
+from flip_changes join bases using (run_id, base_id)
+where run_id = {run}
+""",
+    "marks": """
+select coalesce(attribute, image_id[:12] || ', seed ' || seed) as subject, attribute is null as explanation, mark, count(*) as n,
+    string_agg(reviewer, ', ' order by reviewer) as reviewers, string_agg(nullif(note, ''), '; ' order by reviewer) as notes
+from marks where run_id = {run} group by all order by explanation, subject, mark
+""",
+    "agreement": """
+select judged, pairs, value from agreement where run_id = {run}
+""",
+    "splits": """
+select coalesce(split, 'no split told') as split, count(*) as n from images where run_id = {run} group by all order by all
+""",
     "reasons": """
 select stage, reason, count(*) as n from rejected where run_id = {run} group by all order by n desc, reason, stage
 """,
@@ -100,9 +131,13 @@ class Evidence:
 
 def ask(lens: duckdb.DuckDBPyConnection, name: str, run_id: str) -> Evidence:
     """The answer to one of EVIDENCE's questions for this run."""
-    literal = "'" + run_id.replace("'", "''") + "'"
-    sql = EVIDENCE[name].strip().format(run=literal, random=RANDOM, best=BEST, failed=FAILED)
+    sql = EVIDENCE[name].strip().format(run=literal(run_id), random=RANDOM, best=BEST, failed=FAILED)
     return Evidence(sql, fetched(lens.execute(sql)))
+
+
+def literal(text: str) -> str:
+    """Text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def pictures(lens: duckdb.DuckDBPyConnection, run_id: str, image_ids: list[str]) -> list[Row]:

@@ -20,10 +20,17 @@ from markupsafe import Markup
 from warehouse import wording
 from warehouse.charts import Axis, axis_over
 from warehouse.connect import open_warehouse
+from warehouse.crosswalk import CROSSWALK
 from warehouse.evidence import EVIDENCE, Evidence, Row, ask, fetched, pictures
+from warehouse.filters import Filters
+from warehouse.findings import Question, ask_findings, findings
 from warehouse.gallery import AMPLIFIED, gallery
+from warehouse.gate import verdict_of
 from warehouse.glossary import in_order, measure
+from warehouse.hashes import write_hashes
 from warehouse.limits import limits
+from warehouse.numbers import block
+from warehouse.scope import scope
 from warehouse.storage import write_whole
 from warehouse.verdict import verdict
 
@@ -31,9 +38,11 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(root: Path, run_id: str) -> Path:
-    """Write <root>/reports/<run_id>.html, whole or not at all, and return its path. Raises ValueError for an unknown run."""
+    """Write <root>/reports/<run_id>.html and its list of hashes, and return its path. Raises ValueError for an unknown run."""
     path = report_path(root, run_id)
-    write_whole(root, path, report_html(root, run_id).encode(), replace=True)
+    page = report_html(root, run_id).encode()
+    write_whole(root, path, page, replace=True)
+    write_hashes(root, run_id, page)
     return path
 
 
@@ -50,11 +59,13 @@ def report_html(root: Path, run_id: str) -> str:
             raise ValueError(f"there is no run {run_id!r} in {root}; the runs are: {', '.join(known) or 'none yet'}")
         found = {name: ask(lens, name, run_id) for name in EVIDENCE}
         canary = fetched(lens.execute("select * from canaries where run_id = ?", [run_id]))
-        shown = pictures(lens, run_id, [row["image_id"] for row in found["picks"].rows])
-    return _render(found, shown, canary)
+        asked = ask_findings(lens, run_id, found["ranked"].rows)
+        picked = [found["picks"], *(each.picks for each in asked)]
+        shown = pictures(lens, run_id, sorted({row["image_id"] for each in picked for row in each.rows}))
+    return _render(found, asked, shown, canary)
 
 
-def _render(found: dict[str, Evidence], shown: Sequence[Row], canary: Sequence[Row]) -> str:
+def _render(found: dict[str, Evidence], asked: Sequence[Question], shown: Sequence[Row], canary: Sequence[Row]) -> str:
     run, ranked = found["runs"].rows[0], found["ranked"].rows
     cost = {row["arm"]: row for row in found["cost"].rows}
     null = {_question(row): row["change"] for row in found["drift"].rows if row["arm"] == "null"}
@@ -64,7 +75,11 @@ def _render(found: dict[str, Evidence], shown: Sequence[Row], canary: Sequence[R
         row | {"null": null.get(_question(row)), "directions": _directions(row, effects) if len(run["classes"]) == 2 else []}
         for row in ranked
     ]
-    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    groups = gallery(found["picks"].rows, shown)
+    filters = Filters.of(groups)
+    style = (TEMPLATES / "report.css").read_text(encoding="utf-8") + filters.css
+    per_finding = {f"share of {each.row['attribute']}": each.shares for each in asked}
+    per_finding |= {f"examples of {each.row['attribute']}": each.picks for each in asked}
     named = found | {"ranked": Evidence(found["ranked"].sql, rows)}
     return _page().render(
         named,
@@ -75,7 +90,17 @@ def _render(found: dict[str, Evidence], shown: Sequence[Row], canary: Sequence[R
         figures=_figures(run, scores, cost),
         effect_meaning=_effect_meaning(run),
         axis=_axis(run["margin"], rows),
-        groups=gallery(found["picks"].rows, shown),
+        groups=groups,
+        sources=filters.sources,
+        moved=filters.moved,
+        filter_classes=filters.classes,
+        gate=verdict_of(run["run_id"], found["rules"].rows) if found["rules"].rows else None,
+        canary=None,
+        scope=scope(run, found["splits"].rows, ranked),
+        findings=findings(run, asked, shown),
+        smallest_group=20,
+        crosswalk=CROSSWALK,
+        numbers=block(run["run_id"], found | per_finding),
         amplified=AMPLIFIED,
         saliency=next((row["map"] for row in shown if row["map"]), None),
         measures=in_order(found["scorecard"].rows),

@@ -338,6 +338,21 @@ TRUTHS = _fact(
     ],
 )
 
+REVIEWS = _fact(
+    "reviews",
+    "One row per mark that a person gave a finding: an attribute, or one explanation.",
+    [
+        _column("written", _INSTANT, "when it was given, UTC"),
+        _column("reviewer", pa.string(), "who gave it, as they call themselves"),
+        _column("mark", pa.string(), "confirmed, rejected or out of distribution"),
+        _optional("attribute", pa.string(), "the attribute that was judged; null for an explanation"),
+        _optional("image_id", pa.string(), "image of the explanation that was judged; null for an attribute"),
+        _optional("method", pa.string(), "its method"),
+        _optional("seed", pa.int64(), "its seed"),
+        _column("note", pa.string(), "the reviewer's words"),
+    ],
+)
+
 FACTS: dict[str, Fact] = {
     fact.name: fact
     for fact in (
@@ -359,6 +374,7 @@ FACTS: dict[str, Fact] = {
         QUERIES,
         POLICIES,
         STAGES,
+        REVIEWS,
     )
 }
 

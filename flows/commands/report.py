@@ -12,14 +12,19 @@ from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, out, told
 
 
 def report(
-    run: Annotated[str, typer.Argument(help="run id")], warehouse: Warehouse = DEFAULT_WAREHOUSE, as_json: AsJson = False
+    run: Annotated[str, typer.Argument(help="run id")],
+    warehouse: Warehouse = DEFAULT_WAREHOUSE,
+    pdf: Annotated[bool, typer.Option("--pdf", help="print it to a PDF too; needs Chromium or Chrome")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write the HTML report of a run again and print its path."""
     with told():
-        from tasks.ask import write_report
+        from tasks.ask import write_pdf, write_report
 
         began = time.monotonic()
         path = write_report(warehouse, run)
+        if pdf:
+            path = write_pdf(path)
         seconds = time.monotonic() - began
     if as_json:
         print(json.dumps({"path": str(path), "bytes": path.stat().st_size, "seconds": round(seconds, 3)}))  # noqa: T201

@@ -9,6 +9,7 @@ import pytest
 from chromium import Page, chromium_page, find_chromium
 from portrait_run import write_portrait_run
 
+from warehouse.pdf import write_pdf
 from warehouse.report import write_report
 
 pytestmark = pytest.mark.browser
@@ -39,17 +40,36 @@ def test_report_in_the_browser(page: Page, report: Path) -> None:
     assert page.evaluate("document.scripts.length") == 0
     assert NAMES["hat"] in page.evaluate("document.body.innerText")
     assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
-    assert page.evaluate("[...document.images].length") == 64
+    pictured = page.evaluate("document.querySelectorAll('.pick, .example').length")
+    assert page.evaluate("[...document.images].length") == 4 * pictured >= 64
     assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0 && image.alt)")
     # The style's hash in the policy is right: the style applies.
     assert page.evaluate("getComputedStyle(document.querySelector('main > section')).borderTopStyle") == "solid"
 
 
-def test_report_can_be_printed(report: Path, tmp_path: Path) -> None:
+SHOWN = "[...document.querySelectorAll('.pick')].filter(pick => pick.checkVisibility())"
+
+
+def chosen(page: Page, menu: str, entry: int) -> None:
+    page.evaluate(f"document.getElementById('{menu}').selectedIndex = {entry}")
+
+
+def test_filters_work_without_a_script(report: Path) -> None:
     with chromium_page() as page:
         page.open(report.as_uri())
-        page.print(tmp_path / "report.pdf")
-    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+        everything = page.evaluate(f"{SHOWN}.length")
+        chosen(page, "outcome", 3)
+        assert 0 < page.evaluate(f"{SHOWN}.length") < everything
+        assert page.evaluate(f"{SHOWN}.every(pick => pick.innerText.includes('not flipped'))")
+        chosen(page, "outcome", 0)
+        chosen(page, "source", 1)
+        assert page.evaluate(f"{SHOWN}.length > 0 && {SHOWN}.every(pick => pick.innerText.includes('from neutral'))")
+        chosen(page, "source", 0)
+        assert page.evaluate(f"{SHOWN}.length") == everything
+
+
+def test_report_can_be_printed(report: Path) -> None:
+    assert write_pdf(report).read_bytes().startswith(b"%PDF")
 
 
 def test_the_browser_tells_errors_and_requests(tmp_path: Path) -> None:

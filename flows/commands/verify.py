@@ -1,0 +1,44 @@
+"""`cfx verify` and `cfx export`: can the report be trusted, and take the evidence along."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, err, escaped, out, told
+
+
+def verify(
+    run: Annotated[str, typer.Argument(help="run id, or an archive that `cfx export` wrote")],
+    warehouse: Warehouse = DEFAULT_WAREHOUSE,
+    as_json: AsJson = False,
+) -> None:
+    """Ask every number of a report again and hash every file. Exit code 0: all as reported, 1: not."""
+    with told():
+        from tasks import pack
+
+        found = pack.verify(warehouse, run)
+    if as_json:
+        print(json.dumps(pack.as_json(found)))  # noqa: T201
+    else:
+        out.print(f"{found.recomputed:,} of {found.numbers:,} numbers recomputed, {found.files:,} files hashed")
+        for name in found.bad_files:
+            err.print(f"[bold red]bad file[/] {escaped(name)}", soft_wrap=True)
+        for text in found.mismatches[:20]:
+            err.print(f"[bold red]differs[/] {escaped(text)}", soft_wrap=True)
+    raise typer.Exit(0 if found.sound else 1)
+
+
+def export(
+    run: Annotated[str, typer.Argument(help="run id")],
+    to: Annotated[Path | None, typer.Option("--out", "-o", help="the archive; default: RUN.zip")] = None,
+    warehouse: Warehouse = DEFAULT_WAREHOUSE,
+) -> None:
+    """One archive with facts, configuration, report, model card and JSON; `cfx verify RUN.zip` checks it anywhere."""
+    with told():
+        from tasks.pack import export as exported
+
+        out.print(str(exported(warehouse, run, to or Path(f"{run}.zip"))), soft_wrap=True)

@@ -1,0 +1,17 @@
+"""Evidence to take along and to check: a report verified against its facts, a run as one archive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from warehouse import export as archives
+from warehouse import verify as reports
+from warehouse.export import export
+from warehouse.verify import Verification, as_json
+
+__all__ = ["Verification", "as_json", "export", "verify"]
+
+
+def verify(root: Path, run: str) -> Verification:
+    """Verify the report of a run, or the one in an archive. Raises ValueError where there is none."""
+    return archives.verify_archive(Path(run)) if run.endswith(".zip") else reports.verify(root, run)

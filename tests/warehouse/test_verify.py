@@ -1,0 +1,141 @@
+"""A report is what its facts say, and one changed byte anywhere is found and named."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from portrait_run import write_portrait_run
+
+from warehouse.connect import query
+from warehouse.export import export, verify_archive
+from warehouse.gate import set_policy
+from warehouse.numbers import Page, numbers
+from warehouse.report import write_report
+from warehouse.reviews import review
+from warehouse.verify import verify
+
+POLICY = {
+    "base": None,
+    "forbidden": ["glasses", "<b>hat"],
+    "maximum_effect": 0.15,
+    "minimum_images": 16,
+    "minimum_flip_rate": 0.8,
+    "minimum_judge_flip_rate": None,
+    "maximum_rise": 0.1,
+    "maximum_cd_rise": None,
+}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("warehouse")
+    write_portrait_run(root, "run", n=24, size=16, names={"hat": "<b>hat"})
+    set_policy(root, "run", POLICY)
+    write_report(root, "run")
+    return root
+
+
+@pytest.fixture
+def root(written: Path, tmp_path: Path) -> Path:
+    """A copy to break."""
+    return Path(shutil.copytree(written, tmp_path / "warehouse"))
+
+
+def flip(path: Path, share: float = 0.5) -> None:
+    """Change one byte."""
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * share)] ^= 1
+    path.write_bytes(data)
+
+
+def test_every_number_is_recomputed(written: Path) -> None:
+    found = verify(written, "run")
+    assert found.sound and found.numbers == found.recomputed > 500
+    assert found.files == 2 + len(list((written / "facts").rglob("*.parquet")))
+
+
+def test_the_hashes_are_those_of_sha256sum(written: Path) -> None:
+    ended = subprocess.run(["sha256sum", "--check", "--quiet", "reports/run.sha256"], cwd=written, capture_output=True)
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("fact", ["runs", "explanations", "attributes", "policies"])
+def test_a_flipped_byte_in_a_fact_is_found_and_named(root: Path, fact: str) -> None:
+    path = next((root / "facts" / fact / "run_id=run").glob("*.parquet"))
+    flip(path)
+    found = verify(root, "run")
+    assert not found.sound and str(path.relative_to(root)) in found.bad_files
+
+
+def test_a_flipped_byte_in_the_report_or_its_hashes_is_found_and_named(root: Path) -> None:
+    flip(root / "reports" / "run.html")
+    assert "reports/run.html" in verify(root, "run").bad_files
+    flip(root / "reports" / "run.html")
+    assert verify(root, "run").sound
+    flip(root / "reports" / "run.sha256", 0.01)
+    assert not verify(root, "run").sound
+
+
+def test_a_number_that_was_edited_is_told_even_with_a_fresh_hash(root: Path) -> None:
+    path = root / "reports" / "run.html"
+    page = path.read_text()
+    effect = f"{query(root, 'select effect from verdicts where rank = 1')['effect'].to_pylist()[0]:+.3f}"
+    path.write_text(page.replace(f'data-label="Effect">{effect}', 'data-label="Effect">+0.001'))
+    found = verify(root, "run")
+    assert found.mismatches == [f"on the page: +0.001 in the report, {effect} in the facts"]
+    assert found.recomputed == found.numbers - 1
+
+
+def test_a_missing_fact_is_named(root: Path) -> None:
+    path = next((root / "facts" / "predictions").rglob("*.parquet"))
+    path.unlink()
+    assert str(path.relative_to(root)) in verify(root, "run").bad_files
+
+
+def test_what_came_after_the_report_is_told_and_a_new_report_has_it(root: Path) -> None:
+    review(root, "run", "Ada", "confirmed", attribute="glasses")
+    [late] = verify(root, "run").bad_files
+    assert late.startswith("facts/reviews/run_id=run/") and "came after the report" in late
+    write_report(root, "run")
+    assert verify(root, "run").sound
+
+
+def test_an_archive_is_the_whole_evidence(root: Path, tmp_path: Path) -> None:
+    path = export(root, "run", tmp_path / "run.zip")
+    assert verify_archive(path).sound
+    with zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+        assert {"README.md", "SHA256SUMS", "config.yaml", "summary.json", "reports/run.html"} < names
+        _, head, body = archive.read("README.md").decode().split("---\n", 2)
+        archive.extractall(tmp_path / "unpacked")
+    card = yaml.safe_load(head)
+    metrics = card["model-index"][0]["results"][0]["metrics"]
+    assert {"fr", "judge_fr"} <= {metric["type"] for metric in metrics} and "<b>" not in body
+    assert query(tmp_path / "unpacked", "from verdicts").equals(query(root, "from verdicts"))
+    assert export(root, "run", tmp_path / "again.zip").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_a_flipped_byte_in_an_archive_is_found(root: Path, tmp_path: Path, share: float) -> None:
+    path = export(root, "run", tmp_path / "run.zip")
+    flip(path, share)
+    try:
+        assert not verify_archive(path).sound
+    except ValueError as error:
+        assert str(path) in str(error)
+
+
+def test_numbers_worked_example() -> None:
+    html = '<style>b{9}</style><p>1,234 of <b>+0.5</b></p><template id="cfx-numbers">{"questions": {}}</template>'
+    assert Page(html).seen == ["1,234", "+0.5"] and Page(html).told == {"questions": {}}
+    assert list(numbers([{"a": 1, "b": [True, None, 0.5]}])) == [("[0].a", 1.0), ("[0].b[2]", 0.5)]
+
+
+def test_no_report_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cfx report nobody"):
+        verify(tmp_path, "nobody")
