@@ -52,6 +52,9 @@ order by attribute, source, target, arm
     "scorecard": """
 select metric, method, value, n from scorecard where run_id = {run} order by metric, method
 """,
+    "examined": """
+select map, pointing, iou, iou_by_chance, rank_correlation, n from cross_examination where run_id = {run} order by map
+""",
     "absent": """
 select reason, list(metric order by metric) as metrics from absent where run_id = {run} group by reason order by reason
 """,
@@ -101,6 +104,9 @@ from marks where run_id = {run} group by all order by explanation, subject, mark
 """,
     "agreement": """
 select judged, pairs, value from agreement where run_id = {run}
+""",
+    "cd": """
+select value, low, high, floor, n, unchanged from cd_intervals where run_id = {run} order by method
 """,
     "splits": """
 select coalesce(split, 'no split told') as split, count(*) as n from images where run_id = {run} group by all order by all

@@ -65,7 +65,7 @@ def findings(run: Row, asked: Sequence[Question], shown: Sequence[Row]) -> list[
 
     def example(row: Row) -> Example:
         pictured = seen[row["image_id"], row["seed"]]
-        pictures = frames(pictured["png"], pictured["png_cf"], pictured["mask_png"])
+        pictures = frames(pictured["png"], pictured["png_cf"], pictured["mask_png"], pictured["map_png"])
         return Example(row, row["path"] or row["image_id"][:12], pictures, ())
 
     return [
