@@ -16,13 +16,14 @@ from flows.commands.import_prior import import_prior
 from flows.commands.portraits import reliance
 from flows.commands.prune import prune
 from flows.commands.report import report
+from flows.commands.serve import serve
 from flows.commands.train import classifier, oracle, portraits, prior
 from flows.commands.train_hit import hit
 from flows.commands.train_robust import robust
 from flows.commands.verify import export, verify
 
 AUDITING: tuple[Callable[..., None], ...] = (demo, audit, calibrate, explain)
-ASKING: tuple[Callable[..., None], ...] = (query, views, report, gate, compare, verify, export)
+ASKING: tuple[Callable[..., None], ...] = (query, views, report, gate, compare, verify, export, serve)
 PREPARING: tuple[Callable[..., None], ...] = (import_prior, reliance, prune, benchmark)
 TRAINING: tuple[Callable[..., None], ...] = (prior, oracle, classifier, robust, hit, portraits)
 

@@ -69,6 +69,12 @@ class Page:
         while self._receive().get("method") != "Page.loadEventFired":
             pass
 
+    def submit(self, expression: str) -> None:
+        """Run what sends a form, and wait for the page that answers."""
+        self.evaluate(expression)
+        while self._receive().get("method") != "Page.loadEventFired":
+            pass
+
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""
         return self.send("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")

@@ -27,6 +27,7 @@ listed as (
         list(m order by bucket) as m, list(q order by bucket) as q, list(qq order by bucket) as qq,
         list(s.v::double order by bucket) as v, list(s.vv::double order by bucket) as vv, list(s.vq::double order by bucket) as vq
     from (unpivot lots on columns('^v_') into name attribute value s)
+    where s.v is not null  -- an attribute of another run
     group by run_id, method, attribute
 ),
 weighted as (

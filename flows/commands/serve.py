@@ -1,0 +1,25 @@
+"""`cfx serve`: the explorer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, out, told
+
+
+def serve(
+    warehouse: Warehouse = DEFAULT_WAREHOUSE,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8100,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    expose: Annotated[bool, typer.Option("--expose", help="allow an address that other machines can reach")] = False,
+) -> None:
+    """Browse audits in a web browser, and review their findings; on this machine alone unless told otherwise."""
+    with told():
+        if not warehouse.is_dir():
+            raise ValueError(f"there is no warehouse at {warehouse}; give one with --warehouse, or make one with `cfx demo`")
+        from tasks.serve import serve as served
+
+        out.print(f"http://{host}:{port}", soft_wrap=True)
+        served(warehouse, host, port, expose)

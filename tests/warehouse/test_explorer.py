@@ -1,0 +1,144 @@
+"""The explorer in a real browser and over HTTP: looks, sorts, filters, keeps reviews, refuses everything else."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from chromium import chromium_page
+from portrait_run import write_portrait_run
+
+from warehouse.browse import Choice, columns, explanations
+from warehouse.connect import open_warehouse, query
+from warehouse.explorer import is_loopback
+from warehouse.reviews import review
+
+NAMES = {"glasses": "<script>document.title='owned'</script>"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("warehouse")
+    write_portrait_run(root, "run", n=40, size=16, names=NAMES, file_name="<img src=x onerror=alert(1)>{}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def address(root: Path) -> Iterator[str]:
+    """A real server of its own, ended with the tests."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("cfx")), "serve", "-w", str(root), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        for _ in range(300):
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+        server.terminate()
+
+
+def status(request: urllib.request.Request | str) -> int:
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@pytest.mark.browser
+def test_a_person_looks_filters_and_reviews(address: str, root: Path) -> None:
+    with chromium_page() as page:
+        page.resize(1280)
+        page.open(f"{address}/")
+        assert "run" in page.evaluate("document.querySelector('tbody a').innerText")
+        page.open(f"{address}/runs/run?sort=d_smile&down=1&column=flipped&operator=is&value=true")
+        shown = page.evaluate("document.querySelectorAll('.pick').length")
+        [flipped] = query(root, "select count(*) as n from outcomes where flipped")["n"].to_pylist()
+        assert shown == min(24, flipped) and page.evaluate("!document.body.innerText.includes('not flipped')")
+        assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0 && image.alt)")
+        page.open(page.evaluate("document.querySelector('.pick a').href"))
+        assert page.evaluate("document.images.length") >= 4 and NAMES["glasses"] in page.evaluate("document.body.innerText")
+        page.evaluate("document.querySelector('[name=reviewer]').value = 'Ada'")
+        page.evaluate("document.querySelector('[name=note]').value = '<b>a drawing</b>'")
+        page.evaluate("document.querySelector('[name=mark]').value = 'out of distribution'")
+        page.submit("document.querySelector('form.review').submit()")
+        assert "<b>a drawing</b>" in page.evaluate("document.getElementById('reviews').innerText")
+        assert page.complaints == [] and not page.evaluate("document.title").startswith("owned")
+        assert all(url.startswith((address, "data:")) for url in page.requests)
+        page.resize(390)
+        page.open(f"{address}/runs/run")
+        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    [kept] = query(root, "from marks").to_pylist()
+    assert (kept["reviewer"], kept["mark"], kept["note"]) == ("Ada", "out of distribution", "<b>a drawing</b>")
+
+
+def test_nothing_but_a_review_can_be_written(address: str, root: Path) -> None:
+    before = sorted(root.rglob("*"))
+    for method in ("PUT", "DELETE", "PATCH", "POST"):
+        for path in ("/", "/runs/run", "/runs/run/report"):
+            assert status(urllib.request.Request(address + path, method=method, data=b"x=1")) == 405
+    form = urllib.parse.urlencode({"reviewer": "Eve", "mark": "rejected", "attribute": "smile"}).encode()
+    assert status(urllib.request.Request(f"{address}/runs/run/reviews", data=form)) == 403  # another site has no token
+    assert status(f"{address}/runs/run?sort=p_none%22%3B") == 400
+    assert status(f"{address}/runs/nobody") == 400
+    assert sorted(root.rglob("*")) == before
+
+
+def test_another_name_for_this_machine_is_refused(address: str) -> None:
+    # A page elsewhere could otherwise point a name of its own at 127.0.0.1 and read the pictures.
+    assert status(urllib.request.Request(f"{address}/", headers={"Host": "audits.example"})) == 400
+
+
+def test_a_host_that_others_can_reach_is_refused_unless_told(root: Path) -> None:
+    command = [str(Path(sys.executable).with_name("cfx")), "serve", "-w", str(root), "--host", "0.0.0.0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2 and "--expose" in ended.stderr
+    assert [is_loopback(host) for host in ("127.0.0.1", "localhost", "[::1]", "0.0.0.0", "10.0.0.1", "example.org")] == [
+        True, True, True, False, False, False,
+    ]  # fmt: skip
+
+
+def test_every_column_sorts_and_filters(root: Path) -> None:
+    with open_warehouse(root) as lens:
+        known = columns(lens, "run")
+        assert {"l1", "p_target_cf", "flipped", "d_smile", "c_hat", "path"} <= set(known)
+        by_l1, count = explanations(lens, "run", Choice("l1", down=True), known)
+        assert count == 40 and [row["l1"] for row in by_l1] == sorted((row["l1"] for row in by_l1), reverse=True)
+        few, count = explanations(lens, "run", Choice("l1", False, "l1", "at most", str(by_l1[-1]["l1"])), known)
+        assert count == 40 - len(by_l1) + 1 and all(row["l1"] <= by_l1[-1]["l1"] for row in few)
+        with pytest.raises(ValueError, match="there is no column 'colour'"):
+            explanations(lens, "run", Choice("colour"), known)
+
+
+def test_a_review_that_cannot_be_is_refused(root: Path) -> None:
+    for told, words in (
+        ({"mark": "maybe", "attribute": "smile"}, "mark: 'maybe'"),
+        ({"mark": "rejected", "attribute": "moustache"}, "no attribute 'moustache'"),
+        ({"mark": "rejected", "explanation": ("nobody", "dime", 0)}, "no such explanation"),
+        ({"mark": "rejected", "attribute": "smile", "note": "x" * 3000}, "3000 characters"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            review(root, "run", "Ada", **told)
+
+
+def test_the_last_mark_of_a_reviewer_counts_and_agreement_is_told(tmp_path: Path) -> None:
+    write_portrait_run(tmp_path, "run", n=8, size=16)
+    for reviewer, mark in (("Ada", "rejected"), ("Ada", "confirmed"), ("Bob", "confirmed"), ("Cy", "rejected")):
+        review(tmp_path, "run", reviewer, mark, attribute="glasses")
+    assert query(tmp_path, "select reviewer, mark from marks order by reviewer")["mark"].to_pylist() == [
+        "confirmed", "confirmed", "rejected",
+    ]  # fmt: skip
+    [row] = query(tmp_path, "from agreement").to_pylist()
+    assert (row["judged"], row["pairs"], row["value"]) == (1, 3, pytest.approx(1 / 3))
