@@ -95,7 +95,6 @@ def _render(found: dict[str, Evidence], asked: Sequence[Question], shown: Sequen
         moved=filters.moved,
         filter_classes=filters.classes,
         gate=verdict_of(run["run_id"], found["rules"].rows) if found["rules"].rows else None,
-        canary=None,
         scope=scope(run, found["splits"].rows, ranked),
         findings=findings(run, asked, shown),
         smallest_group=20,
