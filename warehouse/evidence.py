@@ -22,6 +22,9 @@ from verdicts
 where run_id = {run}
 order by method, rank
 """,
+    "canary": """
+select * from canaries where run_id = {run}
+""",
     "directions": """
 select attribute, source, target, effect, low, high, p, q, n
 from attribute_effects

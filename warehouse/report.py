@@ -21,7 +21,7 @@ from warehouse import wording
 from warehouse.charts import Axis, axis_over
 from warehouse.connect import open_warehouse
 from warehouse.crosswalk import CROSSWALK
-from warehouse.evidence import EVIDENCE, Evidence, Row, ask, fetched, pictures
+from warehouse.evidence import EVIDENCE, Evidence, Row, ask, pictures
 from warehouse.filters import Filters
 from warehouse.findings import Question, ask_findings, findings
 from warehouse.gallery import AMPLIFIED, gallery
@@ -58,14 +58,13 @@ def report_html(root: Path, run_id: str) -> str:
             known = [row[0] for row in lens.execute("select run_id from runs order by started desc, run_id").fetchall()]
             raise ValueError(f"there is no run {run_id!r} in {root}; the runs are: {', '.join(known) or 'none yet'}")
         found = {name: ask(lens, name, run_id) for name in EVIDENCE}
-        canary = fetched(lens.execute("select * from canaries where run_id = ?", [run_id]))
         asked = ask_findings(lens, run_id, found["ranked"].rows)
         picked = [found["picks"], *(each.picks for each in asked)]
         shown = pictures(lens, run_id, sorted({row["image_id"] for each in picked for row in each.rows}))
-    return _render(found, asked, shown, canary)
+    return _render(found, asked, shown)
 
 
-def _render(found: dict[str, Evidence], asked: Sequence[Question], shown: Sequence[Row], canary: Sequence[Row]) -> str:
+def _render(found: dict[str, Evidence], asked: Sequence[Question], shown: Sequence[Row]) -> str:
     run, ranked = found["runs"].rows[0], found["ranked"].rows
     cost = {row["arm"]: row for row in found["cost"].rows}
     null = {_question(row): row["change"] for row in found["drift"].rows if row["arm"] == "null"}
@@ -103,7 +102,7 @@ def _render(found: dict[str, Evidence], asked: Sequence[Question], shown: Sequen
         amplified=AMPLIFIED,
         saliency=next((row["map"] for row in shown if row["map"]), None),
         measures=in_order(found["scorecard"].rows),
-        limits=limits(run, rows, cost, scores.get("fr_null", {}).get("value"), canary),
+        limits=limits(run, rows, cost, scores.get("fr_null", {}).get("value"), found["canary"].rows),
         provenance=_provenance(run, cost),
         fingerprints=json.loads(run["fingerprints"]),
         packages=json.loads(run["packages"]),
