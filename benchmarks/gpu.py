@@ -18,10 +18,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-from live_bytes import LiveBytes
-from portrait_presets import presets
+sys.path.pop(0)  # benchmarks/, whose statistics.py would hide Python's own
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import torch
+
+from benchmarks.live_bytes import LiveBytes
+from benchmarks.portrait_presets import presets
 from cfx.classifiers import ClassifierConfig, TorchClassifier, load_classifier
 from cfx.diffusion.ddpm import DDPM, Schedule
 from cfx.diffusion.guided import PUBLISHED, GuidedDiffusion, unet_of

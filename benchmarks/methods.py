@@ -19,10 +19,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-from live_bytes import LiveBytes
-from portrait_presets import Preset, presets, robust_network
+sys.path.pop(0)  # benchmarks/, whose statistics.py would hide Python's own
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import torch
+
+from benchmarks.live_bytes import LiveBytes
+from benchmarks.portrait_presets import Preset, presets, robust_network
 from cfx.pictures import decode_png
 from cfx.random import ImageNoise
 from flows.audit import facts_of

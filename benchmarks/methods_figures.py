@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.pop(0)  # benchmarks/, whose statistics.py would hide Python's own
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import matplotlib
 import torch
 from torch import Tensor
