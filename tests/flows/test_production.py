@@ -9,7 +9,7 @@ from benchmarks.kills import SHARDS, Stack, kill_once, shards
 from benchmarks.toy_audit import fact_hashes, lay_out, settings, write_settings
 from warehouse.storage import files_below
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,9 @@ def files(tmp_path: Path) -> list[Path]:
 
 def test_pictures_on_disk_and_in_memory_give_the_same_batches(files: list[Path]) -> None:
     memory = batches_of(torch.stack([read_square(file, 16) for file in files]), CONFIG)
-    for workers in (0, 2):
-        disk = FolderBatches(files, CONFIG, workers)
-        for step in (0, 1, 2, 3, 2, 5):  # in turn, back, and on from the middle, as after a kill
-            torch.testing.assert_close(disk(step), memory(step), rtol=0, atol=0)
+    disk = FolderBatches(files, CONFIG, 0)
+    for step in (0, 1, 2, 3, 2, 5):  # in turn, back, and on from the middle, as after a kill
+        torch.testing.assert_close(disk(step), memory(step), rtol=0, atol=0)
     epoch = torch.cat([memory(step) for step in range(5)])  # 20 pictures: each of the 10 twice
     assert len(torch.unique(epoch.flatten(1), dim=0)) == 10
 

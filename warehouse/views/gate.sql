@@ -56,12 +56,12 @@ effects as (
     select
         run_id, 10 + rank as place, 'effect' as rule, attribute as subject, effect as value, low, high, maximum_effect as threshold,
         n, minimum_images, verdict = 'confirmed' or (verdict = 'suspected' and n_interventions = 0) as shown,
-        verdict <> 'suspected' and (verdict <> 'confirmed' or abs(intervention) <= maximum_effect)
+        (verdict not in ('confirmed', 'suspected') or coalesce(abs(intervention), 0) <= maximum_effect)
             and low >= -maximum_effect and high <= maximum_effect as within,
         abs(effect) > maximum_effect or (verdict = 'confirmed' and abs(intervention) > maximum_effect) as beyond,
         coalesce(verdicts.images_needed, 0) as needed,
-        format('{} moves by {:+.3f}', attribute, effect) as found,
-        if(intervention is null, '', format('; edited alone it moves the answer by {:+.3f}', intervention))
+        format('{} moves by {:+.3f}', attribute, round(effect, 3) + 0) as found,
+        if(intervention is null, '', format('; edited alone it moves the answer by {:+.3f}', round(intervention, 3) + 0))
             || if(verdict in ('confirmed', 'suspected'), format('; {} by {}', verdict, rests_on), '') as because
     from held join verdicts using (run_id)
     where forbidden is null or list_contains(forbidden, attribute)
@@ -122,7 +122,7 @@ rules as (
     union all
     select
         run_id, place, rule, subject, value, low, high, threshold, n, result, images_needed,
-        found || format(' (95 % interval {:+.3f} to {:+.3f}), at most {:.3f} is allowed', low, high, threshold) || because
+        found || format(' (95 % interval {:+.3f} to {:+.3f}), at most {:.3f} is allowed', round(low, 3) + 0, round(high, 3) + 0, threshold) || because
         || case
             when result <> 'inconclusive' then ''
             when images_needed is null then '; no number of images would decide'
