@@ -178,12 +178,16 @@ def test_half_written_and_hidden_files_are_not_seen(tmp_path):
 
 WRITER = """
 import sys
+from itertools import count
 from pathlib import Path
 from facts import image_ids, prediction_rows
 from warehouse.shards import write_shard
-for key in range(100):
+root = Path(sys.argv[1])
+for key in count():
+    if (root / "enough").exists():
+        break
     ids = image_ids(5, seed=key)
-    write_shard(Path(sys.argv[1]), "predictions", "r1", f"{key:05}", prediction_rows(ids, ["smile"] * 5))
+    write_shard(root, "predictions", "r1", f"{key:05}", prediction_rows(ids, ["smile"] * 5))
 """
 
 
@@ -191,14 +195,15 @@ def test_questions_are_answered_while_another_process_writes(tmp_path):
     places = {"PYTHONPATH": f"{Path(__file__).parent}:{Path(warehouse.__file__).parents[1]}"}
     seen = []
     with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], env=places) as writer:
-        while writer.poll() is None:
+        while writer.poll() is None and len(set(seen)) < 4:
             seen += query(tmp_path, "select count(*) as n from predictions")["n"].to_pylist()
+        (tmp_path / "enough").touch()
     seen += query(tmp_path, "select count(*) as n from predictions")["n"].to_pylist()
     assert writer.returncode == 0
     assert seen == sorted(seen)
     assert all(n % 5 == 0 for n in seen)
-    assert seen[-1] == 500
-    assert len(set(seen)) > 2
+    assert seen[-1] == 5 * len(list(tmp_path.glob("facts/predictions/**/*.parquet"))) > 0
+    assert len(set(seen)) > 3
 
 
 def test_a_lens_sees_the_facts_that_were_there_when_it_was_opened(tmp_path):
