@@ -16,7 +16,7 @@ test: $(READY) browser
 	@$(PY) -m ruff check --quiet
 	@$(PY) -m ruff format --check --quiet
 	@$(PY) -m mypy
-	@$(PY) -m pytest -q
+	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder # two processes; the tests of a file share what they set up
 
 setup: $(READY)
 
