@@ -138,13 +138,29 @@ def shards(root: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def kill_once(stack: Stack, root: Path, what: str, after: int, undisturbed: dict[str, str]) -> dict[str, Any]:
-    """One kill once `after` shards are there, one more run, and what came of it."""
+def zombie(stack: Stack, run: str, seconds: float = 240) -> float:
+    """Seconds until the automation of zombies.yaml marks a run Crashed that says Running while its machine is dead."""
+    assert stack.state(run) == "RUNNING"
+    began = time.monotonic()
+    _until(lambda: stack.state(run) == "CRASHED", seconds)
+    return round(time.monotonic() - began, 1)
+
+
+def kill_once(
+    stack: Stack, root: Path, what: str, after: int, undisturbed: dict[str, str], automation: bool = False
+) -> dict[str, Any]:
+    """One kill once `after` shards are there, one more run, and what came of it.
+
+    automation: wait until zombies.yaml finds out that the run of a dead machine is dead; otherwise that is said in its place.
+    """
     shutil.rmtree(root, ignore_errors=True)
     first = stack.start()
     _until(lambda: len(shards(root)) >= after, 300)
     stack.kill(what)
     before = shards(root)
+    found: dict[str, Any] = {}
+    if what == "worker" and automation:
+        found["crashed_after"] = zombie(stack, first)
     if what != "flow":
         stack.again(what)
     if what == "worker" and stack.state(first) not in ENDED:  # what zombies.yaml does, 90 seconds later
@@ -152,7 +168,7 @@ def kill_once(stack: Stack, root: Path, what: str, after: int, undisturbed: dict
     stack.ended(first)
     state = stack.ended(stack.start())
     left = shards(root)
-    return {
+    return found | {
         "killed": what,
         "shards_before": len(before),
         "next_run": state,
@@ -165,6 +181,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--zombies", action="store_true", help="let the automation find the runs of dead machines: 90 s each")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     chance = random.Random(asked.seed)
@@ -177,7 +194,7 @@ def main() -> None:
         undisturbed, total = fact_hashes(root), len(shards(root))
         for number in range(asked.kills):
             what = ("flow", "worker", "server")[number % 3]
-            rows.append(kill_once(stack, root, what, chance.randrange(2, total), undisturbed))
+            rows.append(kill_once(stack, root, what, chance.randrange(2, total), undisturbed, asked.zombies))
             print(json.dumps(rows[-1]) if asked.json else rows[-1], flush=True)  # noqa: T201
     shutil.rmtree(folder)
     good = [row for row in rows if row["next_run"] == "COMPLETED" and row["same_facts"] and not row["written_again"]]

@@ -76,7 +76,7 @@ def explained(config: AuditConfig, n: int) -> tuple[str, list[Shard]]:
             share = (time.process_time() - worked) / (time.perf_counter() - wall)
             cost.parent.mkdir(parents=True, exist_ok=True)
             cost.write_text(json.dumps({"of_the_cpu": share}))
-        predict_attributes(root, run, images, shard, config.oracle, config.batch_size, device)
+        predict_attributes(root, run, images, shard, config.oracle, config.target_attribute, config.batch_size, device)
         found.append(shard)
     return run, found
 

@@ -167,7 +167,14 @@ def explain_all(config: AuditConfig, checked: Checked) -> None:
         each(guide),
     )
     attributes = predict_attributes.map(
-        each(root), each(run), images, explained, each(config.oracle), each(config.batch_size), each(checked.device)
+        each(root),
+        each(run),
+        images,
+        explained,
+        each(config.oracle),
+        each(config.target_attribute),
+        each(config.batch_size),
+        each(checked.device),
     )
     examined = cross_examined(config, checked, images, explained)
     encoders = None

@@ -12,6 +12,7 @@ from flows.commands.benchmark import benchmark
 from flows.commands.calibrate import calibrate
 from flows.commands.explain import explain
 from flows.commands.gate import compare, gate
+from flows.commands.import_data import import_data
 from flows.commands.import_prior import import_prior
 from flows.commands.portraits import reliance
 from flows.commands.prune import prune
@@ -24,7 +25,7 @@ from flows.commands.verify import export, verify
 
 AUDITING: tuple[Callable[..., None], ...] = (demo, audit, calibrate, explain)
 ASKING: tuple[Callable[..., None], ...] = (query, views, report, gate, compare, verify, export, serve)
-PREPARING: tuple[Callable[..., None], ...] = (import_prior, reliance, prune, benchmark)
+PREPARING: tuple[Callable[..., None], ...] = (import_data, import_prior, reliance, prune, benchmark)
 TRAINING: tuple[Callable[..., None], ...] = (prior, oracle, classifier, robust, hit, portraits)
 
 app = typer.Typer(

@@ -8,18 +8,25 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 from torch import Tensor
 
 from cfx.pictures import BYTES_PER_PIXEL, Refused, decode_png, read_picture
 from tasks.annotations import FIXED, Annotations, listing
+from tasks.contents import is_inside, read, stamps
+from tasks.taken import Taken
 from warehouse.shards import Shard, find_shard, read_shard, write_shard
+from warehouse.storage import warehouse_at
 
 HASHED_WHOLE = 2**30  # bytes of pictures up to which `fingerprint` reads their contents
+
+
+# Never with credentials, because a configuration is kept among the facts.
+ImagesPath = Annotated[Path, PlainValidator(warehouse_at), PlainSerializer(str), WithJsonSchema({"type": "string"})]
 
 
 class DataConfig(Annotations):
@@ -28,7 +35,10 @@ class DataConfig(Annotations):
     The table is the list of pictures: a file of the folder that it does not name is not part of the data.
     """
 
-    images: Path = Field(description="folder of the pictures: PNG, JPEG, WebP, BMP, TIFF, GIF or PPM; links are followed")
+    images: ImagesPath = Field(
+        description="folder of the pictures, or a URL such as s3://bucket/prefix: PNG, JPEG, WebP, BMP, TIFF, GIF or PPM, "
+        "and tar, Parquet and Arrow files that hold such; links are followed"
+    )
     size: int = Field(64, ge=8, description="side of the pictures audited, pixels: centre square, Lanczos with antialiasing")
     min_side: int = Field(8, ge=1, description="refuse pictures with a shorter side, pixels")
     max_pixels: int = Field(50_000_000, ge=1, le=89_478_485, description="refuse larger pictures; the most is Pillow's own limit")
@@ -58,21 +68,19 @@ def check(config: DataConfig) -> Listed:
 def fingerprint(config: DataConfig) -> str:
     """SHA-256 over the table's bytes and the pictures selected; where they lie and when they were written does not matter.
 
-    Up to 1 GiB of pictures their contents are hashed; beyond that their names and sizes, to keep this a matter of seconds (every
-    picture's own SHA-256 is its image_id anyway).
+    Up to 1 GiB of pictures their contents are hashed; beyond that, and in an object store, their names, sizes and the store's own
+    checksums, to keep this a matter of seconds (every picture's own SHA-256 is its image_id anyway).
     """
     names = [name for name in _selected(config)["file"].to_pylist() if name]
-    paths = [os.path.join(config.images, name) for name in names]
-    readable = [
-        _is_inside(name) and os.path.isfile(path) and os.access(path, os.R_OK) for name, path in zip(names, paths, strict=True)
-    ]
-    sizes = [os.path.getsize(path) if there else -1 for path, there in zip(paths, readable, strict=True)]
-    whole = sum(sizes) <= HASHED_WHOLE
+    files = stamps(config.images, names)
+    whole = isinstance(config.images, Path) and sum(max(0, size) for size, _ in files.values()) <= HASHED_WHOLE
     digest = hashlib.sha256(_sha256(config.table))
-    for name, path, size in zip(names, paths, sizes, strict=True):
-        digest.update(f"\0{name}\0{size}\0".encode())
+    for name in names:
+        digest.update(f"\0{name}".encode())
+    for file, (size, mark) in files.items():
+        digest.update(f"\0{file}\0{size}\0{mark}\0".encode())
         if whole and size >= 0:
-            digest.update(_sha256(path))
+            digest.update(_sha256(os.path.join(config.images, file)))
     return digest.hexdigest()
 
 
@@ -80,11 +88,11 @@ def ingest(root: Path, run_id: str, config: DataConfig, shard_size: int) -> list
     """Write `images` and `rejected` for the rows selected, `shard_size` rows a shard; return the shards of `images`.
 
     A shard that exists is returned untouched, so a run after a kill ends as an undisturbed one would. Memory holds the pictures
-    of one shard, the table, and a hash and a name a picture to find duplicates by. A shard that kept no picture is not returned.
+    of one shard and the table; what duplicates are found by is on disk. A shard that kept no picture is not returned.
     Raises TooManyRejected as soon as the share of refused files is sure to pass `max_rejected`; their reasons are on disk then.
     """
     rows = _selected(config)
-    first: dict[str, str] = {}  # image_id -> the file that was taken
+    first = Taken()
     reasons: Counter[str] = Counter()
     shards: list[Shard] = []
     for number, start in enumerate(range(0, len(rows), shard_size)):
@@ -123,7 +131,7 @@ def sample(config: DataConfig, n: int) -> Sample:
     rows = _selected(config)
     drawn = random.Random(0).sample(range(len(rows)), len(rows))
     taken: list[dict[str, Any]] = []
-    first: dict[str, str] = {}
+    first = Taken()
     while drawn and len(taken) < n:
         batch, drawn = drawn[: n - len(taken)], drawn[n - len(taken) :]
         taken += _sort_out(rows.take(batch).to_pylist(), config, first)[0]
@@ -145,9 +153,7 @@ def _selected(config: DataConfig) -> pa.Table:
     return rows
 
 
-def _sort_out(
-    rows: list[dict[str, Any]], config: DataConfig, first: dict[str, str]
-) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+def _sort_out(rows: list[dict[str, Any]], config: DataConfig, first: Taken) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Rows of `images` for the files that can be used, rows of `rejected` for the others; `first` learns the files taken."""
     taken: list[dict[str, Any]] = []
     refused: list[dict[str, str]] = []
@@ -168,30 +174,24 @@ def _sort_out(
 
 
 def _content(row: dict[str, Any], config: DataConfig) -> bytes:
-    """The bytes of the file that a row names. Raises Refused if there is none to be read, or if it lies outside the folder."""
+    """The bytes of the picture that a row names. Raises Refused if there is none to be read, or if it lies outside the folder."""
     name, number = row["file"], row["row"]
     if not name:
         raise Refused("missing", f"row {number} of the table names no file")
     if row["again"]:
         raise Refused("listed_twice", f"row {number} of the table names a file that an earlier row names; the earlier one counts")
-    if not _is_inside(name):
+    if not is_inside(name):
         raise Refused(
             "outside", f"row {number} of the table names a file outside the folder of images; use a path relative to it"
         )
-    path = os.path.join(config.images, name)
-    if not os.path.isfile(path):
-        raise Refused("missing", f"row {number} of the table names a file that is not in the folder of images")
     try:
-        size = os.path.getsize(path)
-        if size > config.max_pixels * BYTES_PER_PIXEL + 2**20:  # metadata may add a little
-            raise Refused("too_large", f"{size:,} bytes, more than a picture of {config.max_pixels:,} pixels can need")
-        return Path(path).read_bytes()
+        return read(config.images, name, config.max_pixels * BYTES_PER_PIXEL + 2**20)  # metadata may add a little
+    except Refused as error:
+        if error.reason != "missing":
+            raise
+        raise Refused("missing", f"row {number} of the table names {error}") from error
     except OSError as error:
-        raise Refused("unreadable", str(error.strerror)) from error
-
-
-def _is_inside(name: str) -> bool:
-    return not os.path.isabs(name) and os.path.normpath(name).split(os.sep)[0] != os.pardir
+        raise Refused("unreadable", str(error.strerror or error)) from error
 
 
 def _columns(rows: list[dict[str, Any]], names: list[str]) -> dict[str, list[Any]]:

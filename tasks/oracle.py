@@ -13,6 +13,7 @@ from cfx.oracle import Oracle, OracleConfig, load_oracle
 from cfx.pictures import decode_png
 from tasks.predict import image_rows, read_batch
 from warehouse.shards import Shard, find_shard, read_shard, write_shard
+from warehouse.sums import write_sums
 
 
 def oracle_for(config: OracleConfig, device: str) -> Oracle:
@@ -25,14 +26,28 @@ def _oracle(config: str, device: str) -> Oracle:
     return load_oracle(OracleConfig.model_validate_json(config), device)
 
 
-@torch.no_grad()
 def predict_attributes(
+    root: Path,
+    run_id: str,
+    images: Shard,
+    explained: Shard,
+    oracle_config: OracleConfig,
+    target_attribute: str | None,
+    batch_size: int,
+    device: str,
+) -> Shard:
+    """Attribute probabilities before and after, one row an explanation, of the 8-bit pictures that people see; their sums."""
+    shard = find_shard(root, "attributes", run_id, explained.key) or _predicted(
+        root, run_id, images, explained, oracle_config, batch_size, device
+    )
+    write_sums(images, explained, shard, target_attribute)
+    return shard
+
+
+@torch.no_grad()
+def _predicted(
     root: Path, run_id: str, images: Shard, explained: Shard, oracle_config: OracleConfig, batch_size: int, device: str
 ) -> Shard:
-    """Attribute probabilities before and after, one row an explanation, read from the 8-bit pictures that people see."""
-    done = find_shard(root, "attributes", run_id, explained.key)
-    if done is not None:
-        return done
     oracle = oracle_for(oracle_config, device)
 
     def probabilities(pictures: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from warehouse.readonly import QueryTimeout, lock, refuse_writes, refused
 from warehouse.reference import header, view_sql
-from warehouse.schema import FACTS, Fact
+from warehouse.schema import BIT_SUMS, FACTS, KNOWN_SUMS, Fact
 from warehouse.shards import written
 from warehouse.storage import Root, remembered
 
@@ -25,6 +25,8 @@ from warehouse.storage import Root, remembered
 VIEWS = (
     "runs",
     "audits",
+    "attribute_sums",
+    "annotation_sums",
     "outcomes",
     "fr",
     "judge_fr",
@@ -91,7 +93,11 @@ _TYPES = {
     pa.list_(pa.string()): "varchar[]",
     pa.list_(pa.int64()): "bigint[]",
     pa.list_(pa.float32()): "float[]",
+    BIT_SUMS: "struct(v bigint, u bigint, w bigint)",
+    KNOWN_SUMS: "struct(n bigint, v bigint, q bigint, w bigint)",
 }
+
+SUMS = {"attributes": "attribute_sums", "images": "annotation_sums"}  # fact -> the fact of its sums, shard by shard
 
 _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
@@ -110,9 +116,10 @@ class View:
     sql: str | None
 
 
-def open_warehouse(root: Path) -> duckdb.DuckDBPyConnection:
+def open_warehouse(root: Path, from_rows: bool = False) -> duckdb.DuckDBPyConnection:
     """A lens over the facts under root, also when there are none yet. One thread per connection: `.cursor()` for another.
 
+    from_rows: the sums that an audit wrote down are taken anew, from the rows themselves, to check them.
     SQL on it reads this warehouse's facts and no other file, and cannot change a setting or fetch an extension.
     Raises DamagedShard naming the first file that was cut short.
     """
@@ -122,14 +129,27 @@ def open_warehouse(root: Path) -> duckdb.DuckDBPyConnection:
         con.register_filesystem(place.fs)
     con.execute("set timezone = 'UTC'")
     con.execute("create schema facts")
+    there = {name: written(place, name) for name in FACTS}
+    unsummed = {name: there[name] if from_rows else _unsummed(there[name], there[sums]) for name, sums in SUMS.items()}
+    for name, sums in SUMS.items():
+        there[sums] = {run: paths for run, paths in there[sums].items() if run not in unsummed[name]}
     for name, fact in FACTS.items():
-        con.execute(f"create view facts.{name} as {_scan(fact, written(place, name))}")
+        con.execute(f"create view facts.{name} as {scan(fact, there[name])}")
         if name not in VIEWS:
-            con.execute(f"create view {name} as select *{_derived(con, fact)} from facts.{name}")
+            con.execute(f"create view {name} as {with_derived(con, fact, f'from facts.{name}')}")
+    for name, runs in unsummed.items():
+        rows = scan(FACTS[name], runs) if runs else f"from facts.{name} where false"
+        con.execute(f"create view facts.unsummed_{name} as {with_derived(con, FACTS[name], rows)}")
     for name in VIEWS:
         con.execute(view_sql(name))
     lock(con, place)
     return con
+
+
+def _unsummed(rows: dict[str, list[Root]], sums: dict[str, list[Root]]) -> dict[str, list[Root]]:
+    """The runs of which a shard has no sums yet."""
+    done = {run: {path.name for path in paths} for run, paths in sums.items()}
+    return {run: paths for run, paths in rows.items() if not {path.name for path in paths} <= done.get(run, set())}
 
 
 def query(root: Path, sql: str, seconds: float = 300) -> pa.Table:
@@ -171,7 +191,7 @@ def views(root: Path) -> list[View]:
         return [View(name, _description(name), _columns(con, name), view_sql(name) if name in VIEWS else None) for name in names]
 
 
-def _scan(fact: Fact, runs: dict[str, list[Root]]) -> str:
+def scan(fact: Fact, runs: dict[str, list[Root]]) -> str:
     """SQL for all rows of a fact, its shards named one by one; no rows of the right types where there are none.
 
     Shards with the same columns are read together: to let DuckDB unite all by name would read every footer for every view.
@@ -198,20 +218,20 @@ def _read(paths: list[Root]) -> str:
     return f"select * from read_parquet([{listed}], hive_partitioning = true, hive_types = {{'run_id': varchar}})"
 
 
-def _derived(con: duckdb.DuckDBPyConnection, fact: Fact) -> str:
-    """SQL for the columns that a fact gains in the lens.
+def with_derived(con: duckdb.DuckDBPyConnection, fact: Fact, rows: str) -> str:
+    """SQL for the rows of a fact with the columns that it gains in the lens.
 
     attributes: c_<attribute>, -1, 0 or 1, the change of the oracle's bit, where .5 itself is not above threshold. They are
     written out name by name because SQL cannot pair two families of columns; views read the c_ columns as one family.
     A family without any column: one that is always null, because SQL refuses to ask for a family that is not there.
     """
-    names = [name for name, _ in _columns(con, f"facts.{fact.name}")]
+    names = [name for name, _ in _columns(con, rows)]
     empty = [family for family in fact.families if not any(name.startswith(family.prefix) for name in names)]
     derived = [f"null::{_TYPES[family.type]} as {family.prefix}none" for family in empty]
     if fact.name == "attributes":
         derived += [_bit_change(name.removeprefix("p_")) for name in names if name.startswith("p_")]
         derived += ["null::tinyint as c_none"] if empty else []
-    return "".join(f", {column}" for column in derived)
+    return f"select *{''.join(f', {column}' for column in derived)} from ({rows})"
 
 
 def _bit_change(attribute: str) -> str:

@@ -6,57 +6,18 @@ wide Parquet is several times faster to correlate than one row per attribute. `r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
 import pyarrow as pa
 
-VERSION = "1"
+from warehouse.fact import VERSION, Fact, Family
+from warehouse.fact import column as _column
+from warehouse.fact import fact as _fact
+from warehouse.fact import optional as _optional
 
-
-@dataclass(frozen=True)
-class Family:
-    """The wide columns `<prefix><attribute>`, all of one type."""
-
-    prefix: str
-    type: pa.DataType
-    nullable: bool
-    description: str
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One fact: what a row is, its fixed columns, its families of wide columns."""
-
-    name: str
-    description: str
-    schema: pa.Schema
-    families: tuple[Family, ...] = ()
-
-    def family(self, column: str) -> Family | None:
-        """The family that a column belongs to, or None."""
-        return next((f for f in self.families if column.startswith(f.prefix) and column != f.prefix), None)
-
-    def schema_with(self, wide: Iterable[str]) -> pa.Schema:
-        """The Arrow schema of a shard that has these wide columns, in this order, after the fixed ones."""
-        families = ((name, self.family(name)) for name in wide)
-        fields = [pa.field(name, family.type, family.nullable) for name, family in families if family is not None]
-        return pa.schema([*self.schema, *fields], metadata=self.schema.metadata)
-
-
-def _fact(name: str, description: str, fields: list[pa.Field], *families: Family) -> Fact:
-    return Fact(name, description, pa.schema(fields, metadata={"fact": name, "version": VERSION}), families)
-
-
-def _column(name: str, type_: pa.DataType, description: str) -> pa.Field:
-    return pa.field(name, type_, nullable=False, metadata={"description": description})
-
-
-def _optional(name: str, type_: pa.DataType, description: str) -> pa.Field:
-    return pa.field(name, type_, nullable=True, metadata={"description": description})
-
+__all__ = ["FACTS", "VERSION", "Fact", "Family", "fact_named"]
 
 _INSTANT = pa.timestamp("us", tz="UTC")
+BIT_SUMS = pa.struct([(name, pa.int64()) for name in ("v", "u", "w")])
+KNOWN_SUMS = pa.struct([(name, pa.int64()) for name in ("n", "v", "q", "w")])
 
 RUNS = _fact(
     "runs",
@@ -162,6 +123,36 @@ ATTRIBUTES = _fact(
     Family("p_", pa.float32(), False, "oracle's probability of that attribute on the input"),
     Family("q_", pa.float32(), False, "oracle's probability of that attribute on the counterfactual"),
     Family("d_", pa.float32(), False, "change of that probability, q - p"),
+)
+
+ATTRIBUTE_SUMS = _fact(
+    "attribute_sums",
+    "One row per direction and bucket of images, shard by shard: what the statistics need of `attributes`, summed exactly.",
+    [
+        _column("method", pa.string(), "counterfactual method"),
+        _column("source", pa.string(), "class predicted on the clean image"),
+        _column("target", pa.string(), "class asked for"),
+        _column("bucket", pa.int64(), "hash(image_id) % 1024"),
+        _column("images", pa.int64(), "different images explained in both arms"),
+        _column("pairs", pa.int64(), "images and seeds explained in both arms"),
+        _column("flips", pa.int64(), "guided explanations that flipped"),
+        _optional("query", pa.int64(), "sum over the flips of the change of the target attribute's bit; null where it has none"),
+        _optional("query_size", pa.int64(), "sum over the flips of its absolute value"),
+    ],
+    Family("d_", pa.float64(), True, "sum over the pairs of the guided change of that probability minus the null's"),
+    Family("s_", BIT_SUMS, True, "sums over the flips of that bit's change: v, of its absolute value: u, times query: w"),
+)
+
+ANNOTATION_SUMS = _fact(
+    "annotation_sums",
+    "One row per split, shard by shard: what CD needs of the annotations of `images`, summed exactly.",
+    [_column("train", pa.bool_(), "images of the train split")],
+    Family(
+        "s_",
+        KNOWN_SUMS,
+        True,
+        "n images with it and the target attribute annotated; sums of it: v, of the latter: q, of both: w",
+    ),
 )
 
 MEASUREMENTS = _fact(
@@ -362,6 +353,8 @@ FACTS: dict[str, Fact] = {
         PREDICTIONS,
         EXPLANATIONS,
         ATTRIBUTES,
+        ATTRIBUTE_SUMS,
+        ANNOTATION_SUMS,
         MEASUREMENTS,
         SALIENCY,
         FEATURES,

@@ -66,7 +66,7 @@ def _files(root: Path, run_id: str, page: bytes) -> tuple[int, list[str]]:
 def _numbers(root: Path, run_id: str, page: str) -> tuple[int, int, list[str]]:
     read = Page(page)
     counted, same, differing = 0, 0, []
-    with closing(open_warehouse(root)) as lens:
+    with closing(open_warehouse(root, from_rows=True)) as lens:
         for name, question in read.told["questions"].items():
             now = dict(numbers(fetched(lens.execute(question["sql"]))))
             told = dict(numbers(question["rows"]))

@@ -38,5 +38,5 @@ def test_whatever_is_killed_the_next_run_ends_as_an_undisturbed_one(stack: tuple
     running, root = stack
     undisturbed, total = fact_hashes(root), len(shards(root))
     for what, share in (("flow", 0.5), ("worker", 0.3), ("server", 0.7)):
-        outcome = kill_once(running, root, what, int(share * total), undisturbed)
+        outcome = kill_once(running, root, what, int(share * total), undisturbed, automation=True)
         assert (outcome["next_run"], outcome["written_again"], outcome["same_facts"]) == ("COMPLETED", 0, True), outcome

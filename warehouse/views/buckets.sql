@@ -8,19 +8,8 @@
 --   pairs: images and seeds explained in both arms
 --   d_<attribute>: sum over the pairs of the guided change minus the null's
 create view buckets as
-with pairs as (
-    select run_id, method, image_id, seed
-    from attributes
-    group by run_id, method, image_id, seed
-    having count(*) = 2
-)
 select
-    run_id, method, source, target, (hash(image_id) % 1024)::bigint as bucket,
-    count(distinct image_id) as images, count(*) // 2 as pairs,
-    -- Rounded to multiples of 2^-24, the grid of float32 in [.5, 1]: such sums are exact in any order, so the answer does not
-    -- depend on shards or threads.
-    sum(if(a.arm = 'guided', 1, -1) * round(columns('^d_') * 16777216) / 16777216)
-from attributes a
-join pairs using (run_id, method, image_id, seed)
-join (from explanations where arm = 'guided') using (run_id, method, image_id, seed)
+    run_id, method, source, target, bucket, sum(images)::bigint as images, sum(pairs)::bigint as pairs, sum(columns('^d_'))
+from attribute_sums
+where pairs > 0
 group by run_id, method, source, target, bucket;

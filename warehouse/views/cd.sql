@@ -7,28 +7,41 @@
 --   value: sum over attributes of |c - c_cf|, 0 at best
 --   n: explanations that flipped
 --   unchanged: attributes that changed in no image
+create macro correlation(n, x, xx, y, yy, xy) as (  -- Pearson's, from sums of integers; 0 where one of the two is constant
+    if(xy is null, null, coalesce((n * xy - x * y) / nullif(sqrt((n * xx - x * x)::double * (n * yy - y * y)::double), 0), 0))
+);
 create view cd as
-with annotation_correlation as (
-    select run_id, corr(columns('^v_'), query) from annotated group by run_id
-),
-change_correlation as (
+with wanted as (
     select
-        run_id, method, count(*) as n,
-        {'c': corr(columns('^v_(.*)$'), query), 'changed': bool_or(columns('^v_(.*)$') <> 0)} as "v_\1"
-    from changed
-    group by run_id, method
-),
-wanted as (
-    unpivot annotation_correlation on columns('^v_') into name attribute value c
+        run_id,
+        {
+            'n': sum(struct_extract(columns('^s_(.*)$'), 'n')), 'v': sum(struct_extract(columns('^s_(.*)$'), 'v')),
+            'q': sum(struct_extract(columns('^s_(.*)$'), 'q')), 'w': sum(struct_extract(columns('^s_(.*)$'), 'w'))
+        } as "s_\1"
+    from (select *, bool_or(train) over (partition by run_id) as has_train from annotation_sums)
+    where train = has_train
+    group by run_id
 ),
 found as (
-    unpivot change_correlation on columns('^v_') into name attribute value change
+    select
+        run_id, method, sum(flips)::bigint as n, sum(query) as q, sum(query_size) as qq,
+        {
+            'v': sum(struct_extract(columns('^s_(.*)$'), 'v')), 'u': sum(struct_extract(columns('^s_(.*)$'), 'u')),
+            'w': sum(struct_extract(columns('^s_(.*)$'), 'w'))
+        } as "s_\1"
+    from attribute_sums
+    group by run_id, method
+),
+correlations as (
+    -- A bit is its own square, and the square of a bit's change is its absolute value.
+    select
+        run_id, method, found.n, found.s.u = 0 as unchanged,
+        correlation(wanted.s.n, wanted.s.v, wanted.s.v, wanted.s.q, wanted.s.q, wanted.s.w) as c,
+        correlation(found.n, found.s.v, found.s.u, q, qq, found.s.w) as c_cf
+    from (unpivot wanted on columns('^s_') into name attribute value s) wanted
+    join (unpivot found on columns('^s_') into name attribute value s) found using (run_id, attribute)
+    where wanted.s.w is not null and found.s.w is not null  -- else of another run, or a run without a target attribute
 )
-select
-    run_id, method,
-    round(sum(abs(if(isnan(c), 0, c) - if(isnan(change.c), 0, change.c))), 9) as value,
-    n,
-    count_if(not change.changed) as unchanged
-from wanted join found using (run_id, attribute)
-where change.c is not null
+select run_id, method, round(sum(abs(c - c_cf)), 9) as value, n, count_if(unchanged) as unchanged
+from correlations
 group by run_id, method, n;

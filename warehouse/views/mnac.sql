@@ -5,11 +5,11 @@
 --   n: guided explanations that flipped
 create view mnac as
 with changes as (
-    select run_id, method, count(*) as n, sum(abs(columns('^c_')))
-    from attributes join explanations using (run_id, image_id, method, arm, seed)
-    where arm = 'guided' and flipped
+    select run_id, method, sum(flips)::bigint as n, sum(struct_extract(columns('^s_'), 'u'))
+    from attribute_sums
+    where flips > 0
     group by run_id, method
 )
 select run_id, method, sum(changed) / n as value, n
-from (unpivot changes on columns('^c_') into name attribute value changed)
+from (unpivot changes on columns('^s_') into name attribute value changed)
 group by run_id, method, n;
