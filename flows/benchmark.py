@@ -26,9 +26,7 @@ class Grid(NamedTuple):
 
     plantings: tuple[Planting, ...]
     methods: tuple[str, ...] = ("maskdime",)
-    sizes: tuple[int, ...] = (
-        256,
-    )  # numbers of images, ascending, each a multiple of the first: a smaller set is part of a larger
+    sizes: tuple[int, ...] = (256,)  # images, ascending, multiples of the first: a smaller set is part of a larger
     edits: int = 32  # images that each attribute is edited on
     edited: int = len(GRADED)  # attributes to edit, suspected ones first
     pictures: int = 10_000  # portraits that a classifier is trained on
@@ -44,12 +42,12 @@ class Cell(NamedTuple):
 
 
 def planted(attributes: tuple[str, ...], rhos: tuple[float, ...], seeds: tuple[int, ...]) -> tuple[Planting, ...]:
-    """Every attribute at every correlation with every seed; one clean twin a seed."""
+    """Every attribute at every correlation, the strongest first, with every seed; one clean twin a seed."""
     clean = [Planting(seed=seed) for seed in seeds if 0.0 in rhos]
     strong = sorted((rho for rho in rhos if rho), reverse=True)
     return (
         *clean,
-        *(Planting(attributes=(name,), rho=rho, seed=seed) for seed in seeds for rho in strong for name in attributes),
+        *(Planting(attributes=(name,), rho=rho, seed=seed) for rho in strong for seed in seeds for name in attributes),
     )
 
 
@@ -86,7 +84,8 @@ def run_benchmark(
 
 
 def cells(grid: Grid) -> Iterator[Cell]:
-    return (Cell(planting, method) for planting in grid.plantings for method in grid.methods)
+    """Method by method, so that the first cells are a grid of one method."""
+    return (Cell(planting, method) for method in grid.methods for planting in grid.plantings)
 
 
 def audit_config(folder: Path, grid: Grid, cell: Cell, weights: Path, oracle: str) -> AuditConfig:
