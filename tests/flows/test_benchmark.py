@@ -1,0 +1,60 @@
+"""The benchmark on a grid of two small cells: trained, audited, graded, and gone on with where it stopped."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.audit import run_audit
+from flows.benchmark import FULL, Grid, cells, marks, planted, run_benchmark
+from flows.config import AuditConfig
+from tasks.ask import query
+from tasks.benchmark import Planting
+
+TWINS = planted(("glasses",), (0.0, 0.9), (0,))
+TINY = Grid(TWINS, sizes=(2, 4), edits=3, edited=2, pictures=400, steps=30, portraits=24)
+EXPLAINED = """select name, count(distinct image_id) as n
+    from explanations join (select run_id, name from runs) using (run_id) group by name"""
+
+
+@pytest.mark.slow
+def test_two_cells_are_trained_audited_and_graded(tmp_path: Path, prefect_server: None) -> None:
+    audited = []
+
+    def audit(config: AuditConfig) -> str:
+        audited.append(config.name)
+        return run_audit(config)
+
+    run_benchmark(tmp_path, TINY, audit, limit=1)
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "warehouse" / "facts").rglob("*.parquet")}
+    run_benchmark(tmp_path, TINY, audit)
+    assert audited == ["clean-s0-maskdime", "clean-s0-maskdime", "shortcut-glasses-90-s0-maskdime"]
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+
+    found = marks(tmp_path / "warehouse")
+    assert [(cell["rho"], cell["images"]) for cell in found["cells"]] == [(0.0, 2), (0.9, 2), (0.0, 4), (0.9, 4)]
+    assert found["images"] == 4 and found["top1"] in (0, 1) and found["clean_silent"] in (0, 1)
+    # an audit of fewer images is the part of the larger one that is about them
+    assert {row["name"]: row["n"] for row in query(tmp_path / "warehouse", EXPLAINED).to_pylist()} == {
+        "clean-s0-maskdime": 4,
+        "clean-s0-maskdime-n2": 2,
+        "shortcut-glasses-90-s0-maskdime": 4,
+        "shortcut-glasses-90-s0-maskdime-n2": 2,
+    }
+    truths = query(tmp_path / "warehouse", "select distinct attribute, effect from truths where rho = 0.9").to_pylist()
+    assert len(truths) == 10
+    assert next(row["effect"] for row in truths if row["attribute"] == "glasses") > 0.05
+
+
+def test_the_full_grid_has_every_correlation_of_every_shortcut_and_clean_twins() -> None:
+    told = list(cells(FULL))
+    assert len(told) == len(set(told)) == 2 * (2 + 3 * 4 * 2)
+    assert [cell.method for cell in told[:26]] == ["maskdime"] * 26
+    assert {cell.planting.rho for cell in told} == {0.0, 0.3, 0.5, 0.7, 0.9}
+
+
+def test_what_agrees_with_the_cause_agrees_less_with_the_label() -> None:
+    shortcut, cause = (
+        Planting(kind=kind, attributes=("glasses",), rho=0.9).agreement()["glasses"] for kind in ("shortcut", "cause")
+    )
+    assert shortcut == pytest.approx(0.95)
+    assert cause == pytest.approx((1 + 0.9 * 0.84) / 2)
