@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from warehouse.connect import open_warehouse
-from warehouse.evidence import Row, ask, fetched
+from warehouse.evidence import Row, ask
 from warehouse.gate import Gate, check_run, verdict_of
-from warehouse.hashes import hashes_path, name_in, read_sums, run_files
+from warehouse.hashes import hashes_path, name_in, other_runs, read_sums, run_files
 from warehouse.report import report_path, write_report
 from warehouse.verdict import verdict
 from warehouse.verify import Verification, verify
@@ -26,14 +26,13 @@ _THEN = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say: the same run g
 
 
 def export(root: Path, run_id: str, to: Path) -> Path:
-    """Write the archive, with the facts of the audit that the run is compared with. Raises ValueError for an unknown run."""
+    """Write the archive, with every fact that the report rests on. Raises ValueError for an unknown run."""
     with closing(open_warehouse(root)) as lens:
         check_run(lens, root, run_id)
-        found = {name: ask(lens, name, run_id).rows for name in ("runs", "ranked", "scorecard", "rules", "base")}
-        edits = fetched(lens.execute("select distinct edits from effects where run_id = ?", [run_id]))
+        found = {name: ask(lens, name, run_id).rows for name in ("runs", "ranked", "scorecard", "rules")}
     if not report_path(root, run_id).is_file():
         write_report(root, run_id)
-    together = [run_id, *(row["base_id"] for row in found["base"]), *(row["edits"] for row in edits)]
+    together = (run_id, *other_runs(root, run_id))
     files = {name_in(root, path): path.read_bytes() for run in together for path in run_files(root, run)}
     files |= {name_in(root, path): path.read_bytes() for path in (report_path(root, run_id), hashes_path(root, run_id))}
     (run,) = found["runs"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import duckdb
 
 from warehouse.connect import open_warehouse
 from warehouse.evidence import fetched
-from warehouse.hashes import hashes_now, hashes_path, name_in, read_sums
+from warehouse.hashes import hashes_path, name_in, read_sums, report_name, run_hashes
 from warehouse.numbers import Page, numbers
 from warehouse.report import report_html, report_path
 from warehouse.shards import damaged
@@ -53,13 +54,19 @@ def verify(root: Path, run_id: str) -> Verification:
 
 
 def _files(root: Path, run_id: str, page: bytes) -> tuple[int, list[str]]:
-    """How many files were hashed, and the names of those that are not as they were when the report was written."""
-    told, there = read_sums(hashes_path(root, run_id)), hashes_now(root, run_id, page)
+    """How many files were hashed, and the names of those that are not as they were when the report was written.
+
+    Of other runs that the report rests on, only the facts of that time count: other audits may add edits of the same images.
+    """
+    told, own = read_sums(hashes_path(root, run_id)), run_hashes(root, run_id)
+    there = own | {report_name(run_id): hashlib.sha256(page).hexdigest()}
+    elsewhere = sorted(file for file in told.keys() - there.keys() if (root / file).is_file())
+    there |= {file: hashlib.sha256((root / file).read_bytes()).hexdigest() for file in elsewhere}
     bad = {file for file, digest in told.items() if there.get(file) != digest}
     bad |= {name_in(root, path) for path in damaged(root, run_id)}
-    if f"reports/{run_id}.html" not in told:
+    if report_name(run_id) not in told:
         bad.add(name_in(root, hashes_path(root, run_id)))
-    later = [f"{file} (came after the report: write it again)" for file in sorted(there.keys() - told.keys())]
+    later = [f"{file} (came after the report: write it again)" for file in sorted(own.keys() - told.keys())]
     return len(told.keys() | there.keys()) + 1, sorted(bad) + later
 
 

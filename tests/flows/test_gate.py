@@ -1,17 +1,22 @@
 """The gate as continuous integration sees it: exit codes, JSON, JUnit XML, Markdown; and what a comparison prints."""
 
+import html
 import json
+import re
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 import yaml
+from markupsafe import escape
 from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.config import load_policy
 from tasks.ask import query
+from warehouse.numbers import Page
+from warehouse.wording import number, signed
 
 ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "warehouse"))
@@ -44,6 +49,39 @@ def test_exit_code_and_json_say_the_same_as_the_view(root: Path, run: str, code:
     [row] = query(root, f"from gate_verdicts where run_id = '{run}'").to_pylist()
     assert (row["verdict"], row["reasons"], row["images_needed"]) == (verdict, found["reasons"], found["images_needed"])
     assert any("glasses" in reason for reason in found["reasons"]) == (run != "clean-run")
+
+
+RULES = (
+    "select rule, subject, result, value, low, high, threshold, n, reason from gate where run_id = '{}' order by place, subject"
+)
+VERDICT = "select verdict, reasons from gate_verdicts where run_id = '{}'"
+CELLS = re.compile(r"<t[hd][^>]*>(.*?)</t[hd]>", re.DOTALL)
+
+
+def conditions(page: str) -> list[list[str]]:
+    """The rows of the report's table of conditions, as a reader sees them."""
+    body = page.split('<section id="conditions">')[1].split("<tbody>")[1].split("</tbody>")[0]
+    rows = (CELLS.findall(row) for row in body.split("</tr>")[:-1])
+    return [[html.unescape(re.sub("<.*?>", " ", cell)).strip() for cell in row] for row in rows]
+
+
+@pytest.mark.parametrize("run", ["planted-run", "clean-run", "small-run"])
+def test_report_gate_and_query_say_the_same(root: Path, run: str) -> None:
+    gate = json.loads(said(root, "gate", run, "--json")[1])
+    [[verdict], rules] = (json.loads(said(root, "query", sql.format(run), "-f", "json")[1]) for sql in (VERDICT, RULES))
+    assert [gate["verdict"], gate["reasons"]] == [verdict["verdict"], verdict["reasons"]]
+    assert [{name: rule[name] for name in rules[0]} for rule in gate["rules"]] == rules
+    page = Path(json.loads(said(root, "report", run, "--json")[1])["path"]).read_text()
+    assert f"gate: {verdict['verdict']}</span> {escape(verdict['reasons'][0])}" in page
+    told = Page(page).told["questions"]["rules"]["rows"]
+    assert [(rule["result"], rule["reason"]) for rule in told] == [(rule["result"], rule["reason"]) for rule in rules]
+    shown = conditions(page)
+    assert len(shown) == len(rules) > 5
+    for (subject, result, bound, value, interval, n), rule in zip(shown, rules, strict=True):
+        way = signed if rule["rule"] in ("effect", "rise") else number
+        assert rule["reason"] in subject and result.startswith(rule["result"])
+        assert (bound, value, n) == (number(rule["threshold"]), way(rule["value"]), str(rule["n"]))
+        assert interval == ("–" if rule["low"] is None else f"{way(rule['low'])} to {way(rule['high'])}")
 
 
 def test_an_unknown_run_is_bad_input(root: Path) -> None:
