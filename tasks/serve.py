@@ -19,5 +19,5 @@ def serve(root: Path, host: str = "127.0.0.1", port: int = 8100, exposed: bool =
             f"--host: {host!r} can be reached from other machines, where anyone would see the pictures and could review; "
             "add --expose if that is meant"
         )
-    app = explorer(root, ("*",) if exposed else LOOPBACK)
+    app = explorer(root, ("*",) if exposed else (*LOOPBACK, host))
     uvicorn.run(app, host=host.strip("[]"), port=port, log_level="warning", server_header=False)

@@ -93,6 +93,7 @@ def test_nothing_but_a_review_can_be_written(address: str, root: Path) -> None:
     assert status(urllib.request.Request(f"{address}/runs/run/reviews", data=form)) == 403  # another site has no token
     assert status(f"{address}/runs/run?sort=p_none%22%3B") == 400
     assert status(f"{address}/runs/nobody") == 400
+    assert status(f"{address}/runs/run?page={'9' * 99}") == 200  # an empty page
     assert sorted(root.rglob("*")) == before
 
 
