@@ -66,18 +66,28 @@ class Page:
 
     def open(self, url: str) -> None:
         self.send("Page.navigate", url=url)
-        while self._receive().get("method") != "Page.loadEventFired":
-            pass
+        self.loaded()
 
     def submit(self, expression: str) -> None:
         """Run what sends a form, and wait for the page that answers."""
         self.evaluate(expression)
+        self.loaded()
+
+    def loaded(self) -> None:
+        """Wait for a page that is on its way."""
         while self._receive().get("method") != "Page.loadEventFired":
             pass
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""
         return self.send("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
+    def press(self, key: str) -> None:
+        """Strike a key of more than one letter, such as Tab, Enter or ArrowDown."""
+        code = {"Tab": 9, "Enter": 13, "ArrowDown": 40}[key]
+        text = {"text": "\r"} if key == "Enter" else {}
+        self.send("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, windowsVirtualKeyCode=code, **text)
+        self.send("Input.dispatchKeyEvent", type="keyUp", key=key, code=key, windowsVirtualKeyCode=code)
 
     def resize(self, width: int, height: int = 900, dark: bool = False) -> None:
         """Show the page in a window of that many CSS pixels, in the light or the dark scheme."""

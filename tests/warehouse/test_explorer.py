@@ -68,6 +68,10 @@ def test_a_person_looks_filters_and_reviews(address: str, root: Path) -> None:
         [flipped] = query(root, "select count(*) as n from outcomes where flipped")["n"].to_pylist()
         assert shown == min(24, flipped) and page.evaluate("!document.body.innerText.includes('not flipped')")
         assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0 && image.alt)")
+        page.evaluate("document.querySelector('[name=value]').value = 'false'; document.querySelector('[name=value]').focus()")
+        page.press("Enter")
+        page.loaded()
+        assert page.evaluate("document.body.innerText").count("not flipped") == 40 - flipped
         page.open(page.evaluate("document.querySelector('.pick a').href"))
         assert page.evaluate("document.images.length") >= 4 and NAMES["glasses"] in page.evaluate("document.body.innerText")
         page.evaluate("document.querySelector('[name=reviewer]').value = 'Ada'")

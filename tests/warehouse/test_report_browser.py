@@ -69,6 +69,29 @@ def test_filters_work_without_a_script(report: Path) -> None:
         assert page.evaluate(f"{SHOWN}.length") == everything
 
 
+FOCUS = "document.activeElement"
+
+
+def test_the_keyboard_reaches_the_verdict_the_menus_and_the_sql(report: Path) -> None:
+    with chromium_page() as page:
+        page.open(report.as_uri())
+        page.press("Tab")
+        assert page.evaluate(f"{FOCUS}.className") == "skip"
+        page.press("Enter")
+        assert page.evaluate("location.hash") == "#verdict"
+        reached = []
+        for _ in range(120):
+            page.press("Tab")
+            reached.append(page.evaluate(f"{FOCUS}.id || {FOCUS}.tagName"))
+            if reached[-1] == "outcome":
+                break
+        assert reached[-1] == "outcome" and {"A", "SUMMARY"} <= set(reached)
+        assert page.evaluate(f"getComputedStyle({FOCUS}).outlineStyle") == "solid"
+        everything = page.evaluate(f"{SHOWN}.length")
+        page.press("ArrowDown")
+        assert page.evaluate(f"{FOCUS}.value") == "agrees" and 0 < page.evaluate(f"{SHOWN}.length") < everything
+
+
 def test_report_can_be_printed(report: Path) -> None:
     assert write_pdf(report).read_bytes().startswith(b"%PDF")
 

@@ -117,12 +117,12 @@ rules as (
     select
         run_id, place, rule, null, value, low, high, threshold, n, result,
         if(result = 'inconclusive', try_cast(ceil(n * power((high - low) / 2 / abs(value - threshold), 2)) as bigint), null),
-        format('{} {:.3f} (95 % interval {:.3f} to {:.3f}), at least {:.3f} is asked for', rule, value, low, high, threshold)
+        format('{} {:.3f} (95% interval {:.3f} to {:.3f}), at least {:.3f} is asked for', rule, value, low, high, threshold)
     from judged_rates
     union all
     select
         run_id, place, rule, subject, value, low, high, threshold, n, result, images_needed,
-        found || format(' (95 % interval {:+.3f} to {:+.3f}), at most {:.3f} is allowed', round(low, 3) + 0, round(high, 3) + 0, threshold) || because
+        found || format(' (95% interval {:+.3f} to {:+.3f}), at most {:.3f} is allowed', round(low, 3) + 0, round(high, 3) + 0, threshold) || because
         || case
             when result <> 'inconclusive' then ''
             when images_needed is null then '; no number of images would decide'
