@@ -19,7 +19,8 @@ from warehouse.numbers import Page, numbers
 from warehouse.report import write_report
 from warehouse.reviews import review
 from warehouse.schema import FACTS
-from warehouse.shards import write_shard
+from warehouse.shards import find_shard, write_shard
+from warehouse.sums import write_sums
 from warehouse.verify import verify
 
 POLICY = {
@@ -42,6 +43,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     set_policy(root, "run", POLICY)
     record_canary(root, "run", "glasses", "run-planted", "run-clean")
     review(root, "run", "Ada", "confirmed", attribute="glasses")
+    images, explained, attributes = (find_shard(root, fact, "run", "00000") for fact in ("images", "explanations", "attributes"))
+    assert images and explained and attributes
+    write_sums(images, explained, attributes, "smile")
     for fact in FACTS.keys() - {path.name for path in (root / "facts").iterdir()}:  # a byte is a byte: these have no rows
         write_shard(root, fact, "edits-demo" if fact == "edits" else "run", "00000", FACTS[fact].schema.empty_table())
     write_report(root, "run")
