@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from warehouse.reach import reached
 from warehouse.readonly import QueryTimeout, lock, refuse_writes, refused
 from warehouse.reference import header, view_sql
 from warehouse.schema import BIT_SUMS, FACTS, KNOWN_SUMS, Fact
@@ -116,10 +117,11 @@ class View:
     sql: str | None
 
 
-def open_warehouse(root: Path, from_rows: bool = False) -> duckdb.DuckDBPyConnection:
+def open_warehouse(root: Path, from_rows: bool = False, asked: str | None = None) -> duckdb.DuckDBPyConnection:
     """A lens over the facts under root, also when there are none yet. One thread per connection: `.cursor()` for another.
 
     from_rows: the sums that an audit wrote down are taken anew, from the rows themselves, to check them.
+    asked: the one question that will be asked, to lay out no more views than it can reach.
     SQL on it reads this warehouse's facts and no other file, and cannot change a setting or fetch an extension.
     Raises DamagedShard naming the first file that was cut short.
     """
@@ -140,7 +142,7 @@ def open_warehouse(root: Path, from_rows: bool = False) -> duckdb.DuckDBPyConnec
     for name, runs in unsummed.items():
         rows = scan(FACTS[name], runs) if runs else f"from facts.{name} where false"
         con.execute(f"create view facts.unsummed_{name} as {with_derived(con, FACTS[name], rows)}")
-    for name in VIEWS:
+    for name in VIEWS if asked is None else reached(asked, VIEWS, tuple(FACTS)):
         con.execute(view_sql(name))
     lock(con, place)
     return con
@@ -158,7 +160,7 @@ def query(root: Path, sql: str, seconds: float = 300) -> pa.Table:
     Raises ReadOnlyError for anything else, DamagedShard for a broken file, QueryTimeout after so many seconds, and DuckDB's own
     error for wrong SQL.
     """
-    with open_warehouse(root) as con:
+    with open_warehouse(root, asked=sql) as con:
         limit = Timer(seconds, con.interrupt)
         limit.start()
         try:
