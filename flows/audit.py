@@ -3,6 +3,7 @@ edits -> run row and report, shard by shard."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -66,7 +67,13 @@ def _stage(function: Callable[P, R]) -> Task[P, R]:
     @wraps(function)
     def alone(*args: P.args, **kwargs: P.kwargs) -> R:
         torch.set_num_threads(1)
-        return timed(lambda: function(*args, **kwargs))
+        began = time.monotonic()
+        made = timed(lambda: function(*args, **kwargs))
+        for shard in made if isinstance(made, list) else [made]:
+            if isinstance(shard, Shard):
+                told = (shard.run_id, shard.fact, shard.key, shard.rows, time.monotonic() - began)
+                get_run_logger().info("run=%s stage=%s shard=%s rows=%d seconds=%.2f", *told)
+        return made
 
     stage = task(retries=2, retry_delay_seconds=2, retry_condition_fn=_may_pass, cache_policy=NO_CACHE)
     return stage(alone)

@@ -93,6 +93,9 @@ class AuditConfig(BaseModel):
     canary: Canary | None = Field(None, description="a planted and a clean twin, audited alike: what can this audit see?")
     margin: float = Field(0.1, gt=0, description="an effect inside +- this is too small to matter")
     gate: Policy | None = Field(None, description="what it must not do; default: as the run is held to already")
+    thumbnails: bool = Field(
+        True, description="show pictures in the report, the explorer and Prefect's pages; other than before, it is another run"
+    )
     shard_size: int = Field(64, ge=1, description="images a shard: the unit of work, of resuming and of storage")
     batch_size: int = Field(
         64, ge=1, description="images a forward pass; a CPU explains one at a time, so that results do not depend on it"

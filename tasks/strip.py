@@ -13,14 +13,15 @@ SHOWN, SIDE = 8, 96  # pictures; pixels
 
 _BEST = """
     select images.png, explanations.png
-    from explanations join images using (run_id, image_id)
-    where run_id = $run and arm = 'guided' and flipped and images.png is not null
+    from explanations join images using (run_id, image_id) join runs using (run_id)
+    where coalesce((config ->> 'thumbnails')::bool, true)
+        and run_id = $run and arm = 'guided' and explanations.flipped and images.png is not null
     order by explanations.l1, image_id limit $n
 """
 
 
 def strip(root: Path, run_id: str) -> bytes | None:
-    """The flipped explanations that changed least, as PNG; None if none flipped, or if their pictures are not kept."""
+    """The flipped explanations that changed least, as PNG; None if none flipped, or where thumbnails are off."""
     with open_warehouse(root) as lens:
         pairs = lens.execute(_BEST, {"run": run_id, "n": SHOWN}).fetchall()
     if not pairs:

@@ -80,6 +80,7 @@ VIEWS = (
     "cross_examination",
     "truth_agreement",
     "stage_costs",
+    "near_copies",
 )
 
 _TYPES = {

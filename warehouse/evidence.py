@@ -152,14 +152,18 @@ def literal(text: str) -> str:
 def pictures(lens: duckdb.DuckDBPyConnection, run_id: str, image_ids: list[str]) -> list[Row]:
     """PNG bytes and oracle probabilities of the guided explanations of these images, one row per image and seed.
 
+    No bytes where the run's configuration says `thumbnails: false`.
     Asked apart from the picks and by literal ids, so that Parquet's row groups without them are not even read.
     """
     if not image_ids:
         return []
     listed = ", ".join("?" for _ in image_ids)
     sql = f"""
-        select attributes.*, images.png, explanations.png as png_cf, explanations.mask_png, maps.map, maps.png as map_png
+        select
+            attributes.*, if(shown, images.png, null) as png, if(shown, explanations.png, null) as png_cf,
+            if(shown, explanations.mask_png, null) as mask_png, maps.map, if(shown, maps.png, null) as map_png
         from explanations
+        left join (select run_id, coalesce((config ->> 'thumbnails')::bool, true) as shown from runs) using (run_id)
         left join attributes using (run_id, image_id, method, arm, seed)
         left join images using (run_id, image_id)
         left join (select run_id, image_id, min(map) as map, arg_min(png, map) as png from saliency group by all) maps
