@@ -13,6 +13,7 @@ import torch
 from prefect import flow, get_run_logger, tags, task, unmapped
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State, TaskRun
+from prefect.context import TagsContext
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
@@ -20,7 +21,7 @@ from flows.artifacts import follow
 from flows.artifacts import publish as publish_artifacts
 from flows.check import Checked, check, device_of, prior_of
 from flows.config import AuditConfig
-from flows.engine import a_gpu_each, runner_for
+from flows.engine import Runner, a_gpu_each, runner_for
 from tasks import (
     ask,
     autoencoders,
@@ -111,6 +112,11 @@ def audit(config: AuditConfig) -> str:
 
     Run again with the same configuration, or after a kill, it goes on where it stopped: a shard that exists is done.
     """
+    with TagsContext(current_tags=set()):  # a task with tags asks the server for a slot of each before it starts
+        return _audit(config)
+
+
+def _audit(config: AuditConfig) -> str:
     checked = check(config)
     root, run = config.warehouse, checked.run_id
     get_run_logger().info("run %s in %s", run, root)
@@ -123,7 +129,7 @@ def audit(config: AuditConfig) -> str:
     finally:  # whatever becomes of the audit, the calls that it made are among its facts
         write_queries(root, run, (config.classifier, config.judge))
     if config.canary is not None:
-        planted, clean = (audit(twin) for twin in canary_audits(config))
+        planted, clean = (audit_tagged(twin) for twin in canary_audits(config))
         record_canary(root, run, config.canary.attribute, planted, clean)
     finish_run(root, run, started)
     held = hold_to_policy(root, run, config.gate)
@@ -286,8 +292,13 @@ def facts_of(config: AuditConfig, checked: Checked) -> dict[str, Any]:
     }
 
 
+def audit_tagged(config: AuditConfig, runner: Runner | None = None) -> str:
+    """Run the audit under tags that tell its configuration and its code."""
+    with tags("cfx", f"config:{config.result_hash()[:10]}", f"code:{publish.code_version()}"):
+        return (audit if runner is None else audit.with_options(task_runner=runner))(config)
+
+
 def run_audit(config: AuditConfig) -> str:
     """Run the audit on the configured engine, with as many shards at a time as the configuration asks for."""
-    known = tags("cfx", f"config:{config.result_hash()[:10]}", f"code:{publish.code_version()}")
-    with known, a_gpu_each(config, device_of(config)):
-        return audit.with_options(task_runner=runner_for(config))(config)
+    with a_gpu_each(config, device_of(config)):
+        return audit_tagged(config, runner_for(config))
