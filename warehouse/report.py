@@ -114,7 +114,7 @@ def _render(found: dict[str, Evidence], asked: Sequence[Question], shown: Sequen
 
 def _page() -> Template:
     page = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    for name in ("signed", "number", "probability", "percent", "count", "moment", "slug"):
+    for name in ("signed", "number", "probability", "percent", "count", "moment", "listed", "slug"):
         page.filters[name] = page.globals[name] = getattr(wording, name)
     return page.get_template("report.html.j2")
 

@@ -71,6 +71,12 @@ def test_every_number_is_recomputed(written: Path) -> None:
     assert found.files == 2 + len(list((written / "facts").rglob("*.parquet")))
 
 
+def test_the_canary_and_its_twins_are_on_the_page(written: Path) -> None:
+    page, [canary] = (written / "reports" / "run.html").read_text(), query(written, "from canaries").to_pylist()
+    assert f"{canary['why']}." in page and f"{100 * canary['power']:.1f}%, the chance" in page
+    assert all(f'<span class="code">{run}</span>' in page for run in ("run-planted", "run-clean"))
+
+
 def test_the_hashes_are_those_of_sha256sum(written: Path) -> None:
     ended = subprocess.run(["sha256sum", "--check", "--quiet", "reports/run.sha256"], cwd=written, capture_output=True)
     assert ended.returncode == 0, ended.stderr
