@@ -5,4 +5,4 @@ select
     round(max(effect) filter (where name like '%clean'), 3) as clean
 from ranked_attributes join audits using (run_id)
 group by attribute
-order by abs(planted) desc;
+order by abs(planted) desc, attribute;

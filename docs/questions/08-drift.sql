@@ -4,4 +4,4 @@ with drift as (
 )
 select attribute[3:] as attribute, round(drift, 4) as mean_absolute_drift
 from (unpivot drift on columns('^d_') into name attribute value drift)
-order by mean_absolute_drift desc;
+order by mean_absolute_drift desc, attribute;
