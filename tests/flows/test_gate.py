@@ -60,7 +60,7 @@ CELLS = re.compile(r"<t[hd][^>]*>(.*?)</t[hd]>", re.DOTALL)
 
 def conditions(page: str) -> list[list[str]]:
     """The rows of the report's table of conditions, as a reader sees them."""
-    body = page.split('<section id="conditions">')[1].split("<tbody>")[1].split("</tbody>")[0]
+    body = page.split('<section id="conditions">')[1].split("<tbody")[1].split("</tbody>")[0]
     rows = (CELLS.findall(row) for row in body.split("</tr>")[:-1])
     return [[html.unescape(re.sub("<.*?>", " ", cell)).strip() for cell in row] for row in rows]
 
