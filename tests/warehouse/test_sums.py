@@ -1,5 +1,8 @@
 """The sums that an audit writes down say what its rows say, in every view that reads them."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -71,3 +74,11 @@ def test_every_view_answers_from_sums_as_from_rows(tmp_path: Path, target: str |
             assert told == rows.execute(f"from {view} order by all").fetchall(), view
             assert [tuple(row.values()) for row in half[view].to_pylist()] == told, view
             assert (len(told) > 0) == (target is not None or view != "cd"), view
+
+
+def test_the_benchmark_tells_rows_seconds_and_memory(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "warehouse.py"
+    asked = [sys.executable, str(script), "--json", "--explanations", "2000", "--attributes", "4"]
+    told = json.loads(subprocess.run(asked, check=True, capture_output=True, text=True).stdout)
+    assert told["rows"] == 2000 and 0 < told["peak_gib"] < 4
+    assert told["seconds"].keys() == told["cpu_seconds"].keys() == {"cd", "mnac", "ranked_attributes"}
