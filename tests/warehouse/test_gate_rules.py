@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from facts import write_run
+from facts import effect_rows, image_ids, write_run
 
 from warehouse.connect import query
 from warehouse.gate import gate, read_policy, set_policy
+from warehouse.shards import write_shard
 
 POLICY: dict[str, Any] = {
     "base": None,
@@ -151,3 +152,18 @@ def test_paired_flips_worked_example(root: Path) -> None:
     [row] = query(root, "from flip_changes where run_id = 'planted' and base_id = 'clean'").to_pylist()
     assert row["pairs"] == row["both_flip"] + row["only_run"] + row["only_base"] + row["neither"] == 96
     assert row["change"] == (row["only_run"] - row["only_base"]) / 96
+
+
+def test_a_shortcut_that_decides_more_than_before_fails_though_explanations_look_the_same(root: Path) -> None:
+    ids = image_ids(12)
+    for run_id, change in (("before", 0.125), ("after", 0.5)):
+        write_run(root, run_id, EFFECTS, n=96)
+        for name, said in (("hat", change), ("beard", 0.0)):
+            write_shard(root, "effects", run_id, name, effect_rows(ids, name, [said + 0.01 * (i % 2) for i in range(12)]))
+    found = results(root, "after", base="before", maximum_effect=0.9, maximum_rise=0.2)
+    assert found["rise", "hat"]["value"] == 0
+    hat = found["edited rise", "hat"]
+    assert (hat["value"], hat["n"], hat["result"]) == (pytest.approx(0.375), 12, "fail")
+    assert hat["reason"].startswith("hat edited alone moves the answer +0.375 further than in the base")
+    assert found["edited rise", "beard"]["result"] == "pass"
+    assert results(root, "before", base="after", maximum_effect=0.9)["edited rise", "hat"]["result"] == "pass"  # it fell

@@ -4,7 +4,7 @@
 -- fewer images than the policy asks for, no attribute is accused or cleared. Over: runs with a policy.
 -- Columns:
 --   place: order in which rules are told
---   rule: audit, images, flip rate, judge flip rate, effect, rise or cd rise
+--   rule: audit, images, flip rate, judge flip rate, effect, rise, edited rise or cd rise
 --   subject: the attribute that the rule is about; null for the whole run
 --   value: what was found
 --   low, high: 95 % interval of the value (flip rates: Wilson 1927), null where it has none
@@ -55,7 +55,7 @@ effects as (
     -- An effect is shown when explanations and edits confirm it, or when explanations found it and nobody made the edits.
     select
         run_id, 10 + rank as place, 'effect' as rule, attribute as subject, effect as value, low, high, maximum_effect as threshold,
-        n, minimum_images, verdict = 'confirmed' or (verdict = 'suspected' and n_interventions = 0) as shown,
+        n, minimum_images as minimum, 'images' as unit, verdict = 'confirmed' or (verdict = 'suspected' and n_interventions = 0) as shown,
         (verdict not in ('confirmed', 'suspected') or coalesce(abs(intervention), 0) <= maximum_effect)
             and low >= -maximum_effect and high <= maximum_effect as within,
         abs(effect) > maximum_effect or (verdict = 'confirmed' and abs(intervention) > maximum_effect) as beyond,
@@ -66,16 +66,31 @@ effects as (
     from held join verdicts using (run_id)
     where forbidden is null or list_contains(forbidden, attribute)
 ),
+grown as (
+    select
+        c.run_id, 1000 as place, 'rise' as rule, c.* exclude (run_id), minimum_images as minimum, 'images' as unit,
+        '{} moves {:+.3f} further than in the base' as found
+    from held join (select run_id, base_id, attribute, effect, base_effect, change, low, high, n from changes) c
+        on c.run_id = held.run_id and c.base_id = held.base
+    union all
+    select
+        c.run_id, 1500, 'edited rise', c.* exclude (run_id), 5, 'edits',
+        '{} edited alone moves the answer {:+.3f} further than in the base'
+    from held join (select run_id, base_id, attribute, effect, base_effect, change, low, high, n from edit_changes) c
+        on c.run_id = held.run_id and c.base_id = held.base
+    join seen on seen.run_id = held.run_id
+    where images >= minimum_images and n >= 5
+),
 rises as (
     -- Away from 0, on the side of the larger of the two effects.
     select
-        c.run_id, 1000 as place, 'rise' as rule, attribute as subject,
+        run_id, place, rule, attribute as subject,
         if(abs(effect) > abs(base_effect), effect, base_effect) < 0 as downwards, if(downwards, -change, change) as value,
         if(downwards, -high, low) as low, if(downwards, -low, high) as high, maximum_rise as threshold,
-        n, minimum_images, if(downwards, high < 0, low > 0) as shown,
+        n, minimum, unit, if(downwards, high < 0, low > 0) as shown,
         if(downwards, -low, high) <= maximum_rise as within, abs(change) > maximum_rise as beyond, 0 as needed,
-        format('{} moves {:+.3f} further than in the base', attribute, if(downwards, -change, change)) as found, '' as because
-    from held join changes c on c.run_id = held.run_id and c.base_id = held.base
+        format(found, attribute, if(downwards, -change, change)) as found, '' as because
+    from grown join (select run_id, forbidden, maximum_rise from held) using (run_id)
     where forbidden is null or list_contains(forbidden, attribute)
 ),
 bounded as (
@@ -85,7 +100,7 @@ judged as (
     select
         *,
         case
-            when n < minimum_images then 'inconclusive'
+            when n < minimum then 'inconclusive'
             when within then 'pass'
             when shown and beyond then 'fail'
             else 'inconclusive'
@@ -98,7 +113,7 @@ settled as (
     select
         *,
         case result when 'inconclusive' then greatest(
-            minimum_images, needed, if(within or (shown and beyond), 0, try_cast(ceil(n * power((high - low) / 2 / room, 2)) as bigint))
+            minimum, needed, if(within or (shown and beyond), 0, try_cast(ceil(n * power((high - low) / 2 / room, 2)) as bigint))
         ) end as images_needed
     from judged
 ),
@@ -121,12 +136,12 @@ rules as (
     from judged_rates
     union all
     select
-        run_id, place, rule, subject, value, low, high, threshold, n, result, images_needed,
+        run_id, place, rule, subject, value, low, high, threshold, n, result, if(unit = 'images', images_needed, null),
         found || format(' (95% interval {:+.3f} to {:+.3f}), at most {:.3f} is allowed', round(low, 3) + 0, round(high, 3) + 0, threshold) || because
         || case
             when result <> 'inconclusive' then ''
             when images_needed is null then '; no number of images would decide'
-            else format('; {} images decide nothing, about {} would', n, images_needed)
+            else format('; {} {} decide nothing, about {} would', n, unit, images_needed)
         end
     from settled
     union all

@@ -1,6 +1,4 @@
--- What editing one attribute alone does to the audited classifier: the change of the probability of `target` when the attribute is
--- switched on, edit minus sham (the same redrawing of the same region without the edit); an edit that switches it off counts with
--- the opposite sign. Two classes: target is the second. More: every class that explanations asked for.
+-- What editing one attribute alone does to the audited classifier: the mean of `edit_effects`.
 -- Over: edits that the oracle confirms and that changed no other attribute by more than the audit allows (`counted`).
 -- Columns:
 --   effect: mean change of P(target) when the attribute alone is switched on; null without a counted edit
@@ -10,26 +8,13 @@
 --   n: counted edits, one an image
 --   tried: edits, counted or not
 create view interventions as
-with goals as (
-    select run_id, classes, classes[2] as target from runs where len(classes) = 2
-    union
-    select run_id, classes, target from runs join explanations using (run_id) where len(classes) > 2
-),
-changes as (
-    select
-        run_id, attribute, target, counted,
-        (if(switched_on, 1, -1) * (probabilities_after[place] - probabilities_sham[place]))::double as change,
-        abs(probabilities_sham[place] - probabilities_before[place]) as drift,
-        hash(image_id) % 1125899906842624 as lot
-    from effects join (select *, list_position(classes, target) as place from goals) using (run_id)
-),
-asked as (
+with asked as (
     select
         run_id, attribute, target, count(*) as tried, count_if(counted) as n,
         avg(change) filter (counted) as effect, avg(drift) filter (counted) as drift,
         list(change order by lot) filter (counted) as changes,
         list(lot order by lot) filter (counted) as lots
-    from changes
+    from (select *, hash(image_id) % 1125899906842624 as lot from edit_effects)
     group by run_id, attribute, target
 ),
 weighted as (
