@@ -1,10 +1,11 @@
 """HiT beside a ViT of the same shape, on Portraits: accuracy, cost, and whether their maps are true.
 
-    python benchmarks/hit.py [--quick] [--json] [--only hit vit mark] [--networks FOLDER]
+    python benchmarks/hit.py [--quick] [--json] [--only hit vit mark] [--networks FOLDER] [--out FILE]
 
 Both are trained by the same recipe, to tell smiling faces. Every map is graded by insertion and deletion, and against
-the truth: the pixels that change when the smile alone is toggled. Then a HiT learns from portraits with a mark in a corner that
-agrees with the label more often than the smile does, and its map is graded against the mark.
+the truth: the pixels that change when the smile alone is toggled. Whether HiT's own map beats a rival is told with an interval,
+paired by picture. Then a HiT learns from portraits with a mark in a corner that agrees with the label more often than the smile
+does; its maps, and what counterfactuals change, are graded against the mark.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import argparse
 import copy
 import json
 import platform
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,9 +35,9 @@ from cfx.classifiers.training import as_images
 from cfx.classifiers.vit import vit
 from cfx.methods.dime import FastDiME
 from cfx.metrics.agreement import change_map, enlarged, iou_at_equal_area, pointing
-from cfx.metrics.insertion_deletion import area_under, curves, filled, on_grid
+from cfx.metrics.insertion_deletion import Filling, Game, area_under, curves, filled, on_grid
 from cfx.metrics.layer_ablation import layer_ablation
-from cfx.metrics.sanity import cascade
+from cfx.metrics.sanity import Stage, cascade
 from cfx.portraits import TRUTH, draw, render
 from cfx.portraits import region as region_of
 from cfx.saliency import Saliency, hit_map, maps_for, saliency
@@ -50,6 +52,8 @@ MARK_AGREES = 0.95  # … than with the mark
 MARK = (slice(0, 8), slice(0, 8))  # rows and columns of the mark: one patch of the networks here
 MARK_COLOUR = (235, 40, 180)
 
+Rows = list[dict[str, Any]]
+
 
 class Size(NamedTuple):
     """How much is measured."""
@@ -59,8 +63,15 @@ class Size(NamedTuple):
     played: int  # steps of insertion and deletion
 
 
-FULL, QUICK = Size(1_000, 128, 64), Size(200, 32, 16)
-PLAYED = ("insertion", "deletion", "insertion_blur", "deletion_blur")
+FULL, QUICK = Size(1_000, 256, 32), Size(200, 64, 16)
+PLAYED: dict[str, tuple[Game, Filling]] = {
+    "insertion": ("insertion", "zero"),
+    "deletion": ("deletion", "zero"),
+    "insertion_blur": ("insertion", "blur"),
+    "deletion_blur": ("deletion", "blur"),
+}
+RIVALS = ("rollout", "grad_cam")  # of HiT's own map, as in the thesis (table 6.2)
+DRAWS = 8  # random weights that the sanity check is averaged over
 COUNTERFACTUALS = 8  # pictures with the mark that are explained
 LADDER = tuple(FastDiME(steps=50, tau=18, scale=scale, threshold=0.3) for scale in (25, 60))  # as in the demo
 
@@ -135,8 +146,11 @@ def accuracy(classifier: TorchClassifier, data: Labelled) -> float:
     return float(torch.cat(right).float().mean())
 
 
-def graded(name: str, classifier: TorchClassifier, data: Labelled, size: Size, right: float) -> Iterator[dict[str, Any]]:
-    """A row a map. HiT's is also taken above the filling of the game; truth (on patches) and chance ignore the classifier."""
+def graded(name: str, classifier: TorchClassifier, data: Labelled, size: Size, right: float) -> tuple[Rows, Rows]:
+    """A row a map, and a row for every rival and game of HiT's own map.
+
+    HiT's is also taken above the filling of the game; truth (on patches) and chance ignore the classifier.
+    """
     x, side = as_images(data.pictures), PRESETS["portraits"].side
     with torch.no_grad():
         target = classifier(x).argmax(1)
@@ -145,43 +159,57 @@ def graded(name: str, classifier: TorchClassifier, data: Labelled, size: Size, r
         maps |= {f"hit above {filling}": hit_map(classifier, x, target, filled(x, filling)) for filling in ("zero", "blur")}
     maps["truth"] = on_grid(data.region.float(), (side, side))
     maps["chance"] = torch.rand(len(x), side, side, generator=torch.Generator().manual_seed(0))
-    cost = gflops(classifier.network.module, 64)
-    for kind, found in maps.items():
-        areas = {
-            f"{game}{suffix}": float(area_under(curves(classifier, x, found, game, filling, side, size.played).mean(0)))
-            for filling, suffix in (("zero", ""), ("blur", "_blur"))
-            for game in ("insertion", "deletion")
-        }
-        pixels = enlarged(found, (64, 64))
-        yield {
-            "model": name,
-            "map": kind,
-            "accuracy": right,
-            "gflops": cost,
-            **areas,
-            "iou_truth": float(iou_at_equal_area(pixels, data.region).mean()),
-            "pointing": float(pointing(pixels, data.region).mean()),
-        }
+    areas = {kind: played(classifier, x, found, side, size.played) for kind, found in maps.items()}
+    about = {"model": name, "accuracy": right, "gflops": gflops(classifier.network.module, 64)}
+    rows = [
+        about
+        | {"map": kind}
+        | {game: float(values.mean()) for game, values in areas[kind].items()}
+        | agreement(enlarged(found, (64, 64)), data.region)
+        for kind, found in maps.items()
+    ]
+    rivals = [rival for rival in RIVALS if "hit" in areas and rival in areas]
+    duels = [
+        {"model": name, "rival": rival, "game": game} | interval(areas["hit"][game] - areas[rival][game])
+        for rival in rivals
+        for game in PLAYED
+    ]
+    return rows, duels
 
 
-def counterfactual(name: str, classifier: TorchClassifier, data: Labelled, right: float) -> dict[str, Any]:
-    """A row for what counterfactuals away from the predicted class change, from the demo's prior, which knows no mark."""
+def played(classifier: TorchClassifier, x: Tensor, found: Tensor, side: int, steps: int) -> dict[str, Tensor]:
+    """The area under every game's curve, (B,); their mean is the area under the mean curve."""
+    return {name: area_under(curves(classifier, x, found, *how, side, steps)) for name, how in PLAYED.items()}
+
+
+def agreement(evidence: Tensor, region: Tensor) -> dict[str, float]:
+    return {
+        "iou_truth": float(iou_at_equal_area(evidence, region).mean()),
+        "pointing": float(pointing(evidence, region).mean()),
+    }
+
+
+def interval(differences: Tensor) -> dict[str, float]:
+    """Mean of HiT's own less the rival's, with a 95 % bootstrap interval over pictures."""
+    values = differences.double().numpy()
+    drawn = np.random.default_rng(0).integers(len(values), size=(2_000, len(values)))
+    low, high = np.quantile(values[drawn].mean(1), (0.025, 0.975))
+    return {"difference": float(values.mean()), "low": float(low), "high": float(high)}
+
+
+def counterfactuals(name: str, classifier: TorchClassifier, data: Labelled, right: float) -> Rows:
+    """What counterfactuals away from the predicted class change, and their masks; the demo's prior knows no mark."""
     some = Labelled(*(part[:COUNTERFACTUALS] for part in data))
     x = as_images(some.pictures)
     with torch.no_grad():
         target = 1 - classifier(x).argmax(1)
     prior = denoiser_for(prior_folder(Path(), PriorConfig(path="portraits:prior"), ""), "cpu")
     found, _ = explain_images(prior, classifier, x, target, LADDER, [f"mark {i}" for i in range(len(x))], 0, 1)
-    changed = change_map(x, found.x_cf)
-    return {
-        "model": name,
-        "map": "counterfactual",
-        "accuracy": right,
-        "gflops": gflops(classifier.network.module, 64),
-        **dict.fromkeys(PLAYED),
-        "iou_truth": float(iou_at_equal_area(changed, some.region).mean()),
-        "pointing": float(pointing(changed, some.region).mean()),
-    }
+    about = {"model": name, "accuracy": right, "gflops": gflops(classifier.network.module, 64), **dict.fromkeys(PLAYED)}
+    with torch.no_grad():
+        flipped = float((classifier(found.x_cf).argmax(1) == target).float().mean())
+    evidence = {"counterfactual change": change_map(x, found.x_cf), "counterfactual mask": found.mask[:, 0]}
+    return [about | {"map": kind} | agreement(values, some.region) | {"flipped": flipped} for kind, values in evidence.items()]
 
 
 def costs() -> list[dict[str, Any]]:
@@ -206,15 +234,17 @@ def published_cost(shape: HiTShape, outputs: int) -> float:
 
 def measured(size: Size, folder: Path, only: Collection[str]) -> dict[str, Any]:
     """Everything, or what `only` names: hit, vit, mark."""
-    rows: list[dict[str, Any]] = []
-    result: dict[str, Any] = {"rows": rows, "costs": costs()}
+    rows: Rows = []
+    duels: Rows = []
+    result: dict[str, Any] = {}
     unseen = smiles(size.tested, TEST_SEED)
     few = Labelled(*(part[: size.explained] for part in unseen))
     for name in [name for name in ("hit", "vit") if name in only]:
         classifier = trained(lambda: Lesson(*rendered(3_000, 1)[:2]), recipe(name), folder / f"{name}.safetensors", name)
-        rows += graded(name, classifier, few, size, accuracy(classifier, unseen))
+        one, other = graded(name, classifier, few, size, accuracy(classifier, unseen))
+        rows, duels = rows + one, duels + other
         if name == "hit":
-            result["sanity"] = [stage._asdict() for stage in sanity(classifier, few)]
+            result["sanity"] = sanity(classifier, few)
             network = classifier.network.module
             result["layers"] = layer_ablation(network, as_images(unseen.pictures), unseen.labels)._asdict()
     if "mark" in only:
@@ -222,21 +252,32 @@ def measured(size: Size, folder: Path, only: Collection[str]) -> dict[str, Any]:
         leaning = trained(lambda: marks(1_300, 2), recipe("hit"), folder / "mark.safetensors", "hit, planted mark")
         right = accuracy(leaning, tested)
         some = Labelled(*(part[tested.marked][: size.explained] for part in tested))
-        rows += graded("hit, mark drawn", leaning, some, size, right)
-        rows.append(counterfactual("hit, mark drawn", leaning, some, right))
-    return result
+        one, other = graded("hit, mark drawn", leaning, some, size, right)
+        rows, duels = rows + one + counterfactuals("hit, mark drawn", leaning, some, right), duels + other
+    return {"rows": rows, "duels": duels, "costs": costs(), **result}
 
 
-def sanity(classifier: TorchClassifier, data: Labelled) -> list[Any]:
-    x, randomised = as_images(data.pictures), copy.deepcopy(classifier)
+def sanity(classifier: TorchClassifier, data: Labelled) -> Rows:
+    """How alike HiT's map stays while its parts are randomised from the head down: a row a stage, the mean over DRAWS."""
+    x = as_images(data.pictures)
     with torch.no_grad():
         target = classifier(x).argmax(1)
-    network = randomised.network.module
-    return cascade(network, lambda: hit_map(randomised, x, target), network.parts())
+
+    def cascaded(seed: int) -> list[Stage]:
+        randomised = copy.deepcopy(classifier)
+        network = randomised.network.module
+        return cascade(network, lambda: hit_map(randomised, x, target), network.parts(), seed)
+
+    stages = zip(*(cascaded(seed) for seed in range(DRAWS)), strict=True)
+    return [
+        {"randomised": draws[0].randomised}
+        | {measure: float(np.mean([getattr(stage, measure) for stage in draws])) for measure in Stage._fields[1:]}
+        for draws in stages
+    ]
 
 
 def told(result: dict[str, Any]) -> None:
-    for title in ("rows", "costs", "sanity"):
+    for title in ("rows", "duels", "costs", "sanity"):
         lines = result.get(title, [])
         if not lines:
             continue
@@ -251,18 +292,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer pictures, fewer steps: minutes on two cores")
     parser.add_argument("--only", nargs="+", choices=MODELS, default=MODELS, help="measure these only")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument("--json", action="store_true", help="the rows as JSON, as the last line")
     parser.add_argument("--networks", type=Path, default=NETWORKS, help="trained networks; one that is missing is trained")
+    parser.add_argument("--out", type=Path, help="write everything, with command, commit and hardware, to this JSON file")
     asked = parser.parse_args()
     started = time.monotonic()
     result = measured(QUICK if asked.quick else FULL, asked.networks, asked.only)
-    result |= {
-        "seconds": round(time.monotonic() - started, 1),
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
-    }
+    seconds = round(time.monotonic() - started, 1)
     told(result)
+    if asked.out:
+        facts = {
+            "command": " ".join(["python", *sys.argv]),
+            "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
+            "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+            "seconds": seconds,
+        }
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        asked.out.write_text(json.dumps(facts | result, indent=1) + "\n")
     if asked.json:
-        print(json.dumps(result))  # noqa: T201
+        print(json.dumps(result["rows"]))  # noqa: T201
 
 
 if __name__ == "__main__":

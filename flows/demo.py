@@ -11,6 +11,7 @@ from tasks.portraits import write_portraits
 
 TWINS = ("planted", "clean")
 SEED = 2026  # of the audited portraits; nothing was trained on it
+KNOWN = ("smile", "glasses")  # attributes whose region is written too: what is to be learned, and the shortcut
 
 
 def demo_config(folder: Path, twin: str, images: int) -> AuditConfig:
@@ -30,6 +31,7 @@ def demo_config(folder: Path, twin: str, images: int) -> AuditConfig:
             "oracle": {"weights": "portraits:oracle"},
             "prior": {"path": "portraits:prior"},
             "target_attribute": "smile",
+            "saliency": {"regions": folder / "portraits" / "regions"},
             "ladder": [
                 {"method": "fastdime", "steps": 50, "tau": 18, "scale": 25, "threshold": 0.3},
                 {"method": "fastdime", "steps": 50, "tau": 18, "scale": 60, "threshold": 0.3},
@@ -40,8 +42,8 @@ def demo_config(folder: Path, twin: str, images: int) -> AuditConfig:
 
 
 def lay_out(folder: Path, images: int) -> None:
-    """Write the demo's portraits: a folder of PNG files and a CSV, as a user's own data would lie."""
-    write_portraits(folder / "portraits", images, SEED)
+    """Write the demo's portraits: a folder of PNG files and a CSV, as a user's own data would lie, and where attributes show."""
+    write_portraits(folder / "portraits", images, SEED, regions=KNOWN)
 
 
 def findings(root: Path, run_id: str) -> dict[str, Any]:

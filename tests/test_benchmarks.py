@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,12 +15,12 @@ PROMISED = {
 }  # fmt: skip
 
 
-def printed(*arguments: str) -> list[dict[str, object]]:
+def printed(*arguments: str) -> list[dict[str, Any]]:
     run = subprocess.run(
         [sys.executable, *arguments, "--json"], cwd=HOME, capture_output=True, text=True, env={"OMP_NUM_THREADS": "1"}
     )
     assert run.returncode == 0, run.stderr
-    rows: list[dict[str, object]] = json.loads(run.stdout.splitlines()[-1])
+    rows: list[dict[str, Any]] = json.loads(run.stdout.splitlines()[-1])
     return rows
 
 
@@ -39,3 +40,14 @@ def test_the_gpu_benchmark_runs_on_a_cpu_with_tiny_networks() -> None:
     rows = printed("benchmarks/gpu.py", "--tiny", "--batch", "1")
     assert {row["method"] for row in rows} >= {"dime", "fastdime", "maskdime", "ace-l1", "dvce", "svce", "blended", "default"}
     assert all(row["seconds_per_picture"] > 0 and row["peak_mib"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_the_hit_benchmark_prints_its_rows_and_a_hits_own_map_wins() -> None:
+    rows = printed("benchmarks/hit.py", "--quick", "--only", "hit")
+    assert all(row.keys() >= {"model", "map", "accuracy", "gflops", "insertion", "deletion", "iou_truth"} for row in rows)
+    own, *others = (next(row for row in rows if row["map"] == name) for name in ("hit", "rollout", "grad_cam", "chance"))
+    assert own["accuracy"] > 0.95
+    for suffix in ("", "_blur"):
+        insertion, deletion = f"insertion{suffix}", f"deletion{suffix}"
+        assert all(own[insertion] > other[insertion] and own[deletion] < other[deletion] for other in others)

@@ -58,6 +58,10 @@ select metric, method, value, n from scorecard where run_id = {run} order by met
     "examined": """
 select map, pointing, iou, iou_by_chance, rank_correlation, n from cross_examination where run_id = {run} order by map
 """,
+    "truths": """
+select attribute, evidence, pointing, iou, iou_by_chance, n
+from truth_agreement where run_id = {run} order by attribute, evidence
+""",
     "absent": """
 select reason, list(metric order by metric) as metrics from absent where run_id = {run} group by reason order by reason
 """,

@@ -45,7 +45,9 @@ class HiTTraining(Config):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     mixing: Mixing = Mixing()
     augmentation: ThreeAugment | Augmentation = ThreeAugment()
-    attention_dropout: float = Field(0.2, ge=0, lt=1)
+    # Attention sums to one. Without dropout, a constant in every value that a bias takes back leaves the logits as they are, but
+    # adds the attention to the map; with dropout such a constant is noise, and is unlearned.
+    attention_dropout: float = Field(0.2, ge=0, lt=1, description="share of the attention dropped; it also keeps HiT's maps true")
     drop_path: float = Field(0.0, ge=0, lt=1)
     blanked: float = Field(
         0.0, ge=0, le=1, description="largest share of its patches taken out of a picture; rises to it in the middle third"
@@ -86,7 +88,6 @@ RECIPES: Mapping[str, HiTTraining] = MappingProxyType(
             label_smoothing=0.0,
             mixing=Mixing(mixup=0, cutmix=0),
             augmentation=Augmentation(shift=0.03, zoom=0.03, blur=0.5, noise=0.1, erase=0.08),
-            attention_dropout=0.0,
             blanked=1.0,
             position_std=0.5,
         ),

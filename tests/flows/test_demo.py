@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tasks.ask import query
+
 pytestmark = pytest.mark.slow
 
 
@@ -23,4 +25,11 @@ def test_demo_ranks_glasses_first_for_the_planted_twin_only(tmp_path: Path) -> N
     assert not [row for row in clean["attributes"] if row["verdict"] in ("confirmed", "suspected")]
     assert {"seconds", "planted", "clean"} == set(told)
     for twin in (planted, clean):
-        assert (tmp_path / "warehouse" / "reports" / f"{twin['run_id']}.html").is_file()
+        page = (tmp_path / "warehouse" / "reports" / f"{twin['run_id']}.html").read_text()
+        assert "Do saliency and change lie where the attribute shows?" in page  # graded by the renderer's truth
+        assert ">Saliency<" in page  # beside each counterfactual of the gallery
+    graded = query(tmp_path / "warehouse", f"from truth_agreement where run_id = '{planted['run_id']}'").to_pylist()
+    assert {(row["attribute"], row["evidence"]) for row in graded} == {
+        (attribute, evidence) for attribute in ("smile", "glasses") for evidence in ("grad_cam", "change", "mask")
+    }
+    assert all(row["iou"] > row["iou_by_chance"] for row in graded if row["evidence"] != "grad_cam")
