@@ -60,10 +60,11 @@ class Size(NamedTuple):
 
     tested: int  # pictures for accuracy
     explained: int  # pictures for maps
+    marked: int  # pictures with the mark for maps
     played: int  # steps of insertion and deletion
 
 
-FULL, QUICK = Size(1_000, 256, 32), Size(200, 64, 16)
+FULL, QUICK = Size(1_000, 256, 64, 32), Size(200, 64, 16, 16)
 PLAYED: dict[str, tuple[Game, Filling]] = {
     "insertion": ("insertion", "zero"),
     "deletion": ("deletion", "zero"),
@@ -251,7 +252,7 @@ def measured(size: Size, folder: Path, only: Collection[str]) -> dict[str, Any]:
         tested = marks(size.tested, TEST_SEED)
         leaning = trained(lambda: marks(1_300, 2), recipe("hit"), folder / "mark.safetensors", "hit, planted mark")
         right = accuracy(leaning, tested)
-        some = Labelled(*(part[tested.marked][: size.explained] for part in tested))
+        some = Labelled(*(part[tested.marked][: size.marked] for part in tested))
         one, other = graded("hit, mark drawn", leaning, some, size, right)
         rows, duels = rows + one + counterfactuals("hit, mark drawn", leaning, some, right), duels + other
     return {"rows": rows, "duels": duels, "costs": costs(), **result}

@@ -45,9 +45,7 @@ class HiTTraining(Config):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     mixing: Mixing = Mixing()
     augmentation: ThreeAugment | Augmentation = ThreeAugment()
-    # Attention sums to one. Without dropout, a constant in every value that a bias takes back leaves the logits as they are, but
-    # adds the attention to the map; with dropout such a constant is noise, and is unlearned.
-    attention_dropout: float = Field(0.2, ge=0, lt=1, description="share of the attention dropped; it also keeps HiT's maps true")
+    attention_dropout: float = Field(0.2, ge=0, lt=1, description="share of the attention dropped")
     drop_path: float = Field(0.0, ge=0, lt=1)
     blanked: float = Field(
         0.0, ge=0, le=1, description="largest share of its patches taken out of a picture; rises to it in the middle third"
