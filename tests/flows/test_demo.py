@@ -32,4 +32,3 @@ def test_demo_ranks_glasses_first_for_the_planted_twin_only(tmp_path: Path) -> N
     assert {(row["attribute"], row["evidence"]) for row in graded} == {
         (attribute, evidence) for attribute in ("smile", "glasses") for evidence in ("grad_cam", "change", "mask")
     }
-    assert all(row["iou"] > row["iou_by_chance"] for row in graded if row["evidence"] != "grad_cam")
