@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli import app
 from tasks.ask import query
 
 pytestmark = pytest.mark.slow
@@ -24,6 +26,8 @@ def test_demo_ranks_glasses_first_for_the_planted_twin_only(tmp_path: Path) -> N
     assert "smile" not in [row["attribute"] for row in planted["attributes"]]
     assert not [row for row in clean["attributes"] if row["verdict"] in ("confirmed", "suspected")]
     assert {"seconds", "planted", "clean"} == set(told)
+    assert held(tmp_path, planted["run_id"]) == (1, "fail", ["glasses"])
+    assert held(tmp_path, clean["run_id"]) == (0, "pass", [])
     for twin in (planted, clean):
         page = (tmp_path / "warehouse" / "reports" / f"{twin['run_id']}.html").read_text()
         assert "Do saliency and change lie where the attribute shows?" in page  # graded by the renderer's truth
@@ -32,3 +36,16 @@ def test_demo_ranks_glasses_first_for_the_planted_twin_only(tmp_path: Path) -> N
     assert {(row["attribute"], row["evidence"]) for row in graded} == {
         (attribute, evidence) for attribute in ("smile", "glasses") for evidence in ("grad_cam", "change", "mask")
     }
+
+
+def held(folder: Path, run: str) -> tuple[int, str, list[str]]:
+    """What the gate says of a run: exit code, verdict, the attributes that fail.
+
+    The demo's 128 images settle effects of .15, the gate's default; these 96 take a wider bound.
+    """
+    (folder / "gate.yaml").write_text("maximum_effect: 0.2\n")
+    policy = ["--policy", str(folder / "gate.yaml")]
+    ended = CliRunner().invoke(app, ["gate", run, *policy, "-w", str(folder / "warehouse"), "--json"])
+    told = json.loads(ended.stdout)
+    assert (told["verdict"] == "fail") == any(reason.startswith("glasses moves by") for reason in told["reasons"])
+    return ended.exit_code, told["verdict"], [rule["subject"] for rule in told["rules"] if rule["result"] == "fail"]
