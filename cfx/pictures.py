@@ -96,8 +96,9 @@ def _square(image: Image.Image, size: int) -> Image.Image:
 
 def png_of(image: Image.Image) -> bytes:
     """The bytes of a PNG file, without any metadata, so that equal pixels give equal bytes."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.asarray(image)).save(buffer, "PNG")
+    buffer, bare = io.BytesIO(), image.copy()
+    bare.info.clear()
+    bare.save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -134,7 +134,9 @@ def sample(config: DataConfig, n: int) -> Sample:
     first = Taken()
     while drawn and len(taken) < n:
         batch, drawn = drawn[: n - len(taken)], drawn[n - len(taken) :]
-        taken += _sort_out(rows.take(batch).to_pylist(), config, first)[0]
+        more, _ = _sort_out(rows.take(batch).to_pylist(), config, first)
+        first.update((row["image_id"], row["path"]) for row in more)
+        taken += more
     if not taken:
         raise ValueError(f"none of the {len(rows)} pictures in {config.images} can be used; `cfx audit` lists the reasons")
     return Sample(decode_png([row["png"] for row in taken]), [row["image_id"] for row in taken])
@@ -154,20 +156,21 @@ def _selected(config: DataConfig) -> pa.Table:
 
 
 def _sort_out(rows: list[dict[str, Any]], config: DataConfig, first: Taken) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Rows of `images` for the files that can be used, rows of `rejected` for the others; `first` learns the files taken."""
+    """Rows of `images` for the files that can be used, rows of `rejected` for the others; `first` is what was taken before."""
     taken: list[dict[str, Any]] = []
     refused: list[dict[str, str]] = []
+    here: dict[str, str] = {}  # taken from these rows: a dictionary, for a transaction a picture takes longer than decoding it
     for row in rows:
         try:
             content = _content(row, config)
             image_id = hashlib.sha256(content).hexdigest()
-            if image_id in first:
-                raise Refused("duplicate", f"the same bytes as {first[image_id]}")
+            if twin := here.get(image_id) or first.file_of(image_id):
+                raise Refused("duplicate", f"the same bytes as {twin}")
             picture = read_picture(content, config.size, config.max_pixels, config.min_side)
         except Refused as error:
             refused.append({"path": row["file"] or "", "stage": "ingest", "reason": error.reason, "error": str(error)})
         else:
-            first[image_id] = row["file"]
+            here[image_id] = row["file"]
             size = {"width": picture.width, "height": picture.height, "png": picture.png}
             taken.append(row | size | {"image_id": image_id, "path": row["file"], "label": row["label"] or None})
     return taken, refused

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.ImageCms import ImageCmsProfile, createProfile
+from PIL.PngImagePlugin import PngInfo
 
 from cfx.pictures import Refused, decode_png, encode_png, read_picture
 
@@ -101,6 +103,14 @@ def test_exif_orientation_is_applied():
 def test_damaged_metadata_does_not_cost_a_picture():
     plain = Image.fromarray(np.full((16, 16, 3), 90, np.uint8))
     assert (pixels_of(file_of(plain, exif=b"Exif\0\0 this is no orientation")) == 90).all()
+
+
+def test_equal_pixels_give_equal_bytes_whatever_else_the_files_tell():
+    plain, told = Image.fromarray(np.full((16, 16, 3), 90, np.uint8)), PngInfo()
+    told.add_text("Comment", "from the shop")
+    profile = ImageCmsProfile(createProfile("sRGB")).tobytes()
+    rich = file_of(plain, dpi=(72, 72), pnginfo=told, icc_profile=profile)
+    assert read_picture(rich, 16, 10**6, 8).png == read_picture(file_of(plain), 16, 10**6, 8).png
 
 
 def test_the_first_frame_of_an_animation_counts():
