@@ -34,11 +34,11 @@ ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 class Stack:
     """A Prefect server, a worker and the deployments, in a folder of their own."""
 
-    def __init__(self, folder: Path, audit: Path) -> None:
+    def __init__(self, folder: Path, audit: Path, **environment: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = str(free.getsockname()[1])
-        self.home = str(folder / "prefect")
+        self.home, self.environment = str(folder / "prefect"), environment
         text = (ROOT / "docs" / "production.md").read_text()
         (block,) = re.findall(r"```sh\n(.*?)```", text, re.S)
         self.commands = block.replace("4200", self.port).replace("$PWD/examples/portraits.yaml", str(audit))
@@ -56,7 +56,7 @@ class Stack:
         self.client.close()
 
     def _bash(self, commands: str) -> None:
-        env = os.environ | {"PREFECT_HOME": self.home, "OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "1"}
+        env = os.environ | {"PREFECT_HOME": self.home, "OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "1"} | self.environment
         for name in ("PREFECT_API_URL", "PREFECT_TEST_MODE"):
             env.pop(name, None)
         told = {"cwd": ROOT, "env": env, "stdout": self.log, "stderr": self.log, "stdin": subprocess.DEVNULL}
@@ -100,7 +100,7 @@ class Stack:
         self.ask("POST", f"/deployments/{self.deployment()}/schedules", json=told)
 
     def scheduled(self) -> str:
-        """The run of this hour that the schedule has made; the scheduler looks once a minute."""
+        """The run of this hour that the schedule has made; the scheduler looks once a minute unless it is told otherwise."""
         soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
         due = {"deployment_id": {"any_": [self.deployment()]}, "expected_start_time": {"before_": soon}}
         return str(_until(lambda: self.ask("POST", "/flow_runs/filter", json={"flow_runs": due}), 120)[0]["id"])

@@ -1,6 +1,5 @@
 """docs/production.md as it stands, in real processes: from an empty folder to a scheduled audit, then kills."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,34 +8,32 @@ from benchmarks.kills import SHARDS, Stack, kill_once, shards
 from benchmarks.toy_audit import fact_hashes, lay_out, settings, write_settings
 from warehouse.storage import files_below
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
 
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Path]]:
-    """Everything that the documentation brings up, and the warehouse that its scheduled audit has written."""
-    folder = tmp_path_factory.mktemp("production")
-    lay_out(folder, 2 * SHARDS)
-    with Stack(folder, write_settings(folder, settings(folder, 2))) as stack:
-        stack.schedule(seconds=75)
-        assert stack.ended(stack.scheduled()) == "COMPLETED", (folder / "stack.log").read_text()[-5000:]
-        yield stack, folder / "warehouse"
-
-
-def test_a_scheduled_audit_is_there_for_a_person_to_see(stack: tuple[Stack, Path]) -> None:
-    running, root = stack
-    assert len(files_below(root / "facts" / "explanations", "*/*.parquet")) == SHARDS
-    kinds = {item["key"]: item["type"] for item in running.ask("POST", "/artifacts/filter", json={})}
+@pytest.mark.slow
+def test_the_documented_commands_bring_up_a_scheduled_audit_and_a_person_sees_it(tmp_path: Path) -> None:
+    lay_out(tmp_path, 6)
+    audit = write_settings(tmp_path, settings(tmp_path, 2))
+    often = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "3", "PREFECT_WORKER_QUERY_SECONDS": "3"}
+    with Stack(tmp_path, audit, **often) as stack:
+        stack.schedule(seconds=5)
+        assert stack.ended(stack.scheduled()) == "COMPLETED", (tmp_path / "stack.log").read_text()[-5000:]
+        kinds = {item["key"]: item["type"] for item in stack.ask("POST", "/artifacts/filter", json={})}
+        (audit_run,) = stack.ask("POST", "/flow_runs/filter", json={"flows": {"name": {"any_": ["audit"]}}})
+    assert len(files_below(tmp_path / "warehouse/facts/explanations", "*/*.parquet")) == 3
     seen = {"toy-progress": "progress", "toy-scorecard": "table", "toy-report": "markdown", "toy-fingerprints": "markdown"}
     assert seen.items() <= kinds.items()
-    (audit,) = running.ask("POST", "/flow_runs/filter", json={"flows": {"name": {"any_": ["audit"]}}})
-    assert audit["name"] == "toy"
-    assert sorted(tag.partition(":")[0] for tag in audit["tags"]) == ["cfx", "code", "config"]
+    assert audit_run["name"] == "toy"
+    assert sorted(tag.partition(":")[0] for tag in audit_run["tags"]) == ["cfx", "code", "config"]
 
 
-def test_whatever_is_killed_the_next_run_ends_as_an_undisturbed_one(stack: tuple[Stack, Path]) -> None:
-    running, root = stack
-    undisturbed, total = fact_hashes(root), len(shards(root))
-    for what, share in (("flow", 0.5), ("worker", 0.3), ("server", 0.7)):
-        outcome = kill_once(running, root, what, int(share * total), undisturbed, automation=True)
-        assert (outcome["next_run"], outcome["written_again"], outcome["same_facts"]) == ("COMPLETED", 0, True), outcome
+@pytest.mark.slow
+@pytest.mark.long
+def test_whatever_is_killed_the_next_run_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    lay_out(tmp_path, 2 * SHARDS)
+    root = tmp_path / "warehouse"
+    with Stack(tmp_path, write_settings(tmp_path, settings(tmp_path, 2))) as stack:
+        assert stack.ended(stack.start()) == "COMPLETED", (tmp_path / "stack.log").read_text()[-5000:]
+        undisturbed, total = fact_hashes(root), len(shards(root))
+        for what, share in (("flow", 0.5), ("worker", 0.3), ("server", 0.7)):
+            outcome = kill_once(stack, root, what, int(share * total), undisturbed, automation=True)
+            assert (outcome["next_run"], outcome["written_again"], outcome["same_facts"]) == ("COMPLETED", 0, True), outcome
