@@ -4,12 +4,14 @@
     .venv/bin/cfx audit examples/endpoint.yaml     # in another terminal
 
 Models `planted` and `clean`: input `picture` FP32 (n, 3, 64, 64), RGB in [0, 1]; output `probabilities` FP32 (n, 2).
+With --weights FOLDER, each FOLDER/NAME.safetensors is a model NAME, too.
 """
 
 from __future__ import annotations
 
 import argparse
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,18 +31,26 @@ from cfx.classifiers import ClassifierConfig, TorchClassifier, load_classifier
 
 
 @cache
-def network(name: str) -> TorchClassifier:
-    return load_classifier(ClassifierConfig(weights=f"portraits:{name}"))
+def network(weights: str) -> TorchClassifier:
+    return load_classifier(ClassifierConfig(weights=weights))
 
 
 class Portraits(DefaultModelHandler):
     """The server's handler: one request is one forward pass."""
 
+    def __init__(self, folder: Path | None = None) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def network(self, name: str) -> TorchClassifier:
+        file = self.folder / f"{name}.safetensors" if self.folder else None
+        return network(str(file) if file is not None and file.is_file() else f"portraits:{name}")
+
     @torch.no_grad()
     def infer(self, payload: InferenceRequest, model_name: str, model_version: str | None = None) -> InferenceResponse:
         told = payload.inputs[0]
         pictures = torch.tensor(told.data.root, dtype=torch.float32).view(told.shape)
-        answers: Any = network(model_name)(pictures * 2 - 1).softmax(1)
+        answers: Any = self.network(model_name)(pictures * 2 - 1).softmax(1)
         output = ResponseOutput(name="probabilities", shape=list(answers.shape), datatype="FP32", data=answers.ravel().tolist())
         return InferenceResponse(model_name=model_name, outputs=[output])
 
@@ -53,13 +63,14 @@ class Portraits(DefaultModelHandler):
         )
 
     def model_ready(self, model_name: str, model_version: str | None = None) -> ModelReadyResponse:
-        network(model_name)
+        self.network(model_name)
         return ModelReadyResponse(name=model_name, ready=True)
 
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--port", type=int, default=8085)
-    port = arguments.parse_args().port
+    arguments.add_argument("--weights", type=Path, metavar="FOLDER", help="more classifiers to serve")
+    asked = arguments.parse_args()
     torch.set_num_threads(1)
-    uvicorn.run(AissembleOIPFastAPI(Portraits()).server, host="127.0.0.1", port=port, log_level="warning")
+    uvicorn.run(AissembleOIPFastAPI(Portraits(asked.weights)).server, host="127.0.0.1", port=asked.port, log_level="warning")

@@ -1,0 +1,263 @@
+"""Black boxes audited from outside, with and without a planted shortcut, on balanced and on biased pools of pictures.
+
+    .venv/bin/python benchmarks/black_box.py [--quick] [--json] [--only NAME ...] [--into FOLDER] [--out FILE]
+
+Each black box is a classifier of smiles behind a KServe v2 endpoint (examples/endpoint.py, a process of its own on loopback): no
+gradients, a budget, every call in the ledger. It is audited with a surrogate and interventions, on a pool of portraits in which
+every attribute is balanced, or on one in which an attribute agrees with the smile. Found: a confirmed verdict names what was
+planted. Silent: a clean classifier has no confirmed verdict. `accused` is what the explanations alone would have said. What is in
+FOLDER is kept: killed, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.pop(0)  # benchmarks/, whose statistics.py would hide Python's own
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import httpx  # noqa: E402
+
+from flows.terminal import settle  # noqa: E402
+
+settle(quiet=False)  # before Prefect is imported
+
+from cfx.checkpoint import read_facts  # noqa: E402
+from flows.audit import run_audit  # noqa: E402
+from flows.config import AuditConfig  # noqa: E402
+from tasks.benchmark import Planting, train_planted  # noqa: E402
+from tasks.portraits import write_portraits  # noqa: E402
+from warehouse.connect import query  # noqa: E402
+
+RHO = 0.9  # of a planted attribute with the label, and of a biased pool's attribute with the smile
+SEED = 2027  # of the pools; no classifier was trained on them
+PICTURES, STEPS = 10_000, 1_200  # portraits and optimizer steps that a classifier is trained with
+BUNDLED = {"planted": "glasses", "clean": None}  # the demo's twins
+POOLS = ("even", "glasses", "beard")  # what agrees with the smile in each
+
+
+class Box(NamedTuple):
+    """A black box: one of the demo's twins, or a classifier trained here, asked about the pictures of a pool."""
+
+    classifier: str | Planting
+    pool: str = "even"
+
+    @property
+    def model(self) -> str:
+        return self.classifier if isinstance(self.classifier, str) else self.classifier.name
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}-{self.pool}"
+
+    @property
+    def planted(self) -> str | None:
+        return BUNDLED[self.classifier] if isinstance(self.classifier, str) else next(iter(self.classifier.attributes), None)
+
+
+class Size(NamedTuple):
+    """How much is asked."""
+
+    boxes: tuple[Box, ...]
+    pictures: int  # of a pool
+    edited: int  # attributes that are edited
+    edits: int  # pictures that each is edited on
+
+
+def _shortcut(attribute: str, seed: int) -> Planting:
+    return Planting(attributes=(attribute,), rho=RHO, seed=seed)
+
+
+FULL = Size(
+    boxes=(
+        Box("planted"),
+        Box("clean"),
+        Box("planted", "glasses"),  # the pool has the bias that the classifier was trained with
+        Box("clean", "glasses"),
+        Box(_shortcut("beard", 1), "glasses"),  # the pool has another
+        Box(Planting(seed=0), "glasses"),
+        Box(_shortcut("hat", 1), "glasses"),
+        Box(Planting(seed=1), "glasses"),
+        Box(_shortcut("glasses", 1)),
+        Box(Planting(seed=0)),
+        Box(_shortcut("beard", 0)),
+        Box(Planting(seed=1)),
+        Box(_shortcut("hat", 0)),
+        Box(Planting(seed=2)),
+        Box(_shortcut("long_hair", 0)),
+        Box("clean", "beard"),
+        Box(_shortcut("glasses", 0), "beard"),
+        Box(Planting(seed=0), "beard"),
+        Box(_shortcut("beard", 0), "beard"),
+        Box(Planting(seed=2), "beard"),
+    ),
+    pictures=96,
+    edited=9,
+    edits=32,
+)
+QUICK = Size(tuple(Box(twin, pool) for pool in ("even", "beard") for twin in BUNDLED), pictures=64, edited=3, edits=24)
+
+
+def audit_config(folder: Path, url: str, box: Box, size: Size) -> AuditConfig:
+    """The audit of a black box: examples/endpoint.yaml, on a pool."""
+    pool = folder / f"{box.pool}-{size.pictures}"
+    return AuditConfig.model_validate(
+        {
+            "name": box.name,
+            "warehouse": folder / "warehouse",
+            "data": {"images": pool / "images", "table": pool / "attributes.csv", "label_column": "label"},
+            "classifier": {
+                "access": "kserve",
+                "url": url,
+                "model": box.model,
+                "classes": ["not_smiling", "smiling"],
+                "limits": {"budget": 40 * size.pictures, "batch": 16, "concurrency": 1},
+            },
+            "surrogate": {"steps": 600, "augmentation": {"shift": 0.03, "zoom": 0.03, "noise": 0.6, "erase": 0.08}},
+            "judge": {"weights": "portraits:judge"},
+            "oracle": {"weights": "portraits:oracle"},
+            "prior": {"path": "portraits:prior"},
+            "target_attribute": "smile",
+            "ladder": [{"method": "fastdime", "steps": 50, "tau": 18, "scale": s, "threshold": 0.3} for s in (25, 60)],
+            "interventions": {"images": size.edits, "attributes": size.edited},
+            "shard_size": 32,
+        }
+    )
+
+
+@contextmanager
+def served(classifiers: Path, port: int) -> Iterator[str]:
+    """The example's endpoint, serving the demo's twins and every classifier of the folder."""
+    command = [sys.executable, str(ROOT / "examples/endpoint.py"), "--port", str(port), "--weights", str(classifiers)]
+    server = subprocess.Popen(command)
+    try:
+        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
+        while not _ready(url):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{' '.join(command)} did not come up; run it by itself to see why")
+            time.sleep(0.5)
+        yield url
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/v2/models/clean/ready").is_success
+    except httpx.TransportError:
+        return False
+
+
+def free_port(folder: Path) -> int:
+    """A port for this folder's endpoint, always the same: the address is part of an audit's configuration."""
+    kept = folder / "port"
+    if not kept.is_file():
+        with closing(socket.socket()) as free:
+            free.bind(("127.0.0.1", 0))
+            kept.write_text(str(free.getsockname()[1]))
+    return int(kept.read_text())
+
+
+def graded(folder: Path, box: Box, run: str) -> dict[str, Any]:
+    """One row of the result: what was said of a black box, by which evidence, and what it cost."""
+    root = folder / "warehouse"
+
+    def named(sql: str) -> list[str]:
+        return [row["attribute"] for row in query(root, sql).to_pylist()]
+
+    of_run = f"where run_id = '{run}'"
+    confirmed = named(f"select attribute from verdicts {of_run} and verdict = 'confirmed' order by rank")
+    (flips,) = query(root, f"select value, n from scorecard {of_run} and metric = 'fr'").to_pylist()
+    asked = f"select sum(batch) as pictures from queries {of_run} and status <> 'not reached'"
+    (ledger,) = query(root, asked).to_pylist()
+    (spent,) = query(root, f"select sum(epoch(ended - began)) as seconds from stages {of_run}").to_pylist()
+    surrogate = read_facts(root / "surrogates" / f"{run}.safetensors")
+    planted = box.planted
+    return {
+        "box": box.name,
+        "planted": planted,
+        "pool": box.pool,
+        "confirmed": confirmed,
+        "accused": named(f"select attribute from ranked_attributes {of_run} and status = 'above null' order by rank"),
+        "suspected": named(f"select attribute from verdicts {of_run} and verdict = 'suspected' order by rank"),
+        "right": not confirmed if planted is None else planted in confirmed,
+        "flip_rate": flips["value"],
+        "surrogate_accuracy": surrogate["accuracy"],
+        "queries_per_image": ledger["pictures"] / flips["n"],
+        "stage_seconds": round(spent["seconds"], 1),
+        "verdicts": query(
+            root,
+            f"""select attribute, verdict, effect, low, high, intervention, intervention_low, intervention_high, n_interventions
+                from verdicts {of_run} order by rank""",
+        ).to_pylist(),
+        "run": run,
+    }
+
+
+def totals(rows: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """The numbers that are asked for, and beside them what association alone would have said."""
+    planted = [row for row in rows if row["planted"] is not None]
+    clean = [row for row in rows if row["planted"] is None]
+    return {
+        "planted_found": sum(row["right"] for row in planted),
+        "planted_total": len(planted),
+        "clean_silent": sum(row["right"] for row in clean),
+        "clean_total": len(clean),
+        "false_claims": sum(name != row["planted"] for row in rows for name in row["confirmed"]),
+        "clean_accused_by_explanations_alone": sum(bool(row["accused"]) for row in clean),
+        "queries_per_image": round(sum(row["queries_per_image"] for row in rows) / max(1, len(rows)), 2),
+        "seconds": round(seconds, 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the demo's twins on two small pools: under five minutes")
+    parser.add_argument("--json", action="store_true", help="totals and rows as JSON, as the last line")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these black boxes only, such as clean-even")
+    parser.add_argument("--into", type=Path, default=Path("black-box-benchmark"), help="classifiers, pools and facts")
+    parser.add_argument("--out", type=Path, help="write totals, rows, command, commit and hardware to this JSON file")
+    asked = parser.parse_args()
+    started, folder = time.monotonic(), asked.into.resolve()
+    size = QUICK if asked.quick else FULL
+    boxes = [box for box in size.boxes if asked.only is None or box.name in asked.only]
+    if not boxes:
+        raise SystemExit(f"--only: there is no such black box; there are {', '.join(box.name for box in size.boxes)}")
+    (folder / "classifiers").mkdir(parents=True, exist_ok=True)
+    for place, pool in enumerate(POOLS):
+        agreement = {"smile": 1.0} | ({} if pool == "even" else {pool: (1 + RHO) / 2})
+        write_portraits(folder / f"{pool}-{size.pictures}", size.pictures, SEED + place, agreement)
+    for box in boxes:
+        if isinstance(box.classifier, Planting):
+            train_planted(folder / "classifiers", box.classifier, PICTURES, STEPS)
+    rows = []
+    with served(folder / "classifiers", free_port(folder)) as url:
+        for box in boxes:
+            rows.append(graded(folder, box, run_audit(audit_config(folder, url, box, size))))
+            print(told(rows[-1]), file=sys.stderr)  # noqa: T201
+    found = totals(rows, time.monotonic() - started)
+    if asked.out:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout.strip()
+        facts = {"command": " ".join(["python", *sys.argv]), "commit": commit, "hardware": f"{platform.machine()}, CPU"}
+        asked.out.write_text(json.dumps(facts | found | {"rows": rows}, indent=1) + "\n")
+    print(json.dumps(found | {"rows": rows}) if asked.json else "\n".join(f"{name:36} {n}" for name, n in found.items()))  # noqa: T201
+
+
+def told(row: dict[str, Any]) -> str:
+    return "  ".join(f"{name} {row[name]}" for name in ("box", "right", "confirmed", "accused", "flip_rate", "stage_seconds"))
+
+
+if __name__ == "__main__":
+    main()
