@@ -102,11 +102,11 @@ FULL = Size(
         Box(_shortcut("beard", 0), "beard"),
         Box(Planting(seed=2), "beard"),
     ),
-    pictures=96,
+    pictures=64,
     edited=9,
     edits=32,
 )
-QUICK = Size(tuple(Box(twin, pool) for pool in ("even", "beard") for twin in BUNDLED), pictures=64, edited=3, edits=24)
+QUICK = Size(tuple(Box(twin, pool) for pool in ("even", "beard") for twin in BUNDLED), pictures=48, edited=3, edits=24)
 
 
 def audit_config(folder: Path, url: str, box: Box, size: Size) -> AuditConfig:
@@ -140,12 +140,13 @@ def audit_config(folder: Path, url: str, box: Box, size: Size) -> AuditConfig:
 def served(classifiers: Path, port: int) -> Iterator[str]:
     """The example's endpoint, serving the demo's twins and every classifier of the folder."""
     command = [sys.executable, str(ROOT / "examples/endpoint.py"), "--port", str(port), "--weights", str(classifiers)]
-    server = subprocess.Popen(command)
+    with (classifiers.parent / "endpoint.log").open("a") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
         while not _ready(url):
             if server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{' '.join(command)} did not come up; run it by itself to see why")
+                raise RuntimeError(f"{' '.join(command)} did not come up; see endpoint.log beside {classifiers}")
             time.sleep(0.5)
         yield url
     finally:
@@ -182,7 +183,7 @@ def graded(folder: Path, box: Box, run: str) -> dict[str, Any]:
     (flips,) = query(root, f"select value, n from scorecard {of_run} and metric = 'fr'").to_pylist()
     asked = f"select sum(batch) as pictures from queries {of_run} and status <> 'not reached'"
     (ledger,) = query(root, asked).to_pylist()
-    (spent,) = query(root, f"select sum(epoch(ended - began)) as seconds from stages {of_run}").to_pylist()
+    (spent,) = query(root, f"select epoch(finished - started) as seconds from runs {of_run}").to_pylist()
     surrogate = read_facts(root / "surrogates" / f"{run}.safetensors")
     planted = box.planted
     return {
@@ -196,7 +197,7 @@ def graded(folder: Path, box: Box, run: str) -> dict[str, Any]:
         "flip_rate": flips["value"],
         "surrogate_accuracy": surrogate["accuracy"],
         "queries_per_image": ledger["pictures"] / flips["n"],
-        "stage_seconds": round(spent["seconds"], 1),
+        "seconds": round(spent["seconds"], 1),
         "verdicts": query(
             root,
             f"""select attribute, verdict, effect, low, high, intervention, intervention_low, intervention_high, n_interventions
@@ -206,8 +207,9 @@ def graded(folder: Path, box: Box, run: str) -> dict[str, Any]:
     }
 
 
-def totals(rows: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    """The numbers that are asked for, and beside them what association alone would have said."""
+def totals(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The numbers that are asked for, and beside them what association alone would have said. seconds: of all audits, by their
+    `runs`, so that a benchmark that was stopped tells the same."""
     planted = [row for row in rows if row["planted"] is not None]
     clean = [row for row in rows if row["planted"] is None]
     return {
@@ -218,7 +220,7 @@ def totals(rows: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
         "false_claims": sum(name != row["planted"] for row in rows for name in row["confirmed"]),
         "clean_accused_by_explanations_alone": sum(bool(row["accused"]) for row in clean),
         "queries_per_image": round(sum(row["queries_per_image"] for row in rows) / max(1, len(rows)), 2),
-        "seconds": round(seconds, 1),
+        "seconds": round(sum(row["seconds"] for row in rows), 1),
     }
 
 
@@ -230,7 +232,7 @@ def main() -> None:
     parser.add_argument("--into", type=Path, default=Path("black-box-benchmark"), help="classifiers, pools and facts")
     parser.add_argument("--out", type=Path, help="write totals, rows, command, commit and hardware to this JSON file")
     asked = parser.parse_args()
-    started, folder = time.monotonic(), asked.into.resolve()
+    folder = asked.into.resolve()
     size = QUICK if asked.quick else FULL
     boxes = [box for box in size.boxes if asked.only is None or box.name in asked.only]
     if not boxes:
@@ -247,7 +249,7 @@ def main() -> None:
         for box in boxes:
             rows.append(graded(folder, box, run_audit(audit_config(folder, url, box, size))))
             print(told(rows[-1]), file=sys.stderr)  # noqa: T201
-    found = totals(rows, time.monotonic() - started)
+    found = totals(rows)
     if asked.out:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout.strip()
         facts = {"command": " ".join(["python", *sys.argv]), "commit": commit, "hardware": f"{platform.machine()}, CPU"}
@@ -256,7 +258,7 @@ def main() -> None:
 
 
 def told(row: dict[str, Any]) -> str:
-    return "  ".join(f"{name} {row[name]}" for name in ("box", "right", "confirmed", "accused", "flip_rate", "stage_seconds"))
+    return "  ".join(f"{name} {row[name]}" for name in ("box", "right", "confirmed", "accused", "flip_rate", "seconds"))
 
 
 if __name__ == "__main__":
