@@ -43,7 +43,7 @@ def published(method: str, data: str = "celeba", **changes: Any) -> tuple[WhiteB
 
 
 def presets() -> list[Preset]:
-    """Every row; n is what a shared two-core machine can do in an hour, all 256 where a picture is cheap."""
+    """Every row; n is what one core can do in an hour and a half, all 256 where a picture is cheap."""
     direct, naive = (
         tuple(rung.model_copy(update={"guide": guide}) for rung in published("dime")) for guide in ("noisy", "input")
     )
@@ -54,20 +54,20 @@ def presets() -> list[Preset]:
     first_demo = tuple(FastDiME(steps=50, tau=18, scale=scale, threshold=0.3) for scale in (25.0, 60.0))
     return [
         Preset("dime", "paper", published("dime"), 16, quick=1),
-        Preset("dime", "direct", direct, 16),
-        Preset("dime", "naive", naive, 16),
-        Preset("fastdime", "paper", published("fastdime"), 32),
-        Preset("fastdime-2", "paper", published("fastdime-2"), 16, quick=2),
-        Preset("fastdime-2+", "paper", published("fastdime-2+"), 16, quick=2),
-        Preset("fastdime", "18-of-50", first_demo, 128, 128),
-        Preset("maskdime", "paper", published("maskdime", "celeba-smile"), 32),
+        Preset("dime", "direct", direct, 32, 32),
+        Preset("dime", "naive", naive, 32, 32),
+        Preset("fastdime", "paper", published("fastdime"), 64, 64),
+        Preset("fastdime-2", "paper", published("fastdime-2"), 32, 32, quick=2),
+        Preset("fastdime-2+", "paper", published("fastdime-2+"), 32, 32, quick=2),
+        Preset("fastdime", "18-of-50", first_demo, 256, 256),
+        Preset("maskdime", "paper", published("maskdime", "celeba-smile"), 64, 64),
         Preset("ace-l1", "paper", published("ace-l1"), 16, quick=2),
-        Preset("ace-l1", "kept", (ACE(),), 16, quick=2),
-        Preset("ace-l2", "kept", (ACE(distance="l2", distance_weight=0.1),), 8, quick=2),
-        Preset("dvce", "paper", (DVCE(scale=0.1),), 8, quick=2),
-        Preset("dvce", "cone", (cone,), 8, quick=0),
-        Preset("svce", "paper", (SVCE(radii=radii),), 64),
-        Preset("blended", "paper", (Blended(),), 8, quick=2),
+        Preset("ace-l1", "kept", (ACE(),), 32, 16, quick=2),
+        Preset("ace-l2", "kept", (ACE(distance="l2", distance_weight=0.1),), 16, quick=2),
+        Preset("dvce", "paper", (DVCE(scale=0.1),), 16, 16, quick=2),
+        Preset("dvce", "cone", (cone,), 16, quick=0),
+        Preset("svce", "paper", (SVCE(radii=radii),), 64, 64),
+        Preset("blended", "paper", (Blended(),), 16, 16, quick=2),
         Preset("default", "default", DEFAULT, 256, 256, seeds=3),
     ]
 
