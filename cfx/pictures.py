@@ -14,6 +14,7 @@ from torch import Tensor
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # none of them runs a program to decode itself
 BYTES_PER_PIXEL = 8  # the most an uncompressed picture of these formats takes: four channels of 16 bits
+Size = int | tuple[int, int]  # the side of a square, or height and width, pixels
 Image.init()  # registers every decoder now, so that no later `open` changes what Pillow knows
 
 
@@ -27,19 +28,19 @@ class Refused(ValueError):
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded file: its upright width and height in pixels, and the PNG of its centre square at the size asked for."""
+    """A decoded file: its upright width and height in pixels, and the PNG of its centre at the size asked for."""
 
     width: int
     height: int
     png: bytes
 
 
-def read_picture(content: bytes, size: int, max_pixels: int, min_side: int) -> Picture:
-    """Decode a picture file and bring it to (size, size) RGB, as an 8-bit PNG.
+def read_picture(content: bytes, size: Size, max_pixels: int, min_side: int) -> Picture:
+    """Decode a picture file and bring it to `size` (a square's side, or height and width) RGB, as an 8-bit PNG.
 
     The size is read from the header and refused before any pixel is decoded. EXIF orientation is applied; of an animation the
-    first frame counts; the largest centred square is kept and resampled by Lanczos with antialiasing (a picture that is (size,
-    size) already keeps its exact pixels). Colour profiles are ignored. Modes: see `_rgb`. Raises Refused.
+    first frame counts; the largest centred part of the wanted shape is kept and resampled by Lanczos with antialiasing (a picture
+    of the wanted size already keeps its exact pixels). Colour profiles are ignored. Modes: see `_rgb`. Raises Refused.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of sizes refused below, and of odd metadata that harms no pixel
@@ -62,7 +63,7 @@ def read_picture(content: bytes, size: int, max_pixels: int, min_side: int) -> P
             reason = "truncated" if "truncated" in str(error).lower() else "unreadable"
             raise Refused(reason, f"{type(error).__name__}: {error}") from error
         upright = _upright(image)
-        return Picture(*upright.size, png_of(_square(_rgb(upright), size)))
+        return Picture(*upright.size, png_of(_centre(_rgb(upright), size)))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -87,11 +88,13 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _square(image: Image.Image, size: int) -> Image.Image:
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.crop((left, top, left + side, top + side))
-    return square if side == size else square.resize((size, size), Image.Resampling.LANCZOS)
+def _centre(image: Image.Image, size: Size) -> Image.Image:
+    height, width = (size, size) if isinstance(size, int) else size
+    wide = max(1, min(image.width, image.height * width // height))
+    high = max(1, min(image.height, image.width * height // width))
+    left, top = (image.width - wide) // 2, (image.height - high) // 2
+    centre = image.crop((left, top, left + wide, top + high))
+    return centre if (wide, high) == (width, height) else centre.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def png_of(image: Image.Image) -> bytes:

@@ -28,6 +28,8 @@ HASHED_WHOLE = 2**30  # bytes of pictures up to which `fingerprint` reads their 
 # Never with credentials, because a configuration is kept among the facts.
 ImagesPath = Annotated[Path, PlainValidator(warehouse_at), PlainSerializer(str), WithJsonSchema({"type": "string"})]
 
+Side = Annotated[int, Field(ge=8)]
+
 
 class DataConfig(Annotations):
     """Which pictures are audited, and what is known about them.
@@ -39,7 +41,11 @@ class DataConfig(Annotations):
         description="folder of the pictures, or a URL such as s3://bucket/prefix: PNG, JPEG, WebP, BMP, TIFF, GIF or PPM, "
         "and tar, Parquet and Arrow files that hold such; links are followed"
     )
-    size: int = Field(64, ge=8, description="side of the pictures audited, pixels: centre square, Lanczos with antialiasing")
+    size: Side | tuple[Side, Side] = Field(
+        64,
+        description="of the pictures audited, pixels: the side of a square, or [height, width]; the largest centred part of that "
+        "shape is kept, Lanczos with antialiasing",
+    )
     min_side: int = Field(8, ge=1, description="refuse pictures with a shorter side, pixels")
     max_pixels: int = Field(50_000_000, ge=1, le=89_478_485, description="refuse larger pictures; the most is Pillow's own limit")
     max_rejected: float = Field(0.5, ge=0, le=1, description="share of refused files above which the audit stops")

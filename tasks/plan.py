@@ -48,7 +48,8 @@ def plan(
         raise ValueError(f"--plan: the prior in {prior} is yet to be trained, and its speed is what would be measured")
     images = data.check(config).n
     denoiser = denoiser_for(prior, device)
-    x = torch.randn(1, 3, config.size, config.size, generator=torch.Generator().manual_seed(0)).clamp(-1, 1).to(device)
+    height, width = (config.size, config.size) if isinstance(config.size, int) else config.size
+    x = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0)).clamp(-1, 1).to(device)
     target = torch.tensor([1], device=device)
 
     def tried(rung: int) -> tuple[Cost, Cost]:

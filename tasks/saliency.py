@@ -93,7 +93,7 @@ def cross_examine(
         for asked in (maps_of(config, classifier) if wanted else ())
     }
     write_shard(root, "saliency", run_id, explained.key, _pictures([table[i]["image_id"] for i in wanted], maps, x))
-    regions = _regions(config.regions, [table[i]["path"] for i in wanted], x.shape[-1])
+    regions = _regions(config.regions, [table[i]["path"] for i in wanted], (x.shape[-2], x.shape[-1]))
     measured: dict[str, list[Any]] = {name: [] for name in ("image_id", "method", "arm", "seed", "measure", "encoder", "value")}
     for start in range(0, len(rows), batch_size):
         batch = rows[start : start + batch_size]
@@ -166,13 +166,13 @@ def _attributes(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*") if path.is_dir())
 
 
-def _regions(folder: Path | None, files: Sequence[str], size: int) -> dict[str, tuple[list[bool], Tensor]]:
-    """Per attribute: of which files the region is known, and where it shows, (N, size, size) bool."""
+def _regions(folder: Path | None, files: Sequence[str], size: tuple[int, int]) -> dict[str, tuple[list[bool], Tensor]]:
+    """Per attribute: of which files the region is known, and where it shows, (N, *size) bool."""
     found = {}
     for attribute in _attributes(folder) if folder is not None and files else ():
         paths = [(folder / attribute / file).with_suffix(".png") for file in files] if folder is not None else []
         known = [path.is_file() for path in paths]
-        shown = torch.zeros(len(files), size, size, dtype=torch.bool)
+        shown = torch.zeros(len(files), *size, dtype=torch.bool)
         for i, path in enumerate(paths):
             if known[i]:
                 picture = read_picture(path.read_bytes(), size, MAX_PIXELS, 1)

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cfx.classifiers import AnyClassifier
+from cfx.nearest import nearest_in_hierarchy
 from cfx.oracle import OracleConfig
-from cfx.pictures import decode_png, encode_png, read_picture
-from cfx.targets import choose_targets
+from cfx.pictures import Size, decode_png, encode_png, read_picture
+from cfx.targets import Hierarchy, check_target, choose_targets
 from tasks.explain import Ladder, check_ladder, explain_images
 from tasks.oracle import oracle_for
 from tasks.predict import classifier_for
@@ -44,20 +45,26 @@ def explain_image(
     oracle_config: OracleConfig,
     ladder: Ladder,
     target: str,
+    hierarchy: Hierarchy | None,
     seed: int,
-    size: int,
+    size: Size,
     device: str,
 ) -> Explanation:
     """Explain one picture and write input | counterfactual | mask | difference to `to` as PNG.
 
-    Raises ValueError if the picture cannot be read, or is already predicted as its target.
+    Raises ValueError if the picture cannot be read, or is already predicted as its target, or for the target most-confused,
+    which only an audit's predictions tell.
     """
     content = image.read_bytes()
     x = decode_png([read_picture(content, size, 50_000_000, 1).png]).to(device)
     classifier, oracle = classifier_for(classifier_config, device), oracle_for(oracle_config, device)
     check_ladder(ladder, classifier)
     probabilities = classifier(x).softmax(1)
-    source, goal = int(probabilities.argmax()), choose_targets(probabilities, target, classifier.classes)
+    known = hierarchy if target == "nearest-in-hierarchy" else None
+    if target != "most-confused":  # of which `choose_targets` says why it cannot be
+        check_target(target, classifier.classes, known)
+    nearest = nearest_in_hierarchy(known, classifier.classes) if known is not None else None
+    source, goal = int(probabilities.argmax()), choose_targets(probabilities, target, classifier.classes, nearest)
     if int(goal) == source:
         raise ValueError(f"{image} is already predicted as {classifier.classes[source]!r}; ask for another class with --target")
     image_id = hashlib.sha256(content).hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from warehouse.connect import open_warehouse
 
@@ -30,7 +30,7 @@ def strip(root: Path, run_id: str) -> bytes | None:
     for column, pair in enumerate(pairs):
         for row, png in enumerate(pair):
             with Image.open(io.BytesIO(png)) as picture:
-                sheet.paste(picture.convert("RGB").resize((SIDE, SIDE)), (column * SIDE, row * SIDE))
+                sheet.paste(ImageOps.pad(picture.convert("RGB"), (SIDE, SIDE)), (column * SIDE, row * SIDE))
     written = io.BytesIO()
     sheet.save(written, "PNG", optimize=True)
     return written.getvalue()

@@ -12,7 +12,9 @@ from flows.terminal import err, escaped, out, settle, told
 
 def explain(
     image: Annotated[Path, typer.Argument(help="a picture")],
-    target: Annotated[str, typer.Option(help="class to ask for, or opposite, or second-best")] = "opposite",
+    target: Annotated[
+        str | None, typer.Option(help="class to ask for, opposite, second-best or nearest-in-hierarchy; default: the YAML's")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="an audit's YAML; default: the demo's planted classifier")
     ] = None,
@@ -36,7 +38,8 @@ def explain(
                 settings.classifier,
                 settings.oracle,
                 settings.ladder,
-                target,
+                target if target is not None else settings.target,
+                settings.hierarchy,
                 seed,
                 settings.data.size,
                 device_of(settings),

@@ -63,6 +63,16 @@ def test_the_centre_square_is_kept():
     assert (pixels_of(file_of(Image.fromarray(pixels))) == 200).all()
 
 
+def test_the_centre_of_another_shape_is_kept():
+    pixels = np.zeros((20, 48, 3), np.uint8)
+    pixels[:, 4:44] = 200  # twice as wide as high
+    picture = read_picture(file_of(Image.fromarray(pixels)), (16, 32), max_pixels=10**6, min_side=8)
+    found = np.asarray(Image.open(io.BytesIO(picture.png)))
+    assert found.shape == (16, 32, 3) and (found == 200).all()
+    high = read_picture(file_of(Image.fromarray(pixels.transpose(1, 0, 2))), (32, 16), max_pixels=10**6, min_side=8)
+    assert (np.asarray(Image.open(io.BytesIO(high.png))) == 200).all() and (high.width, high.height) == (20, 48)
+
+
 def test_shrinking_is_antialiased():
     checks = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
     found = pixels_of(file_of(Image.fromarray(checks)))

@@ -1,6 +1,7 @@
 """The whole audit on a real Prefect server: every fact there, once; the same again; after a kill -9."""
 
 import csv
+import io
 import os
 import signal
 import subprocess
@@ -146,6 +147,32 @@ def test_one_picture_explained(finished: tuple[Path, str]) -> None:
     assert answer.exit_code == 0, answer.output
     with Image.open(to) as panel:
         assert panel.size == (4 * 64 * 4, 64 * 4)
+    refused = CliRunner().invoke(app, ["explain", picture, "--target", "frowning", "--out", str(to)])
+    assert refused.exit_code == 2 and "'frowning'" in refused.stderr and "'smiling'" in refused.stderr
+    (folder / "near.yaml").write_text(
+        yaml.safe_dump(
+            settings(
+                folder,
+                target="nearest-in-hierarchy",
+                hierarchy={"smiling": ["face"], "not_smiling": ["face"]},
+            )
+        )
+    )
+    answer = CliRunner().invoke(app, ["explain", picture, "--config", str(folder / "near.yaml"), "--out", str(to)])
+    assert answer.exit_code == 0, answer.output
+
+
+def test_pictures_need_not_be_square(tmp_path: Path, prefect_server: None) -> None:
+    lay_out(tmp_path)
+    told = settings(tmp_path, interventions={"images": 2, "attributes": 1}, shard_size=4)
+    run_audit(AuditConfig.model_validate(told | {"data": told["data"] | {"size": [32, 64], "limit": 4}}))
+    pictures = ask(
+        tmp_path, "select png from images union all select png from explanations union all select mask_png from explanations"
+    )
+    sizes = [Image.open(io.BytesIO(row["png"])).size for row in pictures]
+    assert len(sizes) == 4 + 2 * 8 and set(sizes) == {(64, 32)}
+    (row,) = ask(tmp_path, "select count(*) as n, count(distinct image_id) as images from effects where counted is not null")
+    assert (row["n"], row["images"]) == (2, 2)
 
 
 def test_killed_in_the_explanation_stage_then_run_again(tmp_path: Path, prefect_server: None) -> None:
