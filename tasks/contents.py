@@ -65,15 +65,16 @@ def read(root: Root, name: str, most: int) -> bytes:
     """The bytes of a picture, of at most so many. Raises Refused where there are none, or more; OSError if it is not readable."""
     file, part = whole_of(name)
     path = root / file
-    if not (os.path.isfile(path) if isinstance(path, Path) else path.is_file()):
+    size = _size(path)
+    if size is None:
         raise Refused("missing", "a file that is not in the folder of images")
+    content = b""
     try:
-        if part is None:
-            content = b"" if path.stat().st_size > most else path.read_bytes()
-            size = path.stat().st_size
-        else:
+        if part is not None:
             content = _member(path, part) if file.endswith(".tar") else _row(path, part)
             size = len(content)
+        elif size <= most:
+            content = path.read_bytes() if isinstance(path, Path) else path.fs.cat_file(path.path)
     except (tarfile.TarError, pa.ArrowInvalid, ValueError) as error:
         if isinstance(error, Refused):
             raise
@@ -81,6 +82,17 @@ def read(root: Root, name: str, most: int) -> bytes:
     if size > most:
         raise Refused("too_large", f"{size:,} bytes, more than the {most:,} that a picture may take")
     return content
+
+
+def _size(path: Root) -> int | None:
+    """Bytes of a file, or None where there is none; of an object store it asks once, and so does each picture's content."""
+    if isinstance(path, Path):
+        return os.path.getsize(path) if os.path.isfile(path) else None
+    try:
+        told = path.fs.info(path.path)
+    except FileNotFoundError:
+        return None
+    return int(told["size"]) if told["type"] == "file" else None
 
 
 def _member(path: Root, name: str) -> bytes:
@@ -93,7 +105,7 @@ def _member(path: Root, name: str) -> bytes:
             file.seek(start)
             content = file.read(size)
     else:
-        content = path.fs.cat_file(path.path, start, start + size)
+        content = path.fs.cat_file(path.path, start=start, end=start + size)
     if len(content) < size:
         raise Refused("truncated", f"{path.name} ends before its member {name!r} does")
     return bytes(content)

@@ -1,6 +1,7 @@
 """The whole audit in an object store: a moto S3 server on loopback, written, read, and refusing half-way."""
 
 import json
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from benchmarks.toy_audit import fact_hashes, lay_out, settings, write_settings
 from flows.audit import run_audit
 from flows.cli import app
 from flows.config import AuditConfig, ConfigError, load_config
+from tasks.data import DataConfig, fingerprint, ingest
 from warehouse.connect import query
-from warehouse.shards import damaged, find_shard, write_shard
-from warehouse.storage import NotWritten, warehouse_at
+from warehouse.shards import Shard, damaged, find_shard, read_shard, write_shard
+from warehouse.storage import NotWritten, files_below, warehouse_at
 
 SECRET = "not-a-secret-but-must-not-be-written"
 
@@ -36,6 +38,12 @@ def s3() -> Iterator[Any]:
         yield client
         client.close()
     server.stop()
+
+
+def shards_of(root: Path, fact: str) -> list[Shard]:
+    """Every shard of run r."""
+    found = (find_shard(root, fact, "r", path.stem) for path in files_below(root / "facts" / fact, "*/*.parquet"))
+    return [shard for shard in found if shard is not None]
 
 
 REJECTED = {"path": ["a.png"], "stage": ["ingest"], "reason": ["missing"], "error": ["gone"]}
@@ -71,6 +79,38 @@ def test_credentials_in_a_url_are_refused(tmp_path: Path) -> None:
     assert SECRET not in str(refused.value)
 
 
+def test_pictures_of_an_object_store_are_those_of_a_folder(s3: Any, tmp_path: Path) -> None:
+    """Files and the members of a tar, one of them cut short, one file that is not there and one outside the prefix."""
+    lay_out(tmp_path, 4)
+    folder = tmp_path / "data/images"
+    with tarfile.open(folder / "train-0.tar", "w") as tar:
+        tar.add(folder / "00001.png", "a.png")
+    tar_bytes = (folder / "train-0.tar").read_bytes()
+    (folder / "train-1.tar").write_bytes(tar_bytes[:700])
+    (folder / "00001.png").unlink()
+    for path in folder.iterdir():
+        s3.upload_file(str(path), "audits", f"pictures/{path.name}")
+    s3.put_object(Bucket="audits", Key="beside.png", Body=(folder / "00000.png").read_bytes())
+    names = ["00000.png", "00002.png", "00003.png", "train-0.tar/a.png", "train-1.tar/a.png", "gone.png", "../beside.png"]
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(["file", *names]))
+    found = {}
+    for where in (str(folder), "s3://audits/pictures"):
+        config = DataConfig.model_validate({"images": where, "table": table, "size": 16, "max_rejected": 1})
+        root = tmp_path / f"warehouse-{len(found)}"
+        ingest(root, "r", config, 3)
+        found[where] = [read_shard(shard).to_pylist() for fact in ("images", "rejected") for shard in shards_of(root, fact)]
+    here, there = found.values()
+    assert here == there
+    taken, refused = (
+        query(root, f"select path from {fact} order by path")["path"].to_pylist() for fact in ("images", "rejected")
+    )
+    assert taken == names[:4] and sorted(refused) == sorted(names[4:])
+    before = fingerprint(config)
+    s3.upload_file(str(folder / "00003.png"), "audits", "pictures/00002.png")
+    assert fingerprint(config) != before
+
+
 @pytest.mark.slow
 def test_a_bucket_that_refuses_half_way_then_the_whole_audit(s3: Any, tmp_path: Path, prefect_server: None) -> None:
     lay_out(tmp_path, 8)
@@ -81,7 +121,10 @@ def test_a_bucket_that_refuses_half_way_then_the_whole_audit(s3: Any, tmp_path: 
         "Resource": "arn:aws:s3:::audits/w/facts/attributes/*",
     }
     s3.put_bucket_policy(Bucket="audits", Policy=json.dumps({"Version": "2012-10-17", "Statement": [refused]}))
-    there = AuditConfig.model_validate(settings(tmp_path, 2, warehouse="s3://audits/w"))
+    for path in (tmp_path / "data/images").iterdir():
+        s3.upload_file(str(path), "audits", f"portraits/{path.name}")
+    pictures = settings(tmp_path, 2)["data"] | {"images": "s3://audits/portraits"}
+    there = AuditConfig.model_validate(settings(tmp_path, 2, data=pictures, warehouse="s3://audits/w"))
     with pytest.raises(NotWritten, match=r"s3://audits/w/facts/attributes/.*could not be written.*run the audit again"):
         run_audit(there)
     listed = {item["Key"]: item["LastModified"] for item in s3.list_objects_v2(Bucket="audits", Prefix="w/facts")["Contents"]}
@@ -94,7 +137,7 @@ def test_a_bucket_that_refuses_half_way_then_the_whole_audit(s3: Any, tmp_path: 
     assert {key: again[key] for key in listed} == listed
     assert s3.head_object(Bucket="audits", Key=f"w/reports/{run}.html")["ContentLength"] > 1000
 
-    here = AuditConfig.model_validate(settings(tmp_path, 2))
+    here = AuditConfig.model_validate(settings(tmp_path, 2, data=pictures))
     assert run_audit(here) == run
     hashes, local = fact_hashes(there.warehouse), fact_hashes(here.warehouse)
     assert {"runs", "images", "predictions", "explanations", "attributes"} <= set(hashes)
