@@ -1,12 +1,18 @@
-"""The same audit on threads, and on two processes of Dask and of Ray: the same facts."""
+"""The same audit on threads, and on two processes of Dask and of Ray: the same facts; and slots of GPUs."""
 
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
+from prefect.concurrency.sync import concurrency
 
 from benchmarks.toy_audit import fact_hashes, lay_out, settings
 from flows.audit import run_audit
-from flows.config import AuditConfig
+from flows.config import AuditConfig, ConfigError
+from flows.deployed import nightly
 from warehouse.connect import query
 
 pytestmark = pytest.mark.slow
@@ -45,3 +51,18 @@ def test_two_processes_write_the_same_facts(local: Path, engine: str) -> None:
         there.warehouse, "select count(distinct process) as n from stages where stage = 'explanations'"
     ).to_pylist()
     assert workers["n"] >= 2  # Ray may replace an idle process
+
+
+def test_an_audit_waits_for_a_slot_and_one_without_such_a_limit_is_told(prefect_server: None, tmp_path: Path) -> None:
+    """The configuration is not there: that is told as soon as the audit has its slot, and not before."""
+    nowhere = tmp_path / "nowhere.yaml"
+    with pytest.raises(ConcurrencySlotAcquisitionError, match="cards"):
+        nightly(nowhere, slots="cards")
+    with get_client(sync_client=True) as client:
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name="cards", limit=1))
+    with ThreadPoolExecutor(1) as other:
+        with concurrency("cards", occupy=1, strict=True):
+            waiting = other.submit(nightly, nowhere, slots="cards")
+            assert wait([waiting], timeout=5).not_done
+        with pytest.raises(ConfigError, match="nowhere"):
+            waiting.result(timeout=60)
