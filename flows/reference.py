@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from functools import reduce
+from operator import or_
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -30,7 +33,25 @@ def _type(annotation: Any) -> str:
     models = _models(annotation)
     if models:
         return " or ".join(f"[{model.__name__}](#{model.__name__.lower()})" for model in models)
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "").replace("pathlib.", "")
+    return (
+        annotation.__name__
+        if isinstance(annotation, type)
+        else str(_bare(annotation)).replace("typing.", "").replace("pathlib.", "")
+    )
+
+
+def _bare(annotation: Any) -> Any:
+    """The type without the bounds of `Annotated`, which the description tells."""
+    parts = tuple(_bare(part) for part in get_args(annotation))
+    match get_origin(annotation):
+        case None:
+            return annotation
+        case origin if origin is Annotated:
+            return parts[0]
+        case origin if origin in (Union, UnionType):
+            return reduce(or_, parts)
+        case origin:
+            return origin[parts] if origin in (tuple, dict) else annotation
 
 
 def _section(model: type[BaseModel]) -> list[str]:
