@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from prefect import flow, get_run_logger
+from prefect.artifacts import create_table_artifact
 from prefect.concurrency.sync import concurrency
 
 from flows.audit import run_audit
+from flows.benchmark import GRIDS, marks, run_benchmark
 from flows.config import load_config, training_config
 
 
@@ -36,3 +39,17 @@ def training(images: Path, to: Path, settings: Path | None = None) -> str:
             log.info("step %d, loss %.4f", step, loss)
 
     return str(prior_from_folder(images, training_config(PriorTraining, settings), to, report))
+
+
+@flow(name="grading", flow_run_name="{grid}")
+def grading(folder: Path, grid: str = "quick") -> dict[str, Any]:
+    """Grade the audit where the truth is known, cell by cell; what a killed run has finished is kept. Returns the marks.
+
+    Raises ValueError for a grid that does not exist.
+    """
+    if grid not in GRIDS:
+        raise ValueError(f"grid: there is no {grid!r}; the grids are {', '.join(GRIDS)}")
+    run_benchmark(folder, GRIDS[grid], run_audit)
+    found = marks(folder / "warehouse")
+    create_table_artifact(found["cells"], key="benchmark-cells", description=f"every cell of {folder}")
+    return found

@@ -1,12 +1,15 @@
 """The benchmark on a grid of two small cells: trained, audited, graded, and gone on with where it stopped."""
 
+import json
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from flows.audit import run_audit
-from flows.benchmark import FULL, Grid, cells, marks, planted, run_benchmark
-from flows.config import AuditConfig
+from flows.benchmark import FULL, GRIDS, Grid, cells, planted, run_benchmark
+from flows.deployed import grading
 from tasks.ask import query
 from tasks.benchmark import Planting
 
@@ -17,20 +20,16 @@ EXPLAINED = """select name, count(distinct image_id) as n
 
 
 @pytest.mark.slow
-def test_two_cells_are_trained_audited_and_graded(tmp_path: Path, prefect_server: None) -> None:
-    audited = []
-
-    def audit(config: AuditConfig) -> str:
-        audited.append(config.name)
-        return run_audit(config)
-
-    run_benchmark(tmp_path, TINY, audit, limit=1)
+def test_two_cells_are_trained_audited_and_graded(tmp_path: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(GRIDS, "tiny", TINY)
+    run_benchmark(tmp_path, TINY, run_audit, limit=1)
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "warehouse" / "facts").rglob("*.parquet")}
-    run_benchmark(tmp_path, TINY, audit)
-    assert audited == ["clean-s0-maskdime", "clean-s0-maskdime", "shortcut-glasses-90-s0-maskdime"]
+    found = grading(tmp_path, "tiny")
     assert {path: path.stat().st_mtime_ns for path in files} == files
 
-    found = marks(tmp_path / "warehouse")
+    with get_client(sync_client=True) as client:
+        (shown,) = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["benchmark-cells"])))
+    assert len(json.loads(str(shown.data))) == len(found["cells"])
     assert [(cell["rho"], cell["images"]) for cell in found["cells"]] == [(0.0, 2), (0.9, 2), (0.0, 4), (0.9, 4)]
     assert found["images"] == 4 and found["top1"] in (0, 1) and found["clean_silent"] in (0, 1)
     # an audit of fewer images is the part of the larger one that is about them

@@ -15,6 +15,8 @@ def test_the_documented_commands_bring_up_a_scheduled_audit_and_a_person_sees_it
     audit = write_settings(tmp_path, settings(tmp_path, 2))
     often = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "3", "PREFECT_WORKER_QUERY_SECONDS": "3"}
     with Stack(tmp_path, audit, **often) as stack:
+        deployed = {item["name"] for item in stack.ask("POST", "/deployments/filter", json={})}
+        assert deployed == {"audit", "audit-gpu", "train", "benchmark"}
         stack.schedule(seconds=5)
         assert stack.ended(stack.scheduled()) == "COMPLETED", (tmp_path / "stack.log").read_text()[-5000:]
         kinds = {item["key"]: item["type"] for item in stack.ask("POST", "/artifacts/filter", json={})}
