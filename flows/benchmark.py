@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from flows.config import AuditConfig
 from tasks.ask import query
-from tasks.benchmark import ATTRIBUTES, Planting, first_shards, train_planted, write_truths
+from tasks.benchmark import ATTRIBUTES, Planting, first_shards, train_noisy_oracle, train_planted, write_truths
 from tasks.portraits import write_portraits
 
 IMAGES = 2026  # seed of the audited portraits; no classifier was trained on it
@@ -61,19 +61,23 @@ HARDER = Grid(
     plantings=(
         Planting(kind="two", attributes=("glasses", "beard"), rho=0.8),
         Planting(kind="cause", attributes=("glasses",), rho=0.9),
+        Planting(kind="noisy"),
+        Planting(kind="noisy", attributes=("glasses",), rho=0.9),
     ),
     sizes=(128,),
 )
 GRIDS = {"quick": QUICK, "full": FULL, "harder": HARDER}
 
 
-def run_benchmark(
-    folder: Path, grid: Grid, run: Callable[[AuditConfig], str], limit: int | None = None, oracle: str = "portraits:oracle"
-) -> None:
+def run_benchmark(folder: Path, grid: Grid, run: Callable[[AuditConfig], str], limit: int | None = None) -> None:
     """Train, audit and grade the cells of a grid, the first `limit` of them if that is given; `run` audits."""
     write_portraits(folder / "portraits", grid.sizes[-1], IMAGES)
     for cell in list(cells(grid))[:limit]:
-        weights = train_planted(folder / "classifiers", cell.planting, grid.pictures, grid.steps)
+        networks = folder / "classifiers"
+        weights = train_planted(networks, cell.planting, grid.pictures, grid.steps)
+        oracle: Path | str = "portraits:oracle"
+        if cell.planting.kind == "noisy":
+            oracle = train_noisy_oracle(networks, grid.pictures, 2 * grid.steps)
         audited = run(audit_config(folder, grid, cell, weights, oracle))
         for size in grid.sizes:
             name = f"{cell.planting.name}-{cell.method}-n{size}"
@@ -88,7 +92,7 @@ def cells(grid: Grid) -> Iterator[Cell]:
     return (Cell(planting, method) for method in grid.methods for planting in grid.plantings)
 
 
-def audit_config(folder: Path, grid: Grid, cell: Cell, weights: Path, oracle: str) -> AuditConfig:
+def audit_config(folder: Path, grid: Grid, cell: Cell, weights: Path, oracle: Path | str) -> AuditConfig:
     """The audit of one cell."""
     return AuditConfig.model_validate(
         {

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import Field
 
-from cfx.classifiers.portraits import CLASSES, RECIPES, train_on_portraits
+from cfx.classifiers.portraits import CLASSES, RECIPES, rendered, train_on_portraits
+from cfx.classifiers.training import train_classifier
 from cfx.portraits import ATTRIBUTES, TrueEffect
 from cfx.random import derived_seed
 from cfx.types import Config
@@ -17,21 +19,32 @@ from tasks.portraits import reliance
 from warehouse.shards import Shard, find_shard, read_shard, write_shard, written
 
 LABEL_NOISE = 0.08  # as in the demo's twins: without it, no shortcut tells anything that the smile does not
+ORACLE_NOISE = 0.1  # share of the annotations that the noisy oracle learns wrong
 BY_SHARD = ("images", "explanations", "attributes")
 
 
 class Planting(Config):
     """A classifier of smiles whose training set has attributes that agree with the label by more than chance."""
 
-    kind: str = Field("shortcut", description="what is planted: shortcut, two, or cause (agrees with the smile, not the label)")
+    kind: str = Field(
+        "shortcut",
+        description="what is planted: shortcut, two, cause (agrees with the smile, not the label), or noisy: a shortcut or "
+        "nothing, audited with an oracle that learned from annotations of which one in ten is wrong",
+    )
     attributes: tuple[str, ...] = Field((), description="planted attributes; none for a clean twin")
     rho: float = Field(0.0, ge=0, le=1, description="correlation of each of them with what it agrees with")
     seed: int = 0
 
     @property
-    def name(self) -> str:
-        what = "-".join((self.kind, *(name.replace("_", "") for name in self.attributes), f"{round(100 * self.rho):02}"))
+    def classifier(self) -> str:
+        """The classifier's name. The noise is the oracle's, so a noisy planting shares its classifier with the one without."""
+        kind = "shortcut" if self.kind == "noisy" else self.kind
+        what = "-".join((kind, *(name.replace("_", "") for name in self.attributes), f"{round(100 * self.rho):02}"))
         return f"{what if self.rho else 'clean'}-s{self.seed}"
+
+    @property
+    def name(self) -> str:
+        return f"noisy-{self.classifier}" if self.kind == "noisy" else self.classifier
 
     def agreement(self) -> dict[str, float]:
         """Of each attribute with the label. One that agrees with the smile alone agrees with the label through it."""
@@ -42,14 +55,30 @@ class Planting(Config):
 
 def train_planted(folder: Path, planting: Planting, pictures: int, steps: int) -> Path:
     """The classifier of a planting, by the demo's recipe with this many portraits and steps; one that is there is kept."""
-    to = folder / f"{planting.name}.safetensors"
+    recipe = RECIPES["planted"]
+    training = recipe.training.model_copy(update={"steps": steps, "seed": derived_seed("planting", planting.seed) % 2**31})
+    recipe = recipe._replace(agreement=planting.agreement(), pictures=pictures, training=training)
+    return _kept(folder / f"{planting.classifier}.safetensors", lambda part: train_on_portraits(recipe, part))
+
+
+def train_noisy_oracle(folder: Path, pictures: int, steps: int) -> Path:
+    """An oracle by the bundled one's recipe with this many portraits and steps, `ORACLE_NOISE` of whose annotations are wrong."""
+    recipe = RECIPES["oracle"].training.model_copy(update={"steps": steps})
+
+    def train(part: Path) -> Path:
+        portraits, _, attributes = rendered(pictures, derived_seed("portraits", recipe.seed))
+        generator = torch.Generator().manual_seed(derived_seed("noisy oracle", recipe.seed) % 2**31)
+        wrong = torch.rand(attributes.shape, generator=generator) < ORACLE_NOISE
+        return train_classifier(portraits, attributes ^ wrong, recipe, ATTRIBUTES, part)
+
+    return _kept(folder / "oracle-noisy.safetensors", train)
+
+
+def _kept(to: Path, train: Callable[[Path], Path]) -> Path:
+    """The weights of this file, trained first if it is not there; it appears whole."""
     if not to.exists():
-        recipe = RECIPES["planted"]
-        training = recipe.training.model_copy(update={"steps": steps, "seed": derived_seed("planting", planting.seed) % 2**31})
-        folder.mkdir(parents=True, exist_ok=True)
-        part = to.with_suffix(".part.safetensors")
-        train_on_portraits(recipe._replace(agreement=planting.agreement(), pictures=pictures, training=training), part)
-        part.replace(to)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        train(to.with_suffix(".part.safetensors")).replace(to)
     return to
 
 
@@ -102,4 +131,13 @@ def first_shards(root: Path, run_id: str, shards: int, name: str) -> str:
     return smaller
 
 
-__all__ = ["ATTRIBUTES", "CLASSES", "Planting", "exact_effects", "first_shards", "train_planted", "write_truths"]
+__all__ = [
+    "ATTRIBUTES",
+    "CLASSES",
+    "Planting",
+    "exact_effects",
+    "first_shards",
+    "train_noisy_oracle",
+    "train_planted",
+    "write_truths",
+]

@@ -17,7 +17,9 @@ def benchmark(
     folder: Annotated[Path, typer.Option(help="where portraits, classifiers and facts go")] = Path("cfx-benchmark"),
     quick: Annotated[bool, typer.Option("--quick", help="two cells; also what happens without --full or --harder")] = False,
     full: Annotated[bool, typer.Option("--full", help="the whole grid: hours on a CPU")] = False,
-    harder: Annotated[bool, typer.Option("--harder", help="two shortcuts at once, one that agrees with the true cause")] = False,
+    harder: Annotated[
+        bool, typer.Option("--harder", help="two shortcuts at once, one that agrees with the true cause, a noisy oracle")
+    ] = False,
     first: Annotated[int | None, typer.Option(min=1, help="only the first cells of the grid")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,

@@ -7,11 +7,13 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
+from cfx.oracle import OracleConfig, load_oracle
+from cfx.portraits import ATTRIBUTES
 from flows.audit import run_audit
 from flows.benchmark import FULL, GRIDS, Grid, cells, planted, run_benchmark
 from flows.deployed import grading
 from tasks.ask import query
-from tasks.benchmark import Planting
+from tasks.benchmark import Planting, train_noisy_oracle
 
 TWINS = planted(("glasses",), (0.0, 0.9), (0,))
 TINY = Grid(TWINS, sizes=(2, 4), edits=3, edited=2, pictures=400, steps=30, portraits=24)
@@ -49,6 +51,15 @@ def test_the_full_grid_has_every_correlation_of_every_shortcut_and_clean_twins()
     assert len(told) == len(set(told)) == 2 * (2 + 3 * 4 * 2)
     assert [cell.method for cell in told[:26]] == ["maskdime"] * 26
     assert {cell.planting.rho for cell in told} == {0.0, 0.3, 0.5, 0.7, 0.9}
+
+
+def test_a_noisy_oracle_audits_the_classifier_of_the_same_shortcut(tmp_path: Path) -> None:
+    noisy, shortcut = (Planting(kind=kind, attributes=("glasses",), rho=0.9) for kind in ("noisy", "shortcut"))
+    assert noisy.classifier == shortcut.classifier and noisy.name != shortcut.name
+    weights = train_noisy_oracle(tmp_path, pictures=200, steps=5)
+    written = weights.stat().st_mtime_ns
+    assert load_oracle(OracleConfig(weights=weights), "cpu").attributes == ATTRIBUTES
+    assert train_noisy_oracle(tmp_path, pictures=200, steps=5).stat().st_mtime_ns == written
 
 
 def test_what_agrees_with_the_cause_agrees_less_with_the_label() -> None:
