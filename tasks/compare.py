@@ -1,4 +1,4 @@
-"""Two audits side by side, paired by image: the views changes, flip_changes and scorecard."""
+"""Two audits side by side, paired by image: the views changes, edit_changes, flip_changes and scorecard."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from warehouse.gate import check_run
 
 @dataclass(frozen=True)
 class Comparison:
-    """`run` against `base`: attributes (rows of changes, largest first), flips (a row of flip_changes or None), metrics."""
+    """`run` against `base`: rows of `changes` and `edit_changes`, largest first, a row of flip_changes or None, metrics."""
 
     run_id: str
     base_id: str
     attributes: list[Row]
+    edits: list[Row]
     flips: Row | None
     metrics: list[Row]
 
@@ -38,8 +39,9 @@ def compare(root: Path, run_id: str, base_id: str) -> Comparison:
         for name in (run_id, base_id):
             check_run(lens, root, name)
         attributes = fetched(lens.execute(f"from changes {PAIR} order by abs(change) desc, attribute", asked))
+        edits = fetched(lens.execute(f"from edit_changes {PAIR} order by abs(change) desc, attribute", asked))
         flips = fetched(lens.execute(f"from flip_changes {PAIR}", asked))
         metrics = fetched(lens.execute(METRICS, asked))
     if not attributes and not flips:
         raise ValueError(f"{run_id} and {base_id} cannot be compared: they share neither images nor attributes")
-    return Comparison(run_id, base_id, attributes, flips[0] if flips else None, metrics)
+    return Comparison(run_id, base_id, attributes, edits, flips[0] if flips else None, metrics)

@@ -318,7 +318,11 @@ TRUTHS = _fact(
     "truths",
     "One row per attribute of an audit whose truth is known, as it is on Portraits: what the audit should have found.",
     [
-        _column("kind", pa.string(), "what was planted in the classifier's training set: shortcut, two, cause"),
+        _column(
+            "kind",
+            pa.string(),
+            "what was planted in the classifier's training set: shortcut, two, cause; noisy: as shortcut, seen by a noisy oracle",
+        ),
         _column("planted", pa.list_(pa.string()), "the planted attributes; none in a clean twin"),
         _column("rho", pa.float64(), "correlation that was planted"),
         _column("seed", pa.int64(), "seed of the classifier's training"),

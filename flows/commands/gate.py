@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -70,11 +70,9 @@ def compare(
     if as_json:
         print(json.dumps(asdict(found)))  # noqa: T201
         return
-    table = Table("attribute", "base", "now", "change", "low", "high", title=f"{run} against {base}", title_justify="left")
-    for row in found.attributes:
-        numbers = (f"{row[key]:+.3f}" for key in ("base_effect", "effect", "change", "low", "high"))
-        table.add_row(escaped(row["attribute"]), *numbers)
-    out.print(table)
+    out.print(changes_table(f"{run} against {base}: what explanations change", found.attributes))
+    if found.edits:
+        out.print(changes_table("what the attribute alone, edited, does to the answer", found.edits))
     scores = Table("metric", "base", "now", "change")
     for row in found.metrics:
         scores.add_row(escaped(row["metric"]), f"{row['base_value']:.4g}", f"{row['value']:.4g}", f"{row['change']:+.4g}")
@@ -84,3 +82,12 @@ def compare(
     else:
         counts = "{both_flip} flip in both, {only_run} only now, {only_base} only in the base, {neither} in neither"
         out.print(f"{found.flips['pairs']} explanations in both: {counts.format(**found.flips)}", soft_wrap=True)
+
+
+def changes_table(title: str, rows: list[dict[str, Any]]) -> Table:
+    """Rows of `changes` or `edit_changes`; no interval where too few images are in both."""
+    table = Table("attribute", "base", "now", "change", "low", "high", title=title, title_justify="left")
+    for row in rows:
+        numbers = (row[key] for key in ("base_effect", "effect", "change", "low", "high"))
+        table.add_row(escaped(row["attribute"]), *("–" if value is None else f"{value:+.3f}" for value in numbers))
+    return table

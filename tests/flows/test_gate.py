@@ -117,7 +117,10 @@ def test_compare_pairs_the_images(root: Path) -> None:
     code, printed = said(root, "compare", "planted-run", "clean-run", "--json")
     found = json.loads(printed)
     assert code == 0 and found["attributes"][0]["attribute"] == "glasses" and found["attributes"][0]["low"] > 0
-    assert "glasses" in said(root, "compare", "planted-run", "clean-run")[1]
+    edits = {row["attribute"]: row for row in found["edits"]}
+    assert edits["glasses"]["change"] > edits["glasses"]["low"] > 0
+    printed = said(root, "compare", "planted-run", "clean-run")[1]
+    assert "glasses" in printed and "the attribute alone, edited" in printed
 
 
 def test_the_examples_are_whole() -> None:
