@@ -132,6 +132,7 @@ def open_warehouse(root: Path, from_rows: bool = False, asked: str | None = None
     con = duckdb.connect(":memory:", config=_SETTINGS)
     if not isinstance(place, Path):
         con.register_filesystem(place.fs)
+        con.execute("set parquet_metadata_cache = true")  # or every view that mentions a fact asks for its files' ends again
     con.execute("set timezone = 'UTC'")
     con.execute("create schema facts")
     there = {name: written(place, name) for name in FACTS}
