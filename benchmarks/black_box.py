@@ -28,16 +28,19 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import httpx  # noqa: E402
+import torch  # noqa: E402
 
 from flows.terminal import settle  # noqa: E402
 
 settle(quiet=False)  # before Prefect is imported
 
 from cfx.checkpoint import read_facts  # noqa: E402
+from cfx.pictures import decode_png  # noqa: E402
 from flows.audit import run_audit  # noqa: E402
 from flows.config import AuditConfig  # noqa: E402
 from tasks.benchmark import Planting, train_planted  # noqa: E402
 from tasks.portraits import write_portraits  # noqa: E402
+from tasks.predict import ClassifierConfig, classifier_for  # noqa: E402
 from warehouse.connect import query  # noqa: E402
 
 RHO = 0.9  # of a planted attribute with the label, and of a biased pool's attribute with the smile
@@ -196,6 +199,7 @@ def graded(folder: Path, box: Box, run: str) -> dict[str, Any]:
         "right": not confirmed if planted is None else planted in confirmed,
         "flip_rate": flips["value"],
         "surrogate_accuracy": surrogate["accuracy"],
+        "largest_difference": difference(folder, box, run),
         "queries_per_image": ledger["pictures"] / flips["n"],
         "seconds": round(spent["seconds"], 1),
         "verdicts": query(
@@ -205,6 +209,16 @@ def graded(folder: Path, box: Box, run: str) -> dict[str, Any]:
         ).to_pylist(),
         "run": run,
     }
+
+
+@torch.no_grad()
+def difference(folder: Path, box: Box, run: str) -> float:
+    """The largest difference between a probability that the endpoint gave and the same network's in this process."""
+    sql = f"select probabilities, png from predictions join images using (run_id, image_id) where run_id = '{run}'"
+    told = query(folder / "warehouse", sql).to_pylist()
+    weights = f"portraits:{box.model}" if isinstance(box.classifier, str) else folder / "classifiers" / f"{box.model}.safetensors"
+    here = classifier_for(ClassifierConfig(weights=weights), "cpu")(decode_png([row["png"] for row in told])).softmax(1)
+    return float((torch.tensor([row["probabilities"] for row in told]) - here).abs().max())
 
 
 def totals(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from cfx.methods.textual_inversion import (
     start_from,
 )
 from cfx.methods.time_edit import TIME, time_edit
-from cfx.portraits import write_portraits
+from cfx.oracle import OracleConfig, load_oracle
+from cfx.portraits import draw, render, write_portraits
 from tests.cfx.tiny_sd import WIDTH, write_pipeline
 
 BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
@@ -208,6 +209,37 @@ def test_time_changes_the_prompt_and_a_deeper_retry_gives_what_it_gives_afresh(m
     same = time_edit(model, x, source, source, deep, ids, {})
     torch.testing.assert_close(same.x_cf, model.decode(model.encode(x), 32), atol=1e-4, rtol=0)  # no change asked, none made
     assert float((afresh.x_cf - same.x_cf).abs().max()) > 1e-4
+
+
+@pytest.fixture(scope="module")
+def bundled() -> LatentDiffusion:
+    return load_latent("portraits:text")
+
+
+def test_the_bundled_model_is_inverted_exactly(bundled: LatentDiffusion) -> None:
+    x = torch.from_numpy(np.stack([render(portrait) for _, portrait in draw(2, seed=1)])).permute(0, 3, 1, 2) / 127.5 - 1
+    assert torch.equal(bundled.decode(bundled.encode(x), 64), x)
+    here, there = bundled.embed(["a photo with a glasses"] * 2), bundled.embed(["a photo with a smile"] * 2)
+
+    def noise(z: Tensor, t: int) -> Tensor:
+        return bundled.guided(z, t, here, there, 3.0)
+
+    edict, z = Edict(bundled.alphas_cumprod, 50), bundled.encode(x)
+    with torch.no_grad():
+        back = edict.denoise(noise, edict.invert(noise, Pair(z, z), 25)[-1], 25)
+    assert max(float((part - z).abs().max()) for part in back) <= 1e-5
+
+
+def test_a_word_of_the_bundled_models_prompt_is_seen_in_its_picture(bundled: LatentDiffusion) -> None:
+    oracle = load_oracle(OracleConfig(weights=Path("portraits:oracle")))
+    x = torch.from_numpy(np.stack([render(portrait) for _, portrait in draw(8, seed=2)])).permute(0, 3, 1, 2) / 127.5 - 1
+    glasses = oracle.attributes.index("glasses")
+    bare = x[oracle(x)[:, glasses] < 0.5][:3]
+    n = len(bare)
+    edits = time_edit(
+        bundled, bare, ["a photo"] * n, ["a photo with a glasses"] * n, TIME(tau=25, guidance=4), [str(i) for i in range(n)], {}
+    )
+    assert n == 3 and float(oracle(edits.x_cf)[:, glasses].mean()) > 0.6
 
 
 def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -19,11 +19,13 @@ import torch
 import yaml
 
 from cfx.classifiers import ClassifierConfig, load_classifier
+from cfx.classifiers.kserve import KServeConfig
 from cfx.pictures import decode_png
 from cfx.portraits import write_portraits
 from flows.audit import run_audit
 from flows.check import check
 from flows.config import AuditConfig, ConfigError
+from tasks.black_box import black_box_for
 from tests.servers import Moody
 from warehouse.connect import query
 
@@ -124,6 +126,14 @@ def test_function_onnx_and_endpoint_give_the_same_facts(tmp_path: Path, served: 
     for row in ask(tmp_path, "select probabilities, png from predictions join images using (run_id, image_id)"):
         told, right = torch.tensor(row["probabilities"]), torch.from_numpy(planted(((decode_png([row["png"]]) + 1) / 2).numpy()))
         torch.testing.assert_close(told[None], right, atol=1e-5, rtol=0)
+
+
+def test_both_classifiers_answer_at_the_endpoint_as_in_this_process(served: str) -> None:
+    x = torch.rand(5, 3, 64, 64) * 2 - 1
+    for model in ("planted", "clean"):
+        door = KServeConfig(access="kserve", url=served, model=model, classes=tuple(CLASSES))
+        here = load_classifier(ClassifierConfig(weights=Path(f"portraits:{model}")))(x).softmax(1)
+        torch.testing.assert_close(black_box_for(door, "cpu")(x).softmax(1), here, atol=1e-5, rtol=0)
 
 
 def test_a_flaky_endpoint_and_a_killed_audit_lose_nothing_and_ask_nothing_twice(tmp_path: Path, prefect_server: None) -> None:
