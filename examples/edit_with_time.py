@@ -1,6 +1,7 @@
 """TIME with a text-to-image model, for the classifier and the pictures of an audit's file; a black box will do.
 
     .venv/bin/python examples/edit_with_time.py run.yaml --model CompVis/stable-diffusion-v1-4 --device cuda --out time
+    .venv/bin/python examples/edit_with_time.py examples/portraits.yaml --model portraits:text --device cpu --learn 100 --batch 16
 
 Learns what pictures of each *predicted* class have in common (kept in OUT/tokens, not learned twice), edits the first pictures
 towards their target class, retries what did not flip, and writes each with its edit to OUT/edits. What it finds is association in
@@ -17,7 +18,7 @@ import typer
 from torch import Tensor
 
 from cfx.diffusion.latent import LatentDiffusion, load_latent
-from cfx.methods.textual_inversion import Tokens, TokenTraining, add_tokens, learn_tokens, load_tokens, save_tokens, start_from
+from cfx.methods.textual_inversion import TokenTraining
 from cfx.methods.time_edit import TIME, Inversions, time_edit
 from cfx.pictures import encode_png
 from cfx.targets import choose_targets
@@ -25,45 +26,19 @@ from cfx.types import Classifier
 from flows.config import load_config
 from tasks import data, predict
 from tasks.black_box import answers_of
+from tasks.words import WordsConfig, learn_words
 
-CONTEXT = tuple(f"A {{context}} {noun}" for noun in ("portrait", "picture", "image", "photo", "photograph", "snapshot at random"))
-LADDER = ((25, 3.0), (30, 4.0), (35, 4.0), (35, 6.0))  # tau and guidance, as published for smiles
-
-
-def learned(
-    path: Path, model: LatentDiffusion, pictures: Tensor, begun: Tokens, prompts: list[str], training: TokenTraining
-) -> Tokens:
-    """The words of this file, learned first if it is not there."""
-    if not path.is_file():
-        save_tokens(path, learn_tokens(model, pictures, begun, prompts, training))
-    tokens = load_tokens(path)
-    add_tokens(model, tokens)
-    return tokens
-
-
-def prompts_of(
-    model: LatentDiffusion, pictures: Tensor, predicted: Tensor, classes: int, begin: str, out: Path, training: TokenTraining
-) -> list[str]:
-    """One prompt a class: context words learned on all pictures, three words of its own on those predicted as it."""
-    words = start_from(model, ["<c1>", "<c2>", "<c3>"], [begin] * 3)
-    context = learned(out / "context.pth", model, pictures, words, [p.format(context=words.phrase) for p in CONTEXT], training)
-    prompts = []
-    for index in range(classes):
-        words = start_from(model, [f"<k{index}-{i}>" for i in range(3)], [begin] * 3)
-        prompt = f"A {context.phrase} photo with a {words.phrase}"
-        learned(out / f"class-{index}.pth", model, pictures[predicted == index], words, [prompt], training)
-        prompts.append(prompt)
-    return prompts
+LADDER = ((25, 3.0), (30, 4.0), (35, 4.0), (35, 6.0))  # tau and scale, as published for smiles
 
 
 def edit(
-    model: LatentDiffusion, classifier: Classifier, x: Tensor, source: int, target: int, prompts: list[str], steps: int
+    model: LatentDiffusion, classifier: Classifier, x: Tensor, source: int, target: int, prompts: tuple[str, ...], steps: int
 ) -> tuple[Tensor, bool]:
     """The last attempt of one picture (1, 3, S, S), and whether the classifier says target of it."""
     inversions: Inversions = {}
     x_cf, flipped = x, False
-    for tau, guidance in LADDER:
-        config = TIME(steps=steps, tau=max(1, tau * steps // 50), guidance=guidance)
+    for tau, scale in LADDER:
+        config = TIME(steps=steps, tau=max(1, tau * steps // 50), scale=scale)
         x_cf = time_edit(model, x, [prompts[source]], [prompts[target]], config, ["it"], inversions).x_cf
         flipped = int(classifier(x_cf).argmax()) == target
         if flipped:
@@ -90,7 +65,8 @@ def main(
     probabilities = torch.cat([classifier(part.to(device)).softmax(1).cpu() for part in x.split(settings.batch_size)])
     predicted, target = probabilities.argmax(1), choose_targets(probabilities, settings.target, classifier.classes)
     drawn = load_latent(model, device)
-    prompts = prompts_of(drawn, pictures, predicted, len(classifier.classes), begin, out / "tokens", training)
+    words = WordsConfig(model=model, begin=begin, training=training)
+    prompts = learn_words(drawn, pictures, predicted, classifier.classes, words, out / "tokens")
     wanted = [i for i in range(len(x)) if predicted[i] != target[i]][:images]
     (out / "edits").mkdir(parents=True, exist_ok=True)
     flips = 0

@@ -40,6 +40,7 @@ from tasks import (
     sets,
     surrogate,
     targets,
+    words,
 )
 from tasks.predict import Shard
 from tasks.timing import timed
@@ -82,6 +83,7 @@ def _stage(function: Callable[P, R]) -> Task[P, R]:
 
 ingest = _stage(data.ingest)
 ensure_surrogate = _stage(surrogate.ensure_surrogate)
+ensure_words = _stage(words.ensure_words)
 predict_shard = _stage(predict.predict_shard)
 nearest_classes = _stage(targets.nearest_classes)
 explain_shard = _stage(explain.explain_shard)
@@ -163,6 +165,9 @@ def explain_all(config: AuditConfig, checked: Checked) -> None:
     guide = None
     if config.surrogate is not None:
         guide = ensure_surrogate(root, run, images, _all(predicted), config.surrogate, checked.classes, checked.device)
+    spoken = None
+    if config.words is not None:
+        spoken = ensure_words(root, run, images, _all(predicted), config.words, checked.classes, checked.device)
     explained = explain_shard.map(
         each(root),
         each(run),
@@ -178,6 +183,8 @@ def explain_all(config: AuditConfig, checked: Checked) -> None:
         each(config.batch_size),
         each(checked.device),
         each(guide),
+        each(config.words),
+        each(spoken),
     )
     attributes = predict_attributes.map(
         each(root),

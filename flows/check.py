@@ -19,6 +19,7 @@ from tasks.publish import code_version
 from tasks.saliency import check_saliency
 from tasks.sanity import Filtered, check_depth, survival, warnings_of
 from tasks.surrogate import check_surrogate
+from tasks.words import check_words
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ def check(config: AuditConfig) -> Checked:
         check_ladder(config.ladder, classifier, config.surrogate is not None)
         place = "surrogate"
         check_surrogate(config.surrogate, classifier)
+        place = "words"
+        model = check_words(config.words, config.ladder, device)
         place = "saliency"
         if config.saliency is not None:
             check_saliency(config.saliency, classifier)
@@ -96,6 +99,7 @@ def check(config: AuditConfig) -> Checked:
         "oracle": fingerprint(oracle.network),
         "prior": prior_hash,
         "data": data_hash,
+        **({"words": fingerprint(model.unet)} if model is not None else {}),
         **{f"measures.{name}": fingerprint(network) for name, network in measures.items()},
     }
     fingerprints = json.dumps(prints)

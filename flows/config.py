@@ -25,6 +25,7 @@ from tasks.predict import AnyClassifier
 from tasks.prior import PUBLISHED, GuidedDiffusion, PriorConfig
 from tasks.saliency import SaliencyConfig
 from tasks.surrogate import ClassifierTraining
+from tasks.words import WordsConfig
 
 PATHS = {
     ("warehouse",),
@@ -69,6 +70,9 @@ class AuditConfig(BaseModel):
     prior: PriorConfig
     surrogate: ClassifierTraining | None = Field(
         None, description="for a black box: how to train the network that guides the ladder, on the images and its answers"
+    )
+    words: WordsConfig | None = Field(
+        None, description="for the method time: its text-to-image model, and how words are learned from the predictions"
     )
     target: str = Field(
         "opposite",

@@ -22,6 +22,7 @@ from cfx.methods.dime import DiME, FastDiME, dime, fastdime
 from cfx.methods.dvce import DVCE, dvce
 from cfx.methods.maskdime import MaskDiME, maskdime
 from cfx.methods.svce import SVCE, svce
+from cfx.methods.time_edit import TIME
 from cfx.nearest import Nearest
 from cfx.perceptual import LPIPS, Perceptual, load_lpips, load_perceptual
 from cfx.pictures import decode_png, encode_png
@@ -32,9 +33,10 @@ from cfx.types import Classifier, Counterfactual, Denoiser, Step
 from tasks.black_box import answers_of
 from tasks.predict import classifier_for, image_rows, read_batch
 from tasks.prior import denoiser_for
+from tasks.words import Spoken, WordsConfig, spoken_by, time_towards
 from warehouse.shards import Shard, find_shard, read_shard, write_shard
 
-Method = Annotated[DiME | FastDiME | MaskDiME | ACE | DVCE | SVCE | Blended, Field(discriminator="method")]
+Method = Annotated[DiME | FastDiME | MaskDiME | ACE | DVCE | SVCE | Blended | TIME, Field(discriminator="method")]
 Ladder = Annotated[tuple[Method, ...], Field(min_length=1), BeforeValidator(named)]  # or a preset's name
 
 
@@ -77,7 +79,9 @@ def lpips_for(vgg16: str | None, device: str) -> LPIPS | None:
     return load_lpips(Path(vgg16), device) if vgg16 else None
 
 
-def bind(method: Method, denoiser: Denoiser, classifier: Classifier, device: str) -> partial[Counterfactual]:
+def bind(
+    method: Method, denoiser: Denoiser, classifier: Classifier, device: str, spoken: Spoken | None = None
+) -> partial[Counterfactual]:
     """The method's function, waiting for x, target and noise. The one place where a method's extras are bound."""
     match method:
         case DiME():
@@ -95,6 +99,10 @@ def bind(method: Method, denoiser: Denoiser, classifier: Classifier, device: str
             return partial(svce, denoiser, classifier, config=method)
         case Blended():
             return partial(blended, denoiser, classifier, config=method, lpips=lpips_for(method.vgg16, device))
+        case TIME():
+            if spoken is None:
+                raise ValueError("method 'time' edits with words that an audit learns from all its pictures; it needs `words`")
+            return partial(time_towards, spoken, classifier, config=method)
 
 
 def check_ladder(ladder: Ladder, classifier: Classifier, surrogate: bool = False) -> None:
@@ -105,7 +113,7 @@ def check_ladder(ladder: Ladder, classifier: Classifier, surrogate: bool = False
     names = {method.method for method in ladder}
     if len(names) > 1:
         raise ValueError(f"a ladder is one method tried harder, but this one mixes {', '.join(sorted(names))}")
-    if not classifier.differentiable and not surrogate:
+    if not (classifier.differentiable or surrogate or "time" in names):
         raise ValueError(
             f"method {ladder[0].method!r} needs gradients, but the classifier is a black box; use a torch classifier, or let an "
             "audit distil one from its answers: `surrogate: {}`"
@@ -130,6 +138,7 @@ def explain_images(
     seed: int,
     batch_size: int,
     guide: Classifier | None = None,
+    spoken: Spoken | None = None,
 ) -> tuple[Escalated[Method], list[Cost]]:
     """Counterfactuals for x (N, 3, H, W) in [-1, 1] towards target (N,), in batches, and the cost of each rung an image.
 
@@ -140,11 +149,12 @@ def explain_images(
 
     def explain(method: Method, x: Tensor, target: Tensor, noise: ImageNoise) -> Counterfactual:
         started, counted = time.perf_counter(), Counted(prior.respaced(method.steps))
-        run = bind(method, counted, guide or classifier, str(x.device))
+        said = spoken.evaluated if spoken else 0
+        run = bind(method, counted, guide or classifier, str(x.device), spoken)
         batches = [slice(i, i + batch_size) for i in range(0, len(x), batch_size)]
         found = [run(x=x[batch], target=target[batch], noise=noise[batch]) for batch in batches]
-        n = len(x)
-        costs.append(Cost(counted.forward // n, counted.backward // n, (time.perf_counter() - started) / n))
+        n, forward = len(x), counted.forward + (spoken.evaluated - said if spoken else 0)
+        costs.append(Cost(forward // n, counted.backward // n, (time.perf_counter() - started) / n))
         masks = [part.mask for part in found if part.mask is not None]
         return Counterfactual(torch.cat([part.x_cf for part in found]), torch.cat(masks) if masks else None)
 
@@ -162,6 +172,7 @@ def null_images(
     image_ids: Sequence[str],
     seed: int,
     batch_size: int,
+    spoken: Spoken | None = None,
 ) -> tuple[Tensor, Tensor, list[Cost]]:
     """The same method without the classifier's guidance, for each image on the rung it ended on, with that rung's noise.
 
@@ -175,14 +186,15 @@ def null_images(
         for start in range(0, len(chosen), batch_size):
             batch = chosen[start : start + batch_size]
             started, counted = time.perf_counter(), Counted(prior.respaced(method.steps))
-            run = bind(method.model_copy(update={"scale": 0.0}), counted, classifier, str(x.device))
+            said = spoken.evaluated if spoken else 0
+            run = bind(method.model_copy(update={"scale": 0.0}), counted, classifier, str(x.device), spoken)
             found = run(x=x[batch], target=target[batch], noise=ImageNoise.of([image_ids[i] for i in batch], seed, index))
             x_cf[batch] = found.x_cf
             if found.mask is not None:
                 mask[batch] = found.mask
-            n = len(batch)
+            n, forward = len(batch), counted.forward + (spoken.evaluated - said if spoken else 0)
             for i in batch:
-                spent[i] = Cost(counted.forward // n, counted.backward // n, (time.perf_counter() - started) / n)
+                spent[i] = Cost(forward // n, counted.backward // n, (time.perf_counter() - started) / n)
     return x_cf, mask, spent
 
 
@@ -251,8 +263,11 @@ def explain_shard(
     batch_size: int,
     device: str,
     surrogate: Path | None = None,
+    words_config: WordsConfig | None = None,
+    words: Path | None = None,
 ) -> Shard:
-    """Counterfactuals for one shard of images: every seed, guided and null. A surrogate guides where the classifier cannot.
+    """Counterfactuals for one shard of images: every seed, guided and null. A surrogate guides where the classifier
+    cannot; TIME edits with the run's words.
 
     An image that is already predicted as its target is left out.
     """
@@ -263,6 +278,7 @@ def explain_shard(
     classifier = classifier_for(classifier_config, device, answers)
     judge = classifier_for(judge_config, device, answers) if judge_config is not None else None
     guide = classifier if surrogate is None else classifier_for(ClassifierConfig(weights=surrogate), device)
+    spoken = spoken_by(words_config, words, device) if words_config is not None and words is not None else None
     denoiser = denoiser_for(prior, device)
     probabilities = torch.tensor(read_shard(predicted, ["probabilities"])["probabilities"].to_pylist())
     source = probabilities.argmax(1)
@@ -291,11 +307,11 @@ def explain_shard(
 
     goal = torch.tensor(target_ids, device=x.device, dtype=torch.long)
     for seed in seeds if ids else ():
-        guided, rung_costs = explain_images(denoiser, classifier, x, goal, ladder, ids, seed, batch_size, guide)
+        guided, rung_costs = explain_images(denoiser, classifier, x, goal, ladder, ids, seed, batch_size, guide, spoken)
         attempt = guided.attempt.tolist()
         measured = _rows(classifier, judge, x, guided.x_cf, guided.mask, source_ids, target_ids)
         add(ladder[0].method, "guided", seed, measured, attempt, [_total(rung_costs[: a + 1]) for a in attempt])
-        x_null, mask, costs = null_images(denoiser, guide, x, goal, ladder, guided.attempt, ids, seed, batch_size)
+        x_null, mask, costs = null_images(denoiser, guide, x, goal, ladder, guided.attempt, ids, seed, batch_size, spoken)
         measured = _rows(classifier, judge, x, x_null, mask, source_ids, target_ids)
         add(ladder[0].method, "null", seed, measured, attempt, costs)
     return write_shard(root, "explanations", run_id, images.key, rows)

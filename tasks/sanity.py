@@ -12,6 +12,7 @@ from torch import Tensor
 from cfx.diffusion.ddpm import DDPM
 from cfx.diffusion.schedule import q_sample
 from cfx.methods.dime import denoise
+from cfx.methods.time_edit import TIME
 from cfx.random import ImageNoise
 from cfx.types import Classifier
 from tasks.data import DataConfig, sample
@@ -45,7 +46,7 @@ def survival(prior: Path, classifier: ClassifierConfig, data: DataConfig, ladder
     Computed once a process.
     """
     tau = getattr(ladder[0], "tau", None)
-    if tau is None:
+    if tau is None or isinstance(ladder[0], TIME):
         return None
     return _survival(prior, classifier.model_dump_json(), data.model_dump_json(), ladder[0].steps, tau, device)
 
@@ -73,6 +74,8 @@ def check_depth(ladder: Ladder, prior: DDPM) -> None:
     """Raises ValueError if a method of the ladder asks the prior for steps, or for noise, that it was not trained on."""
     trained = prior.schedule.trained_timesteps or len(prior.betas)
     for method in ladder:
+        if isinstance(method, TIME):  # has a model of its own
+            continue
         if method.steps > len(prior.betas):
             raise ValueError(f"the ladder respaces to {method.steps} steps, but the prior was trained on {len(prior.betas)}")
         timesteps = prior.respaced(method.steps).timesteps

@@ -8,6 +8,7 @@ classifier relies on.
 from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -19,11 +20,12 @@ from cfx.types import Config, Counterfactual
 
 
 class TIME(Config):
-    """TIME's knobs. Its ladder, as published for smiles: (tau, guidance) = (25, 3), (30, 4), (35, 4), (35, 6)."""
+    """TIME's knobs. Its ladder, as published for smiles: (tau, scale) = (25, 3), (30, 4), (35, 4), (35, 6)."""
 
+    method: Literal["time"] = "time"
     steps: int = Field(50, ge=1, description="DDIM steps of a whole denoising")
     tau: int = Field(25, ge=1, description="of these, how many the picture is inverted")
-    guidance: float = Field(3.0, ge=0, description="g in eps(away) + g (eps(towards) - eps(away))")
+    scale: float = Field(3.0, ge=0, description="g in eps(away) + g (eps(towards) - eps(away))")
     p: float = Field(0.93, gt=0.5, le=1, description="share that EDICT keeps in mixing its latents")
 
     @model_validator(mode="after")
@@ -49,7 +51,7 @@ def time_edit(
     """Counterfactuals of x (B, 3, S, S) in [-1, 1], from prompts `source` (B) to prompts `target` (B).
 
     Inversions are nested in tau, so that a retry that goes deeper with the same guidance goes on where the last one stopped:
-    `inversions` keeps the latents of every depth by image, prompts, guidance, steps and p.
+    `inversions` keeps the latents of every depth by image, prompts, scale, steps and p.
     """
     edict = Edict(model.alphas_cumprod, config.steps, config.p)
     edited = []
@@ -57,12 +59,12 @@ def time_edit(
         here, there = model.embed([source[i]]), model.embed([target[i]])
 
         def noise_of_source(z: Tensor, t: int, here: Tensor = here, there: Tensor = there) -> Tensor:
-            return model.guided(z, t, here, there, config.guidance)
+            return model.guided(z, t, here, there, config.scale)
 
         def noise_of_target(z: Tensor, t: int, here: Tensor = here, there: Tensor = there) -> Tensor:
-            return model.guided(z, t, there, here, config.guidance)
+            return model.guided(z, t, there, here, config.scale)
 
-        key = (image_id, source[i], target[i], config.guidance, config.steps, config.p)
+        key = (image_id, source[i], target[i], config.scale, config.steps, config.p)
         known = inversions.get(key, [])
         if len(known) <= config.tau:
             z = model.encode(x[i : i + 1]) if not known else known[0].a

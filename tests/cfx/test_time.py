@@ -198,7 +198,7 @@ def test_a_released_token_file_with_quotes_in_its_words_loads_with_a_warning(
 def test_time_changes_the_prompt_and_a_deeper_retry_gives_what_it_gives_afresh(model: LatentDiffusion) -> None:
     x, source, target = picture(2), ["a photo with a smile"] * 2, ["a serious photo"] * 2
     ids = ["one", "other"]
-    shallow, deep = (TIME(tau=tau, steps=10, guidance=3) for tau in (2, 4))
+    shallow, deep = (TIME(tau=tau, steps=10, scale=3) for tau in (2, 4))
     kept: dict = {}
     time_edit(model, x, source, target, shallow, ids, kept)
     retried = time_edit(model, x, source, target, deep, ids, kept)
@@ -237,7 +237,7 @@ def test_a_word_of_the_bundled_models_prompt_is_seen_in_its_picture(bundled: Lat
     bare = x[oracle(x)[:, glasses] < 0.5][:3]
     n = len(bare)
     edits = time_edit(
-        bundled, bare, ["a photo"] * n, ["a photo with a glasses"] * n, TIME(tau=25, guidance=4), [str(i) for i in range(n)], {}
+        bundled, bare, ["a photo"] * n, ["a photo with a glasses"] * n, TIME(tau=25, scale=4), [str(i) for i in range(n)], {}
     )
     assert n == 3 and float(oracle(edits.x_cf)[:, glasses].mean()) > 0.6
 
