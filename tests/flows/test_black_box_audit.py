@@ -20,12 +20,14 @@ import yaml
 
 from cfx.classifiers import ClassifierConfig, load_classifier
 from cfx.classifiers.kserve import KServeConfig
+from cfx.diffusion.latent import load_latent
 from cfx.pictures import decode_png
 from cfx.portraits import write_portraits
 from flows.audit import run_audit
 from flows.check import check
 from flows.config import AuditConfig, ConfigError
 from tasks.black_box import black_box_for
+from tests.cfx.tiny_sd import write_pipeline
 from tests.servers import Moody
 from warehouse.connect import query
 
@@ -182,3 +184,34 @@ def test_what_cannot_work_with_a_black_box_is_refused_before_any_query(tmp_path:
     white = settings(tmp_path, {"weights": "portraits:planted"})
     with pytest.raises(ConfigError, match="surrogate: the classifier gives its own gradients"):
         check(AuditConfig.model_validate(white))
+
+
+def test_time_is_a_method_of_the_ladder_and_its_words_are_kept_with_the_run(tmp_path: Path, prefect_server: None) -> None:
+    write_portraits(tmp_path / "data", N, seed=5)
+    door = {"access": "callable", "module": "tests.flows.test_black_box_audit:planted"}
+    learned = {"steps": 2, "batch": 2}
+    more = {
+        "words": {"model": str(write_pipeline(tmp_path / "model")), "training": learned},
+        "ladder": [{"method": "time", "steps": 6, "tau": tau, "scale": 3} for tau in (2, 4)],
+        "surrogate": None,
+        "workers": 2,
+    }
+    told = settings(tmp_path, door, **more)
+    run = run_audit(AuditConfig.model_validate(told))
+    kept = {path.name for path in (tmp_path / "warehouse/words" / run).iterdir()}
+    assert kept == {"context.pth", "class-0.pth", "class-1.pth"}
+    rows = ask(tmp_path, "select image_id, arm, attempt, method, nfe_forward, png from explanations")
+    assert {row["method"] for row in rows} == {"time"} and len(rows) == 2 * N
+    # a step costs two evaluations of two prompts each way; the deeper attempt goes on where the shallower inversion stopped
+    assert {(row["attempt"], row["nfe_forward"]) for row in rows if row["arm"] == "guided"} <= {(0, 16), (1, 40)}
+    pictures = {row["image_id"]: row["png"] for row in ask(tmp_path, "select image_id, png from images")}
+    model = load_latent(more["words"]["model"])
+    for row in rows:
+        if row["arm"] == "null":  # its own class's words both ways: the picture as the model's autoencoder has it
+            x = decode_png([pictures[row["image_id"]]])
+            torch.testing.assert_close(decode_png([row["png"]]), model.decode(model.encode(x), 64), atol=0.02, rtol=0)
+    assert ask(tmp_path, "select count(*) as n from verdicts") == [{"n": 9}]
+
+    for missing, words in ({"words": None}, "method 'time' edits with words"), ({"ladder": "default"}, "words: method 'time'"):
+        with pytest.raises(ConfigError, match=words):
+            check(AuditConfig.model_validate(settings(tmp_path, door, **more | {"surrogate": {"steps": 60}} | missing)))
