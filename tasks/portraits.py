@@ -19,7 +19,7 @@ from tasks.prior import PriorConfig, prior_folder
 __all__ = ["reliance", "train_network", "training_steps", "write_portraits"]
 
 PRIOR = PriorTraining(bf16=True, compile=True)
-TEXT_STEPS = 900  # of growing the text-to-image model from the prior
+TEXT_STEPS = 600  # of growing the text-to-image model from the prior
 GRADED = 4711  # seed of the portraits that classifiers are graded on
 
 

@@ -29,7 +29,7 @@ Told = Callable[[int], tuple[Tensor, list[str]]]  # step -> pictures (B, 3, H, W
 class TextTraining(Config):
     """Knobs of growing a text-to-image model from a prior."""
 
-    steps: int = Field(900, ge=1, description="optimizer steps")
+    steps: int = Field(600, ge=1, description="optimizer steps")
     batch: int = Field(16, ge=1, description="pictures an optimizer step")
     learning_rate: float = Field(5e-4, gt=0)
     ema: float = Field(0.99, ge=0, lt=1, description="decay of the moving average that is kept")
