@@ -41,10 +41,10 @@ def train_network(name: str, to: Path, report: Callable[[int, float], None], sta
     """Train one of the demo's networks into the folder `to`; a killed training of the prior goes on from its checkpoint.
 
     `start` is a prior to go on from; it then sees other portraits than in its first training. The text-to-image model, `text`,
-    always goes on from a prior: that one, or the one that comes with cfx.
+    always goes on from a prior: that one, or the folder's, or the one that comes with cfx.
     """
     if name == "text":
-        return _train_text(to / "text", report, start or prior_folder(Path(), PriorConfig(path="portraits:prior"), ""))
+        return _train_text(to / "text", report, start or _prior_in(to))
     if name != "prior":
         return train_on_portraits(RECIPES[name], to / f"{name}.safetensors", report)
     training = PRIOR if start is None else PRIOR.model_copy(update={"start": start, "seed": PRIOR.seed + 1})
@@ -55,6 +55,11 @@ def train_network(name: str, to: Path, report: Callable[[int, float], None], sta
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
     return train_prior(batches, training, to / "prior", report, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _prior_in(folder: Path) -> Path:
+    trained = folder / "prior"
+    return trained if (trained / "unet").is_dir() else prior_folder(Path(), PriorConfig(path="portraits:prior"), "")
 
 
 def _train_text(to: Path, report: Callable[[int, float], None], prior: Path) -> Path:
