@@ -70,7 +70,7 @@ def portraits(
     start: Annotated[Path | None, typer.Option("--from", help="a prior's folder to go on from; default: from nothing")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train the demo's networks on rendered Portraits: planted, clean, judge, oracle, prior, and text, which grows from it (over an hour)."""
+    """Train the demo's networks on Portraits: planted, clean, judge, oracle, prior, and text, which grows from it (an hour)."""
     with told():
         from flows.progress import training_bar
         from tasks.portraits import train_network, training_steps
