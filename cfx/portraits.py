@@ -46,7 +46,7 @@ WORDS = MappingProxyType(
         "dark_hair": "brunette",
         "long_hair": "longhaired",
         "rosy_cheeks": "rosy",
-        "earrings": "earrings",
+        "earrings": "jewels",
         "raised_brows": "surprised",
         "warm_background": "warm",
     }

@@ -162,7 +162,7 @@ def word_tokenizer(folder: Path, words: Sequence[str], length: int) -> CLIPToken
     """CLIP's tokenizer with its 256 byte symbols, each also as the end of a word, and these words as one token each."""
     symbols = byte_symbols()
     vocabulary, merges = [*symbols, *(f"{symbol}</w>" for symbol in symbols)], []
-    for word in words:
+    for word in sorted(words, key=len, reverse=True):  # a pair that begins a short word must not come first inside a longer one
         pieces = [*word[:-1], f"{word[-1]}</w>"]
         while len(pieces) > 1:
             merges.append(f"{pieces[0]} {pieces[1]}")
@@ -172,7 +172,10 @@ def word_tokenizer(folder: Path, words: Sequence[str], length: int) -> CLIPToken
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(vocabulary)}))
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *dict.fromkeys(merges)]))
-    return CLIPTokenizer.from_pretrained(folder, model_max_length=length)
+    tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=length)
+    if split := [word for word in words if len(tokenizer.tokenize(word)) != 1]:
+        raise ValueError(f"{', '.join(split)} cannot be one token each beside the others; choose other words")
+    return tokenizer
 
 
 def byte_symbols() -> list[str]:
