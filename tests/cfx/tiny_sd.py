@@ -8,7 +8,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from cfx.diffusion.text_to_image import word_tokenizer
 
-WORDS = ("a", "photo", "with", "smile", "serious", "portrait", "realistic", "centered", "celebrity")
+WORDS = ("a", "photo", "with", "smile", "serious", "portrait", "realistic", "plain", "star")
 WIDTH = 16
 
 
