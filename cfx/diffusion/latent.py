@@ -46,7 +46,7 @@ class LatentDiffusion:
     @torch.no_grad()
     def decode(self, z: Tensor, side: int) -> Tensor:
         """The picture of a latent, resampled to `side` pixels, in [-1, 1]."""
-        x = self.vae.decode(z / self.vae.config.scaling_factor).sample
+        x = self.vae.decode(z.float() / self.vae.config.scaling_factor).sample
         if x.shape[-1] != side:
             x = interpolate(x, size=(side, side), mode="bilinear", antialias=True)
         return x.clamp(-1, 1)
@@ -65,8 +65,10 @@ class LatentDiffusion:
         return self.text_encoder(self.token_ids(prompts))[0]
 
     def noise(self, z: Tensor, t: int | Tensor, embedding: Tensor) -> Tensor:
-        """The noise in latents z (B, C, h, w) at training step t, given embeddings (B, L, D)."""
-        predicted = self.unet(z, t, encoder_hidden_states=embedding).sample
+        """The noise in latents z (B, C, h, w) at training step t, given embeddings (B, L, D); in z's precision, which the UNet
+        does not see.
+        """
+        predicted = self.unet(z.to(embedding.dtype), t, encoder_hidden_states=embedding).sample.to(z.dtype)
         if self.prediction == "epsilon":
             return predicted
         level = self.alphas_cumprod[torch.as_tensor(t).cpu()].to(z).view(-1, 1, 1, 1)

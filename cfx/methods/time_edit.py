@@ -67,7 +67,7 @@ def time_edit(
         key = (image_id, source[i], target[i], config.scale, config.steps, config.p)
         known = inversions.get(key, [])
         if len(known) <= config.tau:
-            z = model.encode(x[i : i + 1]) if not known else known[0].a
+            z = model.encode(x[i : i + 1]).double() if not known else known[0].a
             known = inversions[key] = edict.invert(noise_of_source, Pair(z, z), config.tau, known)
         edited.append(edict.denoise(noise_of_target, known[config.tau], config.tau).a)
     return Counterfactual(model.decode(torch.cat(edited), x.shape[-1]), None)
