@@ -1,6 +1,6 @@
 """Black boxes audited from outside, with and without a planted shortcut, on balanced and on biased pools of pictures.
 
-    .venv/bin/python benchmarks/black_box.py [--quick | --time] [--json] [--only NAME ...] [--into FOLDER] [--out FILE]
+    .venv/bin/python benchmarks/black_box.py [--quick] [--json] [--only NAME ...] [--into FOLDER] [--out FILE]
 
 Each black box is a classifier of smiles behind a KServe v2 endpoint (examples/endpoint.py, a process of its own on loopback): no
 gradients, a budget, every call in the ledger. It is audited with a surrogate and interventions, on a pool of portraits in which
@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,10 +76,6 @@ class Size(NamedTuple):
     pictures: int  # of a pool
     edited: int  # attributes that are edited
     edits: int  # pictures that each is edited on
-    how: Mapping[str, Any] = {
-        "surrogate": {"steps": 600, "augmentation": {"shift": 0.03, "zoom": 0.03, "noise": 0.6, "erase": 0.08}},
-        "ladder": [{"method": "fastdime", "steps": 50, "tau": 18, "scale": s, "threshold": 0.3} for s in (25, 60)],
-    }
 
 
 def _shortcut(attribute: str, seed: int) -> Planting:
@@ -115,24 +111,13 @@ FULL = Size(
 )
 QUICK = Size(tuple(Box(twin, pool) for pool in ("even", "beard") for twin in BUNDLED), pictures=48, edited=3, edits=24)
 
-TIME = Size(
-    (Box("planted"), Box("clean", "glasses")),
-    pictures=32,
-    edited=2,
-    edits=16,
-    how={
-        "words": {"model": "portraits:text", "training": {"steps": 60, "batch": 16}},
-        "ladder": [{"method": "time", "tau": tau, "scale": scale} for tau, scale in ((25, 3), (30, 5))],
-    },
-)
-
 
 def audit_config(folder: Path, url: str, box: Box, size: Size) -> AuditConfig:
-    """The audit of a black box on a pool: examples/endpoint.yaml, or TIME in the surrogate's place."""
+    """The audit of a black box on a pool: examples/endpoint.yaml."""
     pool = folder / f"{box.pool}-{size.pictures}"
     return AuditConfig.model_validate(
         {
-            "name": box.name if size is not TIME else f"{box.name}-time",
+            "name": box.name,
             "warehouse": folder / "warehouse",
             "data": {"images": pool / "images", "table": pool / "attributes.csv", "label_column": "label"},
             "classifier": {
@@ -142,11 +127,12 @@ def audit_config(folder: Path, url: str, box: Box, size: Size) -> AuditConfig:
                 "classes": ["not_smiling", "smiling"],
                 "limits": {"budget": 40 * size.pictures, "batch": 16, "concurrency": 1},
             },
-            **size.how,
+            "surrogate": {"steps": 600, "augmentation": {"shift": 0.03, "zoom": 0.03, "noise": 0.6, "erase": 0.08}},
             "judge": {"weights": "portraits:judge"},
             "oracle": {"weights": "portraits:oracle"},
             "prior": {"path": "portraits:prior"},
             "target_attribute": "smile",
+            "ladder": [{"method": "fastdime", "steps": 50, "tau": 18, "scale": s, "threshold": 0.3} for s in (25, 60)],
             "interventions": {"images": size.edits, "attributes": size.edited},
             "shard_size": 32,
         }
@@ -212,7 +198,7 @@ def graded(folder: Path, box: Box, run: str) -> dict[str, Any]:
         "suspected": named(f"select attribute from verdicts {of_run} and verdict = 'suspected' order by rank"),
         "right": not confirmed if planted is None else planted in confirmed,
         "flip_rate": flips["value"],
-        "surrogate_accuracy": read_facts(surrogate)["accuracy"] if surrogate.is_file() else None,
+        "surrogate_accuracy": read_facts(surrogate)["accuracy"],
         "largest_difference": difference(folder, box, run),
         "queries_per_image": ledger["pictures"] / flips["n"],
         "seconds": round(spent["seconds"], 1),
@@ -255,14 +241,13 @@ def totals(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the demo's twins on two small pools: under five minutes")
-    parser.add_argument("--time", action="store_true", help="two black boxes by TIME, on 32 pictures each")
     parser.add_argument("--json", action="store_true", help="totals and rows as JSON, as the last line")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these black boxes only, such as clean-even")
     parser.add_argument("--into", type=Path, default=Path("black-box-benchmark"), help="classifiers, pools and facts")
     parser.add_argument("--out", type=Path, help="write totals, rows, command, commit and hardware to this JSON file")
     asked = parser.parse_args()
     folder = asked.into.resolve()
-    size = TIME if asked.time else QUICK if asked.quick else FULL
+    size = QUICK if asked.quick else FULL
     boxes = [box for box in size.boxes if asked.only is None or box.name in asked.only]
     if not boxes:
         raise SystemExit(f"--only: there is no such black box; there are {', '.join(box.name for box in size.boxes)}")

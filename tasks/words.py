@@ -33,7 +33,7 @@ __all__ = ["WordsConfig", "check_words", "ensure_words", "learn_words", "spoken_
 class WordsConfig(Config):
     """For the method `time`: which text-to-image model, and how its new words are learned."""
 
-    model: str = Field(description="a folder or hub id in Stable Diffusion's format; `portraits:text` comes with cfx")
+    model: str = Field(description="a folder or hub id in Stable Diffusion's format")
     begin: str = Field("photo", description="the word that new words begin as")
     training: TokenTraining = Field(TokenTraining(), description="of three context words, then of three words a class")
 
@@ -67,7 +67,7 @@ def check_words(config: WordsConfig | None, methods: Sequence[object], device: s
     if (config is not None) != any(isinstance(method, TIME) for method in methods):
         raise ValueError(
             "method 'time' edits with words learned from predictions, and nothing else does: give both or neither, such as "
-            "`words: {model: portraits:text}` and `ladder: [{method: time}]`"
+            "`words: {model: FOLDER}` and `ladder: [{method: time}]`"
         )
     return None if config is None else load_latent(config.model, device)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 import torch
@@ -83,8 +82,7 @@ class LatentDiffusion:
 
 
 def load_latent(source: str, device: torch.device | str = "cpu") -> LatentDiffusion:
-    """A pipeline in Stable Diffusion's format, float32, frozen: a local folder, a hub id such as CompVis/stable-diffusion-v1-4,
-    or `portraits:text`, the small one that comes with cfx.
+    """A pipeline in Stable Diffusion's format, float32, frozen: a local folder or a hub id such as CompVis/stable-diffusion-v1-4.
 
     Raises ImportError without the extra `sd`, FileNotFoundError where there is no such model and none can be downloaded,
     ValueError for a model that predicts something else than noise, velocity or the clean latent.
@@ -93,8 +91,6 @@ def load_latent(source: str, device: torch.device | str = "cpu") -> LatentDiffus
         from diffusers import StableDiffusionPipeline
     except (ImportError, RuntimeError) as error:  # diffusers needs transformers for it
         raise ImportError(f"text-to-image models need transformers; install it with: pip install 'cfx[sd]' ({error})") from error
-    if source.startswith("portraits:"):
-        source = str(files("cfx") / "weights" / "portraits" / source.removeprefix("portraits:"))
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
             source, safety_checker=None, requires_safety_checker=False, low_cpu_mem_usage=False
