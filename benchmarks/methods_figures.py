@@ -6,6 +6,7 @@ python benchmarks/methods_figures.py RESULT.json WAREHOUSE DOCS     prints the t
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,15 +56,28 @@ def picture(rows: Sequence[dict[str, Any]], out: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
-    for row in rows:
-        if row["speedup"]:
-            ours = row["method"] == "default"
-            axes.scatter(row["speedup"], row["judge_flip_rate"], s=60, color="#c2410c" if ours else "#1f4e79", zorder=3)
-            name = row["method"] if ours else f"{row['method']}, {row['preset']}"
-            axes.annotate(name, (row["speedup"], row["judge_flip_rate"]), textcoords="offset points", xytext=(6, 5), fontsize=8)
+    groups: list[list[dict[str, Any]]] = []  # points that lie together share a label
+    for row in sorted((row for row in rows if row["speedup"]), key=lambda row: row["speedup"]):
+        near = next((group for group in groups if _together(group[-1], row)), None)
+        if near is None:
+            groups.append(near := [])
+        near.append(row)
+    for group in groups:
+        names = [row["method"] if row["method"] == "default" else f"{row['method']}, {row['preset']}" for row in group]
+        speeds, judged = ([row[key] for row in group] for key in ("speedup", "judge_flip_rate"))
+        colours = ["#c2410c" if name == "default" else "#1f4e79" for name in names]
+        axes.scatter(speeds, judged, s=60, c=colours, zorder=3)
+        text = {"xytext": (0, -8), "va": "top", "ha": "center", "fontsize": 8}
+        middle = (math.prod(speeds) ** (1 / len(group)), min(judged))
+        axes.annotate("\n".join(names), middle, textcoords="offset points", **text)
     axes.set(xscale="log", xlabel="times faster than DiME's paper preset, a flipped explanation", ylabel="judge flip rate")
+    axes.margins(x=0.08, y=0.12)
     axes.grid(alpha=0.3)
     figure.savefig(out)
+
+
+def _together(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return other["speedup"] < 1.3 * one["speedup"] and abs(other["judge_flip_rate"] - one["judge_flip_rate"]) < 0.03
 
 
 def gallery(root: Path, run: str, out: Path) -> None:
