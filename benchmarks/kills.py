@@ -82,7 +82,13 @@ class Stack:
         return found
 
     def ask(self, method: str, path: str, **body: Any) -> Any:
-        answer = self.client.request(method, path, json=body.get("json"))
+        """What the server answers; asked again for a minute while it is too far behind with its records to answer (503)."""
+        patience = time.monotonic() + 60
+        while True:
+            answer = self.client.request(method, path, json=body.get("json"))
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > patience:
+                break
+            time.sleep(2)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
