@@ -20,7 +20,7 @@ class LatentDiffusion:
     unet: Any
     vae: Any
     alphas_cumprod: Tensor  # (N,) float64
-    prediction: str  # epsilon, v_prediction or sample
+    prediction: str  # epsilon or v_prediction
 
     @property
     def side(self) -> int:
@@ -71,8 +71,6 @@ class LatentDiffusion:
         if self.prediction == "epsilon":
             return predicted
         level = self.alphas_cumprod[torch.as_tensor(t).cpu()].to(z).view(-1, 1, 1, 1)
-        if self.prediction == "sample":
-            return (z - level.sqrt() * predicted) / (1 - level).sqrt()
         return level.sqrt() * predicted + (1 - level).sqrt() * z  # of a velocity   (Salimans & Ho 2022, app. D)
 
     def guided(self, z: Tensor, t: int, towards: Tensor, away: Tensor, scale: float) -> Tensor:
@@ -85,7 +83,7 @@ def load_latent(source: str, device: torch.device | str = "cpu") -> LatentDiffus
     """A pipeline in Stable Diffusion's format, float32, frozen: a local folder or a hub id such as CompVis/stable-diffusion-v1-4.
 
     Raises ImportError without the extra `sd`, FileNotFoundError where there is no such model and none can be downloaded,
-    ValueError for a model that predicts something else than noise, velocity or the clean latent.
+    ValueError for a model that predicts something else than noise or velocity.
     """
     try:
         from diffusers import StableDiffusionPipeline
@@ -99,8 +97,8 @@ def load_latent(source: str, device: torch.device | str = "cpu") -> LatentDiffus
         way_out = "give a folder with model_index.json, or a hub id that this machine can download or has in its cache"
         raise FileNotFoundError(f"there is no text-to-image model {source!r}; {way_out} ({error})") from error
     prediction = pipeline.scheduler.config.prediction_type
-    if prediction not in ("epsilon", "v_prediction", "sample"):
-        raise ValueError(f"{source} predicts {prediction!r}; noise (epsilon), velocity (v_prediction) or `sample` is needed")
+    if prediction not in ("epsilon", "v_prediction"):
+        raise ValueError(f"{source} predicts {prediction!r}; noise (epsilon) or velocity (v_prediction) is needed")
     for part in (pipeline.text_encoder, pipeline.unet, pipeline.vae):
         part.requires_grad_(False).eval().float().to(device)
     levels = pipeline.scheduler.alphas_cumprod.double()

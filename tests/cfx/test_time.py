@@ -11,11 +11,8 @@ import pytest
 import torch
 import yaml
 from torch import Tensor
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from cfx.diffusion.ddpm import load_ddpm
 from cfx.diffusion.latent import LatentDiffusion, load_latent
-from cfx.diffusion.text_to_image import TextTraining, train_text_to_image
 from cfx.methods.edict import Edict, Pair
 from cfx.methods.textual_inversion import (
     Tokens,
@@ -28,7 +25,7 @@ from cfx.methods.textual_inversion import (
     start_from,
 )
 from cfx.methods.time_edit import TIME, time_edit
-from cfx.portraits import draw, render, write_portraits
+from cfx.portraits import write_portraits
 from tests.cfx.tiny_sd import WIDTH, write_pipeline
 
 BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
@@ -47,11 +44,6 @@ def model(folder: Path) -> LatentDiffusion:
 
 def picture(n: int = 1, side: int = 32) -> Tensor:
     return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(n)) * 2 - 1
-
-
-def portraits(n: int) -> Tensor:
-    pixels = np.stack([render(portrait) for _, portrait in draw(n, seed=1)])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def warm(pictures: np.ndarray) -> np.ndarray:
@@ -216,26 +208,6 @@ def test_time_changes_the_prompt_and_a_deeper_retry_gives_what_it_gives_afresh(m
     same = time_edit(model, x, source, source, deep, ids, {})
     torch.testing.assert_close(same.x_cf, model.decode(model.encode(x), 32), atol=1e-4, rtol=0)  # no change asked, none made
     assert float((afresh.x_cf - same.x_cf).abs().max()) > 1e-4
-
-
-def test_a_text_to_image_model_grows_from_the_prior_and_is_inverted_exactly(tmp_path: Path) -> None:
-    prior, x = Path(__file__).parents[2] / "cfx/weights/portraits/prior", portraits(1)
-    training = TextTraining(steps=1, batch=1, learning_rate=1e-9)
-    grown = load_latent(str(train_text_to_image(lambda step: (x, ["a photo"]), ("a", "photo"), prior, training, tmp_path / "t")))
-    assert grown.side == 64 and torch.equal(grown.decode(grown.encode(x), 64), x)
-    here, there = grown.embed(["a photo"]), grown.embed([""])
-
-    def noise(z: Tensor, t: int) -> Tensor:
-        return grown.guided(z, t, here, there, 3.0)
-
-    edict, z = Edict(grown.alphas_cumprod, 50), grown.encode(x).double()
-    with torch.no_grad():
-        back = edict.denoise(noise, edict.invert(noise, Pair(z, z), 12)[-1], 12)
-    assert max(float((part - z).abs().max()) for part in back) <= 1e-7
-    before, t = load_ddpm(prior), 300  # all but one attention of the prior's weights are kept, and new ones add nothing yet
-    level = grown.alphas_cumprod[t]
-    clean = ((z - (1 - level).sqrt() * grown.noise(z, t, here)) / level.sqrt()).float()
-    assert float((clean - pixel_unshuffle(before.predict(pixel_shuffle(z.float(), 4), torch.tensor([t])), 4)).abs().mean()) < 0.05
 
 
 def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
