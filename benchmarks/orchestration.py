@@ -39,7 +39,7 @@ def measured(folder: Path, engine: str, shards: int, images: int, workers: int) 
     write_portraits(folder / "data", shards * images, seed=11)
     config = AuditConfig.model_validate(
         {
-            "name": engine,
+            "name": "orchestration",  # part of the run id: the same for every engine, so that hashes can be compared
             "warehouse": folder / "warehouse",
             "data": {"images": folder / "data/images", "table": folder / "data/attributes.csv", "label_column": "label"},
             "classifier": {"weights": "portraits:planted"},
