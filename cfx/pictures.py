@@ -88,8 +88,12 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def height_and_width(size: Size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
 def _centre(image: Image.Image, size: Size) -> Image.Image:
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = height_and_width(size)
     wide = max(1, min(image.width, image.height * width // height))
     high = max(1, min(image.height, image.width * height // width))
     left, top = (image.width - wide) // 2, (image.height - high) // 2

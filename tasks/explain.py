@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -65,6 +65,17 @@ class Cost:
     nfe_forward: int
     nfe_backward: int
     seconds: float
+
+
+def _stopwatch(spoken: Spoken | None) -> Callable[[Counted, int], Cost]:
+    """Starts now; told the denoiser and how many images it was for, it gives what one of them cost, TIME's own UNet included."""
+    started, said = time.perf_counter(), spoken.evaluated if spoken else 0
+
+    def cost(counted: Counted, n: int) -> Cost:
+        forward = counted.forward + (spoken.evaluated - said if spoken else 0)
+        return Cost(forward // n, counted.backward // n, (time.perf_counter() - started) / n)
+
+    return cost
 
 
 @cache
@@ -148,13 +159,11 @@ def explain_images(
     batch_size = _together(x, batch_size)
 
     def explain(method: Method, x: Tensor, target: Tensor, noise: ImageNoise) -> Counterfactual:
-        started, counted = time.perf_counter(), Counted(prior.respaced(method.steps))
-        said = spoken.evaluated if spoken else 0
+        counted, cost = Counted(prior.respaced(method.steps)), _stopwatch(spoken)
         run = bind(method, counted, guide or classifier, str(x.device), spoken)
         batches = [slice(i, i + batch_size) for i in range(0, len(x), batch_size)]
         found = [run(x=x[batch], target=target[batch], noise=noise[batch]) for batch in batches]
-        n, forward = len(x), counted.forward + (spoken.evaluated - said if spoken else 0)
-        costs.append(Cost(forward // n, counted.backward // n, (time.perf_counter() - started) / n))
+        costs.append(cost(counted, len(x)))
         masks = [part.mask for part in found if part.mask is not None]
         return Counterfactual(torch.cat([part.x_cf for part in found]), torch.cat(masks) if masks else None)
 
@@ -185,16 +194,15 @@ def null_images(
         chosen = torch.nonzero(attempt == index)[:, 0].tolist()
         for start in range(0, len(chosen), batch_size):
             batch = chosen[start : start + batch_size]
-            started, counted = time.perf_counter(), Counted(prior.respaced(method.steps))
-            said = spoken.evaluated if spoken else 0
+            counted, cost = Counted(prior.respaced(method.steps)), _stopwatch(spoken)
             run = bind(method.model_copy(update={"scale": 0.0}), counted, classifier, str(x.device), spoken)
             found = run(x=x[batch], target=target[batch], noise=ImageNoise.of([image_ids[i] for i in batch], seed, index))
             x_cf[batch] = found.x_cf
             if found.mask is not None:
                 mask[batch] = found.mask
-            n, forward = len(batch), counted.forward + (spoken.evaluated - said if spoken else 0)
+            each = cost(counted, len(batch))
             for i in batch:
-                spent[i] = Cost(forward // n, counted.backward // n, (time.perf_counter() - started) / n)
+                spent[i] = each
     return x_cf, mask, spent
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from cfx.classifiers import AnyClassifier
+from cfx.pictures import height_and_width
 from tasks import data
 from tasks.explain import Cost, Ladder, explain_images, null_images
 from tasks.predict import classifier_for
@@ -48,8 +49,7 @@ def plan(
         raise ValueError(f"--plan: the prior in {prior} is yet to be trained, and its speed is what would be measured")
     images = data.check(config).n
     denoiser = denoiser_for(prior, device)
-    height, width = (config.size, config.size) if isinstance(config.size, int) else config.size
-    x = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0)).clamp(-1, 1).to(device)
+    x = torch.randn(1, 3, *height_and_width(config.size), generator=torch.Generator().manual_seed(0)).clamp(-1, 1).to(device)
     target = torch.tensor([1], device=device)
 
     def tried(rung: int) -> tuple[Cost, Cost]:

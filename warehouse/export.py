@@ -74,7 +74,7 @@ def verify_archive(path: Path) -> Verification:
 
 
 def _unpack(path: Path, root: Path) -> list[str]:
-    """Writes what can be read; returns the names of what cannot."""
+    """Writes what can be read; returns the names of what cannot. Raises OSError if the disk is full."""
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
@@ -83,9 +83,11 @@ def _unpack(path: Path, root: Path) -> list[str]:
     with archive:
         for name in archive.namelist():
             try:
-                archive.extract(name, root)
+                archive.read(name)  # holds it to its checksum and its name
             except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError):
-                bad.append(name)
+                bad.append(name)  # whatever damage made of the archive: `cfx verify` tells the name and exits 1
+            else:
+                archive.extract(name, root)
     return bad
 
 
