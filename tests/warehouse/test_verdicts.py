@@ -82,6 +82,16 @@ def test_the_rules(tmp_path: Path, effect: float, change: float | None, verdict:
     assert row["images_needed"] is None
 
 
+def test_what_editing_confirms_ranks_before_what_only_moved_more(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    moved = {"beard": 0.4, "hat": 0.2, "glasses": 0.3, "earrings": 0.0}
+    write_pairs(tmp_path, "r1", {name: list(rng.normal(size, 0.04, N)) for name, size in moved.items()}, margin=0.05)
+    write_edits(tmp_path, "hat", rng.normal(0.2, 0.04, N))
+    found = [(row["rank"], row["attribute"], row["verdict"]) for row in ask(tmp_path, "from verdicts order by rank")]
+    assert found == [(1, "hat", "confirmed"), (2, "beard", "suspected"), (3, "glasses", "suspected"), (4, "earrings", "clear")]
+    assert ask(tmp_path, "select attribute from ranked_attributes where rank = 1") == [{"attribute": "beard"}]
+
+
 def test_a_change_within_the_margin_is_clear_however_sure(tmp_path: Path) -> None:
     write_pairs(tmp_path, "r1", {"hat": [0.02, 0.03] * 32}, margin=0.05)
     [row] = ask(tmp_path, "from verdicts")

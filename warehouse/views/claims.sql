@@ -5,7 +5,7 @@
 -- outside it. inconclusive: otherwise. An attribute that was not edited is judged by the explanations alone.
 -- Over: every explanation with its null, flipped or not; edits that count.
 -- Columns:
---   rank: 1 is the largest |effect|
+--   rank: confirmed before suspected, inconclusive and clear; among equals the largest |effect| first
 --   effect: mean change of the attribute's oracle probability from source to target, guided minus null
 --   low, high: 95 % interval of effect, simultaneous over the run's attributes
 --   p: two-sided sign-flip permutation test
@@ -27,7 +27,7 @@ create macro chance_beyond(effect, bound, sd) as (  -- chance that a normal vari
 create view claims as
 with evidence as (
     select
-        r.run_id, r.method, r.rank, r.attribute, r.source, r.target, r.effect, r.low, r.high, r.p, r.q,
+        r.run_id, r.method, r.attribute, r.source, r.target, r.effect, r.low, r.high, r.p, r.q,
         i.effect as intervention, i.low as intervention_low, i.high as intervention_high,
         r.n, coalesce(i.n, 0) as n_interventions, coalesce(i.tried, 0) as tried,
         r.status = 'above null' as moved,
@@ -55,7 +55,12 @@ judged as (
     from evidence
 )
 select
-    run_id, method, rank, attribute, source, target, effect, low, high, p, q,
+    run_id, method,
+    row_number() over (
+        partition by run_id, method
+        order by list_position(['confirmed', 'suspected', 'inconclusive', 'clear'], verdict), abs(effect) desc, attribute
+    ) as rank,
+    attribute, source, target, effect, low, high, p, q,
     intervention, intervention_low, intervention_high, n, n_interventions, verdict,
     if(verdict in ('suspected', 'inconclusive'), greatest(
         if(moved or within, null, images_needed), if(reacts or unmoved, null, edits_needed)

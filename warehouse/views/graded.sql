@@ -7,7 +7,7 @@
 --   estimate: what the audit found by editing it alone; null where it was not edited
 --   estimate_low, estimate_high: 95 % interval of estimate
 --   change: mean change of the attribute in explanations, guided minus null
---   rank: 1 is the largest |change|
+--   rank: confirmed before suspected, inconclusive and clear; among equals the largest |change| first
 --   verdict: confirmed, suspected, clear or inconclusive
 --   false_claim: confirmed, but not planted and truly under a fifth of the margin, or of the other sign
 create view graded as

@@ -2,7 +2,7 @@
 -- classifier, audited with the same configuration (`canaries`); an audit whose canary failed refuses every verdict.
 -- Over: as in `claims`.
 -- Columns:
---   rank: 1 is the largest |effect|
+--   rank: as in `claims`, a refused verdict keeping its place
 --   effect: mean change of the attribute's oracle probability from source to target, guided minus null
 --   low, high: 95 % interval of effect, simultaneous over the run's attributes
 --   p: two-sided sign-flip permutation test
