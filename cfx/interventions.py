@@ -8,8 +8,6 @@ the classifier says of the edit minus what it says of the sham is then due to th
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -17,9 +15,10 @@ from torch.nn.functional import softplus
 
 from cfx.methods.dime import FastDiME, fastdime
 from cfx.methods.maskdime import MaskDiME, maskdime
+from cfx.named_edits import NamedEdits
 from cfx.oracle import Oracle
 from cfx.random import ImageNoise
-from cfx.types import Config, Denoiser
+from cfx.types import Config, Denoiser, Edit
 
 
 class Interventions(Config):
@@ -34,14 +33,11 @@ class Interventions(Config):
     side: float = Field(
         0.2, ge=0, le=1, description="an edit that changes another attribute's probability by more is not counted"
     )
-
-
-class Edit(NamedTuple):
-    """One attribute edited alone, (B, 3, H, W) in [-1, 1] each, and the region that was redrawn, (B, 1, H, W)."""
-
-    x_edit: Tensor
-    x_sham: Tensor
-    mask: Tensor
+    named: NamedEdits | None = Field(
+        None,
+        description="edit by the attributes' words, with a text-to-image model; default: by the oracle's gradient (steps, "
+        "tau, scale, share)",
+    )
 
 
 class Wanted:

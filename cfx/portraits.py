@@ -36,6 +36,23 @@ ATTRIBUTES = (
     "warm_background",
 )
 
+# What a prompt calls them, each one token of the text-to-image model.
+WORDS = MappingProxyType(
+    {
+        "smile": "smile",
+        "glasses": "glasses",
+        "hat": "hat",
+        "beard": "beard",
+        "dark_hair": "brunette",
+        "long_hair": "longhaired",
+        "rosy_cheeks": "rosy",
+        "earrings": "jewels",
+        "raised_brows": "surprised",
+        "warm_background": "warm",
+    }
+)
+NOUNS = ("portrait", "picture", "image", "photo", "photograph", "snapshot")
+
 Plane = NDArray[np.float32]  # (size, size)
 
 
@@ -342,3 +359,24 @@ def true_effects(
 def _probability(classifier: Callable[[Tensor], Tensor], portraits: Sequence[Portrait], target: int, size: int) -> Tensor:
     pixels = torch.from_numpy(np.stack([render(portrait, size) for portrait in portraits]))
     return classifier(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).softmax(1)[:, target].double()
+
+
+def described(portrait: Portrait, rng: np.random.Generator) -> str:
+    """A prompt that names every attribute the portrait has, in any order: "a photo with a beard hat"."""
+    named = [word for attribute, word in WORDS.items() if portrait.has(attribute)]
+    return f"a {rng.choice(NOUNS)} with a {' '.join(rng.permutation(named))}".strip()
+
+
+def attribute_weights(n: int, seed: int, size: int = 64) -> Tensor:
+    """How much of the attributes is in each pixel, (size, size), of mean 1: every attribute adds the same sum over the picture.
+
+    From n random portraits rendered with and without each of them. A smile of 40 pixels then counts as much as the background.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = [sample(rng) for _ in range(n)]
+    total = np.zeros((size, size))
+    for attribute in ATTRIBUTES:
+        pairs = ((render(portrait, size), render(portrait.toggled(attribute), size)) for portrait in drawn)
+        change = sum(np.abs(here.astype(float) - there).mean(2) for here, there in pairs)
+        total += change / change.sum()
+    return torch.from_numpy(total / total.mean()).float()

@@ -49,3 +49,11 @@ class Counterfactual(NamedTuple):
 
     x_cf: Tensor  # (B, 3, H, W) in [-1, 1]
     mask: Tensor | None  # (B, 1, H, W) in [0, 1], 1 where the picture was allowed to change; None if the method has no mask
+
+
+class Edit(NamedTuple):
+    """One attribute edited alone, the same redrawing without the edit, and the region that was redrawn."""
+
+    x_edit: Tensor  # (B, 3, H, W) in [-1, 1]
+    x_sham: Tensor  # likewise
+    mask: Tensor  # (B, 1, H, W)

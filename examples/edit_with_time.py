@@ -1,6 +1,7 @@
 """TIME with a text-to-image model, for the classifier and the pictures of an audit's file; a black box will do.
 
     .venv/bin/python examples/edit_with_time.py run.yaml --model CompVis/stable-diffusion-v1-4 --device cuda --out time
+    .venv/bin/python examples/edit_with_time.py examples/portraits.yaml --model portraits:text --device cpu --learn 100 --batch 16
 
 Learns what pictures of each *predicted* class have in common (kept in OUT/tokens, not learned twice), edits the first pictures
 towards their target class, retries what did not flip, and writes each with its edit to OUT/edits. What it finds is association in

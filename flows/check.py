@@ -19,7 +19,7 @@ from tasks.publish import code_version
 from tasks.saliency import check_saliency
 from tasks.sanity import Filtered, check_depth, survival, warnings_of
 from tasks.surrogate import check_surrogate
-from tasks.words import check_words
+from tasks.words import check_named, check_words
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ def check(config: AuditConfig) -> Checked:
         check_surrogate(config.surrogate, classifier)
         place = "words"
         model = check_words(config.words, config.ladder, device)
+        place = "interventions"
+        named = check_named(config.interventions.named, oracle.attributes, config.target_attribute, device)
         place = "saliency"
         if config.saliency is not None:
             check_saliency(config.saliency, classifier)
@@ -100,6 +102,7 @@ def check(config: AuditConfig) -> Checked:
         "prior": prior_hash,
         "data": data_hash,
         **({"words": fingerprint(model.unet)} if model is not None else {}),
+        **({"named": fingerprint(named.unet)} if named is not None else {}),
         **{f"measures.{name}": fingerprint(network) for name, network in measures.items()},
     }
     fingerprints = json.dumps(prints)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,18 @@ import torch
 from torch import Tensor
 
 from cfx.classifiers import AnyClassifier
-from cfx.interventions import Edit, Interventions, edit_alone
+from cfx.interventions import Interventions, edit_alone
+from cfx.named_edits import NamedEdits, edit_by_word
 from cfx.oracle import Oracle, OracleConfig
 from cfx.pictures import decode_png, encode_png
+from cfx.types import Edit
 from tasks.black_box import answers_of
 from tasks.explain import Counted
 from tasks.oracle import oracle_for
 from tasks.predict import classifier_for, image_rows, read_batch
 from tasks.prior import denoiser_for
 from tasks.publish import code_version
+from tasks.words import Counting, latent_for
 from warehouse.connect import query
 from warehouse.shards import Shard, find_shard, read_shard, write_shard
 
@@ -41,7 +45,8 @@ def suspects(root: Path, run_id: str, config: Interventions) -> list[str]:
 def edits_id(config: Interventions, fingerprints: str) -> str:
     """The run id of these edits in the fact `edits`: the same for every classifier audited on these images."""
     known = json.loads(fingerprints)
-    parts = [str(known[part]) for part in ("data", "oracle", "prior")] + [str(getattr(config, name)) for name in EDITING]
+    drawn_by = [config.named.model_dump_json(), known["named"]] if config.named else [str(getattr(config, k)) for k in EDITING]
+    parts = [str(known[part]) for part in ("data", "oracle", "prior")] + drawn_by
     return f"edits-{hashlib.sha256(chr(0).join([*parts, code_version()]).encode()).hexdigest()[:10]}"
 
 
@@ -71,20 +76,43 @@ def edit_images(
     done = find_shard(root, "edits", run_id, key)
     if done is not None:
         return done
-    denoiser = denoiser_for(prior, device)
+    editor = _by_word(config.named, device) if config.named else _by_gradient(prior, config, device)
     ids, x = image_rows(images)[:n], read_batch(images)[:n].to(device)
     rows: dict[str, list[Any]] = {}
     for i, image_id in enumerate(ids):  # one at a time: see `tasks.explain._together`
-        started, counted = time.perf_counter(), Counted(denoiser.respaced(config.steps))
-        edit = edit_alone(counted, oracle, x[i : i + 1], position, config, [image_id])
+        started = time.perf_counter()
+        edit, evaluated = editor(oracle, x[i : i + 1], position, [image_id])
         row = _row(oracle, x[i : i + 1], position, edit) | {
             "image_id": image_id,
-            "nfe_forward": counted.forward,
+            "nfe_forward": evaluated,
             "seconds": time.perf_counter() - started,
         }
         for name, value in row.items():
             rows.setdefault(name, []).append(value)
     return write_shard(root, "edits", run_id, key, rows)
+
+
+Editor = Callable[[Oracle, Tensor, int, list[str]], tuple[Edit, int]]  # ... -> the edit, and UNet evaluations in pictures
+
+
+def _by_gradient(prior: Path, config: Interventions, device: str) -> Editor:
+    denoiser = denoiser_for(prior, device).respaced(config.steps)
+
+    def edit(oracle: Oracle, x: Tensor, attribute: int, image_ids: list[str]) -> tuple[Edit, int]:
+        counted = Counted(denoiser)
+        return edit_alone(counted, oracle, x, attribute, config, image_ids), counted.forward
+
+    return edit
+
+
+def _by_word(named: NamedEdits, device: str) -> Editor:
+    model = latent_for(named.model, device)
+
+    def edit(oracle: Oracle, x: Tensor, attribute: int, image_ids: list[str]) -> tuple[Edit, int]:
+        counting = Counting(model.unet)
+        return edit_by_word(replace(model, unet=counting), oracle, x, attribute, named, image_ids), counting.evaluated
+
+    return edit
 
 
 def _row(oracle: Oracle, x: Tensor, position: int, edit: Edit) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from cfx.diffusion.latent import LatentDiffusion, load_latent
 from cfx.methods.textual_inversion import Tokens, TokenTraining, add_tokens, learn_tokens, load_tokens, save_tokens, start_from
 from cfx.methods.time_edit import TIME, Inversions, time_edit
+from cfx.named_edits import NamedEdits
 from cfx.random import ImageNoise
 from cfx.types import Classifier, Config, Counterfactual
 from tasks.predict import pictures
@@ -27,13 +28,23 @@ from warehouse.storage import cache_of
 
 CONTEXT = tuple(f"A {{context}} {noun}" for noun in ("portrait", "picture", "image", "photo", "photograph", "snapshot at random"))
 
-__all__ = ["WordsConfig", "check_words", "ensure_words", "learn_words", "spoken_by", "time_towards"]
+__all__ = [
+    "Counting",
+    "WordsConfig",
+    "check_named",
+    "check_words",
+    "ensure_words",
+    "latent_for",
+    "learn_words",
+    "spoken_by",
+    "time_towards",
+]
 
 
 class WordsConfig(Config):
     """For the method `time`: which text-to-image model, and how its new words are learned."""
 
-    model: str = Field(description="a folder or hub id in Stable Diffusion's format")
+    model: str = Field(description="a folder or hub id in Stable Diffusion's format; `portraits:text` comes with cfx")
     begin: str = Field("photo", description="the word that new words begin as")
     training: TokenTraining = Field(TokenTraining(), description="of three context words, then of three words a class")
 
@@ -67,9 +78,22 @@ def check_words(config: WordsConfig | None, methods: Sequence[object], device: s
     if (config is not None) != any(isinstance(method, TIME) for method in methods):
         raise ValueError(
             "method 'time' edits with words learned from predictions, and nothing else does: give both or neither, such as "
-            "`words: {model: FOLDER}` and `ladder: [{method: time}]`"
+            "`words: {model: portraits:text}` and `ladder: [{method: time}]`"
         )
     return None if config is None else load_latent(config.model, device)
+
+
+def check_named(named: NamedEdits | None, attributes: Sequence[str], target: str | None, device: str) -> LatentDiffusion | None:
+    """The model that edits by words, if any. Raises ValueError for words of attributes that the oracle does not know, or an
+    attribute without a word; the target attribute needs none.
+    """
+    if named is None:
+        return None
+    if unknown := sorted(set(named.words) - set(attributes)):
+        raise ValueError(f"named.words: the oracle does not know {', '.join(unknown)}; it knows {', '.join(attributes)}")
+    if silent := [name for name in attributes if name not in named.words and name != target]:
+        raise ValueError(f"named.words: no word for {', '.join(silent)}; every attribute that may be edited needs one")
+    return latent_for(named.model, device)
 
 
 def ensure_words(
@@ -128,6 +152,9 @@ def spoken_by(config: WordsConfig, folder: Path, device: str) -> Spoken:
     """The model with the words of a folder, counting from nothing. The model itself is loaded once a process and folder."""
     model, prompts = _spoken(config.model, folder, device)
     return Spoken(replace(model, unet=Counting(model.unet)), prompts)
+
+
+latent_for = cache(load_latent)  # once a process; to edit with as it is, not to give new words to
 
 
 @cache  # by the folder, too: two runs' words have the same names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ class LatentDiffusion:
     unet: Any
     vae: Any
     alphas_cumprod: Tensor  # (N,) float64
-    prediction: str  # epsilon or v_prediction
+    prediction: str  # epsilon, v_prediction or sample
 
     @property
     def side(self) -> int:
@@ -71,6 +72,8 @@ class LatentDiffusion:
         if self.prediction == "epsilon":
             return predicted
         level = self.alphas_cumprod[torch.as_tensor(t).cpu()].to(z).view(-1, 1, 1, 1)
+        if self.prediction == "sample":
+            return (z - level.sqrt() * predicted) / (1 - level).sqrt()
         return level.sqrt() * predicted + (1 - level).sqrt() * z  # of a velocity   (Salimans & Ho 2022, app. D)
 
     def guided(self, z: Tensor, t: int, towards: Tensor, away: Tensor, scale: float) -> Tensor:
@@ -80,15 +83,18 @@ class LatentDiffusion:
 
 
 def load_latent(source: str, device: torch.device | str = "cpu") -> LatentDiffusion:
-    """A pipeline in Stable Diffusion's format, float32, frozen: a local folder or a hub id such as CompVis/stable-diffusion-v1-4.
+    """A pipeline in Stable Diffusion's format, float32, frozen: a local folder, a hub id such as CompVis/stable-diffusion-v1-4,
+    or `portraits:text`, the small one that comes with cfx.
 
     Raises ImportError without the extra `sd`, FileNotFoundError where there is no such model and none can be downloaded,
-    ValueError for a model that predicts something else than noise or velocity.
+    ValueError for a model that predicts something else than noise, velocity or the clean latent.
     """
     try:
         from diffusers import StableDiffusionPipeline
     except (ImportError, RuntimeError) as error:  # diffusers needs transformers for it
         raise ImportError(f"text-to-image models need transformers; install it with: pip install 'cfx[sd]' ({error})") from error
+    if source.startswith("portraits:"):
+        source = str(files("cfx") / "weights" / "portraits" / source.removeprefix("portraits:"))
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
             source, safety_checker=None, requires_safety_checker=False, low_cpu_mem_usage=False
@@ -97,8 +103,8 @@ def load_latent(source: str, device: torch.device | str = "cpu") -> LatentDiffus
         way_out = "give a folder with model_index.json, or a hub id that this machine can download or has in its cache"
         raise FileNotFoundError(f"there is no text-to-image model {source!r}; {way_out} ({error})") from error
     prediction = pipeline.scheduler.config.prediction_type
-    if prediction not in ("epsilon", "v_prediction"):
-        raise ValueError(f"{source} predicts {prediction!r}; noise (epsilon) or velocity (v_prediction) is needed")
+    if prediction not in ("epsilon", "v_prediction", "sample"):
+        raise ValueError(f"{source} predicts {prediction!r}; noise (epsilon), velocity (v_prediction) or `sample` is needed")
     for part in (pipeline.text_encoder, pipeline.unet, pipeline.vae):
         part.requires_grad_(False).eval().float().to(device)
     levels = pipeline.scheduler.alphas_cumprod.double()

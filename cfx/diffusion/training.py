@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cfx.checkpoint import fit, read_state_dict
 from cfx.diffusion.ddpm import DDPM, Prediction, Schedule, save_ddpm
+from cfx.diffusion.resume import Checkpoint
 from cfx.random import derived_seed
 from cfx.types import Config
 
@@ -87,14 +86,6 @@ def _learning_rate(config: PriorTraining, step: int) -> float:
     return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * step / config.steps))
 
 
-def _save(path: Path, state: dict[str, object]) -> None:
-    """Write, then rename: a kill leaves the previous checkpoint or the next, never half of one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    os.close(handle)
-    torch.save(state, temporary)
-    os.replace(temporary, path)
-
-
 def train_prior(
     batches: Batches,
     config: PriorTraining,
@@ -120,15 +111,8 @@ def train_prior(
     if config.compile:
         unet.compile()
     ddpm = DDPM(unet, schedule, channels=3 * config.patch**2)
-    checkpoint, first = folder / "checkpoint.pt", 0
-    if checkpoint.is_file():
-        state = torch.load(checkpoint, weights_only=True, map_location=device)
-        if state["config"] != config.model_dump_json():
-            raise ValueError(f"{checkpoint} belongs to another configuration; delete it or train into another folder")
-        unet.load_state_dict(state["unet"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        first = state["step"]
+    checkpoint = Checkpoint(folder / "checkpoint.pt", config)
+    first = checkpoint.restore(device, unet=unet, average=average, optimizer=optimizer)
     for step in range(first, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _learning_rate(config, step)
@@ -150,18 +134,9 @@ def train_prior(
         average.update_parameters(unet)
         report(step + 1, mean_loss)
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-            _save(
-                checkpoint,
-                {
-                    "config": config.model_dump_json(),
-                    "step": step + 1,
-                    "unet": unet.state_dict(),
-                    "average": average.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                },
-            )
+            checkpoint.keep(step + 1, unet=unet, average=average, optimizer=optimizer)
     final = average.module
     assert isinstance(final, UNet2DModel)
     save_ddpm(folder, final.half(), schedule)
-    checkpoint.unlink(missing_ok=True)
+    checkpoint.path.unlink(missing_ok=True)
     return folder

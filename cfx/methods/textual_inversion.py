@@ -21,6 +21,8 @@ from cfx.types import Config
 
 _log = logging.getLogger(__name__)
 
+MAX_SNR = 20.0  # min-SNR weighting (Hang et al. 2023), for models that predict the clean latent
+
 
 class TokenTraining(Config):
     """Knobs of learning words; defaults are the thesis's. The released code: learning_rate 1e-4, steps 3000."""
@@ -150,7 +152,10 @@ def _loss(model: LatentDiffusion, x: Tensor, spread: Tensor, noise: Tensor, t: T
     level = model.alphas_cumprod[t].float().to(device).view(-1, 1, 1, 1)
     z = level.sqrt() * z0 + (1 - level).sqrt() * noise.to(device)
     predicted = model.noise(z, t.to(device), model.embed(said))
-    return (predicted - noise.to(device)).square().sum()
+    error = (predicted - noise.to(device)).square()
+    if model.prediction == "sample":  # what is nearly clean tells such a model little about the noise, and would drown the rest
+        error = error * (MAX_SNR * (1 - level) / level).clamp(max=1)
+    return error.sum()
 
 
 def save_tokens(path: Path, tokens: Tokens) -> Path:

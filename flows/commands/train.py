@@ -65,12 +65,12 @@ def classifier(
 
 
 def portraits(
-    to: Annotated[Path, typer.Option("--out", "-o", help="folder for the five networks")],
-    only: Annotated[str | None, typer.Option(help="prior, planted, clean, judge or oracle; default: all of them")] = None,
+    to: Annotated[Path, typer.Option("--out", "-o", help="folder for the six networks")],
+    only: Annotated[str | None, typer.Option(help="prior, text, planted, clean, judge or oracle; default: all of them")] = None,
     start: Annotated[Path | None, typer.Option("--from", help="a prior's folder to go on from; default: from nothing")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train the demo's networks on rendered Portraits: prior, planted, clean, judge, oracle (about an hour of one core)."""
+    """Train the demo's networks on Portraits: planted, clean, judge, oracle, prior, and text, which grows from it (an hour)."""
     with told():
         from flows.progress import training_bar
         from tasks.portraits import train_network, training_steps

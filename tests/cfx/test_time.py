@@ -11,8 +11,12 @@ import pytest
 import torch
 import yaml
 from torch import Tensor
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from cfx.diffusion.ddpm import load_ddpm
 from cfx.diffusion.latent import LatentDiffusion, load_latent
+from cfx.diffusion.resume import Checkpoint
+from cfx.diffusion.text_to_image import TextTraining, train_text_to_image
 from cfx.methods.edict import Edict, Pair
 from cfx.methods.textual_inversion import (
     Tokens,
@@ -25,7 +29,10 @@ from cfx.methods.textual_inversion import (
     start_from,
 )
 from cfx.methods.time_edit import TIME, time_edit
-from cfx.portraits import write_portraits
+from cfx.named_edits import NamedEdits, edit_by_word
+from cfx.oracle import OracleConfig, load_oracle
+from cfx.portraits import ATTRIBUTES, WORDS, attribute_weights, draw, render, write_portraits
+from tasks.words import check_named
 from tests.cfx.tiny_sd import WIDTH, write_pipeline
 
 BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
@@ -44,6 +51,11 @@ def model(folder: Path) -> LatentDiffusion:
 
 def picture(n: int = 1, side: int = 32) -> Tensor:
     return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(n)) * 2 - 1
+
+
+def portraits(n: int) -> Tensor:
+    pixels = np.stack([render(portrait) for _, portrait in draw(n, seed=1)])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def warm(pictures: np.ndarray) -> np.ndarray:
@@ -208,6 +220,81 @@ def test_time_changes_the_prompt_and_a_deeper_retry_gives_what_it_gives_afresh(m
     same = time_edit(model, x, source, source, deep, ids, {})
     torch.testing.assert_close(same.x_cf, model.decode(model.encode(x), 32), atol=1e-4, rtol=0)  # no change asked, none made
     assert float((afresh.x_cf - same.x_cf).abs().max()) > 1e-4
+
+
+def test_a_text_to_image_model_grows_from_the_prior_and_goes_on_after_a_kill(tmp_path: Path) -> None:
+    prior, x = Path(__file__).parents[2] / "cfx/weights/portraits/prior", portraits(1)
+    training = TextTraining(steps=2, batch=1, learning_rate=1e-9, kept_rate=1e-9, checkpoint_every=1)
+    seen: list[int] = []
+
+    def batches(step: int) -> tuple[Tensor, list[str]]:
+        seen.append(step)
+        if seen == [0, 1]:
+            raise KeyboardInterrupt
+        return x, ["a photo"]
+
+    weights = torch.ones(64, 64)
+    with pytest.raises(KeyboardInterrupt):
+        train_text_to_image(batches, ("a", "photo"), prior, training, tmp_path / "t", weights)
+    grown = load_latent(str(train_text_to_image(batches, ("a", "photo"), prior, training, tmp_path / "t", weights)))
+    assert seen == [0, 1, 1] and not (tmp_path / "t/checkpoint.pt").exists()
+    assert grown.side == 64 and torch.equal(grown.decode(grown.encode(x), 64), x)
+    before, t, z = (
+        load_ddpm(prior),
+        300,
+        grown.encode(x).double(),
+    )  # its weights are kept, new parts add nothing
+    level = grown.alphas_cumprod[t]
+    with torch.no_grad():
+        clean = ((z - (1 - level).sqrt() * grown.noise(z, t, grown.embed(["a photo"]))) / level.sqrt()).float()
+    assert float((clean - pixel_unshuffle(before.predict(pixel_shuffle(z.float(), 4), torch.tensor([t])), 4)).abs().mean()) < 0.05
+    with pytest.raises(ValueError, match="belongs to another configuration"):
+        Checkpoint(tmp_path / "c.pt", TextTraining(seed=1)).keep(1)
+        Checkpoint(tmp_path / "c.pt", TextTraining(seed=2)).restore()
+
+
+def test_attributes_weigh_the_same_over_the_picture() -> None:
+    weights = attribute_weights(3, seed=0)
+    assert weights.shape == (64, 64) and float(weights.mean()) == pytest.approx(1)
+    assert float(weights[0, 0]) < 1 < float(weights.max())  # a corner is background alone; a mouth is a smile
+
+
+def test_the_bundled_model_is_inverted_exactly_and_continues_where_it_stopped() -> None:
+    bundled, x = load_latent("portraits:text"), portraits(1)
+    here, there = bundled.embed(["a photo with a smile"]), bundled.embed(["a photo"])
+
+    def noise(z: Tensor, t: int) -> Tensor:
+        return bundled.guided(z, t, here, there, 3.0)
+
+    edict, z = Edict(bundled.alphas_cumprod, 50), bundled.encode(x).double()
+    with torch.no_grad():
+        depths = edict.invert(noise, Pair(z, z), 20)
+        back = edict.denoise(noise, depths[-1], 20)
+        resumed = edict.invert(noise, Pair(z, z), 20, depths[:13])
+    assert max(float((part - z).abs().max()) for part in back) <= 1e-5
+    assert all(torch.equal(*pair) for pair in zip(depths[-1], resumed[-1], strict=True))
+
+
+def test_an_edit_by_word_does_what_it_says_and_little_else() -> None:
+    oracle, x = load_oracle(OracleConfig(weights=Path("portraits:oracle"))), portraits(3)
+    named, beard = NamedEdits(model="portraits:text", words=dict(WORDS)), ATTRIBUTES.index("beard")
+    edit = edit_by_word(load_latent("portraits:text"), oracle, x, beard, named, ["a", "b", "c"])
+    before, after = oracle(x) > 0.5, oracle(edit.x_edit) > 0.5
+    assert (after[:, beard] != before[:, beard]).sum() >= 2
+    others = [i for i in range(len(ATTRIBUTES)) if i != beard]
+    assert float((after == before)[:, others].float().mean()) >= 0.9
+    assert torch.equal(edit.x_sham, x)  # nothing but rounding is lost by folding, and there is none
+    with pytest.raises(ValueError, match="'beard' has no word"):
+        edit_by_word(
+            load_latent("portraits:text"), oracle, x, beard, NamedEdits(model="x", words={"hat": "hat"}), ["a", "b", "c"]
+        )
+
+
+def test_words_for_edits_are_checked() -> None:
+    with pytest.raises(ValueError, match="does not know hats"):
+        check_named(NamedEdits(model="x", words={"hats": "hat"}), ATTRIBUTES, "smile", "cpu")
+    with pytest.raises(ValueError, match="no word for glasses, beard"):
+        check_named(NamedEdits(model="x", words={"hat": "hat"}), ("smile", "glasses", "hat", "beard"), "smile", "cpu")
 
 
 def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -1,45 +1,21 @@
 """A text-to-image pipeline in Stable Diffusion's format with random weights: small, but the same parts in the same files."""
 
-import json
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel
 
-WORDS = ("a", "photo", "with", "smile", "serious", "portrait", "realistic", "centered", "celebrity")
+from cfx.diffusion.text_to_image import word_tokenizer
+
+WORDS = ("a", "photo", "with", "smile", "serious", "portrait", "realistic", "plain", "star")
 WIDTH = 16
-
-
-def tokenizer(folder: Path) -> CLIPTokenizer:
-    """CLIP's tokenizer with its 256 byte symbols, each also as the end of a word, and a few words."""
-    symbols = byte_symbols()
-    vocabulary = [*symbols, *(f"{symbol}</w>" for symbol in symbols)]
-    merges = []
-    for word in WORDS:
-        pieces = [*word[:-1], f"{word[-1]}</w>"]
-        while len(pieces) > 1:
-            merges.append(f"{pieces[0]} {pieces[1]}")
-            pieces[:2] = ["".join(pieces[:2])]
-            vocabulary.append(pieces[0])
-    vocabulary = list(dict.fromkeys([*vocabulary, "<|startoftext|>", "<|endoftext|>"]))
-    folder.mkdir(parents=True)
-    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(vocabulary)}))
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *dict.fromkeys(merges)]))
-    return CLIPTokenizer.from_pretrained(folder, model_max_length=32)
-
-
-def byte_symbols() -> list[str]:
-    """The printable stand-in of every byte, as byte-level BPE has them."""
-    kept = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    moved = [byte for byte in range(256) if byte not in kept]
-    return [chr(byte) for byte in kept] + [chr(256 + i) for i in range(len(moved))]
 
 
 def write_pipeline(folder: Path, prediction: str = "epsilon") -> Path:
     """Make the pipeline and save it: 32 x 32 pictures, latents of 8 x 8."""
     torch.manual_seed(0)
-    words = tokenizer(folder.with_name(f"{folder.name}-tokenizer"))
+    words = word_tokenizer(folder.with_name(f"{folder.name}-tokenizer"), WORDS, 32)
     text = CLIPTextConfig(
         vocab_size=len(words),
         hidden_size=WIDTH,

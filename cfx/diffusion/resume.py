@@ -1,0 +1,43 @@
+"""Checkpoints of a training: a killed one goes on from the last of them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cfx.types import Config
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One file: the step reached, the states of what is trained, and the configuration that they belong to."""
+
+    path: Path
+    config: Config
+
+    def restore(self, device: str = "cpu", **parts: Any) -> int:
+        """Give each part (network, optimizer, ...) its state back and return the step reached; 0 if nothing was kept.
+
+        Raises ValueError for a file of another configuration.
+        """
+        if not self.path.is_file():
+            return 0
+        state = torch.load(self.path, weights_only=True, map_location=device)
+        if state["config"] != self.config.model_dump_json():
+            raise ValueError(f"{self.path} belongs to another configuration; delete it or train into another folder")
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        return int(state["step"])
+
+    def keep(self, step: int, **parts: Any) -> None:
+        """Write, then rename: a kill leaves the previous checkpoint or the next, never half of one."""
+        handle, temporary = tempfile.mkstemp(dir=self.path.parent, suffix=".tmp")
+        os.close(handle)
+        states = {name: part.state_dict() for name, part in parts.items()}
+        torch.save({"config": self.config.model_dump_json(), "step": step} | states, temporary)
+        os.replace(temporary, self.path)
