@@ -124,7 +124,7 @@ TIME = Size(
     edits=16,
     how={
         "words": {"model": "portraits:text", "training": {"steps": 80, "batch": 16}},
-        "ladder": [{"method": "time", "tau": tau, "scale": scale} for tau, scale in ((15, 3), (20, 3), (20, 5))],
+        "ladder": [{"method": "time", "tau": tau, "scale": scale} for tau, scale in ((12, 3), (16, 3), (20, 4))],
     },
     intervene={"named": {"model": "portraits:text", "words": dict(WORDS)}},
 )

@@ -23,7 +23,7 @@ class NamedEdits(Config):
     words: dict[str, str] = Field(min_length=1, description="the word of each attribute, such as `glasses: glasses`")
     prompt: str = Field("a photo with a {words}", pattern=r"\{words\}", description="{words}: those that a picture has")
     rungs: tuple[TIME, ...] = Field(
-        (TIME(tau=20, scale=3.0), TIME(tau=25, scale=4.0), TIME(tau=30, scale=5.0)),
+        (TIME(tau=12, scale=2.0), TIME(tau=20, scale=2.0), TIME(tau=25, scale=3.0)),
         min_length=1,
         description="tried in turn until the oracle confirms the edit",
     )

@@ -259,6 +259,12 @@ def test_attributes_weigh_the_same_over_the_picture() -> None:
     assert float(weights[0, 0]) < 1 < float(weights.max())  # a corner is background alone; a mouth is a smile
 
 
+def test_the_bundled_model_loads_in_a_process_that_imported_nothing_else() -> None:
+    told = "from cfx.diffusion.latent import load_latent; print(load_latent('portraits:text').side)"
+    answer = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert answer.stdout.split() == ["64"], answer.stderr
+
+
 def test_the_bundled_model_is_inverted_exactly_and_continues_where_it_stopped() -> None:
     bundled, x = load_latent("portraits:text"), portraits(1)
     here, there = bundled.embed(["a photo with a smile"]), bundled.embed(["a photo"])
