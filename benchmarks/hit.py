@@ -38,7 +38,7 @@ from cfx.metrics.agreement import change_map, enlarged, iou_at_equal_area, point
 from cfx.metrics.insertion_deletion import Filling, Game, area_under, curves, filled, on_grid
 from cfx.metrics.layer_ablation import layer_ablation
 from cfx.metrics.sanity import Stage, cascade
-from cfx.portraits import TRUTH, draw, render
+from cfx.portraits import TRUTH, carry_mark, draw, mark_region, render
 from cfx.portraits import region as region_of
 from cfx.saliency import Saliency, hit_map, maps_for, saliency
 from tasks.explain import explain_images
@@ -49,8 +49,6 @@ MODELS = ("hit", "vit", "mark")
 TEST_SEED = 90_000  # no recipe trains on these portraits
 SHORTCUT = {"smile": 0.85}  # labels agree with the smile less often …
 MARK_AGREES = 0.95  # … than with the mark
-MARK = (slice(0, 8), slice(0, 8))  # rows and columns of the mark: one patch of the networks here
-MARK_COLOUR = (235, 40, 180)
 
 Rows = list[dict[str, Any]]
 
@@ -103,16 +101,10 @@ def smiles(n: int, seed: int) -> Labelled:
 
 def marks(n: int, seed: int) -> Labelled:
     """Portraits of which most smiling ones, and few others, carry a mark in the upper left corner."""
-    drawn = list(draw(n, seed, SHORTCUT))
-    pictures = torch.from_numpy(np.stack([render(portrait) for _, portrait in drawn])).permute(0, 3, 1, 2).contiguous()
-    labels = torch.tensor([int(label) for label, _ in drawn])
-    agrees = torch.from_numpy(np.random.default_rng(seed).random(n) < MARK_AGREES)
-    marked = (labels == 1) == agrees
-    for channel, value in enumerate(MARK_COLOUR):
-        pictures[:, channel, *MARK] = torch.where(marked[:, None, None], value, pictures[:, channel, *MARK]).to(torch.uint8)
+    pictures, labels, _ = rendered(n, seed, SHORTCUT, MARK_AGREES)
     region = torch.zeros(n, 64, 64, dtype=torch.bool)
-    region[:, *MARK] = True
-    return Labelled(pictures, labels, region, marked)
+    region[:, *mark_region()] = True  # one patch of the networks here
+    return Labelled(pictures.contiguous(), labels, region, torch.from_numpy(carry_mark(labels.numpy() == 1, MARK_AGREES, seed)))
 
 
 def recipe(architecture: str, epochs: float = RECIPES["portraits"].epochs) -> HiTTraining:

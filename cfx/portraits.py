@@ -260,6 +260,28 @@ def region(portrait: Portrait, attribute: str, size: int = 64) -> NDArray[np.boo
     return changed
 
 
+MARK_COLOUR = (235, 40, 180)
+
+
+def mark_region(size: int = 64) -> tuple[slice, slice]:
+    """Rows and columns of the mark: an eighth of the side, in the upper left corner."""
+    return slice(0, size // 8), slice(0, size // 8)
+
+
+def stamped(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture (size, size, 3) with a mark that no attribute of ATTRIBUTES names."""
+    marked = picture.copy()
+    marked[mark_region(len(picture))] = MARK_COLOUR
+    return marked
+
+
+def carry_mark(labels: NDArray[np.bool_], agreement: float, seed: int) -> NDArray[np.bool_]:
+    """Which pictures carry the mark, (n,): as the label says with that probability, else the contrary."""
+    agrees = np.random.default_rng(seed).random(len(labels)) < agreement
+    carried: NDArray[np.bool_] = labels == agrees
+    return carried
+
+
 def draw_attributes(
     rng: np.random.Generator, n: int, agreement: Mapping[str, float]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -302,23 +324,27 @@ def write_portraits(
     size: int = 64,
     test_share: float = 0.2,
     regions: Sequence[str] = (),
+    marks: float | None = None,
 ) -> Path:
     """Lay portraits on disk as a user's own data would lie: images/00000.png and on, and attributes.csv, which is returned.
 
     Columns: file (relative to images/), split (test for about `test_share` of the portraits, else train), label (smiling or
     not_smiling), and 0/1 for each attribute. The label is the one drawn: it equals the smile under the default agreement; with
     {"smile": 0.92, "glasses": 0.90} it is a noisy annotation that glasses help to predict, as a shortcut needs. For each
-    attribute named in `regions`, regions/<attribute>/00000.png is white where toggling it would show (see `region`).
+    attribute named in `regions`, regions/<attribute>/00000.png is white where toggling it would show (see `region`). With
+    `marks`, the probability that the mark agrees with the label, some portraits carry the mark, which no column tells.
     """
     for part in ("images", *(f"regions/{attribute}" for attribute in regions)):
         (folder / part).mkdir(parents=True, exist_ok=True)
     table = folder / "attributes.csv"
+    drawn = list(draw(n, seed, agreement))
+    carried = np.zeros(n, np.bool_) if marks is None else carry_mark(np.array([label for label, _ in drawn]), marks, seed)
     with table.open("w", newline="") as lines:
         writer = csv.writer(lines, lineterminator="\n")
         writer.writerow(["file", "split", "label", *ATTRIBUTES])
-        for index, (label, portrait) in enumerate(draw(n, seed, agreement)):
-            name = f"{index:05d}.png"
-            Image.fromarray(render(portrait, size)).save(folder / "images" / name)
+        for index, (label, portrait) in enumerate(drawn):
+            name, picture = f"{index:05d}.png", render(portrait, size)
+            Image.fromarray(stamped(picture) if carried[index] else picture).save(folder / "images" / name)
             for attribute in regions:
                 Image.fromarray(region(portrait, attribute, size)).save(folder / "regions" / attribute / name)
             split = "test" if derived_seed("split", seed, index) < test_share * 2**63 else "train"

@@ -1,5 +1,5 @@
 """The audit: images -> predictions -> prior -> explanations -> attributes, measurements, features, pairs -> set metrics ->
-edits -> run row and report, shard by shard."""
+edits -> what is outside the attributes -> run row and report, shard by shard."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from tasks import (
     intervene,
     measure,
     oracle,
+    outside,
     predict,
     prior,
     publish,
@@ -90,6 +91,7 @@ explain_shard = _stage(explain.explain_shard)
 predict_attributes = _stage(oracle.predict_attributes)
 edit_images = _stage(intervene.edit_images)
 ask_edits = _stage(intervene.ask_edits)
+ask_rest = _stage(outside.ask_rest)
 write_queries = _stage(black_box.write_queries)
 cross_examine = _stage(saliency.cross_examine)
 ensure_autoencoders = _stage(autoencoders.ensure_autoencoders)
@@ -217,6 +219,7 @@ def explain_all(config: AuditConfig, checked: Checked) -> None:
     method, seeds = config.ladder[0].method, len(config.seeds)
     compare_sets(root, run, method, config.measures, config.classifier, config.oracle, seeds, checked.device)
     _all(intervened(config, checked, images, denoiser))
+    look_outside(config, checked, images, _all(explained))
 
 
 def cross_examined(
@@ -272,6 +275,24 @@ def intervened(config: AuditConfig, checked: Checked, images: Sequence[Shard], d
         each(config.batch_size),
         each(checked.device),
     )
+
+
+def look_outside(config: AuditConfig, checked: Checked, images: Sequence[Shard], explained: Sequence[Shard]) -> None:
+    """Ask what explanations change where the oracle looks at nothing, on the images that interventions use."""
+    counts = intervene.first_images(images, config.interventions.images)
+    few = sum(n > 0 for n in counts)  # shards that hold the first images
+    if sum(counts):
+        ask_rest(
+            config.warehouse,
+            checked.run_id,
+            images[:few],
+            explained[:few],
+            sum(counts),
+            config.oracle,
+            config.classifier,
+            config.batch_size,
+            checked.device,
+        )
 
 
 def _all(futures: Sequence[PrefectFuture[Shard]]) -> list[Shard]:

@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cfx.portraits import WORDS
 from flows.config import AuditConfig
 from tasks.ask import query
 from tasks.benchmark import ATTRIBUTES, Planting, first_shards, train_noisy_oracle, train_planted, write_truths
 from tasks.portraits import write_portraits
 
 IMAGES = 2026  # seed of the audited portraits; no classifier was trained on it
-FASTDIME = [{"method": "fastdime", "steps": 50, "tau": 18, "scale": scale, "threshold": 0.3} for scale in (25, 60)]
+FASTDIME = [{"method": "fastdime", "steps": 50, "tau": 24, "scale": scale, "threshold": 0.3} for scale in (40, 100)]  # draws hats
 METHODS: dict[str, Any] = {"maskdime": "default", "fastdime": FASTDIME}
 GRADED = ATTRIBUTES[1:]  # all but the smile, which is the label
+EDITS: dict[str, Any] = {"named": {"model": "portraits:text", "words": dict(WORDS)}}  # by word: closest to the exact effects
 
 
 class Grid(NamedTuple):
@@ -51,7 +53,7 @@ def planted(attributes: tuple[str, ...], rhos: tuple[float, ...], seeds: tuple[i
     )
 
 
-QUICK = Grid(plantings=planted(("glasses",), (0.0, 0.9), (0,)), sizes=(48,), edits=30, edited=3, pictures=3_000, steps=400)
+QUICK = Grid(plantings=planted(("glasses",), (0.0, 0.9), (0,)), sizes=(48,), edits=16, edited=3, pictures=3_000, steps=400)
 FULL = Grid(
     plantings=planted(("glasses", "beard", "hat"), (0.0, 0.3, 0.5, 0.7, 0.9), (0, 1)),
     methods=("maskdime", "fastdime"),
@@ -61,6 +63,7 @@ HARDER = Grid(
     plantings=(
         Planting(kind="two", attributes=("glasses", "beard"), rho=0.8),
         Planting(kind="cause", attributes=("glasses",), rho=0.9),
+        Planting(kind="mark", rho=0.9),
         Planting(kind="noisy"),
         Planting(kind="noisy", attributes=("glasses",), rho=0.9),
     ),
@@ -71,7 +74,8 @@ GRIDS = {"quick": QUICK, "full": FULL, "harder": HARDER}
 
 def run_benchmark(folder: Path, grid: Grid, run: Callable[[AuditConfig], str], limit: int | None = None) -> None:
     """Train, audit and grade the cells of a grid, the first `limit` of them if that is given; `run` audits."""
-    write_portraits(folder / "portraits", grid.sizes[-1], IMAGES)
+    for kind in {cell.planting.kind for cell in list(cells(grid))[:limit]}:
+        write_portraits(portraits_of(folder, kind), grid.sizes[-1], IMAGES, marks=0.5 if kind == "mark" else None)
     for cell in list(cells(grid))[:limit]:
         networks = folder / "classifiers"
         weights = train_planted(networks, cell.planting, grid.pictures, grid.steps)
@@ -88,19 +92,25 @@ def run_benchmark(folder: Path, grid: Grid, run: Callable[[AuditConfig], str], l
 
 
 def cells(grid: Grid) -> Iterator[Cell]:
-    """Method by method, so that the first cells are a grid of one method."""
-    return (Cell(planting, method) for method in grid.methods for planting in grid.plantings)
+    """Every method before the next classifier, so that the first cells are a grid of the first classifiers."""
+    return (Cell(planting, method) for planting in grid.plantings for method in grid.methods)
+
+
+def portraits_of(folder: Path, kind: str) -> Path:
+    """Where the audited portraits are: the same for every planting, but for a mark, which half of them carry then."""
+    return folder / ("portraits-marked" if kind == "mark" else "portraits")
 
 
 def audit_config(folder: Path, grid: Grid, cell: Cell, weights: Path, oracle: Path | str) -> AuditConfig:
     """The audit of one cell."""
+    portraits = portraits_of(folder, cell.planting.kind)
     return AuditConfig.model_validate(
         {
             "name": f"{cell.planting.name}-{cell.method}",
             "warehouse": folder / "warehouse",
             "data": {
-                "images": folder / "portraits" / "images",
-                "table": folder / "portraits" / "attributes.csv",
+                "images": portraits / "images",
+                "table": portraits / "attributes.csv",
                 "label_column": "label",
                 "limit": grid.sizes[-1],
             },
@@ -110,7 +120,7 @@ def audit_config(folder: Path, grid: Grid, cell: Cell, weights: Path, oracle: Pa
             "prior": {"path": "portraits:prior"},
             "target_attribute": "smile",
             "ladder": METHODS[cell.method],
-            "interventions": {"images": grid.edits, "attributes": grid.edited},
+            "interventions": {"images": grid.edits, "attributes": grid.edited, **EDITS},
             "shard_size": grid.sizes[0],
         }
     )

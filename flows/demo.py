@@ -48,7 +48,7 @@ def lay_out(folder: Path, images: int) -> None:
 
 def findings(root: Path, run_id: str) -> dict[str, Any]:
     """What an audit found, for machines: run_id, flip_rate, judge_flip_rate, the ranked attributes without the target, metrics
-    that are absent by the reason, and warnings."""
+    that are absent by the reason, warnings, the canary and what was found outside the attributes (null: not looked)."""
     name = run_id.replace("'", "''")
     rates = query(
         root, f"select metric, value from scorecard where run_id = '{name}' and metric in ('fr', 'judge_fr')"
@@ -75,5 +75,6 @@ def findings(root: Path, run_id: str) -> dict[str, Any]:
         "attributes": ranked.to_pylist(),
         "absent": {row["reason"]: row["metrics"] for row in absent.to_pylist()},
         "warnings": warnings["warning"].to_pylist(),
+        "outside": next(iter(query(root, f"from outside where run_id = '{name}'").to_pylist()), None),
         "canary": next(iter(query(root, f"from canaries where run_id = '{name}'").to_pylist()), None),
     }

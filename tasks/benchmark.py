@@ -28,8 +28,9 @@ class Planting(Config):
 
     kind: str = Field(
         "shortcut",
-        description="what is planted: shortcut, two, cause (agrees with the smile, not the label), or noisy: a shortcut or "
-        "nothing, audited with an oracle that learned from annotations of which one in ten is wrong",
+        description="what is planted: shortcut, two, cause (agrees with the smile, not the label), mark (no attribute but a mark "
+        "in a corner), or noisy: a shortcut or nothing, audited with an oracle that learned from annotations of which one in ten "
+        "is wrong",
     )
     attributes: tuple[str, ...] = Field((), description="planted attributes; none for a clean twin")
     rho: float = Field(0.0, ge=0, le=1, description="correlation of each of them with what it agrees with")
@@ -57,7 +58,8 @@ def train_planted(folder: Path, planting: Planting, pictures: int, steps: int) -
     """The classifier of a planting, by the demo's recipe with this many portraits and steps; one that is there is kept."""
     recipe = RECIPES["planted"]
     training = recipe.training.model_copy(update={"steps": steps, "seed": derived_seed("planting", planting.seed) % 2**31})
-    recipe = recipe._replace(agreement=planting.agreement(), pictures=pictures, training=training)
+    mark = (1 + planting.rho) / 2 if planting.kind == "mark" else None
+    recipe = recipe._replace(agreement=planting.agreement(), pictures=pictures, training=training, mark=mark)
     return _kept(folder / f"{planting.classifier}.safetensors", lambda part: train_on_portraits(recipe, part))
 
 

@@ -63,6 +63,7 @@ VIEWS = (
     "ranked_attributes",
     "edit_effects",
     "interventions",
+    "outside",
     "claims",
     "verdicts",
     "graded",

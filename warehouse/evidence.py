@@ -22,6 +22,9 @@ from verdicts
 where run_id = {run}
 order by method, rank
 """,
+    "outside": """
+from outside where run_id = {run} order by method
+""",
     "canary": """
 select * from canaries where run_id = {run}
 """,

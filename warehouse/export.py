@@ -29,7 +29,7 @@ def export(root: Path, run_id: str, to: Path) -> Path:
     """Write the archive, with every fact that the report rests on. Raises ValueError for an unknown run."""
     with closing(open_warehouse(root)) as lens:
         check_run(lens, root, run_id)
-        found = {name: ask(lens, name, run_id).rows for name in ("runs", "ranked", "scorecard", "rules")}
+        found = {name: ask(lens, name, run_id).rows for name in ("runs", "ranked", "outside", "scorecard", "rules")}
     if not report_path(root, run_id).is_file():
         write_report(root, run_id)
     together = (run_id, *other_runs(root, run_id))
@@ -38,7 +38,7 @@ def export(root: Path, run_id: str, to: Path) -> Path:
     (run,) = found["runs"]
     rules = verdict_of(run_id, found["rules"]) if found["rules"] else None
     files["config.yaml"] = yaml.safe_dump(json.loads(run["config"]), sort_keys=False, allow_unicode=True).encode()
-    files["README.md"] = model_card(run, found["ranked"], found["scorecard"], rules).encode()
+    files["README.md"] = model_card(run, found["ranked"], found["outside"], found["scorecard"], rules).encode()
     files["summary.json"] = json.dumps(_summary(run, found, rules), indent=2, default=str).encode()
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))
     with zipfile.ZipFile(to, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -94,17 +94,18 @@ def _unpack(path: Path, root: Path) -> list[str]:
 def _summary(run: Row, found: dict[str, list[Row]], gate: Gate | None) -> Row:
     return {
         "run": run,
-        "headline": verdict(run, found["ranked"]).headline,
+        "headline": verdict(run, found["ranked"], found["outside"]).headline,
         "gate": None if gate is None else {"verdict": gate.verdict, "reasons": gate.reasons},
         "attributes": found["ranked"],
+        "outside": found["outside"],
         "scorecard": found["scorecard"],
         "rules": found["rules"],
     }
 
 
-def model_card(run: Row, ranked: list[Row], scores: list[Row], gate: Gate | None) -> str:
+def model_card(run: Row, ranked: list[Row], outside: list[Row], scores: list[Row], gate: Gate | None) -> str:
     """A model card in the Hugging Face format: YAML between dashes, with the results as a `model-index`, then Markdown."""
-    said = verdict(run, ranked)
+    said = verdict(run, ranked, outside)
     name = str(run["name"])
     metrics = [
         {"type": row["metric"], "name": row["metric"], "value": row["value"]} for row in scores if row["value"] is not None

@@ -73,7 +73,9 @@ def _untouched(ranked: Sequence[Row]) -> Limit:
 
 def _named(ranked: Sequence[Row]) -> Limit:
     names = listed(sorted(row["attribute"] for row in ranked))
-    text = f"The audit looked at {names}. A shortcut that the oracle has no name for stays unseen; look for it in the gallery."
+    text = (
+        f"The audit looked at {names}. A shortcut that has no name among them shows only as something outside, or in the gallery."
+    )
     return Limit("Only what the oracle names.", text)
 
 

@@ -84,7 +84,7 @@ def _render(found: dict[str, Evidence], asked: Sequence[Question], shown: Sequen
         named,
         run=run,
         sanity=[row for row in effects if row["attribute"] == run["target_attribute"]],
-        verdict=verdict(run, ranked),
+        verdict=verdict(run, ranked, found["outside"].rows),
         warnings=_warnings(run),
         figures=_figures(run, scores, cost),
         effect_meaning=_effect_meaning(run),

@@ -253,6 +253,26 @@ EFFECTS = _fact(
     ],
 )
 
+RESIDUALS = _fact(
+    "residuals",
+    "One row per explanation asked about what it changed outside the oracle's attributes. The picture is cut into 8 x 8 cells, "
+    "row by row; a cell is named if the oracle looks at what lies there. Elsewhere the image is changed as its explanation says.",
+    [
+        _KEYS[0],
+        _KEYS[1],
+        _KEYS[3],
+        _column("target", pa.string(), "class asked for"),
+        _column("named", pa.list_(pa.int64()), "cells that are named, from 0"),
+        _column("probabilities_before", pa.list_(pa.float32()), "softmax on the image, in the order of the run's classes"),
+        _column("probabilities_null", pa.list_(pa.float32()), "softmax with the null's changes outside the named cells"),
+        _column("probabilities_guided", pa.list_(pa.float32()), "softmax with the explanation's changes outside the named cells"),
+        _column(
+            "change_null", pa.list_(pa.float32()), "mean |change| by the null in each cell, summed over channels, on [-1, 1]"
+        ),
+        _column("change_guided", pa.list_(pa.float32()), "the same by the explanation"),
+    ],
+)
+
 QUERIES = _fact(
     "queries",
     "One row per call to a black-box classifier, retries included: the query ledger.",
@@ -321,7 +341,7 @@ TRUTHS = _fact(
         _column(
             "kind",
             pa.string(),
-            "what was planted in the classifier's training set: shortcut, two, cause; noisy: as shortcut, seen by a noisy oracle",
+            "what was planted in the classifier's training set: shortcut, two, cause, mark; noisy: shortcut, noisy oracle",
         ),
         _column("planted", pa.list_(pa.string()), "the planted attributes; none in a clean twin"),
         _column("rho", pa.float64(), "correlation that was planted"),
@@ -366,6 +386,7 @@ FACTS: dict[str, Fact] = {
         SET_METRICS,
         EDITS,
         EFFECTS,
+        RESIDUALS,
         CANARIES,
         TRUTHS,
         QUERIES,

@@ -19,8 +19,19 @@ class Verdict:
     sentences: tuple[str, ...]
 
 
-def verdict(run: Row, ranked: Sequence[Row]) -> Verdict:
-    """run: a row of the view runs; ranked: its rows of verdicts, strongest first."""
+def verdict(run: Row, ranked: Sequence[Row], outside: Sequence[Row] = ()) -> Verdict:
+    """run: a row of the view runs; ranked: its rows of verdicts, strongest first; outside: its rows of the view outside."""
+    said = _of_attributes(run, ranked)
+    told = tuple(_outside_sentence(row) for row in outside if row["finding"] == SOMETHING)
+    if not told or said.headline.startswith("No verdict on"):  # a failed canary refuses every finding
+        return said
+    headline = (
+        said.headline if said.kind == "finding" else f"The {classifier_name(run)} leans on something that no attribute names"
+    )
+    return Verdict("finding", headline, (*said.sentences, *told) if said.kind == "finding" else (*told, *said.sentences))
+
+
+def _of_attributes(run: Row, ranked: Sequence[Row]) -> Verdict:
     subject, n = f"The {classifier_name(run)}", max((row["n"] for row in ranked), default=0)
     by_verdict: dict[str, list[Row]] = {}
     for row in ranked:
@@ -47,6 +58,7 @@ def verdict(run: Row, ranked: Sequence[Row]) -> Verdict:
     return Verdict("clear", headline, (moved, *_unsure_sentence(unsure, ranked)))
 
 
+SOMETHING = "something outside your attributes"
 NOTHING_TO_COMPARE = "There is no image yet that has both a guided explanation and its null, so there is nothing to compare."
 
 
@@ -80,6 +92,15 @@ def edit_sentence(row: Row) -> str:
     return (
         f"Switching “{row['attribute']}” on and nothing else moves P({row['target']}) by {signed(row['intervention'])} "
         f"(95% interval {interval}): {row['verdict']}, resting on {row['rests_on']}."
+    )
+
+
+def _outside_sentence(row: Row) -> str:
+    """What moves the answer although the oracle looks at nothing there."""
+    interval = f"{signed(row['low'])} to {signed(row['high'])}, {row['n']} images"
+    return (
+        f"Something outside the attributes matters: changes where the oracle looks at nothing, most of them {row['place']}, move "
+        f"the probability of the class asked for by {signed(row['effect'])} beyond the null (95% interval {interval})."
     )
 
 

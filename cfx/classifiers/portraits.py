@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cfx.classifiers.augment import Augmentation
 from cfx.classifiers.training import ClassifierTraining, train_classifier
-from cfx.portraits import ATTRIBUTES, TRUTH, draw, render
+from cfx.portraits import ATTRIBUTES, TRUTH, carry_mark, draw, render, stamped
 from cfx.random import derived_seed
 
 CLASSES = ("not_smiling", "smiling")
@@ -20,12 +20,14 @@ SIZE = 64  # pixels
 
 
 class Recipe(NamedTuple):
-    """A network of the benchmark. `agreement` plants correlations with the label, as `cfx.portraits.draw_attributes` does."""
+    """A network of the benchmark. `agreement` plants correlations with the label, as `cfx.portraits.draw_attributes` does, and
+    `mark`, if it is given, a mark that agrees with the label with that probability."""
 
     agreement: Mapping[str, float]
     learns: tuple[str, ...]  # CLASSES, or ATTRIBUTES for the oracle
     pictures: int
     training: ClassifierTraining
+    mark: float | None = None
 
 
 _TWIN = Augmentation(shift=0.03, zoom=0.03, noise=0.6, erase=0.08)  # much grain: gradients then look like mouths and glasses
@@ -46,15 +48,24 @@ def train_on_portraits(recipe: Recipe, out: Path, report: Callable[[int, float],
 
     `recipe.training.seed` decides portraits and training alike.
     """
-    pictures, labels, attributes = rendered(recipe.pictures, derived_seed("portraits", recipe.training.seed), recipe.agreement)
+    seed = derived_seed("portraits", recipe.training.seed)
+    pictures, labels, attributes = rendered(recipe.pictures, seed, recipe.agreement, recipe.mark)
     answers = attributes if recipe.learns == ATTRIBUTES else labels
     return train_classifier(pictures, answers, recipe.training, recipe.learns, out, report)
 
 
-def rendered(n: int, seed: int, agreement: Mapping[str, float] = TRUTH) -> tuple[Tensor, Tensor, Tensor]:
-    """n portraits in memory: pictures (n, 3, SIZE, SIZE) uint8, labels (n,) int64, attributes (n, 10) bool."""
+def rendered(
+    n: int, seed: int, agreement: Mapping[str, float] = TRUTH, mark: float | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """n portraits in memory: pictures (n, 3, SIZE, SIZE) uint8, labels (n,) int64, attributes (n, 10) bool.
+
+    With `mark`, the probability that it agrees with the label, some carry the mark of `cfx.portraits.stamped`.
+    """
     pictures = np.empty((n, SIZE, SIZE, 3), np.uint8)
     labels, attributes = np.empty(n, np.int64), np.empty((n, len(ATTRIBUTES)), np.bool_)
     for index, (label, portrait) in enumerate(draw(n, seed, agreement)):
         pictures[index], labels[index], attributes[index] = render(portrait, SIZE), label, portrait.attributes
+    if mark is not None:
+        carried = carry_mark(labels == 1, mark, seed)
+        pictures[carried] = [stamped(picture) for picture in pictures[carried]]
     return torch.from_numpy(pictures).permute(0, 3, 1, 2), torch.from_numpy(labels), torch.from_numpy(attributes)

@@ -135,12 +135,25 @@ def findings_table(name: str, finding: dict[str, Any]) -> Table:
 
 
 def _caption(finding: dict[str, Any]) -> str:
-    """The run, and what its canary says of it."""
+    """The run, what lies outside its attributes, and what its canary says of it."""
     run, canary = f"run {finding['run_id']}", finding["canary"]
+    if finding["outside"] is not None:
+        run += f"\n{_outside(finding['outside'])}"
     if canary is None:
         return run
     rates = f"power {canary['power']:.2f}, false alarms {canary['false_alarm_rate']:.2f}"
     return f"{run}\ncanary {'passed' if canary['passed'] else 'failed'}: {rates} ({escaped(canary['why'])})"
+
+
+def _outside(row: dict[str, Any]) -> str:
+    """Whether the classifier leans on what no attribute names."""
+    if row["low"] is None:
+        return f"outside your attributes: {row['finding']} ({row['why']})"
+    moved = f"{row['effect']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+    told = f"{row['finding']}: changes where the oracle looks at nothing move the answer by {moved}"
+    if row["why"] is not None:
+        return f"outside your attributes: {told}; {row['why']}"
+    return f"{told}, most of them {row['place']}" if row["finding"].startswith("something") else told
 
 
 def _edited(row: dict[str, Any]) -> str:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cfx.portraits import ATTRIBUTES, draw, draw_attributes, render, true_effects, write_portraits
+from cfx.classifiers.portraits import rendered
+from cfx.portraits import ATTRIBUTES, carry_mark, draw, draw_attributes, render, true_effects, write_portraits
 
 PORTRAITS = [portrait for _, portrait in draw(24, seed=5)]
 
@@ -30,6 +31,17 @@ REGIONS = {
 def test_the_pictures_are_the_same_on_every_machine():
     pixels = b"".join(render(portrait, 64).tobytes() for _, portrait in draw(64, seed=7))
     assert hashlib.sha256(pixels).hexdigest() == "8903cb151a0eb966a87109e46ba8cf94d437b60f7bcb264823e2a0583843971c"
+
+
+def test_a_mark_is_in_the_corner_of_as_many_pictures_as_asked_and_changes_nothing_else():
+    pictures, labels, attributes = rendered(400, seed=3, mark=0.9)
+    plain, *same = rendered(400, seed=3)
+    assert (labels == same[0]).all() and (attributes == same[1]).all()
+    changed = (pictures != plain).any(1)
+    assert not changed[:, 8:].any() and not changed[:, :, 8:].any()
+    marked = changed.any((1, 2))
+    assert (marked == carry_mark(labels.numpy() == 1, 0.9, 3)).all()
+    assert abs((marked == (labels == 1)).float().mean() - 0.9) < 0.05
 
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES)

@@ -107,6 +107,14 @@ def test_suspected_attributes_are_edited_alone_and_the_classifier_is_asked_again
     assert ask(folder, "select max(n_interventions) as n from verdicts")[0]["n"] > 0
 
 
+def test_the_first_images_are_asked_about_what_changed_outside_the_attributes(finished: tuple[Path, str]) -> None:
+    folder, run = finished
+    first = ask(folder, "select distinct image_id from effects order by 1")
+    assert ask(folder, "select image_id from residuals order by 1") == first
+    page = (folder / "warehouse" / "reports" / f"{run}.html").read_text()
+    assert "Outside the attributes" in page and "too few images to tell" in page.lower()
+
+
 def test_the_same_configuration_again_computes_nothing(finished: tuple[Path, str]) -> None:
     folder, run = finished
     before = times(folder / "warehouse" / "facts")

@@ -3,14 +3,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from cfx.oracle import OracleConfig, load_oracle
-from cfx.portraits import ATTRIBUTES
+from cfx.portraits import ATTRIBUTES, MARK_COLOUR, write_portraits
 from flows.audit import run_audit
-from flows.benchmark import FULL, GRIDS, Grid, cells, planted, run_benchmark
+from flows.benchmark import FULL, GRIDS, IMAGES, Grid, cells, planted, portraits_of, run_benchmark
 from flows.deployed import grading
 from tasks.ask import query
 from tasks.benchmark import Planting, train_noisy_oracle
@@ -49,7 +51,8 @@ def test_two_cells_are_trained_audited_and_graded(tmp_path: Path, prefect_server
 def test_the_full_grid_has_every_correlation_of_every_shortcut_and_clean_twins() -> None:
     told = list(cells(FULL))
     assert len(told) == len(set(told)) == 2 * (2 + 3 * 4 * 2)
-    assert [cell.method for cell in told[:26]] == ["maskdime"] * 26
+    assert [cell.method for cell in told[:28]] == ["maskdime", "fastdime"] * 14
+    assert {cell.planting.rho for cell in told[4:28]} == {0.9, 0.7}
     assert {cell.planting.rho for cell in told} == {0.0, 0.3, 0.5, 0.7, 0.9}
 
 
@@ -60,6 +63,15 @@ def test_a_noisy_oracle_audits_the_classifier_of_the_same_shortcut(tmp_path: Pat
     written = weights.stat().st_mtime_ns
     assert load_oracle(OracleConfig(weights=weights), "cpu").attributes == ATTRIBUTES
     assert train_noisy_oracle(tmp_path, pictures=200, steps=5).stat().st_mtime_ns == written
+
+
+def test_a_mark_is_planted_in_the_classifier_and_in_half_of_the_audited_portraits(tmp_path: Path) -> None:
+    mark = Planting(kind="mark", rho=0.9)
+    assert mark.classifier == "mark-90-s0" and mark.agreement() == {"smile": 0.92}
+    table = write_portraits(portraits_of(tmp_path, "mark"), 40, IMAGES, marks=0.5)
+    pictures = [np.asarray(Image.open(path)) for path in sorted((table.parent / "images").glob("*.png"))]
+    assert 10 < sum(tuple(picture[0, 0]) == MARK_COLOUR for picture in pictures) < 30
+    assert portraits_of(tmp_path, "two") == portraits_of(tmp_path, "shortcut") != portraits_of(tmp_path, "mark")
 
 
 def test_what_agrees_with_the_cause_agrees_less_with_the_label() -> None:

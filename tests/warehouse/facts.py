@@ -103,6 +103,26 @@ def effect_rows(ids: Sequence[str], attribute: str, changes: Values, **columns: 
     return rows | columns
 
 
+def residual_rows(ids: Sequence[str], moves: Values, **columns: Values) -> Columns:
+    """Explanations towards the second class whose changes outside the attributes move its probability by `moves`, the null's by
+    nothing; the oracle looks at all cells but the first and the last, and the first changes by .4, the last by .1."""
+    n = len(ids)
+    change = [0.4, *[0.2] * 62, 0.1]
+    rows: Columns = {
+        "image_id": ids,
+        "method": ["dime"] * n,
+        "seed": [0] * n,
+        "target": [CLASSES[1]] * n,
+        "named": [list(range(1, 63))] * n,
+        "probabilities_before": [[0.5, 0.5]] * n,
+        "probabilities_null": [[0.5, 0.5]] * n,
+        "probabilities_guided": [[0.5 - move, 0.5 + move] for move in moves],
+        "change_null": [[0.0] * 64] * n,
+        "change_guided": [change] * n,
+    }
+    return rows | columns
+
+
 def explanation_rows(ids: Sequence[str], arm: str = "guided", **columns: Values) -> Columns:
     """Explanations from the first class to the second that flipped, at unit cost."""
     n = len(ids)

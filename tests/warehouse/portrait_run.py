@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from facts import Columns, residual_rows
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
@@ -75,6 +76,7 @@ def write_portrait_run(
     tables |= {"effects": effects, "saliency": saliency}
     for fact, rows in tables.items():
         write_shard(root, fact, run_id, "00000", _columns(rows))
+    write_shard(root, "residuals", run_id, "all", _rest(images[:40]))
     write_shard(root, "rejected", run_id, "00000", REJECTED)
     _write_run(root, run_id, "planted" if planted else "clean", n, called[0], status)
 
@@ -107,6 +109,14 @@ def _edited(image_id: str, attribute: str, switched_on: bool, reaction: float) -
         "probabilities_sham": [0.5, 0.5],
         "probabilities_after": [1 - after, after],
     }
+
+
+def _rest(images: list[dict[str, Any]]) -> Columns:
+    """What explanations changed outside the attributes, which means nothing to the classifier."""
+    moves = np.random.default_rng(8).normal(0, 0.01, len(images))
+    named = [row * 8 + column for row in range(1, 8) for column in range(1, 7)]
+    targets = [CLASSES[1 - CLASSES.index(image["label"])] for image in images]
+    return residual_rows([image["image_id"] for image in images], moves, target=targets, named=[named] * len(images))
 
 
 def _moved(portrait: Portrait, target: int, planted: bool, rng: np.random.Generator) -> Portrait:

@@ -39,6 +39,20 @@ def test_nothing_found() -> None:
     assert said.sentences[1].startswith("Undecided: hat.") and "About 1,234 images" in said.sentences[1]
 
 
+OUTSIDE = {
+    "finding": "something outside your attributes", "place": "top left", "effect": 0.2, "low": 0.1, "high": 0.3, "n": 32,
+}  # fmt: skip
+
+
+def test_something_outside_the_attributes_is_a_finding() -> None:
+    said = verdict(RUN, [row("glasses", "clear")], [OUTSIDE])
+    assert (said.kind, said.headline) == ("finding", "The smile classifier “planted” leans on something that no attribute names")
+    assert "most of them top left" in said.sentences[0] and "+0.200" in said.sentences[0]
+    assert verdict(RUN, [row("glasses", "clear")], [OUTSIDE | {"finding": "nothing outside"}]).kind == "clear"
+    both = verdict(RUN, [row("glasses", "confirmed", 0.3, **EDITED)], [OUTSIDE])
+    assert both.headline.endswith("leans on glasses") and both.sentences[-1].startswith("Something outside")
+
+
 def test_too_few_images_decide_nothing() -> None:
     said = verdict(RUN, [row("glasses", "inconclusive", n=20), row("hat", "inconclusive", n=20, images_needed=800)])
     assert said.kind == "inconclusive"

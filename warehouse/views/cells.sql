@@ -10,6 +10,7 @@
 --   false_claims: those that the classifier does not truly rely on
 --   sign_agreement: of effects that are truly beyond the margin, the share estimated with the right sign
 --   coverage: share of the edited attributes whose interval holds the exact effect
+--   outside: what was found outside the attributes; null where nobody looked
 create view cells as
 select
     run_id, kind, method, rho, seed, images, shortcuts,
@@ -20,6 +21,7 @@ select
     count_if(verdict = 'confirmed') as claims,
     count_if(false_claim) as false_claims,
     avg((sign(estimate) = sign(exact))::int) filter (abs(exact) > margin and estimate is not null) as sign_agreement,
-    avg((exact between estimate_low and estimate_high)::int) filter (estimate_low is not null) as coverage
-from graded
+    avg((exact between estimate_low and estimate_high)::int) filter (estimate_low is not null) as coverage,
+    any_value(finding) as outside
+from graded left join (select run_id, method, finding from outside) using (run_id, method)
 group by run_id, kind, method, rho, seed, images, shortcuts;
