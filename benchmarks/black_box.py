@@ -70,6 +70,10 @@ class Box(NamedTuple):
         return BUNDLED[self.classifier] if isinstance(self.classifier, str) else next(iter(self.classifier.attributes), None)
 
 
+AUGMENTATION = {"shift": 0.03, "zoom": 0.03, "noise": 0.6, "erase": 0.08}  # of a surrogate's pictures, as in the example
+LADDER = [{"method": "fastdime", "steps": 50, "tau": 18, "scale": scale, "threshold": 0.3} for scale in (25, 60)]
+
+
 class Size(NamedTuple):
     """How much is asked."""
 
@@ -77,11 +81,8 @@ class Size(NamedTuple):
     pictures: int  # of a pool
     edited: int  # attributes that are edited
     edits: int  # pictures that each is edited on
+    how: Mapping[str, Any]  # the search
     intervene: Mapping[str, Any] = {}  # how, if not by the oracle's gradient
-    how: Mapping[str, Any] = {
-        "surrogate": {"steps": 600, "augmentation": {"shift": 0.03, "zoom": 0.03, "noise": 0.6, "erase": 0.08}},
-        "ladder": [{"method": "fastdime", "steps": 50, "tau": 18, "scale": s, "threshold": 0.3} for s in (25, 60)],
-    }
 
 
 def _shortcut(attribute: str, seed: int) -> Planting:
@@ -114,8 +115,15 @@ FULL = Size(
     pictures=64,
     edited=9,
     edits=32,
+    how={"surrogate": {"steps": 600, "augmentation": AUGMENTATION}, "ladder": LADDER},
 )
-QUICK = Size(tuple(Box(twin, pool) for pool in ("even", "beard") for twin in BUNDLED), pictures=48, edited=3, edits=24)
+QUICK = Size(
+    tuple(Box(twin, pool) for pool in ("even", "beard") for twin in BUNDLED),
+    pictures=48,
+    edited=3,
+    edits=24,
+    how={"surrogate": {"steps": 300, "augmentation": AUGMENTATION}, "ladder": LADDER},
+)
 
 TIME = Size(
     (Box("planted"), Box("clean"), Box("planted", "glasses"), Box("clean", "glasses")),
@@ -151,7 +159,7 @@ def audit_config(folder: Path, url: str, box: Box, size: Size) -> AuditConfig:
             "prior": {"path": "portraits:prior"},
             "target_attribute": "smile",
             "interventions": {"images": size.edits, "attributes": size.edited, **size.intervene},
-            "shard_size": 32,
+            "shard_size": size.pictures // 2,
         }
     )
 

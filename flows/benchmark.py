@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cfx.portraits import WORDS
 from flows.config import AuditConfig
 from tasks.ask import query
-from tasks.benchmark import ATTRIBUTES, Planting, first_shards, train_noisy_oracle, train_planted, write_truths
+from tasks.benchmark import ATTRIBUTES, WORDS, Planting, first_shards, train_noisy_oracle, train_planted, write_truths
 from tasks.portraits import write_portraits
 
 IMAGES = 2026  # seed of the audited portraits; no classifier was trained on it

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from cfx.classifiers.portraits import CLASSES, RECIPES, rendered, train_on_portraits
 from cfx.classifiers.training import train_classifier
-from cfx.portraits import ATTRIBUTES, TrueEffect
+from cfx.portraits import ATTRIBUTES, WORDS, TrueEffect
 from cfx.random import derived_seed
 from cfx.types import Config
 from tasks.portraits import reliance
@@ -136,6 +136,7 @@ def first_shards(root: Path, run_id: str, shards: int, name: str) -> str:
 __all__ = [
     "ATTRIBUTES",
     "CLASSES",
+    "WORDS",
     "Planting",
     "exact_effects",
     "first_shards",

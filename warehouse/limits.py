@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from warehouse.evidence import Row
 from warehouse.wording import count, listed, percent, signed
@@ -29,9 +30,10 @@ def limits(
 ) -> list[Limit]:
     """The standing limits, with this run's numbers in them. ranked: with `null`, the change without guidance; cost: by arm."""
     guided = cost.get("guided", {})
-    found = [_named(ranked), _untouched(ranked), _oracle(ranked, fr_null), _size(ranked)]
+    config = json.loads(run["config"])
+    found = [_named(ranked), _untouched(ranked, config), _oracle(ranked, fr_null), _size(ranked)]
     found += [_canary(row) for row in canary]
-    if json.loads(run["config"]).get("surrogate") is not None:
+    if config.get("surrogate") is not None:
         found.append(SURROGATE)
     if not guided.get("judged"):
         text = "No second classifier checked the flips, so adversarial changes cannot be told from real ones."
@@ -54,7 +56,7 @@ def _canary(row: Row) -> Limit:
     )
 
 
-def _untouched(ranked: Sequence[Row]) -> Limit:
+def _untouched(ranked: Sequence[Row], config: Mapping[str, Any]) -> Limit:
     edited: list[str] = []
     rest: list[str] = []
     for row in ranked:
@@ -68,7 +70,8 @@ def _untouched(ranked: Sequence[Row]) -> Limit:
     text = (
         f"Edits change {listed(sorted(edited))} as far as the oracle can tell, and little else; each on {fewest} images or more."
     )
-    return Limit("Edits are drawn by the prior.", text)
+    named = (config.get("interventions") or {}).get("named")
+    return Limit(f"Edits are drawn by {'a text-to-image model, by word' if named else 'the prior, guided by the oracle'}.", text)
 
 
 def _named(ranked: Sequence[Row]) -> Limit:
