@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics.image.kid import poly_mmd
 
 
 class Moments(NamedTuple):
@@ -61,12 +60,22 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 def kernel_distance(a: Tensor, b: Tensor) -> float:
     """KID: unbiased squared maximum mean discrepancy under the kernel (x.y / D + 1)^3. May be slightly negative.
 
-    a: (N, D), b: (M, D); the first min(N, M) >= 2 rows of each count. Unlike FID, it has no bias at small n.
+    a: (N, D), b: (M, D), two rows each at least, in any order. Unlike FID, it has no bias at small n.
     """
-    n = min(len(a), len(b))
-    if n < 2:
+    if min(len(a), len(b)) < 2:
         raise ValueError(f"a kernel distance needs two rows of each set, but there are {len(a)} and {len(b)}")
-    return float(poly_mmd(a[:n].double(), b[:n].double()))
+    a, b = a.double(), b.double()
+    return float(_within(a) + _within(b) - 2 * _kernel(a, b).mean())
+
+
+def _kernel(a: Tensor, b: Tensor) -> Tensor:
+    return (a @ b.T / a.shape[1] + 1) ** 3
+
+
+def _within(rows: Tensor) -> Tensor:
+    """Mean kernel of two different rows."""
+    kernel, n = _kernel(rows, rows), len(rows)
+    return (kernel.sum() - kernel.diagonal().sum()) / (n * (n - 1))
 
 
 def _condensed(root: Tensor) -> Tensor:

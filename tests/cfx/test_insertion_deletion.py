@@ -1,5 +1,7 @@
 """Insertion and deletion: the worked areas, and games whose course is known by hand."""
 
+import math
+
 import pytest
 import torch
 
@@ -95,6 +97,20 @@ def test_the_cascade_measures_whether_a_map_hangs_on_the_weights():
 
 def test_a_cascade_begins_with_the_original():
     assert rank_correlation(torch.arange(9.0).view(1, 9), -(torch.arange(9.0).view(1, 9) ** 3)).item() == pytest.approx(-1)
+
+
+def test_the_published_game_of_196_patches_is_the_sigmoids_area():
+    # white put into grey: after k of 196 patches the mean is k / 196, whatever their order
+    def mean(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([torch.zeros(len(x)), 4 * x.mean((1, 2, 3))], dim=1)
+
+    saliency = torch.rand(1, 14, 14, generator=torch.Generator().manual_seed(0))
+    shown = torch.linspace(0, 1, 197)
+    for game, expected in (("insertion", torch.sigmoid(4 * shown)), ("deletion", torch.sigmoid(4 - 4 * shown))):
+        curve = curves(mean, torch.ones(1, 3, 28, 28), saliency, game)
+        torch.testing.assert_close(curve[0], expected)
+        # the integral of sigmoid(4 t) is log(1 + e^(4 t)) / 4
+        assert area_under(curve).item() == pytest.approx((math.log1p(math.exp(4)) - math.log(2)) / 4, abs=1e-5)
 
 
 def test_areas_are_scipys():

@@ -5,12 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import minkowski
+from scipy.special import expit
+from torch import nn
 
 from cfx.classifiers import ClassifierConfig
+from cfx.classifiers.network import Network, NetworkConfig
+from cfx.classifiers.torch_module import TorchClassifier
 from cfx.methods.dime import FastDiME
 from cfx.methods.maskdime import MaskDiME
 from cfx.portraits import draw, render
-from tasks.explain import Method, check_ladder, explain_images, null_images
+from tasks.explain import Method, _rows, check_ladder, explain_images, null_images
 from tasks.predict import classifier_for
 from tasks.prior import PriorConfig, denoiser_for, prior_folder
 
@@ -61,3 +66,29 @@ def test_a_ladder_of_several_methods_or_for_a_black_box_is_refused() -> None:
 
     with pytest.raises(ValueError, match="'fastdime' needs gradients"):
         check_ladder((FastDiME(),), Endpoint())
+
+
+class Grey(nn.Module):
+    """One logit, the mean of a picture's first channel."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :1].mean((2, 3))
+
+
+def test_flips_are_the_worked_example_and_distances_scipys() -> None:
+    # targets 1, 0, 1, 0 and logits .2, -1, -.3, 0, where a logit of 0 is class 0: FR .75
+    logits, target = torch.tensor([0.2, -1.0, -0.3, 0.0]), [1, 0, 1, 0]
+    x = torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    x_cf = x.flip(0)
+    x_cf[:, 0] = logits.view(4, 1, 1)
+    network = Network(Grey(), "grey", NetworkConfig(module="torch.nn:Identity"), {})
+    audited, judge = (TorchClassifier(network, names, "sigmoid") for names in (("no", "yes"), ("yes", "no")))
+    rows = _rows(audited, judge, x, x_cf, torch.full((4, 1, 6, 6), torch.nan), [0, 1, 0, 1], target)
+    assert rows["flipped"] == [True, True, False, True]
+    assert rows["judge_flipped"] == [False, False, True, False]  # it calls the same logits by the other name
+    on_target = expit([0.2, 1.0, -0.3, 0.0])
+    assert rows["p_target_cf"] == pytest.approx(on_target, abs=1e-6)
+    assert rows["p_source_cf"] == pytest.approx(1 - on_target, abs=1e-6)
+    a, b = (((part.double() + 1) / 2).flatten(1).numpy() for part in (x, x_cf))
+    for name, p, scale in (("l1", 1, 108), ("l2", 2, 1), ("linf", float("inf"), 1)):
+        assert rows[name] == pytest.approx([minkowski(v, w, p) / scale for v, w in zip(a, b, strict=True)])

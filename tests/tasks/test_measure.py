@@ -1,17 +1,26 @@
 """Measuring and comparing, on portraits and the bundled networks: every row once, what is absent said, sets of known distance."""
 
+from hashlib import md5
+from itertools import combinations, permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from facts import explanation_rows, image_ids, image_rows, prediction_rows, run_rows
+from numpy.typing import NDArray
 from portrait_run import CLASSES, write_portrait_run
+from scipy.linalg import sqrtm
+from torchvision.models.vgg import cfgs, make_layers
 
+from cfx.autoencoder import load_autoencoders
 from cfx.classifiers import ClassifierConfig
 from cfx.metrics.frechet import Moments, frechet_distance
 from cfx.oracle import OracleConfig
-from cfx.pictures import decode_png
+from cfx.perceptual import load_lpips
+from cfx.pictures import decode_png, encode_png
 from tasks.autoencoders import AutoencoderTraining, ensure_autoencoders
 from tasks.encoders import MeasureConfig, encoders_for
 from tasks.measure import measure_shard
@@ -116,6 +125,15 @@ def test_im1_and_im2_come_with_the_runs_own_autoencoders(tmp_path: Path) -> None
     compare_sets(tmp_path, "r1", "dime", config, CLASSIFIER, ORACLE, 1, "cpu")
     value = {row["metric"]: row["value"] for row in query(tmp_path, "select metric, value from scorecard").to_pylist()}
     assert value["im1"] > 0 and value["im2"] > 0
+    networks, one, two = load_autoencoders(path), [], []
+    for row in read_shard(shard(tmp_path, "explanations")).to_pylist():
+        if row["arm"] == "guided" and row["flipped"]:
+            x_cf = decode_png([row["png"]])
+            rebuilt = (networks.reconstruct(x_cf, name) for name in (row["source"], row["target"], None))
+            x, by_source, by_target, by_all = ((part.double().numpy().ravel() + 1) / 2 for part in (x_cf, *rebuilt))
+            one.append(((x - by_target) ** 2).sum() / ((x - by_source) ** 2).sum())
+            two.append(((by_target - by_all) ** 2).sum() / x.sum())
+    assert (value["im1"], value["im2"]) == pytest.approx((np.mean(one), np.mean(two)), rel=1e-4)
     assert not {"im1", "im2"} & set(query(tmp_path, "select metric from absent")["metric"].to_pylist())
 
 
@@ -143,3 +161,87 @@ def test_counterfactuals_that_change_nothing_win_fid_and_lose_crossover_fid(tmp_
 def _columns(explained: Shard) -> tuple[list[str], list[object]]:
     table = pq.ParquetFile(explained.path).read()
     return table.column_names, table.columns
+
+
+def test_diversity_is_the_mean_lpips_of_every_two_seeds(tmp_path: Path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = make_layers(cfgs["D"], batch_norm=False).state_dict()
+    torch.save({f"features.{name}": value for name, value in state.items()}, tmp_path / "vgg16.pth")
+    ids = image_ids(2)
+    shown = torch.rand(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1  # the picture and three seeds
+    png = [encode_png(pictures) for pictures in shown]
+    explained = [explanation_rows(ids, seed=[s] * 2, png=[each[1 + s] for each in png]) for s in range(3)]
+    together = {name: [value for rows in explained for value in rows[name]] for name in explained[0]}
+    images = write_shard(tmp_path, "images", "r1", "00000", image_rows(ids, png=[each[0] for each in png]))
+    write_shard(tmp_path, "runs", "r1", "finished", run_rows(seeds=[0, 1, 2]))
+    done = write_shard(tmp_path, "explanations", "r1", "00000", together)
+    config = MeasureConfig(vgg16=tmp_path / "vgg16.pth", cout=False)
+    measure_shard(tmp_path, "r1", images, done, config, CLASSIFIER, ORACLE, 4, "cpu")
+    distance, seen = load_lpips(tmp_path / "vgg16.pth"), [decode_png(each) for each in png]
+    expected = [float(distance(x[i : i + 1], x[j : j + 1])) for x in seen for i, j in combinations((1, 2, 3), 2)]
+    (row,) = query(tmp_path, "from diversity").to_pylist()
+    assert (row["value"], row["n"]) == (pytest.approx(sum(expected) / 6, rel=1e-5), 2)
+    from_picture = [float(distance(x[:1], x[i : i + 1])) for x in seen for i in (1, 2, 3)]
+    (row,) = query(tmp_path, "from distances where measure = 'lpips'").to_pylist()
+    assert (row["value"], row["encoder"]) == (pytest.approx(np.mean(from_picture), rel=1e-5), "vgg")
+
+
+Rows = NDArray[np.float64]
+
+
+def scipys_fid(a: Rows, b: Rows) -> float:
+    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a + cov_b - 2 * sqrtm(cov_a @ cov_b).real))
+
+
+def kid_by_hand(a: Rows, b: Rows) -> float:
+    def kernel(x: Rows, y: Rows) -> float:
+        return float((x @ y / len(x) + 1) ** 3)
+
+    within = sum(np.mean([kernel(x, y) for x, y in permutations(rows, 2)]) for rows in (a, b))
+    return float(within - 2 * np.mean([kernel(x, y) for x in a for y in b]))
+
+
+@pytest.mark.parametrize("shards", [1, 3])  # how rows lie in files plays no part
+def test_set_metrics_are_scipys_over_the_sets_they_say(tmp_path: Path, shards: int) -> None:
+    rng, n, classes = np.random.default_rng(4), 60, np.array(["a", "b", "c", "d"])
+    ids, flipped, wrong = np.array(image_ids(n)), rng.random(n) < 0.8, rng.random(n) < 0.2
+    source, onwards = rng.integers(4, size=n), rng.integers(1, 4, size=n)
+    target = (source + onwards) % 4
+    label = np.where(wrong, (source + 1) % 4, source)
+    real = rng.normal(size=(n, 3)).astype(np.float32) + label[:, None] / 2
+    fake = (real @ rng.normal(size=(3, 3)) / 2 + 0.5).astype(np.float32)
+    write_shard(tmp_path, "runs", "r1", "finished", run_rows(classes=classes.tolist()))
+    for i in range(shards):
+        mine = slice(i, None, shards)
+        asked: dict[str, Any] = {"source": classes[source[mine]], "target": classes[target[mine]], "flipped": flipped[mine]}
+        k = len(ids[mine])
+        seen = {"method": [None] * k + ["dime"] * k, "arm": [None] * k + ["guided"] * k, "seed": [None] * k + [0] * k}
+        seen |= {"image_id": [*ids[mine]] * 2, "encoder": ["oracle"] * 2 * k, "vector": [*real[mine], *fake[mine]]}
+        write_shard(tmp_path, "images", "r1", str(i), image_rows(ids[mine], label=classes[label[mine]]))
+        write_shard(tmp_path, "predictions", "r1", str(i), prediction_rows(ids[mine], classes[source[mine]]))
+        write_shard(tmp_path, "explanations", "r1", str(i), explanation_rows(ids[mine], **asked))
+        write_shard(tmp_path, "features", "r1", str(i), seen)
+    compare_sets(tmp_path, "r1", "dime", MeasureConfig(), CLASSIFIER, ORACLE, 1, "cpu")
+    found = {row["metric"]: row for row in query(tmp_path, "from set_metrics where absent is null").to_pylist()}
+
+    def part(split: str, parts: int) -> NDArray[np.int64]:
+        lots = [int(md5(f"{split}:{image_id}".encode()).hexdigest()[:8], 16) / 2**32 for image_id in ids]
+        return (np.array(lots) * parts).astype(int)
+
+    groups = part("groups", 10)
+    fid = scipys_fid(real, fake[flipped])
+    without = [scipys_fid(real[groups != g], fake[flipped & (groups != g)]) for g in range(10)]
+    error = 2.2622 * (9 / 10 * ((np.array(without) - np.mean(without)) ** 2).sum()) ** 0.5
+    assert found["fid"]["value"] == pytest.approx(fid, rel=1e-5)
+    assert (found["fid"]["low"], found["fid"]["high"]) == pytest.approx((max(0, fid - error), fid + error), rel=1e-4)
+    assert (found["fid"]["n"], found["fid"]["n_real"]) == (flipped.sum(), n)
+    halves = [part(str(split), 2) for split in range(10)]
+    for metric, distance in (("sfid", scipys_fid), ("kid", kid_by_hand)):
+        each = [np.mean([distance(real[half == h], fake[flipped & (half != h)]) for h in (0, 1)]) for half in halves]
+        assert found[metric]["value"] == pytest.approx(np.mean(each), rel=1e-5)
+        assert found[metric]["sd"] == pytest.approx(np.std(each, ddof=1), rel=1e-4)
+    crossing = (source < 2) != (target < 2)
+    expected = [scipys_fid(real[(label < 2) == low], fake[crossing & ((target < 2) == low)]) for low in (True, False)]
+    assert found["crossover_fid"]["value"] == pytest.approx(np.mean(expected), rel=1e-5)

@@ -71,6 +71,38 @@ def test_cout_is_over_right_inputs_and_counts_those_that_have_none(tmp_path: Pat
     }
 
 
+@pytest.mark.parametrize(
+    ("view", "measure", "encoder", "over"),
+    [
+        ("fs", "cosine", "vggface2", "flipped"),
+        ("fva", "cosine", "vggface2", "flipped"),
+        ("s3", "cosine", "simsiam", "right"),
+        ("s3", "cosine", "oracle", "right"),
+        ("cout", "cout", None, "right"),
+        ("im1", "im1", None, "flipped"),
+        ("im2", "im2", None, "flipped"),
+        ("insertion", "insertion", "change", "all"),
+        ("deletion", "deletion", "change", "all"),
+        *(("distances", measure, None, "all") for measure in ("l1_sum", "l1_5", "sparsity")),
+        *(("distances", "lpips", backbone, "all") for backbone in ("vgg", "alex")),
+    ],
+)
+def test_means_over_measurements_are_numpys(tmp_path: Path, view: str, measure: str, encoder: str | None, over: str) -> None:
+    rng, ids = np.random.default_rng(8), image_ids(40)
+    values = rng.random(40)
+    over_which = {"flipped": rng.random(40) < 0.6, "right": rng.random(40) < 0.6, "all": np.full(40, True)}
+    labels: list[str | None] = ["no_smile" if right else "smile" for right in over_which["right"]]
+    write_pictures(tmp_path, ids, labels, over_which["flipped"].tolist())
+    write_measures(tmp_path, ids, measure, encoder, values.tolist())
+    write_measures(tmp_path, ids, "another", encoder, [7.0] * 40, "1")
+    if measure == "cout":  # which counts those that have none by their distance
+        write_measures(tmp_path, ids, "l1_sum", None, [1.0] * 40, "2")
+    counted = values[over_which[over]]
+    found = only(tmp_path, view)
+    assert found["value"] == pytest.approx((counted > 0.5).mean() if view == "fva" else counted.mean(), abs=1e-9)
+    assert found["n"] == len(counted)
+
+
 def write_seeds(root: Path, flips: dict[str, list[bool]], distances: list[float]) -> None:
     """Three seeds an image; the same three pairs of distances for every image."""
     write_shard(root, "runs", "r1", "finished", run_rows(seeds=[0, 1, 2]))
