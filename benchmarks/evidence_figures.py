@@ -2,7 +2,7 @@
 
 python benchmarks/evidence_figures.py COMMAND WAREHOUSE RESULT.json [PICTURE.svg]
 
-Writes the cells, every attribute's verdict beside the truth, the command, the commit of the checkout it runs in and the hardware to
+Writes the cells, every verdict beside the truth, the command, the commit of the checkout it runs in and the hardware to
 RESULT.json, prints the tables, and draws edits beside exact effects and the share of shortcuts confirmed by images.
 """
 
