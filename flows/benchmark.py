@@ -60,9 +60,9 @@ FULL = Grid(
 )
 HARDER = Grid(
     plantings=(
+        Planting(kind="mark", rho=0.9),
         Planting(kind="two", attributes=("glasses", "beard"), rho=0.8),
         Planting(kind="cause", attributes=("glasses",), rho=0.9),
-        Planting(kind="mark", rho=0.9),
         Planting(kind="noisy"),
         Planting(kind="noisy", attributes=("glasses",), rho=0.9),
     ),
