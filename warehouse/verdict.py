@@ -97,6 +97,12 @@ def edit_sentence(row: Row) -> str:
 
 def _outside_sentence(row: Row) -> str:
     """What moves the answer although the oracle looks at nothing there."""
+    if row["place"] is None:
+        interval = f"{row['drift_low']:.3f} to {row['drift_high']:.3f}, {row['n']} images"
+        return (
+            f"Something outside the attributes matters: redrawing, unguided, where the oracle looks at nothing moves the answer "
+            f"by {row['drift']:.3f} on average (95% interval {interval}), by what was there or by the traces of redrawing."
+        )
     interval = f"{signed(row['low'])} to {signed(row['high'])}, {row['n']} images"
     return (
         f"Something outside the attributes matters: changes where the oracle looks at nothing, most of them {row['place']}, move "

@@ -147,13 +147,12 @@ def _caption(finding: dict[str, Any]) -> str:
 
 def _outside(row: dict[str, Any]) -> str:
     """Whether the classifier leans on what no attribute names."""
+    why, place = f"; {row['why']}" if row["why"] else "", f", most of them {row['place']}" if row["place"] else ""
     if row["low"] is None:
-        return f"outside your attributes: {row['finding']} ({row['why']})"
-    moved = f"{row['effect']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
-    told = f"{row['finding']}: changes where the oracle looks at nothing move the answer by {moved}"
-    if row["why"] is not None:
-        return f"outside your attributes: {told}; {row['why']}"
-    return f"{told}, most of them {row['place']}" if row["finding"].startswith("something") else told
+        return f"outside your attributes: {row['finding'].split()[0]}{why}"
+    moved = f"{row['effect']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f}){place}"
+    told = f"changes where the oracle looks at nothing move the answer by {moved}"
+    return f"outside your attributes: {row['finding'].split()[0]}; {told}{why}"
 
 
 def _edited(row: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ def test_effect_and_interval_are_those_of_a_mean(tmp_path: Path) -> None:
     half = t.ppf(0.975, N - 1) * moves.std(ddof=1) / np.sqrt(N)
     assert row["effect"] == pytest.approx(moves.mean(), abs=1e-6)
     assert (row["high"] - row["low"]) / 2 == pytest.approx(half, rel=0.06)
-    assert (row["finding"], row["why"]) == ("something outside your attributes", None)
+    assert (row["finding"], row["why"]) == ("something outside your attributes", "guidance moves the answer there")
     assert (row["n"], row["unnamed"], row["drift"], row["place"]) == (N, 2, 0.0, "top left")
     assert row["changes"][0] == pytest.approx(0.4) and row["changes"][63] == pytest.approx(0.1)
     assert row["changes"][1:63] == [None] * 62
@@ -49,7 +49,14 @@ def test_the_nulls_own_change_is_taken_off(tmp_path: Path) -> None:
         ([0.001, -0.001] * 5, {}, "inconclusive", "too few images"),
         ([0.2] * 4, {}, "inconclusive", "too few images"),
         ([0.9, -0.8] * 20, {}, "inconclusive", "too few images"),
-        ([0.2] * N, {"probabilities_null": [[0.4, 0.6]] * N}, "inconclusive", "redrawing alone"),
+        (
+            [0.2] * N,
+            {"probabilities_null": [[0.4, 0.6]] * N},
+            "something outside your attributes",
+            "guidance moves the answer there, and",
+        ),
+        ([0.1] * N, {"probabilities_null": [[0.4, 0.6]] * N}, "something outside your attributes", "redrawing alone"),
+        ([0.0] * N, {"probabilities_before": [[0.5, 0.5]] * (N - 5) + [[0.1, 0.9]] * 5}, "inconclusive", "too few images"),
         ([0.0] * N, {"named": [list(range(64))] * N}, "inconclusive", "the oracle looks everywhere"),
         ([0.03] * N, {}, "nothing outside", None),
     ],

@@ -41,6 +41,7 @@ def test_nothing_found() -> None:
 
 OUTSIDE = {
     "finding": "something outside your attributes", "place": "top left", "effect": 0.2, "low": 0.1, "high": 0.3, "n": 32,
+    "drift": 0.1, "drift_low": 0.06, "drift_high": 0.15,
 }  # fmt: skip
 
 
@@ -49,6 +50,8 @@ def test_something_outside_the_attributes_is_a_finding() -> None:
     assert (said.kind, said.headline) == ("finding", "The smile classifier “planted” leans on something that no attribute names")
     assert "most of them top left" in said.sentences[0] and "+0.200" in said.sentences[0]
     assert verdict(RUN, [row("glasses", "clear")], [OUTSIDE | {"finding": "nothing outside"}]).kind == "clear"
+    redrawn = verdict(RUN, [row("glasses", "clear")], [OUTSIDE | {"place": None}])
+    assert "redrawing, unguided," in redrawn.sentences[0] and "by 0.100 on average" in redrawn.sentences[0]
     both = verdict(RUN, [row("glasses", "confirmed", 0.3, **EDITED)], [OUTSIDE])
     assert both.headline.endswith("leans on glasses") and both.sentences[-1].startswith("Something outside")
 
