@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -82,6 +83,24 @@ class LatentDiffusion:
         return here + scale * (there - here)
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the libraries' bars over parts and weights, and their remark on an autoencoder of ours; downloads still show."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    level = of_diffusers.get_verbosity()
+    of_diffusers.set_verbosity_error()
+    for logging in (of_diffusers, of_transformers):
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        of_diffusers.set_verbosity(level)
+        for logging in (of_diffusers, of_transformers):
+            logging.enable_progress_bar()
+
+
 def load_latent(source: str, device: torch.device | str = "cpu") -> LatentDiffusion:
     """A pipeline in Stable Diffusion's format, float32, frozen: a local folder, a hub id such as CompVis/stable-diffusion-v1-4,
     or `portraits:text`, the small one that comes with cfx.
@@ -98,9 +117,10 @@ def load_latent(source: str, device: torch.device | str = "cpu") -> LatentDiffus
     if source.startswith("portraits:"):
         source = str(files("cfx") / "weights" / "portraits" / source.removeprefix("portraits:"))
     try:
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            source, safety_checker=None, requires_safety_checker=False, low_cpu_mem_usage=False
-        )
+        with _quietly():
+            pipeline = StableDiffusionPipeline.from_pretrained(
+                source, safety_checker=None, requires_safety_checker=False, low_cpu_mem_usage=False
+            )
     except (OSError, ValueError) as error:
         way_out = "give a folder with model_index.json, or a hub id that this machine can download or has in its cache"
         raise FileNotFoundError(f"there is no text-to-image model {source!r}; {way_out} ({error})") from error
