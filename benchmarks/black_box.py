@@ -120,9 +120,9 @@ FULL = Size(
 QUICK = Size(
     tuple(Box(twin, pool) for pool in ("even", "beard") for twin in BUNDLED),
     pictures=48,
-    edited=3,
-    edits=24,
-    how={"surrogate": {"steps": 300, "augmentation": AUGMENTATION}, "ladder": LADDER},
+    edited=2,
+    edits=20,
+    how={"surrogate": {"steps": 260, "augmentation": AUGMENTATION}, "ladder": LADDER},
 )
 
 TIME = Size(
