@@ -18,7 +18,7 @@ from tasks.ask import query
 from tasks.benchmark import Planting, train_noisy_oracle
 
 TWINS = planted(("glasses",), (0.0, 0.9), (0,))
-TINY = Grid(TWINS, sizes=(2, 4), edits=3, edited=2, pictures=400, steps=30, portraits=24)
+TINY = Grid(TWINS, sizes=(2, 4), edits=2, edited=1, pictures=400, steps=30, portraits=24)
 EXPLAINED = """select name, count(distinct image_id) as n
     from explanations join (select run_id, name from runs) using (run_id) group by name"""
 
