@@ -21,9 +21,12 @@ class Verdict:
 
 def verdict(run: Row, ranked: Sequence[Row], outside: Sequence[Row] = ()) -> Verdict:
     """run: a row of the view runs; ranked: its rows of verdicts, strongest first; outside: its rows of the view outside."""
+    refused = next((row["rests_on"] for row in ranked if row["rests_on"].startswith("refused")), None)
+    if refused:  # a failed canary refuses every finding
+        return Verdict("inconclusive", f"No verdict on the {classifier_name(run)}", (f"{refused.capitalize()}.",))
     said = _of_attributes(run, ranked)
     told = tuple(_outside_sentence(row) for row in outside if row["finding"] == SOMETHING)
-    if not told or said.headline.startswith("No verdict on"):  # a failed canary refuses every finding
+    if not told:
         return said
     headline = (
         said.headline if said.kind == "finding" else f"The {classifier_name(run)} leans on something that no attribute names"
@@ -36,9 +39,6 @@ def _of_attributes(run: Row, ranked: Sequence[Row]) -> Verdict:
     by_verdict: dict[str, list[Row]] = {}
     for row in ranked:
         by_verdict.setdefault(row["verdict"], []).append(row)
-    refused = next((row["rests_on"] for row in ranked if row["rests_on"].startswith("refused")), None)
-    if refused:
-        return Verdict("inconclusive", f"No verdict on the {classifier_name(run)}", (f"{refused.capitalize()}.",))
     confirmed, suspected = by_verdict.get("confirmed", []), by_verdict.get("suspected", [])
     unsure = by_verdict.get("inconclusive", [])
     if confirmed or suspected:
