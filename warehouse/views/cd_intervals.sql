@@ -33,7 +33,7 @@ listed as (
 weighted as (
     select
         listed.*, resample,
-        list_transform(buckets, lambda bucket: poisson(hash(bucket * 4096 + resample) / 18446744073709551616)) as w
+        bootstrap_weights(buckets, resample) as w
     from listed cross join (select unnest(range(1, 501)) as resample)
 ),
 sums as (

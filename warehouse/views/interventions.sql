@@ -20,7 +20,7 @@ with asked as (
 weighted as (
     select
         run_id, attribute, target, changes,
-        list_transform(lots, lambda lot: poisson(hash(lot * 4096 + resample) / 18446744073709551616)) as weights
+        bootstrap_weights(lots, resample) as weights
     from asked cross join (select unnest(range(1, 2001)) as resample)
     where n >= 5
 ),

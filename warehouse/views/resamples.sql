@@ -13,6 +13,9 @@ create macro poisson(u) as (  -- quantile u of Poisson(1): how many of its cumul
     + (u >= .9810118431238462)::double + (u >= .9963401531726563)::double + (u >= .9994058151824183)::double
     + (u >= .9999167588507119)::double + (u >= .9999897508033253)::double + (u >= .999998874797402)::double
 );
+create macro bootstrap_weights(lots, resample) as (  -- how often each of these numbers is drawn in a resample, 1 to 4,000
+    list_transform(lots, lambda lot: poisson(hash(lot * 4096 + resample) / 18446744073709551616))
+);
 create macro widened(n) as (  -- a percentile interval of n values is too short by this: sqrt(n / (n - 1)) t(n - 1) / z, to 1 % from n = 5
     if(n < 2, 1, sqrt(n / (n - 1)) * (1 + 1.2104 / (n - 1) + 1.4361 / power(n - 1, 2) + 1.3 / power(n - 1, 3)))
 );
