@@ -1,9 +1,10 @@
 """What docs/evidence.md shows, from the warehouse of `cfx benchmark`.
 
-python benchmarks/evidence_figures.py COMMAND WAREHOUSE RESULT.json [PICTURE.svg]
+python benchmarks/evidence_figures.py COMMAND WAREHOUSE RESULT.json [PICTURE.svg [OTHER.json ...]]
 
 Writes the cells, every verdict beside the truth, the command, the commit of the checkout it runs in and the hardware to
-RESULT.json, prints the tables, and draws edits beside exact effects and the share of shortcuts confirmed by images.
+RESULT.json, prints the tables, and draws edits beside exact effects and the share of shortcuts confirmed by images. OTHER.json:
+results of other parts of the grid, graded elsewhere; the last two tables and the picture are of all together.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ sys.path.pop(0)  # benchmarks/, whose statistics.py would hide Python's own
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import matplotlib
+from scipy.stats import spearmanr
 
 from flows.benchmark import marks
+from flows.config import AuditConfig
 from tasks.ask import query
 
 Rows = list[dict[str, Any]]
@@ -63,6 +66,35 @@ def rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
+def together(parts: Sequence[dict[str, Any]]) -> tuple[Rows, Rows]:
+    """The marks over all cells of several parts of a grid, by method and over all, and their power by the number of images."""
+    margin = AuditConfig.model_fields["margin"].default
+    every = [cell for part in parts for cell in part["cells"] if cell["images"] == part["images"]]
+    verdicts = [row for part in parts for row in part["graded"] if row["estimate"] is not None]
+    marks = []
+    for method in (*sorted({cell["method"] for cell in every}, reverse=True), None):
+        cells = [cell for cell in every if method in (None, cell["method"])]
+        known = [row for row in verdicts if method in (None, row["method"])]
+        pairs = [[0 if abs(row[name]) < margin / 2 else row[name] for row in known] for name in ("estimate", "exact")]
+        told = {
+            name: [cell[name] for cell in cells if cell[name] is not None] for name in ("top1", "confirmed", "silent", "coverage")
+        }
+        strong = {name: [cell[name] for cell in cells if cell["rho"] >= 0.7] for name in ("top1", "confirmed")}
+        marks.append(
+            {"method": method or "all", "cells": len(cells)}
+            | {f"{name}, rho >= .7": sum(values) / len(values) for name, values in strong.items()}
+            | {name: sum(values) / len(values) for name, values in told.items()}
+            | {"spearman": float(spearmanr(*pairs).statistic)}
+        )
+    power = []
+    for method, images in sorted({(row["method"], row["images"]) for part in parts for row in part["power"]}):
+        rows = [row for part in parts for row in part["power"] if (row["method"], row["images"]) == (method, images)]
+        n = sum(row["shortcuts"] for row in rows)
+        means = {name: sum(row[name] * row["shortcuts"] for row in rows) / n for name in ("printed", "confirmed")}
+        power.append({"method": method, "images": images, "shortcuts": n} | means)
+    return marks, power
+
+
 def picture(graded: Rows, cells: Sequence[dict[str, Any]], out: Path) -> None:
     """Edits beside the truth; how the share of confirmed shortcuts grows with the images."""
     matplotlib.use("svg")
@@ -91,7 +123,7 @@ def picture(graded: Rows, cells: Sequence[dict[str, Any]], out: Path) -> None:
     figure.savefig(out)
 
 
-def main(command: str, root: Path, result: Path, out: Path | None = None) -> None:
+def main(command: str, root: Path, result: Path, out: Path | None = None, *others: Path) -> None:
     found = marks(root)
     tables = {
         "benchmark": query(root, BY_METHOD).to_pylist(),
@@ -101,12 +133,16 @@ def main(command: str, root: Path, result: Path, out: Path | None = None) -> Non
     }
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     (machine,) = query(root, "select any_value(hardware) as hardware from runs").to_pylist()
-    result.write_text(json.dumps(rounded({"command": command, "commit": commit} | machine | found | tables), indent=1) + "\n")
+    kept = rounded({"command": command, "commit": commit} | machine | found | tables)
+    result.write_text(json.dumps(kept, indent=1) + "\n")
     for name in [name for name in ("benchmark", "power", "outside") if tables[name]]:
         print(f"\n{table(tables[name])}")  # noqa: T201
+    parts = [*(json.loads(other.read_text()) for other in others), kept]
+    for rows in together(parts) if others else ():
+        print(f"\n{table(rows)}")  # noqa: T201
     if out is not None:
-        picture(tables["graded"], found["cells"], out)
+        picture([row for part in parts for row in part["graded"]], [cell for part in parts for cell in part["cells"]], out)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *(Path(argument) for argument in sys.argv[2:5]))
+    main(sys.argv[1], *(Path(argument) for argument in sys.argv[2:]))

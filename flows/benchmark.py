@@ -71,11 +71,15 @@ HARDER = Grid(
 GRIDS = {"quick": QUICK, "full": FULL, "harder": HARDER}
 
 
-def run_benchmark(folder: Path, grid: Grid, run: Callable[[AuditConfig], str], limit: int | None = None) -> None:
-    """Train, audit and grade the cells of a grid, the first `limit` of them if that is given; `run` audits."""
-    for kind in {cell.planting.kind for cell in list(cells(grid))[:limit]}:
+def run_benchmark(folder: Path, grid: Grid, run: Callable[[AuditConfig], str], part: slice = slice(None)) -> None:
+    """Train, audit and grade the cells of a grid, or a part of them; `run` audits. Raises ValueError where there is none."""
+    every = list(cells(grid))
+    chosen = every[part]
+    if not chosen:
+        raise ValueError(f"no cell is left of a grid of {len(every)}: skip {part.start or 0}, up to {part.stop or len(every)}")
+    for kind in {cell.planting.kind for cell in chosen}:
         write_portraits(portraits_of(folder, kind), grid.sizes[-1], IMAGES, marks=0.5 if kind == "mark" else None)
-    for cell in list(cells(grid))[:limit]:
+    for cell in chosen:
         networks = folder / "classifiers"
         weights = train_planted(networks, cell.planting, grid.pictures, grid.steps)
         oracle: Path | str = "portraits:oracle"
@@ -84,10 +88,10 @@ def run_benchmark(folder: Path, grid: Grid, run: Callable[[AuditConfig], str], l
         audited = run(audit_config(folder, grid, cell, weights, oracle))
         for size in grid.sizes:
             name = f"{cell.planting.name}-{cell.method}-n{size}"
-            part = audited
+            graded = audited
             if size < grid.sizes[-1]:
-                part = first_shards(folder / "warehouse", audited, size // grid.sizes[0], name)
-            write_truths(folder / "warehouse", part, cell.planting, weights, size, grid.portraits)
+                graded = first_shards(folder / "warehouse", audited, size // grid.sizes[0], name)
+            write_truths(folder / "warehouse", graded, cell.planting, weights, size, grid.portraits)
 
 
 def cells(grid: Grid) -> Iterator[Cell]:

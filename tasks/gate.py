@@ -23,7 +23,8 @@ class Policy(BaseModel):
 
     forbidden: tuple[str, ...] | None = Field(
         None,
-        description="attributes it must not lean on; default: every one that the oracle names but the label",
+        description="attributes it must not lean on; default: every one that the oracle names but the label, and whatever lies "
+        "outside of them",
     )
     maximum_effect: float = Field(0.15, gt=0, lt=1, description="largest effect of such an attribute, in oracle probability")
     minimum_images: int = Field(64, ge=1, description="with fewer, the gate is inconclusive")

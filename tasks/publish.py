@@ -52,17 +52,15 @@ def finish_run(root: Path, run_id: str, started: Shard) -> Shard:
     done = find_shard(root, "runs", run_id, "finished")
     if done is not None:
         return done
-    with open_warehouse(root) as lens:
-        counts = lens.execute(
-            """
-            select
-                (select count(*) from images where run_id = $run),
-                (select count(distinct image_id) from explanations where run_id = $run and arm = 'guided'),
-                (select count(distinct image_id) from explanations where run_id = $run and arm = 'guided' and flipped),
-                (select count(*) from rejected where run_id = $run)
-            """,
-            {"run": run_id},
-        ).fetchone()
+    asked = """
+        select
+            (select count(*) from images where run_id = $run),
+            (select count(distinct image_id) from explanations where run_id = $run and arm = 'guided'),
+            (select count(distinct image_id) from explanations where run_id = $run and arm = 'guided' and flipped),
+            (select count(*) from rejected where run_id = $run)
+    """
+    with open_warehouse(root, asked=asked) as lens:
+        counts = lens.execute(asked, {"run": run_id}).fetchone()
     assert counts is not None
     (first,) = read_shard(started).to_pylist()
     told = dict(zip(("attempted", "explained", "flipped", "rejected"), counts, strict=True))

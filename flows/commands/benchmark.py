@@ -20,7 +20,8 @@ def benchmark(
     harder: Annotated[
         bool, typer.Option("--harder", help="two shortcuts at once, one that agrees with the true cause, a noisy oracle")
     ] = False,
-    first: Annotated[int | None, typer.Option(min=1, help="only the first cells of the grid")] = None,
+    first: Annotated[int | None, typer.Option(min=1, help="only so many cells, from the grid's start")] = None,
+    skip: Annotated[int, typer.Option(min=0, help="leave out so many cells at the grid's start: another machine's")] = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -37,7 +38,7 @@ def benchmark(
         if quick + full + harder > 1:
             raise ValueError("--quick, --full and --harder are three grids; choose one")
         grid = GRIDS["full" if full else "harder" if harder else "quick"]
-        run_benchmark(folder, grid, lambda config: run_shown(config, shown), first)
+        run_benchmark(folder, grid, lambda config: run_shown(config, shown), slice(skip, first))
         found = marks(folder / "warehouse")
     quieten()
     out.print(cells_table(found["cells"]))

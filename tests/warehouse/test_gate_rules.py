@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from facts import effect_rows, image_ids, write_run
+from facts import effect_rows, image_ids, residual_rows, write_run
 
 from warehouse.connect import query
 from warehouse.gate import gate, read_policy, set_policy
@@ -82,6 +82,29 @@ def test_a_tolerated_effect_passes_and_an_interval_across_the_bound_decides_noth
 
 def test_an_effect_fails_on_either_side(root: Path) -> None:
     assert results(root, "turned")["effect", "hat"]["result"] == "fail"
+
+
+def test_what_lies_outside_the_attributes(tmp_path: Path) -> None:
+    redrawn = {"probabilities_null": [[0.3, 0.7]] * 40}
+    expected: dict[str, tuple[list[float], dict[str, Any], dict[str, Any], str | None]] = {
+        "nothing": ([0.02, -0.02] * 20, {}, {}, "pass"),
+        "strict": ([0.02, -0.02] * 20, {}, {"maximum_effect": 0.001}, "inconclusive"),  # within the margin, not within the bound
+        "guided": ([0.3, 0.34] * 20, {}, {}, "fail"),
+        "little": ([0.12, 0.13] * 20, {}, {}, "inconclusive"),
+        "redrawn": ([0.1] * 40, redrawn, {}, "inconclusive"),  # perhaps by its traces
+        "unsure": ([0.9, -0.8] * 20, {}, {}, None),  # the audit cannot tell
+        "named": ([0.3, 0.34] * 20, {}, {"forbidden": ["hat"]}, None),
+    }
+    for name, (moves, columns, policy, _) in expected.items():
+        write_run(tmp_path, name, EFFECTS | {"hat": 0.0}, n=40)
+        write_shard(tmp_path, "residuals", name, "all", residual_rows(image_ids(40), moves, **columns))
+        set_policy(tmp_path, name, POLICY | policy)
+    rules = query(tmp_path, "from gate where rule = 'outside'").to_pylist()
+    assert {rule["run_id"]: rule["result"] for rule in rules} == {
+        name: result for name, (*_, result) in expected.items() if result is not None
+    }
+    for rule in rules:
+        assert rule["low"] <= rule["value"] <= rule["high"] and f"at most {rule['threshold']:.3f} is allowed" in rule["reason"]
 
 
 def test_a_rise_above_the_base_fails_and_none_passes(root: Path) -> None:

@@ -4,7 +4,7 @@
 -- fewer images than the policy asks for, no attribute is accused or cleared. Over: runs with a policy.
 -- Columns:
 --   place: order in which rules are told
---   rule: audit, images, flip rate, judge flip rate, effect, rise, edited rise or cd rise
+--   rule: audit, images, flip rate, judge flip rate, effect, outside, rise, edited rise or cd rise
 --   subject: the attribute that the rule is about; null for the whole run
 --   value: what was found
 --   low, high: 95 % interval of the value (flip rates: Wilson 1927), null where it has none
@@ -65,6 +65,20 @@ effects as (
             || if(verdict in ('confirmed', 'suspected'), format('; {} by {}', verdict, rests_on), '') as because
     from held join verdicts using (run_id)
     where forbidden is null or list_contains(forbidden, attribute)
+),
+beyond_attributes as (
+    -- Held against the run where every attribute is, and where `outside` could tell.
+    select
+        run_id, 900 as place, 'outside' as rule, finding <> 'nothing outside' and place is null as redrawn,
+        if(redrawn, drift, effect) as value, if(redrawn, drift_low, low) as low, if(redrawn, drift_high, high) as high,
+        maximum_effect as threshold, n, finding, why,
+        case
+            when finding = 'nothing outside' and high <= maximum_effect and drift_high <= maximum_effect then 'pass'
+            when place is not null and effect > maximum_effect and images >= minimum_images then 'fail'
+            else 'inconclusive'
+        end as result
+    from held join outside using (run_id) join seen using (run_id)
+    where forbidden is null and finding <> 'inconclusive'
 ),
 grown as (
     select
@@ -144,6 +158,12 @@ rules as (
             else format('; {} {} decide nothing, about {} would', n, unit, images_needed)
         end
     from settled
+    union all
+    select
+        run_id, place, rule, null, value, low, high, threshold, n, result, null,
+        format('{}: {:+.3f} (95% interval {:+.3f} to {:+.3f}), at most {:.3f} is allowed', finding, round(value, 3) + 0, round(low, 3) + 0, round(high, 3) + 0, threshold)
+            || coalesce('; ' || why, '')
+    from beyond_attributes
     union all
     select
         run_id, place, rule, null, value, null, null, threshold, coalesce(n, 0),
