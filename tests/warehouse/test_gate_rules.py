@@ -80,6 +80,16 @@ def test_a_tolerated_effect_passes_and_an_interval_across_the_bound_decides_noth
         assert hat["result"] == "inconclusive" and hat["images_needed"] > 96
 
 
+def test_what_edits_contradict_is_decided_by_no_number_of_images(tmp_path: Path) -> None:
+    write_run(tmp_path, "planted", EFFECTS, n=96)
+    for name in ("hat", "beard"):
+        write_shard(tmp_path, "effects", "planted", name, effect_rows(image_ids(60), name, [0.001, -0.001] * 30))
+    hat = results(tmp_path, "planted")["effect", "hat"]
+    assert (hat["result"], hat["images_needed"]) == ("inconclusive", None)
+    assert "edited by itself, it moves the answer by less than the margin" in hat["reason"]
+    assert hat["reason"].endswith("; no number of images would decide")
+
+
 def test_an_effect_fails_on_either_side(root: Path) -> None:
     assert results(root, "turned")["effect", "hat"]["result"] == "fail"
 

@@ -124,12 +124,16 @@ judged as (
     from bounded
 ),
 settled as (
-    select
-        *,
-        case result when 'inconclusive' then greatest(
-            minimum, needed, if(within or (shown and beyond), 0, try_cast(ceil(n * power((high - low) / 2 / room, 2)) as bigint))
-        ) end as images_needed
-    from judged
+    -- No more than there are would do: then it is not their number, as where edits contradict explanations.
+    select * exclude (wanted), if(wanted > n, wanted, null) as images_needed
+    from (
+        select
+            *,
+            case result when 'inconclusive' then greatest(
+                minimum, needed, if(within or (shown and beyond), 0, try_cast(ceil(n * power((high - low) / 2 / room, 2)) as bigint))
+            ) end as wanted
+        from judged
+    )
 ),
 cds as (
     select
