@@ -3,8 +3,8 @@
 python benchmarks/evidence_figures.py COMMAND WAREHOUSE RESULT.json [PICTURE.svg [OTHER.json ...]]
 
 Writes the cells, every verdict beside the truth, the command, the commit of the checkout it runs in and the hardware to
-RESULT.json, prints the tables, and draws edits beside exact effects and the share of shortcuts confirmed by images. OTHER.json:
-results of other parts of the grid, graded elsewhere; the last two tables and the picture are of all together.
+RESULT.json, prints the tables, and draws edits beside exact effects, and the share of shortcuts confirmed by correlation.
+OTHER.json: results of other parts of the grid, graded elsewhere; the last two tables and the picture are of all together.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def together(parts: Sequence[dict[str, Any]]) -> tuple[Rows, Rows]:
 
 
 def picture(graded: Rows, cells: Sequence[dict[str, Any]], out: Path) -> None:
-    """Edits beside the truth; how the share of confirmed shortcuts grows with the images."""
+    """Edits beside the truth; how the share of confirmed shortcuts grows with their correlation with the label."""
     matplotlib.use("svg")
     from matplotlib import pyplot
 
@@ -109,14 +109,17 @@ def picture(graded: Rows, cells: Sequence[dict[str, Any]], out: Path) -> None:
         left.errorbar(exact, estimate, yerr=list(zip(*ends, strict=True)), fmt="o", ms=4, lw=0.7, c=colour, label=label)
     left.axline((0, 0), slope=1, color="black", lw=0.8)
     left.set(xlabel="exact effect, by rendering again", ylabel="effect of editing, with 95 % interval")
-    for method in sorted({cell["method"] for cell in cells}):
-        for rho in sorted({cell["rho"] for cell in cells if cell["shortcuts"]}):
-            some = [cell for cell in cells if (cell["method"], cell["rho"]) == (method, rho) and cell["shortcuts"]]
-            sizes = sorted({cell["images"] for cell in some})
-            shares = [[cell["confirmed"] for cell in some if cell["images"] == size] for size in sizes]
-            style = {"ls": "-" if method == "maskdime" else "--", "marker": "o"}
-            right.plot(sizes, [sum(share) / len(share) for share in shares], label=f"{method}, correlation {rho:g}", **style)
-    right.set(xlabel="images", ylabel="planted shortcuts confirmed", ylim=(0, 1.04), xticks=sizes)
+    sizes = sorted({cell["images"] for cell in cells})
+    for place, (method, marker) in enumerate((("maskdime", "o"), ("fastdime", "s"))):
+        for images, line in ((sizes[-1], "-"), (sizes[0], ":")):
+            shares: dict[float, list[float]] = {}
+            for cell in cells:
+                if (cell["method"], cell["images"]) == (method, images) and cell["shortcuts"]:
+                    shares.setdefault(cell["rho"], []).append(cell["confirmed"])
+            points = [(rho + 0.012 * place, sum(share) / len(share)) for rho, share in sorted(shares.items())]
+            if points:
+                right.plot(*zip(*points, strict=True), ls=line, marker=marker, c=f"C{place}", label=f"{method}, {images} images")
+    right.set(xlabel="correlation with the label", ylabel="planted shortcuts confirmed", ylim=(0, 1.04), xlim=(0.2, 1))
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
