@@ -19,6 +19,8 @@ from typing import Any
 sys.path.pop(0)  # benchmarks/, whose statistics.py would hide Python's own
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from statistics import fmean
+
 import matplotlib
 from scipy.stats import spearmanr
 
@@ -82,8 +84,8 @@ def together(parts: Sequence[dict[str, Any]]) -> tuple[Rows, Rows]:
         strong = {name: [cell[name] for cell in cells if cell["rho"] >= 0.7] for name in ("top1", "confirmed")}
         marks.append(
             {"method": method or "all", "cells": len(cells)}
-            | {f"{name}, rho >= .7": sum(values) / len(values) for name, values in strong.items()}
-            | {name: sum(values) / len(values) for name, values in told.items()}
+            | {f"{name}, rho >= .7": fmean(values) if values else None for name, values in strong.items()}
+            | {name: fmean(values) if values else None for name, values in told.items()}
             | {"spearman": float(spearmanr(*pairs).statistic)}
         )
     power = []
@@ -116,7 +118,7 @@ def picture(graded: Rows, cells: Sequence[dict[str, Any]], out: Path) -> None:
             for cell in cells:
                 if (cell["method"], cell["images"]) == (method, images) and cell["shortcuts"]:
                     shares.setdefault(cell["rho"], []).append(cell["confirmed"])
-            points = [(rho + 0.012 * place, sum(share) / len(share)) for rho, share in sorted(shares.items())]
+            points = [(rho + 0.012 * place, fmean(share)) for rho, share in sorted(shares.items())]
             if points:
                 right.plot(*zip(*points, strict=True), ls=line, marker=marker, c=f"C{place}", label=f"{method}, {images} images")
     right.set(xlabel="correlation with the label", ylabel="planted shortcuts confirmed", ylim=(0, 1.04), xlim=(0.2, 1))

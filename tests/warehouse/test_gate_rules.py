@@ -87,7 +87,7 @@ def test_what_edits_contradict_is_decided_by_no_number_of_images(tmp_path: Path)
     hat = results(tmp_path, "planted")["effect", "hat"]
     assert (hat["result"], hat["images_needed"]) == ("inconclusive", None)
     assert "edited by itself, it moves the answer by less than the margin" in hat["reason"]
-    assert hat["reason"].endswith("; no number of images would decide")
+    assert hat["reason"].endswith("; more images would not decide")
 
 
 def test_an_effect_fails_on_either_side(root: Path) -> None:
@@ -141,6 +141,13 @@ def test_flip_rates_have_a_floor(root: Path) -> None:
     assert results(root, "clean", minimum_flip_rate=0.8)["flip rate", None]["result"] == "pass"
     assert results(root, "clean", minimum_flip_rate=0.995)["flip rate", None]["result"] == "fail"
     assert ("flip rate", None) not in results(root, "clean", minimum_flip_rate=None)
+
+
+def test_an_undecided_rate_asks_for_more_images_than_there_are(root: Path) -> None:
+    rule = results(root, "few", minimum_flip_rate=0.8)["flip rate", None]
+    assert rule["low"] < 0.8 < rule["value"] and rule["result"] == "inconclusive"
+    assert rule["images_needed"] == pytest.approx(20 * ((rule["value"] - rule["low"]) / (rule["value"] - 0.8)) ** 2, abs=1)
+    assert rule["images_needed"] > 20
 
 
 def test_wilson_interval_worked_example(tmp_path: Path) -> None:

@@ -119,18 +119,22 @@ judged as (
             when shown and beyond then 'fail'
             else 'inconclusive'
         end as result,
-        -- To pass, the interval must shrink into the bound; to fail, off 0.
-        if(abs(value) > threshold, abs(value), threshold - abs(value)) as room
+        -- How many times narrower: to pass, the interval must shrink into the bound; to fail, off 0.
+        if(
+            abs(value) > threshold,
+            if(value > 0, value - low, high - value) / abs(value),
+            greatest((value - low) / (threshold + value), (high - value) / (threshold - value))
+        ) as narrower
     from bounded
 ),
 settled as (
-    -- No more than there are would do: then it is not their number, as where edits contradict explanations.
+    -- As many as there are would do: then it is not their number, as where edits contradict explanations.
     select * exclude (wanted), if(wanted > n, wanted, null) as images_needed
     from (
         select
             *,
             case result when 'inconclusive' then greatest(
-                minimum, needed, if(within or (shown and beyond), 0, try_cast(ceil(n * power((high - low) / 2 / room, 2)) as bigint))
+                minimum, needed, if(within or (shown and beyond), 0, try_cast(ceil(n * power(narrower, 2)) as bigint))
             ) end as wanted
         from judged
     )
@@ -149,7 +153,8 @@ rules as (
     union all
     select
         run_id, place, rule, null, value, low, high, threshold, n, result,
-        if(result = 'inconclusive', try_cast(ceil(n * power((high - low) / 2 / abs(value - threshold), 2)) as bigint), null),
+        -- The side of the interval that holds the bound, which is the longer one near 0 and 1.
+        if(result = 'inconclusive', try_cast(ceil(n * power(if(value < threshold, high - value, value - low) / abs(value - threshold), 2)) as bigint), null),
         format('{} {:.3f} (95% interval {:.3f} to {:.3f}), at least {:.3f} is asked for', rule, value, low, high, threshold)
     from judged_rates
     union all
@@ -158,7 +163,7 @@ rules as (
         found || format(' (95% interval {:+.3f} to {:+.3f}), at most {:.3f} is allowed', round(low, 3) + 0, round(high, 3) + 0, threshold) || because
         || case
             when result <> 'inconclusive' then ''
-            when images_needed is null then '; no number of images would decide'
+            when images_needed is null then '; more images would not decide'
             else format('; {} {} decide nothing, about {} would', n, unit, images_needed)
         end
     from settled
