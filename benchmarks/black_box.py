@@ -35,14 +35,14 @@ from flows.terminal import settle  # noqa: E402
 settle(quiet=False)  # before Prefect is imported
 
 from cfx.checkpoint import read_facts  # noqa: E402
-from cfx.pictures import decode_png  # noqa: E402
-from cfx.portraits import WORDS  # noqa: E402
+from cfx.classifiers import ClassifierConfig  # noqa: E402
+from cfx.images import decode_png  # noqa: E402
+from cfx.portraits import WORDS, write_portraits  # noqa: E402
 from flows.audit import run_audit  # noqa: E402
 from flows.config import AuditConfig  # noqa: E402
-from tasks.benchmark import Planting, train_planted  # noqa: E402
-from tasks.portraits import write_portraits  # noqa: E402
-from tasks.predict import ClassifierConfig, classifier_for  # noqa: E402
-from warehouse.connect import query  # noqa: E402
+from tasks.stages.predict import classifier_for  # noqa: E402
+from tasks.training.planted import Planting, train_planted  # noqa: E402
+from warehouse.lens.connect import query  # noqa: E402
 
 RHO = 0.9  # of a planted attribute with the label, and of a biased pool's attribute with the smile
 SEED = 2027  # of the pools; no classifier was trained on them

@@ -26,7 +26,7 @@ from scipy.stats import spearmanr
 
 from flows.benchmark import marks
 from flows.config import AuditConfig
-from tasks.ask import query
+from warehouse.lens.connect import query
 
 Rows = list[dict[str, Any]]
 

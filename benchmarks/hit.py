@@ -26,23 +26,23 @@ import torch
 from torch import Tensor
 
 from cfx.classifiers import ClassifierConfig, load_classifier
-from cfx.classifiers.cost import flops
-from cfx.classifiers.hit import PRESETS, HiT, HiTShape
-from cfx.classifiers.hit_training import RECIPES, HiTTraining, steps, train_hit
-from cfx.classifiers.portraits import CLASSES, rendered
 from cfx.classifiers.torch_module import TorchClassifier
-from cfx.classifiers.training import as_images
-from cfx.classifiers.vit import vit
 from cfx.methods.dime import FastDiME
 from cfx.metrics.agreement import change_map, enlarged, iou_at_equal_area, pointing
 from cfx.metrics.insertion_deletion import Filling, Game, area_under, curves, filled, on_grid
-from cfx.metrics.layer_ablation import layer_ablation
-from cfx.metrics.sanity import Stage, cascade
+from cfx.networks.cost import flops
+from cfx.networks.hit import PRESETS, HiT, HiTShape
+from cfx.networks.vit import vit
 from cfx.portraits import TRUTH, carry_mark, draw, mark_region, render
 from cfx.portraits import region as region_of
-from cfx.saliency import Saliency, hit_map, maps_for, saliency
-from tasks.explain import explain_images
-from tasks.prior import PriorConfig, denoiser_for, prior_folder
+from cfx.saliency.layer_ablation import layer_ablation
+from cfx.saliency.maps import Saliency, hit_map, maps_for, saliency
+from cfx.saliency.sanity import Stage, cascade
+from cfx.training.classifier import as_images
+from cfx.training.hit import RECIPES, HiTTraining, steps, train_hit
+from cfx.training.portraits import CLASSES, rendered
+from tasks.stages.explain import explain_images
+from tasks.stages.prior import PriorConfig, denoiser_for, prior_folder
 
 NETWORKS = Path(__file__).parent / "hit-networks"  # made by this benchmark, empty the folder to make them again
 MODELS = ("hit", "vit", "mark")

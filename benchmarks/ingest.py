@@ -59,7 +59,7 @@ def write_tars(folder: Path, pictures: int) -> int:
 
 
 def listed(folder: Path, table: Path) -> dict[str, Any]:
-    from tasks.formats import table_of
+    from tasks.data.formats import table_of
 
     began = time.perf_counter()
     table_of("webdataset", folder, table)
@@ -67,8 +67,8 @@ def listed(folder: Path, table: Path) -> dict[str, Any]:
 
 
 def ingested(folder: Path, table: Path, root: Path, limit: int) -> dict[str, Any]:
-    from tasks.data import DataConfig, ingest
-    from warehouse.connect import query
+    from tasks.data.ingest import DataConfig, ingest
+    from warehouse.lens.connect import query
 
     config = DataConfig(images=folder, table=table, label_column="label", split_column="split", size=SIDE, limit=limit)
     before, began = _peak(), time.perf_counter()

@@ -26,20 +26,20 @@ import torch
 
 from benchmarks.live_bytes import LiveBytes
 from benchmarks.portrait_presets import Preset, presets, robust_network
-from cfx.pictures import decode_png
+from cfx.images import decode_png
 from cfx.random import ImageNoise
 from flows.audit import facts_of
 from flows.check import check, prior_of
 from flows.config import AuditConfig
 from flows.demo import demo_config, lay_out
-from tasks.ask import query
-from tasks.data import ingest
-from tasks.explain import bind, explain_shard
-from tasks.oracle import predict_attributes
-from tasks.predict import classifier_for, predict_shard, read_batch
-from tasks.prior import denoiser_for
-from tasks.publish import start_run
-from warehouse.shards import Shard, find_shard, read_shard
+from tasks.data.ingest import ingest
+from tasks.stages.attributes import predict_attributes
+from tasks.stages.explain import bind, explain_shard
+from tasks.stages.predict import classifier_for, predict_shard, read_batch
+from tasks.stages.prior import denoiser_for
+from tasks.stages.run_record import start_run
+from warehouse.facts.shards import Shard, find_shard, read_shard
+from warehouse.lens.connect import query
 
 PICTURES = 256
 SHARD = 4

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from cfx.pictures import decode_png, encode_png
-from tasks.ask import query
+from cfx.images import decode_png, encode_png
+from warehouse.lens.connect import query
 
 COLUMNS = {
     "n": "n", "flip_rate": "FR", "judge_flip_rate": "judge FR", "l1": "l1", "sparsity": "sparsity", "mnac": "MNAC", "cd": "CD",

@@ -25,7 +25,7 @@ from prefect.testing.utilities import prefect_test_harness
 from cfx.portraits import write_portraits
 from flows.audit import run_audit
 from flows.config import AuditConfig
-from warehouse.connect import query
+from warehouse.lens.connect import query
 
 SPENT = """
     select sum(epoch(ended - began)) as inside, epoch(max(ended) - min(began)) as wall, count(distinct process) as processes

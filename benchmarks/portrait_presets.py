@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cfx.classifiers import ClassifierConfig
-from cfx.classifiers.portraits import CLASSES, rendered
 from cfx.methods.ace import ACE
 from cfx.methods.blended import Blended
 from cfx.methods.dime import FastDiME
 from cfx.methods.dvce import DVCE
 from cfx.methods.svce import SVCE
 from cfx.presets import DEFAULT, PAPER, WhiteBox
-from cfx.robust import RobustTraining, train_robust
+from cfx.training.portraits import CLASSES, rendered
+from cfx.training.robust import RobustTraining, train_robust
 
 ROBUST = Path(__file__).parent / "methods-networks" / "robust.safetensors"  # made by this benchmark if it is not there
 

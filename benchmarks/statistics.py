@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from warehouse.connect import open_warehouse
-from warehouse.shards import write_shard
+from warehouse.facts.shards import write_shard
+from warehouse.lens.connect import open_warehouse
 
 QUESTIONS = {"verdicts": "from verdicts", "cd": "from cd", "cd_intervals": "from cd_intervals"}
 

@@ -10,12 +10,12 @@ import torch
 import yaml
 
 from cfx.checkpoint import save_network
-from cfx.classifiers.convnet import ConvNet
 from cfx.diffusion.ddpm import Schedule, save_ddpm
 from cfx.diffusion.training import PriorTraining, build_unet
+from cfx.networks.convnet import ConvNet
 from cfx.portraits import write_portraits
-from warehouse.connect import open_warehouse
-from warehouse.schema import FACTS
+from warehouse.facts.schema import FACTS
+from warehouse.lens.connect import open_warehouse
 
 TIMES = {"seconds", "started", "finished", "asked", "written"}  # columns of measured time: all else is the same in every run
 
@@ -29,7 +29,7 @@ def lay_out(folder: Path, images: int, size: int = 16) -> None:
         ("oracle", 3, {"attributes": ["smile", "hat", "beard"]}),
     ):
         kwargs = {"outputs": outputs, "widths": [8], "grid": 2}
-        facts = {"module": "cfx.classifiers.convnet:ConvNet", "kwargs": kwargs, "input_size": size} | said
+        facts = {"module": "cfx.networks.convnet:ConvNet", "kwargs": kwargs, "input_size": size} | said
         save_network(folder / f"{name}.safetensors", ConvNet(outputs, (8,), 2), facts)
     shape = PriorTraining(size=size, patch=4, channels=(32,))
     save_ddpm(folder / "prior", build_unet(shape).half(), Schedule(prediction_type="sample"))

@@ -30,10 +30,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import pyarrow as pa
 
-from warehouse.connect import open_warehouse
-from warehouse.schema import FACTS
-from warehouse.shards import Shard, write_shard
-from warehouse.sums import write_sums
+from warehouse.facts.schema import FACTS
+from warehouse.facts.shards import Shard, write_shard
+from warehouse.lens.connect import open_warehouse
+from warehouse.lens.partial_sums import write_sums
 
 VIEWS = ("cd", "mnac", "ranked_attributes")
 IMAGES = 50_000  # a shard: 100,000 explanations

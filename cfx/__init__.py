@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from warehouse.notebook import Warehouse
+    from warehouse.lens.notebook import Warehouse
 
 
 def open(warehouse: str | Path = "cfx-demo/warehouse") -> Warehouse:
@@ -14,6 +14,6 @@ def open(warehouse: str | Path = "cfx-demo/warehouse") -> Warehouse:
 
     Raises FileNotFoundError where there is none.
     """
-    from warehouse.notebook import Warehouse  # when it is asked for: nothing else of cfx needs the warehouse
+    from warehouse.lens.notebook import Warehouse  # when it is asked for: nothing else of cfx needs the warehouse
 
     return Warehouse(warehouse)

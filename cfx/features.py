@@ -10,10 +10,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from cfx.classifiers.simsiam import load_simsiam
-from cfx.classifiers.vggface2 import load_vggface2
-from cfx.inception import load_inception
-from cfx.oracle import Oracle
+from cfx.attributes.oracle import Oracle
+from cfx.networks.inception import load_inception
+from cfx.networks.simsiam import load_simsiam
+from cfx.networks.vggface2 import load_vggface2
 
 Encoder: TypeAlias = Callable[[Tensor], Tensor]
 

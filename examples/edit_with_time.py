@@ -18,15 +18,16 @@ import typer
 from torch import Tensor
 
 from cfx.diffusion.latent import LatentDiffusion, load_latent
+from cfx.images import encode_png
 from cfx.methods.textual_inversion import TokenTraining
 from cfx.methods.time_edit import TIME, Inversions, time_edit
-from cfx.pictures import encode_png
 from cfx.targets import choose_targets
 from cfx.types import Classifier
 from flows.config import load_config
-from tasks import data, predict
-from tasks.black_box import answers_of
-from tasks.words import WordsConfig, learn_words
+from tasks.data import ingest as data
+from tasks.stages import predict
+from tasks.stages.prompts import WordsConfig, learn_words
+from tasks.stages.queries import answers_of
 
 LADDER = ((25, 3.0), (30, 4.0), (35, 4.0), (35, 6.0))  # tau and scale, as published for smiles
 

@@ -22,9 +22,9 @@ from prefect.artifacts import (
 )
 from prefect.futures import PrefectFuture, as_completed
 
-from tasks.ask import query
-from tasks.predict import Shard
-from tasks.strip import strip
+from tasks.reading.contact_sheet import strip
+from warehouse.facts.shards import Shard
+from warehouse.lens.connect import query
 
 STEP = 5  # percent between two updates: each is a request to the server
 

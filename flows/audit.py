@@ -22,29 +22,29 @@ from flows.artifacts import publish as publish_artifacts
 from flows.check import Checked, check, device_of, prior_of
 from flows.config import AuditConfig
 from flows.engine import Runner, a_gpu_each, runner_for
-from tasks import (
-    ask,
+from tasks.data import ingest as data
+from tasks.reading import gate
+from tasks.stages import attributes as oracle
+from tasks.stages import (
     autoencoders,
-    black_box,
     canary,
-    data,
     explain,
-    gate,
-    intervene,
     measure,
-    oracle,
     outside,
     predict,
     prior,
-    publish,
     saliency,
-    sets,
     surrogate,
-    targets,
-    words,
 )
-from tasks.predict import Shard
-from tasks.timing import timed
+from tasks.stages import interventions as intervene
+from tasks.stages import nearest_classes as targets
+from tasks.stages import prompts as words
+from tasks.stages import queries as black_box
+from tasks.stages import run_record as publish
+from tasks.stages import set_metrics as sets
+from tasks.stages.timing import timed
+from warehouse.facts.shards import Shard
+from warehouse.report import render
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -101,7 +101,7 @@ start_run = _stage(publish.start_run)
 finish_run = _stage(publish.finish_run)
 hold_to_policy = _stage(gate.gate)
 record_canary = _stage(canary.record_canary)
-write_report = _stage(ask.write_report)
+write_report = _stage(render.write_report)
 
 
 @task(cache_policy=NO_CACHE)

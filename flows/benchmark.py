@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cfx.portraits import ATTRIBUTES, WORDS, write_portraits
 from flows.config import AuditConfig
-from tasks.ask import query
-from tasks.benchmark import ATTRIBUTES, WORDS, Planting, first_shards, train_noisy_oracle, train_planted, write_truths
-from tasks.portraits import write_portraits
+from tasks.training.planted import Planting, first_shards, train_noisy_oracle, train_planted, write_truths
+from warehouse.lens.connect import query
 
 IMAGES = 2026  # seed of the audited portraits; no classifier was trained on it
 FASTDIME = [{"method": "fastdime", "steps": 50, "tau": 24, "scale": scale, "threshold": 0.3} for scale in (40, 100)]  # draws hats

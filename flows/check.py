@@ -8,18 +8,20 @@ from pathlib import Path
 
 import torch
 
+from cfx.classifiers import ClassifierConfig
+from cfx.targets import check_target
 from flows.config import AuditConfig, ConfigError
-from tasks import data
-from tasks.encoders import perceptual_for, published_for
-from tasks.explain import check_ladder
-from tasks.oracle import oracle_for
-from tasks.predict import ClassifierConfig, check_target, classifier_for, fingerprint
-from tasks.prior import denoiser_for, prior_fingerprint, prior_folder
-from tasks.publish import code_version
-from tasks.saliency import check_saliency
-from tasks.sanity import Filtered, check_depth, survival, warnings_of
-from tasks.surrogate import check_surrogate
-from tasks.words import check_named, check_words
+from tasks.advice.prior_check import Filtered, check_depth, survival, warnings_of
+from tasks.data import ingest as data
+from tasks.stages.attributes import oracle_for
+from tasks.stages.encoders import perceptual_for, published_for
+from tasks.stages.explain import check_ladder
+from tasks.stages.predict import classifier_for, fingerprint
+from tasks.stages.prior import denoiser_for, prior_fingerprint, prior_folder
+from tasks.stages.prompts import check_named, check_words
+from tasks.stages.run_record import code_version
+from tasks.stages.saliency import check_saliency
+from tasks.stages.surrogate import check_surrogate
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,21 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema
 
-from tasks.annotations import Annotations
-from tasks.ask import warehouse_at
-from tasks.canary import Canary
-from tasks.data import DataConfig
-from tasks.encoders import FILES, MeasureConfig
-from tasks.explain import Ladder
-from tasks.gate import Policy
-from tasks.intervene import Interventions
-from tasks.oracle import OracleConfig
-from tasks.predict import AnyClassifier
-from tasks.prior import PUBLISHED, GuidedDiffusion, PriorConfig
-from tasks.saliency import SaliencyConfig
-from tasks.surrogate import ClassifierTraining
-from tasks.words import WordsConfig
+from cfx.attributes.interventions import Interventions
+from cfx.attributes.oracle import OracleConfig
+from cfx.classifiers import AnyClassifier
+from cfx.diffusion.guided import PUBLISHED, GuidedDiffusion
+from cfx.training.classifier import ClassifierTraining
+from tasks.data.annotations import Annotations
+from tasks.data.ingest import DataConfig
+from tasks.reading.gate import Policy
+from tasks.stages.canary import Canary
+from tasks.stages.encoders import FILES, MeasureConfig
+from tasks.stages.explain import Ladder
+from tasks.stages.prior import PriorConfig
+from tasks.stages.prompts import WordsConfig
+from tasks.stages.saliency import SaliencyConfig
+from warehouse.facts.storage import warehouse_at
 
 PATHS = {
     ("warehouse",),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cfx.portraits import write_portraits
 from flows.config import AuditConfig
-from tasks.ask import query
-from tasks.portraits import write_portraits
+from warehouse.lens.connect import query
 
 TWINS = ("planted", "clean")
 SEED = 2026  # of the audited portraits; nothing was trained on it

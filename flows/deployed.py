@@ -30,7 +30,8 @@ def nightly(config: Path, slots: str | None = None) -> str:
 @flow(name="training")
 def training(images: Path, to: Path, settings: Path | None = None) -> str:
     """Train a prior on the pictures of a folder; after a kill it goes on from its checkpoint. Returns the prior's folder."""
-    from tasks.training import PriorTraining, prior_from_folder
+    from cfx.diffusion.training import PriorTraining
+    from tasks.training.from_folder import prior_from_folder
 
     log = get_run_logger()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tasks.ask import markdown_table, query
+from warehouse.lens.connect import query
+from warehouse.report.formatting import markdown_table
 
 FOLDER = Path(__file__).parent.parent / "docs" / "questions"
 OPENING = """# Worked questions

@@ -10,10 +10,12 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from cfx.diffusion.guided import GuidedDiffusion
+from cfx.training.classifier import ClassifierTraining
+from cfx.training.hit import HiTTraining
+from cfx.training.robust import RobustTraining
 from flows.config import AuditConfig
-from tasks.explain import Method
-from tasks.prior import GuidedDiffusion
-from tasks.training import ClassifierTraining, HiTTraining, RobustTraining
+from tasks.stages.explain import Method
 
 INTRODUCTION = """# Settings
 

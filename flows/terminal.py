@@ -14,7 +14,7 @@ from rich.console import Console
 
 
 def _warehouse(told: str) -> Path:
-    from tasks.ask import warehouse_at
+    from warehouse.facts.storage import warehouse_at
 
     return warehouse_at(told)
 

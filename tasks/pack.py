@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from warehouse import export as archives
-from warehouse import verify as reports
-from warehouse.export import export
-from warehouse.verify import Verification, as_json
+from warehouse.evidence import export as archives
+from warehouse.evidence import verify as reports
+from warehouse.evidence.export import export
+from warehouse.evidence.verify import Verification, as_json
 
 __all__ = ["Verification", "as_json", "export", "verify"]
 

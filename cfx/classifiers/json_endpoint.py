@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cfx.classifiers.black_box import Array, Ask, Ledger, Preprocessing
 from cfx.classifiers.endpoint import Endpoint, EndpointConfig
-from cfx.pictures import encode_png
+from cfx.images import encode_png
 
 _JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
 

@@ -21,7 +21,11 @@ from cfx.classifiers.hub import HUBS, from_hub
 from cfx.types import Config
 
 BUNDLED = "portraits:"
-TRAINED_BY_CFX = tuple(f"cfx.classifiers.{name}" for name in ("convnet:ConvNet", "hit:HiT", "vit:vit"))  # what a file may name
+TRAINED_BY_CFX = tuple(f"cfx.networks.{name}" for name in ("convnet:ConvNet", "hit:HiT", "vit:vit"))  # what a file may name
+MOVED = {  # where factories were until 0.1, in files of weights and in configurations, and where they are
+    f"cfx.classifiers.{name}": f"cfx.networks.{name}"
+    for name in ("convnet", "densenet", "face_resnet", "hit", "simsiam", "vggface2", "vit")
+}
 HALF = (0.5, 0.5, 0.5)
 BLANK_SIDE = 224  # pixels of the trial picture when no input size is given
 
@@ -128,7 +132,7 @@ def weights_path(weights: Path) -> Path:
 
 def _named_by_file(path: Path | None, facts: dict[str, Any], kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Factory and arguments from a file's own facts. Weights must not choose what code runs, so only cfx's own will do."""
-    module = facts.get("module")
+    module = _moved(facts["module"]) if "module" in facts else None
     if module not in TRAINED_BY_CFX:
         raise ValueError(
             f"{path} does not say which network its weights belong to; set `module` to torchvision:NAME, timm:NAME or "
@@ -137,10 +141,16 @@ def _named_by_file(path: Path | None, facts: dict[str, Any], kwargs: dict[str, A
     return module, facts.get("kwargs", {}) | kwargs
 
 
+def _moved(name: str) -> str:
+    """`package.module:factory` where it is now."""
+    package, _, factory = name.partition(":")
+    return f"{MOVED.get(package, package)}:{factory}"
+
+
 def _make(name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
     """Call `package.module:factory`, or ask a hub, which also tells facts. Raises ImportError or ValueError naming what is
     not right."""
-    package, factory = name.split(":")
+    package, factory = _moved(name).split(":")
     if package in HUBS:
         return from_hub(package, factory, kwargs)
     try:

@@ -13,8 +13,8 @@ from torch import Tensor
 from cfx.diffusion.schedule import q_sample
 from cfx.guidance import clean_estimate, posterior_mean
 from cfx.random import ImageNoise
+from cfx.random_views import draw_views, view_score
 from cfx.types import Classifier, Config, Counterfactual, Denoiser
-from cfx.views import draw_views, view_score
 
 
 class Blended(Config):

@@ -13,8 +13,8 @@ from cfx.classifiers.torch_module import ClassifierConfig
 from cfx.diffusion.schedule import q_sample
 from cfx.guidance import clean_estimate, posterior_mean, rescaled, unit
 from cfx.random import ImageNoise
+from cfx.random_views import draw_views, view_score
 from cfx.types import Classifier, Config, Counterfactual, Denoiser
-from cfx.views import draw_views, view_score
 
 
 class DVCE(Config):

@@ -34,7 +34,7 @@ def query(
             raise ValueError("--format: parquet is no text; give a file with --out, or send it into one with >")
         import duckdb
 
-        from tasks.ask import query as ask
+        from warehouse.lens.connect import query as ask
 
         question = Path(sql).read_text(encoding="utf-8") if sql.endswith(".sql") else sql
         try:
@@ -55,8 +55,8 @@ def views(
 ) -> None:
     """What can be asked: every fact and view with its columns; also docs/warehouse.md."""
     with told():
-        from tasks.ask import meaning_of
-        from tasks.ask import views as listed
+        from warehouse.lens.connect import views as listed
+        from warehouse.lens.reference import meaning_of
 
         known = listed(warehouse)
         shown = [view for view in known if name in (None, view.name)]

@@ -28,7 +28,7 @@ def demo(
     shown = settle(quiet)
     with told():
         from flows.demo import TWINS, demo_config, findings, lay_out
-        from tasks.ask import report_path
+        from warehouse.report.render import report_path
 
         lay_out(folder, images)
         found = {}
@@ -56,7 +56,7 @@ def audit(
     with told():
         from flows.config import load_config
         from flows.demo import findings
-        from tasks.ask import report_path
+        from warehouse.report.render import report_path
 
         settings = load_config(config)
         if planned:
@@ -78,7 +78,7 @@ def tell_plan(config: AuditConfig, as_json: bool) -> None:
 
     from flows.check import check, prior_of
     from flows.engine import shards_at_a_time
-    from tasks.plan import plan
+    from tasks.advice.cost_estimate import plan
 
     checked, workers = check(config), shards_at_a_time(config)
     told = plan(

@@ -24,7 +24,7 @@ def calibrate(
     with told():
         from flows.check import device_of, prior_of
         from flows.config import load_config
-        from tasks.calibrate import calibrate as calibrated
+        from tasks.advice.calibrate import calibrate as calibrated
 
         audit = load_config(config)
         what = (prior_of(audit), audit.classifier, audit.judge, audit.data, audit.target, audit.hierarchy, audit.ladder)

@@ -27,7 +27,7 @@ def explain(
         from flows.check import device_of, prior_of
         from flows.config import load_config
         from flows.demo import demo_config
-        from tasks.single import explain_image
+        from tasks.advice.one_image import explain_image
 
         settings = load_config(config) if config is not None else demo_config(Path("cfx-demo"), "planted", 1)
         with err.status("explaining"):

@@ -29,8 +29,8 @@ def gate(
     """
     with told():
         from flows.config import load_policy
-        from tasks import gate as gates
-        from tasks.ask import report_path, write_report
+        from tasks.reading import gate as gates
+        from warehouse.report.render import report_path, write_report
 
         before = gates.policy_of(warehouse, run)
         found = gates.gate(warehouse, run, load_policy(policy) if policy is not None else None, against)
@@ -64,7 +64,7 @@ def compare(
     with told():
         from dataclasses import asdict
 
-        from tasks.compare import compare as compared
+        from tasks.reading.compare import compare as compared
 
         found = compared(warehouse, run, base)
     if as_json:

@@ -23,8 +23,8 @@ def import_data(
 ) -> None:
     """List the pictures of a data set, with their splits, labels and yes/no attributes, for `data:` of an audit."""
     with told():
-        from tasks.ask import warehouse_at
-        from tasks.formats import table_of
+        from tasks.data.formats import table_of
+        from warehouse.facts.storage import warehouse_at
 
         written = table_of(form, warehouse_at(folder), to)
     out.print(f"{written.rows:,} pictures: {escaped(str(to))}", soft_wrap=True)

@@ -22,8 +22,8 @@ def import_prior(
 ) -> None:
     """Turn a guided-diffusion checkpoint into a prior that audits can use (and diffusers can open)."""
     with told():
+        from cfx.diffusion.guided import import_prior as imported
         from flows.config import guided_arguments
-        from tasks.prior import import_prior as imported
 
         arguments = guided_arguments(like, config, num_heads, num_head_channels)
         unet = imported(weights, arguments, to)

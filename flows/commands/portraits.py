@@ -16,7 +16,7 @@ def reliance(
 ) -> None:
     """The true reliance of a Portraits classifier on each attribute: render, toggle one attribute, render again, ask twice."""
     with told():
-        from tasks.portraits import reliance as measured
+        from tasks.training.portraits import reliance as measured
 
         chosen = weights or ["portraits:planted", "portraits:clean"]
         columns = [measured(name, portraits) for name in chosen]

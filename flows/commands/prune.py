@@ -17,7 +17,7 @@ def prune(
 ) -> None:
     """Delete old runs: their facts, pictures and reports. Nothing else refers to them, but a gate that compares with one."""
     with told():
-        from tasks.ask import expired, forget
+        from warehouse.lens.prune import expired, forget
 
         for run in expired(warehouse, days, keep):
             out.print(f"{run}: {forget(warehouse, run)} files deleted" if yes else f"{run}: would be deleted; add --yes")

@@ -19,7 +19,8 @@ def report(
 ) -> None:
     """Write the HTML report of a run again and print its path."""
     with told():
-        from tasks.ask import write_pdf, write_report
+        from warehouse.report.pdf import write_pdf
+        from warehouse.report.render import write_report
 
         began = time.monotonic()
         path = write_report(warehouse, run)

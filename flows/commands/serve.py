@@ -19,7 +19,7 @@ def serve(
     with told():
         if not warehouse.is_dir():
             raise ValueError(f"there is no warehouse at {warehouse}; give one with --warehouse, or make one with `cfx demo`")
-        from tasks.serve import serve as served
+        from tasks.reading.serve import serve as served
 
         out.print(f"http://{host}:{port}", soft_wrap=True)
         served(warehouse, host, port, expose)

@@ -25,9 +25,10 @@ def prior(
 ) -> None:
     """Train a diffusion prior on a folder of pictures, which stay on disk."""
     with told():
+        from cfx.diffusion.training import PriorTraining
         from flows.config import training_config
         from flows.progress import training_bar
-        from tasks.training import PriorTraining, prior_from_folder
+        from tasks.training.from_folder import prior_from_folder
 
         training = training_config(PriorTraining, config)
         with training_bar(err, quiet, training.steps) as reported:
@@ -73,7 +74,7 @@ def portraits(
     """Train the demo's networks on Portraits: planted, clean, judge, oracle, prior, and text, which grows from it (an hour)."""
     with told():
         from flows.progress import training_bar
-        from tasks.portraits import train_network, training_steps
+        from tasks.training.portraits import train_network, training_steps
 
         steps = training_steps(only)
         for name, count in steps.items():
@@ -88,7 +89,7 @@ def _train_on_table(
     with told():
         from flows.config import annotations_of, training_config
         from flows.progress import training_bar
-        from tasks import training
+        from tasks.training import from_folder as training
 
         how = training_config(training.ClassifierTraining, config)
         recipe = {"oracle": training.oracle_from_folder, "classifier": training.classifier_from_folder}[kind]

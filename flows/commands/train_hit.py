@@ -26,7 +26,7 @@ def hit(
     with told():
         from flows.config import annotations_of, training_config
         from flows.progress import training_bar
-        from tasks import training
+        from tasks.training import from_folder as training
 
         how = training_config(training.HiTTraining, config, training.hit_recipe(preset, architecture))
         columns = {"table": table, "label_column": label} | ({"split_column": "split", "split": split} if split else {})

@@ -25,7 +25,7 @@ def robust(
     with told():
         from flows.config import annotations_of, training_config
         from flows.progress import training_bar
-        from tasks import training
+        from tasks.training import from_folder as training
 
         how = training_config(training.RobustTraining, config)
         columns = {"table": table, "label_column": label} | ({"split_column": "split", "split": split} if split else {})

@@ -39,6 +39,6 @@ def export(
 ) -> None:
     """One archive with facts, configuration, report, model card and JSON; `cfx verify RUN.zip` checks it anywhere."""
     with told():
-        from tasks.pack import export as exported
+        from warehouse.evidence.export import export as exported
 
         out.print(str(exported(warehouse, run, to or Path(f"{run}.zip"))), soft_wrap=True)

@@ -15,7 +15,7 @@ from cfx.classifiers.onnx import OnnxConfig
 from cfx.classifiers.python_function import CallableConfig
 from cfx.types import Classifier
 from tests.servers import brightness
-from warehouse.ledger import QueryLedger
+from warehouse.facts.query_ledger import QueryLedger
 
 CONFIG = BlackBoxConfig(classes=("low", "high"))
 PICTURES = torch.linspace(-1, 1, 2 * 3 * 4 * 4).view(2, 3, 4, 4)

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from cfx.attributes.oracle import OracleConfig, load_oracle
 from cfx.checkpoint import read_facts
 from cfx.classifiers import ClassifierConfig, TorchClassifier, load_classifier
-from cfx.classifiers.augment import Augmentation, augment
-from cfx.classifiers.portraits import RECIPES, rendered, train_on_portraits
-from cfx.classifiers.training import ClassifierTraining, as_images, train_classifier
-from cfx.oracle import OracleConfig, load_oracle
 from cfx.portraits import ATTRIBUTES, draw, true_effects
+from cfx.training.augment import Augmentation, augment
+from cfx.training.classifier import ClassifierTraining, as_images, train_classifier
+from cfx.training.portraits import RECIPES, rendered, train_on_portraits
 
 TINY = ClassifierTraining(widths=(8, 16), grid=1, steps=60, batch=16, learning_rate=0.01)
 

@@ -12,11 +12,11 @@ from torch.nn.functional import interpolate
 
 from cfx.checkpoint import read_facts, save_network
 from cfx.classifiers import ClassifierConfig, load_classifier
-from cfx.classifiers.convnet import ConvNet
 from cfx.classifiers.network import weights_path
+from cfx.networks.convnet import ConvNet
 from cfx.types import Classifier
 
-CONVNET = "cfx.classifiers.convnet:ConvNet"
+CONVNET = "cfx.networks.convnet:ConvNet"
 TINY = {"outputs": 2, "widths": (4, 8), "grid": 1}
 YES_NO = ("no", "yes")
 

@@ -10,7 +10,7 @@ from cfx.guidance import changed_region, class_gradient, class_loss
 from cfx.methods.dime import DiME, FastDiME, denoise, dime, fastdime
 from cfx.random import ImageNoise
 from cfx.types import Counterfactual
-from tasks.explain import Counted, explain_images
+from tasks.stages.explain import Counted, explain_images
 from tests.cfx.counting import counted_prior
 from tests.toys import Linear, gaussian_prior
 

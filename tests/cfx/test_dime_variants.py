@@ -12,7 +12,7 @@ from cfx.guidance import changed_region, class_gradient, class_loss
 from cfx.methods.dime import DiME, FastDiME, denoise, dime, fastdime, rectangle
 from cfx.methods.maskdime import MaskDiME, maskdime
 from cfx.random import ImageNoise
-from tasks.explain import Counted
+from tasks.stages.explain import Counted
 from tests.toys import Linear, gaussian_prior
 
 IDS = [f"image-{i}" for i in range(4)]

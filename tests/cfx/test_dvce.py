@@ -13,7 +13,7 @@ from cfx.guidance import clean_estimate, posterior_mean, rescaled
 from cfx.methods.dime import denoise
 from cfx.methods.dvce import DVCE, dvce, project_onto_cone
 from cfx.random import ImageNoise
-from cfx.views import _affine, _perspective, draw_views, render_views, view_score
+from cfx.random_views import _affine, _perspective, draw_views, render_views, view_score
 from tests.cfx.counting import counted_prior
 from tests.toys import Linear, Says, gaussian_prior
 

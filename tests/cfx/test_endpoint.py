@@ -18,7 +18,7 @@ from cfx.classifiers.endpoint import Unavailable
 from cfx.classifiers.json_endpoint import JsonConfig
 from cfx.classifiers.kserve import KServeConfig, answer_in
 from tests.servers import CLASSES, Moody, brightness
-from warehouse.ledger import BudgetSpent, QueryLedger
+from warehouse.facts.query_ledger import BudgetSpent, QueryLedger
 
 X = torch.rand(10, 3, 4, 4, generator=torch.Generator().manual_seed(1)) * 2 - 1
 RIGHT = torch.from_numpy(brightness(((X + 1) / 2).numpy()))

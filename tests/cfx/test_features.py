@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torchvision.models import Inception3
 
+from cfx.attributes.oracle import Oracle, OracleConfig, load_oracle
 from cfx.classifiers.network import Network, NetworkConfig
 from cfx.features import LOADERS, OracleFeatures
-from cfx.inception import load_inception
-from cfx.oracle import Oracle, OracleConfig, load_oracle
+from cfx.networks.inception import load_inception
 
 
 def pictures(n: int, side: int = 64) -> torch.Tensor:

@@ -10,14 +10,14 @@ from torch import nn
 
 from cfx.checkpoint import read_facts, read_state_dict
 from cfx.classifiers import ClassifierConfig, load_classifier
-from cfx.classifiers.blanking import blank_patches
-from cfx.classifiers.cost import flops
-from cfx.classifiers.hit import PRESETS, HinderedAttention, HiT, HiTShape, hit
-from cfx.classifiers.hit_training import RECIPES, HiTTraining, steps, train_hit
-from cfx.classifiers.three_augment import Mixing, ThreeAugment, mix, three_augment
-from cfx.classifiers.vit import vit
 from cfx.metrics.insertion_deletion import filled
-from cfx.metrics.layer_ablation import layer_ablation
+from cfx.networks.blanking import blank_patches
+from cfx.networks.cost import flops
+from cfx.networks.hit import PRESETS, HinderedAttention, HiT, HiTShape, hit
+from cfx.networks.vit import vit
+from cfx.saliency.layer_ablation import layer_ablation
+from cfx.training.hit import RECIPES, HiTTraining, steps, train_hit
+from cfx.training.three_augment import Mixing, ThreeAugment, mix, three_augment
 
 TINY = HiTShape(size=16, patch=4, width=8, heads=2, blocks=(3,))
 POOLED = HiTShape(size=16, patch=2, width=8, heads=2, blocks=(2, 1, 1))
@@ -134,7 +134,7 @@ def test_released_checkpoints_load_only_on_request(tmp_path):
     torch.save({"model": network.state_dict(), "optimizer": {}, "epoch": 599, "scaler": {}, "args": args}, path)
     settings = {
         "weights": path,
-        "module": "cfx.classifiers.hit:HiT",
+        "module": "cfx.networks.hit:HiT",
         "kwargs": {"outputs": 3, "shape": POOLED.model_dump()},
         "classes": ("a", "b", "c"),
         "input_size": 16,

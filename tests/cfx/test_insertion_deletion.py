@@ -7,7 +7,7 @@ import torch
 
 from cfx.metrics.agreement import rank_correlation
 from cfx.metrics.insertion_deletion import area_under, curves, normalised_area_under, on_grid, patch_ranks
-from cfx.metrics.sanity import cascade
+from cfx.saliency.sanity import cascade
 
 
 def test_worked_areas():

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from cfx.classifiers.portraits import rendered
+from cfx.attributes.interventions import Interventions, Wanted, edit_alone
+from cfx.attributes.oracle import Oracle, OracleConfig, load_oracle
 from cfx.diffusion.ddpm import DDPM, load_ddpm
-from cfx.interventions import Edit, Interventions, Wanted, edit_alone
-from cfx.oracle import Oracle, OracleConfig, load_oracle
 from cfx.portraits import ATTRIBUTES
+from cfx.training.portraits import rendered
+from cfx.types import Edit
 
 GLASSES, N = ATTRIBUTES.index("glasses"), 6
 IDS = [str(i) for i in range(N)]

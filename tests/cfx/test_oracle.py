@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cfx.classifiers.convnet import ConvNet
-from cfx.oracle import OracleConfig, load_oracle
+from cfx.attributes.oracle import OracleConfig, load_oracle
+from cfx.networks.convnet import ConvNet
 
 
 class Mean(nn.Module):
@@ -40,7 +40,7 @@ def test_an_oracle_reads_weights_through_the_classifiers_door(tmp_path):
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
     config = OracleConfig(
         weights=tmp_path / "weights.safetensors",
-        module="cfx.classifiers.convnet:ConvNet",
+        module="cfx.networks.convnet:ConvNet",
         kwargs={"outputs": 3, "widths": [4, 8]},
         attributes=RGB,
         input_size=16,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from cfx.outside import CELLS, mean_in_cells, named_cells, rest_of
+from cfx.attributes.outside import CELLS, mean_in_cells, named_cells, rest_of
 
 
 def corner(x: Tensor) -> Tensor:

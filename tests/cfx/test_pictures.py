@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.ImageCms import ImageCmsProfile, createProfile
 from PIL.PngImagePlugin import PngInfo
 
-from cfx.pictures import Refused, decode_png, encode_png, read_picture
+from cfx.images import Refused, decode_png, encode_png, read_picture
 
 GRADIENT = np.arange(16 * 24, dtype=np.uint16).reshape(16, 24) % 256
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cfx.classifiers.portraits import rendered
 from cfx.portraits import ATTRIBUTES, carry_mark, draw, draw_attributes, render, true_effects, write_portraits
+from cfx.training.portraits import rendered
 
 PORTRAITS = [portrait for _, portrait in draw(24, seed=5)]
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import densenet121, resnet50
 
+from cfx.attributes.oracle import OracleConfig, load_oracle
 from cfx.checkpoint import read_state_dict
 from cfx.classifiers import ClassifierConfig, load_classifier
-from cfx.classifiers.face_resnet import STAGES, CelebAHQOracle, CelebAOracle, FaceResNet50
-from cfx.classifiers.simsiam import load_simsiam
-from cfx.classifiers.vggface2 import VGGFace2, load_vggface2
-from cfx.oracle import OracleConfig, load_oracle
+from cfx.networks.face_resnet import STAGES, CelebAHQOracle, CelebAOracle, FaceResNet50
+from cfx.networks.simsiam import load_simsiam
+from cfx.networks.vggface2 import VGGFace2, load_vggface2
 
 CELEBA = tuple(f"attribute_{i}" for i in range(40))
 # one colour everywhere: red 1, green 0, blue -1, which are 1, .5 and 0 in [0, 1]
@@ -67,7 +67,7 @@ def test_densenets_of_dime_and_steex(folder: Path, layout: str) -> None:
     torch.save(parts if layout == "classifier.pth" else {"model_state_dict": both, "epoch": 3}, folder / layout)
     config = ClassifierConfig(
         weights=folder / layout,
-        module="cfx.classifiers.densenet:DenseNet121",
+        module="cfx.networks.densenet:DenseNet121",
         kwargs={"outputs": 40},
         output=31,
         head="sigmoid",
@@ -115,7 +115,7 @@ def test_oracle_of_celeba(folder: Path) -> None:
     assert {"conv5_3_1x1_increase_bn.running_var", "feat_extract.weight"} <= parts["feat_extract"].keys()
     assert parts["feat_extract"]["feat_extract.weight"].shape == (128, 2048, 1, 1)
     torch.save(parts, folder / "oracle.pth")
-    config = {"module": "cfx.classifiers.face_resnet:CelebAOracle", "attributes": CELEBA}
+    config = {"module": "cfx.networks.face_resnet:CelebAOracle", "attributes": CELEBA}
     oracle = load_oracle(OracleConfig(weights=folder / "oracle.pth", **config))
     with torch.no_grad():
         torch.testing.assert_close(oracle(picture()), made(picture()).sigmoid())
@@ -128,7 +128,7 @@ def test_oracle_of_celebahq(folder: Path) -> None:
     torch.manual_seed(0)
     made = lively(CelebAHQOracle())
     torch.save({"model_state_dict": made.state_dict(), "epoch": 9}, folder / "checkpoint.tar")
-    config = {"module": "cfx.classifiers.face_resnet:CelebAHQOracle", "attributes": CELEBA}
+    config = {"module": "cfx.networks.face_resnet:CelebAHQOracle", "attributes": CELEBA}
     oracle = load_oracle(OracleConfig(weights=folder / "checkpoint.tar", **config))
     with torch.no_grad():
         torch.testing.assert_close(oracle(picture()), made(picture()).sigmoid())

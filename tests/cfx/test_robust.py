@@ -8,8 +8,8 @@ from torch.nn.functional import cross_entropy
 
 from cfx.checkpoint import read_facts
 from cfx.classifiers import ClassifierConfig, load_classifier
-from cfx.classifiers.augment import Augmentation
-from cfx.robust import RobustTraining, l2_attack, train_robust
+from cfx.training.augment import Augmentation
+from cfx.training.robust import RobustTraining, l2_attack, train_robust
 from tests.toys import Linear
 
 TOY = RobustTraining(widths=(8, 8), grid=2, steps=40, batch=16, epsilon=0.5, attack_steps=3, augmentation=Augmentation(erase=0))

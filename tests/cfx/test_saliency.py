@@ -7,11 +7,8 @@ from captum.attr import LayerGradCam
 from torch import nn
 
 from benchmarks.hit import Labelled, marks, recipe, trained
-from cfx.classifiers.convnet import ConvNet
-from cfx.classifiers.hit import HiT, HiTShape
 from cfx.classifiers.network import Network, NetworkConfig
 from cfx.classifiers.torch_module import TorchClassifier
-from cfx.classifiers.vit import vit
 from cfx.guidance import class_loss
 from cfx.metrics.agreement import (
     against_truth,
@@ -21,8 +18,11 @@ from cfx.metrics.agreement import (
     pointing,
     rank_correlation,
 )
+from cfx.networks.convnet import ConvNet
+from cfx.networks.hit import HiT, HiTShape
+from cfx.networks.vit import vit
 from cfx.portraits import ATTRIBUTES, region, sample
-from cfx.saliency import (
+from cfx.saliency.maps import (
     Saliency,
     cam_layer,
     grad_cam,

@@ -13,6 +13,8 @@ import yaml
 from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from cfx.attributes.named_edits import NamedEdits, edit_by_word
+from cfx.attributes.oracle import OracleConfig, load_oracle
 from cfx.diffusion.ddpm import load_ddpm
 from cfx.diffusion.latent import LatentDiffusion, load_latent
 from cfx.diffusion.resume import Checkpoint
@@ -29,10 +31,8 @@ from cfx.methods.textual_inversion import (
     start_from,
 )
 from cfx.methods.time_edit import TIME, time_edit
-from cfx.named_edits import NamedEdits, edit_by_word
-from cfx.oracle import OracleConfig, load_oracle
 from cfx.portraits import ATTRIBUTES, WORDS, attribute_weights, draw, render, write_portraits
-from tasks.words import check_named
+from tasks.stages.prompts import check_named
 from tests.cfx.tiny_sd import WIDTH, write_pipeline
 
 BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2

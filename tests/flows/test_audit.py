@@ -19,7 +19,7 @@ from cfx.portraits import write_portraits
 from flows.audit import run_audit
 from flows.cli import app
 from flows.config import AuditConfig
-from warehouse.connect import query
+from warehouse.lens.connect import query
 
 pytestmark = pytest.mark.slow
 N = 20

@@ -10,14 +10,14 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from typer.testing import CliRunner
 
-from cfx.oracle import OracleConfig, load_oracle
+from cfx.attributes.oracle import OracleConfig, load_oracle
 from cfx.portraits import ATTRIBUTES, MARK_COLOUR, write_portraits
 from flows.audit import run_audit
 from flows.benchmark import FULL, GRIDS, IMAGES, Grid, cells, planted, portraits_of, run_benchmark
 from flows.cli import app
 from flows.deployed import grading
-from tasks.ask import query
-from tasks.benchmark import Planting, train_noisy_oracle
+from tasks.training.planted import Planting, train_noisy_oracle
+from warehouse.lens.connect import query
 
 TWINS = planted(("glasses",), (0.0, 0.9), (0,))
 TINY = Grid(TWINS, sizes=(2, 4), edits=2, edited=1, pictures=400, steps=30, portraits=24)

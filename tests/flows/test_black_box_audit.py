@@ -21,15 +21,15 @@ import yaml
 from cfx.classifiers import ClassifierConfig, load_classifier
 from cfx.classifiers.kserve import KServeConfig
 from cfx.diffusion.latent import load_latent
-from cfx.pictures import decode_png
+from cfx.images import decode_png
 from cfx.portraits import write_portraits
 from flows.audit import run_audit
 from flows.check import check
 from flows.config import AuditConfig, ConfigError
-from tasks.black_box import black_box_for
+from tasks.stages.queries import black_box_for
 from tests.cfx.tiny_sd import write_pipeline
 from tests.servers import Moody
-from warehouse.connect import query
+from warehouse.lens.connect import query
 
 pytestmark = pytest.mark.slow
 N = 10

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from tasks.ask import query
+from warehouse.lens.connect import query
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from benchmarks.toy_audit import fact_hashes, lay_out, settings
 from flows.audit import run_audit
 from flows.config import AuditConfig, ConfigError
 from flows.deployed import nightly
-from warehouse.connect import query
+from warehouse.lens.connect import query
 
 pytestmark = pytest.mark.slow
 COSTS = "select stage, shards, workers, nfe_forward, seconds > 0 and wall_seconds > 0 as timed from stage_costs order by stage"

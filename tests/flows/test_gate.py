@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.config import load_policy
-from tasks.ask import query
-from warehouse.numbers import Page
-from warehouse.wording import number, signed
+from warehouse.lens.connect import query
+from warehouse.report.embedded_numbers import Page
+from warehouse.report.formatting import number, signed
 
 ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "warehouse"))

@@ -15,10 +15,10 @@ from benchmarks.toy_audit import fact_hashes, lay_out, settings, write_settings
 from flows.audit import run_audit
 from flows.cli import app
 from flows.config import AuditConfig, ConfigError, load_config
-from tasks.data import DataConfig, fingerprint, ingest
-from warehouse.connect import query
-from warehouse.shards import Shard, damaged, find_shard, read_shard, write_shard
-from warehouse.storage import NotWritten, files_below, warehouse_at
+from tasks.data.ingest import DataConfig, fingerprint, ingest
+from warehouse.facts.shards import Shard, damaged, find_shard, read_shard, write_shard
+from warehouse.facts.storage import NotWritten, files_below, warehouse_at
+from warehouse.lens.connect import query
 
 SECRET = "not-a-secret-but-must-not-be-written"
 

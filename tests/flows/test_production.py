@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.kills import SHARDS, Stack, kill_once, shards
 from benchmarks.toy_audit import fact_hashes, lay_out, settings, write_settings
-from warehouse.storage import files_below
+from warehouse.facts.storage import files_below
 
 
 @pytest.mark.slow

@@ -23,8 +23,8 @@ def results(config: AuditConfig) -> dict[str, str]:
 FULL_DISK = """
 import subprocess, sys
 from pathlib import Path
-from warehouse.shards import find_shard, write_shard
-from warehouse.storage import NotWritten
+from warehouse.facts.shards import find_shard, write_shard
+from warehouse.facts.storage import NotWritten
 
 root = Path(sys.argv[1])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", root], check=True)

@@ -14,7 +14,7 @@ import yaml
 from cfx.diffusion.ddpm import load_ddpm
 from cfx.diffusion.training import PriorTraining
 from cfx.portraits import write_portraits
-from tasks.training import prior_from_folder
+from tasks.training.from_folder import prior_from_folder
 
 TINY = PriorTraining(size=16, patch=2, channels=(32, 32), steps=80, batch=4, accumulate=2, checkpoint_every=10)
 

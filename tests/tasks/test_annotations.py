@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from tasks.annotations import FIXED, Annotations, listing, yes_or_no
+from tasks.data.annotations import FIXED, Annotations, listing, yes_or_no
 
 
 def written(tmp_path, text):

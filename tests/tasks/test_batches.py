@@ -7,7 +7,7 @@ import torch
 
 from cfx.diffusion.training import PriorTraining
 from cfx.portraits import write_portraits
-from tasks.batches import FolderBatches, batches_of, picture_files, read_square
+from tasks.training.batches import FolderBatches, batches_of, picture_files, read_square
 
 CONFIG = PriorTraining(size=16, batch=4, steps=6)
 

@@ -11,7 +11,7 @@ from cfx.methods.dime import DiME, FastDiME
 from cfx.portraits import write_portraits
 from flows.cli import app
 from flows.config import load_config
-from tasks.calibrate import Strength, changed, rungs, search, settings
+from tasks.advice.calibrate import Strength, changed, rungs, search, settings
 
 
 def flips_like(curve: dict[float, float]) -> list[Strength]:

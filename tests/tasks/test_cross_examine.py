@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 
 from cfx.classifiers import ClassifierConfig, load_classifier
-from cfx.pictures import decode_png, png_of
+from cfx.images import decode_png, png_of
 from cfx.portraits import draw, region, render, write_portraits
-from cfx.saliency import Saliency
-from tasks.saliency import SaliencyConfig, check_saliency, cross_examine
-from warehouse.connect import query
-from warehouse.shards import Shard, read_shard, write_shard
+from cfx.saliency.maps import Saliency
+from tasks.stages.saliency import SaliencyConfig, check_saliency, cross_examine
+from warehouse.facts.shards import Shard, read_shard, write_shard
+from warehouse.lens.connect import query
 
 N, SEED = 3, 11
 PLANTED = ClassifierConfig(weights=Path("portraits:planted"))

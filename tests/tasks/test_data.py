@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from cfx.pictures import decode_png
+from cfx.images import decode_png
 from cfx.portraits import ATTRIBUTES, draw, render, write_portraits
-from tasks.data import DataConfig, TooManyRejected, check, fingerprint, ingest
-from warehouse.shards import find_shard, read_shard
+from tasks.data.ingest import DataConfig, TooManyRejected, check, fingerprint, ingest
+from warehouse.facts.shards import find_shard, read_shard
 
 REASONS = {
     "text.png": ("unreadable", "not a picture"),

@@ -15,9 +15,9 @@ from cfx.classifiers.torch_module import TorchClassifier
 from cfx.methods.dime import FastDiME
 from cfx.methods.maskdime import MaskDiME
 from cfx.portraits import draw, render
-from tasks.explain import Method, _rows, check_ladder, explain_images, null_images
-from tasks.predict import classifier_for
-from tasks.prior import PriorConfig, denoiser_for, prior_folder
+from tasks.stages.explain import Method, _rows, check_ladder, explain_images, null_images
+from tasks.stages.predict import classifier_for
+from tasks.stages.prior import PriorConfig, denoiser_for, prior_folder
 
 PRIOR = prior_folder(Path(), PriorConfig(path="portraits:prior"), "")
 PLANTED = ClassifierConfig(weights="portraits:planted")

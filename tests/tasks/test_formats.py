@@ -13,9 +13,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from flows.cli import app
-from tasks.data import DataConfig, check, fingerprint, ingest
-from tasks.formats import table_of
-from warehouse.shards import find_shard, read_shard
+from tasks.data.formats import table_of
+from tasks.data.ingest import DataConfig, check, fingerprint, ingest
+from warehouse.facts.shards import find_shard, read_shard
 
 
 def picture(i: int, form: str = "PNG") -> bytes:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from cfx.attributes.interventions import Interventions
+from cfx.attributes.oracle import OracleConfig
 from cfx.classifiers import ClassifierConfig
-from cfx.interventions import Interventions
-from cfx.oracle import OracleConfig
 from cfx.portraits import write_portraits
-from tasks.data import DataConfig, ingest
-from tasks.intervene import ask_edits, edit_images, edits_id, first_images
-from tasks.prior import PriorConfig, prior_folder
-from warehouse.shards import Shard, read_shard
+from tasks.data.ingest import DataConfig, ingest
+from tasks.stages.interventions import ask_edits, edit_images, edits_id, first_images
+from tasks.stages.prior import PriorConfig, prior_folder
+from warehouse.facts.shards import Shard, read_shard
 
 SETTINGS = Interventions(images=5)
 ORACLE = OracleConfig(weights=Path("portraits:oracle"))

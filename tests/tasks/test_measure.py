@@ -15,18 +15,18 @@ from portrait_run import CLASSES, write_portrait_run
 from scipy.linalg import sqrtm
 from torchvision.models.vgg import cfgs, make_layers
 
-from cfx.autoencoder import load_autoencoders
+from cfx.attributes.oracle import OracleConfig
+from cfx.autoencoder import AutoencoderTraining, load_autoencoders
 from cfx.classifiers import ClassifierConfig
+from cfx.images import decode_png, encode_png
 from cfx.metrics.frechet import Moments, frechet_distance
-from cfx.oracle import OracleConfig
 from cfx.perceptual import load_lpips
-from cfx.pictures import decode_png, encode_png
-from tasks.autoencoders import AutoencoderTraining, ensure_autoencoders
-from tasks.encoders import MeasureConfig, encoders_for
-from tasks.measure import measure_shard
-from tasks.sets import compare_sets
-from warehouse.connect import query
-from warehouse.shards import Shard, find_shard, read_shard, write_shard
+from tasks.stages.autoencoders import ensure_autoencoders
+from tasks.stages.encoders import MeasureConfig, encoders_for
+from tasks.stages.measure import measure_shard
+from tasks.stages.set_metrics import compare_sets
+from warehouse.facts.shards import Shard, find_shard, read_shard, write_shard
+from warehouse.lens.connect import query
 
 N = 24
 CLASSIFIER = ClassifierConfig(weights="portraits:planted", classes=tuple(CLASSES))

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from cfx.classifiers import ClassifierConfig
 from cfx.methods.dime import FastDiME
 from cfx.portraits import write_portraits
-from tasks.data import DataConfig, ingest
-from tasks.explain import explain_shard
-from tasks.predict import predict_shard
-from tasks.prior import PriorConfig, prior_folder
-from tasks.targets import nearest_classes
-from warehouse.shards import Shard, read_shard
+from tasks.data.ingest import DataConfig, ingest
+from tasks.stages.explain import explain_shard
+from tasks.stages.nearest_classes import nearest_classes
+from tasks.stages.predict import predict_shard
+from tasks.stages.prior import PriorConfig, prior_folder
+from warehouse.facts.shards import Shard, read_shard
 
 CLASSES = ("red", "green", "blue")
 COLOURS = ClassifierConfig(module=f"{__name__}:Colours", classes=CLASSES)

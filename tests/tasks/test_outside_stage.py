@@ -9,16 +9,16 @@ import torch
 from facts import explanation_rows, run_rows
 from torch import Tensor
 
+from cfx.attributes.oracle import OracleConfig
 from cfx.classifiers.python_function import CallableConfig
-from cfx.oracle import OracleConfig
-from cfx.pictures import encode_png
+from cfx.images import encode_png
 from cfx.portraits import stamped, write_portraits
-from tasks.black_box import write_queries
-from tasks.data import DataConfig, ingest
-from tasks.outside import ask_rest
-from tasks.predict import image_rows, read_batch
-from warehouse.connect import query
-from warehouse.shards import Shard, write_shard
+from tasks.data.ingest import DataConfig, ingest
+from tasks.stages.outside import ask_rest
+from tasks.stages.predict import image_rows, read_batch
+from tasks.stages.queries import write_queries
+from warehouse.facts.shards import Shard, write_shard
+from warehouse.lens.connect import query
 
 N = 24
 CLASSES = ("no_smile", "smile")

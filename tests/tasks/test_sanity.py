@@ -12,9 +12,9 @@ from cfx.methods.ace import ACE
 from cfx.methods.dime import DiME, FastDiME
 from cfx.methods.svce import SVCE
 from cfx.portraits import write_portraits
-from tasks.data import DataConfig, sample
-from tasks.prior import PriorConfig, prior_folder
-from tasks.sanity import check_depth, filtered, survival, warnings_of
+from tasks.advice.prior_check import check_depth, filtered, survival, warnings_of
+from tasks.data.ingest import DataConfig, sample
+from tasks.stages.prior import PriorConfig, prior_folder
 from tests.toys import Linear, Says, gaussian_prior
 
 BDD = DDPM(Says(0.0), Schedule(trained_timesteps=250), channels=3)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from warehouse.pdf import BROWSERS as NAMES
+from warehouse.report.pdf import BROWSERS as NAMES
 
 
 def find_chromium() -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from warehouse.shards import write_shard
+from warehouse.facts.shards import write_shard
 
 CLASSES = ("no_smile", "smile")
 STARTED = datetime(2025, 1, 1, tzinfo=UTC)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from cfx.portraits import ATTRIBUTES, Portrait, region, render, sample
-from warehouse.shards import write_shard
+from warehouse.facts.shards import write_shard
 
 CLASSES = ["neutral", "smiling"]
 Picture = NDArray[np.uint8]

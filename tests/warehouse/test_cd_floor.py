@@ -8,8 +8,8 @@ import pytest
 from facts import attribute_rows, explanation_rows, image_ids, image_rows, run_rows
 from numpy.typing import NDArray
 
-from warehouse.connect import query
-from warehouse.shards import write_shard
+from warehouse.facts.shards import write_shard
+from warehouse.lens.connect import query
 
 AGREES = np.array([1.0, 0.85, 0.6, 0.5, 0.5, 0.5])  # with the target attribute, which is the first
 NAMES = ["smile", "glasses", "hat", "beard", "earrings", "brows"]

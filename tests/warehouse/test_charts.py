@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from warehouse.charts import Axis, axis_over
+from warehouse.report.charts import Axis, axis_over
 
 
 def test_positions_are_shares_of_the_axis() -> None:

@@ -10,10 +10,10 @@ import pytest
 from facts import attribute_rows, image_ids, prediction_rows, run_rows, write_run
 
 import warehouse
-from warehouse.connect import VIEWS, open_warehouse, query, views
-from warehouse.readonly import ReadOnlyError
-from warehouse.schema import FACTS
-from warehouse.shards import DamagedShard, write_shard
+from warehouse.facts.schema import FACTS
+from warehouse.facts.shards import DamagedShard, write_shard
+from warehouse.lens.connect import VIEWS, open_warehouse, query, views
+from warehouse.lens.readonly import ReadOnlyError
 
 IDS = image_ids(2)
 
@@ -181,7 +181,7 @@ import sys
 from itertools import count
 from pathlib import Path
 from facts import image_ids, prediction_rows
-from warehouse.shards import write_shard
+from warehouse.facts.shards import write_shard
 root = Path(sys.argv[1])
 for key in count():
     if (root / "enough").exists():

@@ -16,10 +16,10 @@ import pytest
 from chromium import chromium_page
 from portrait_run import write_portrait_run
 
-from warehouse.browse import Choice, columns, explanations
-from warehouse.connect import open_warehouse, query
-from warehouse.explorer import is_loopback
-from warehouse.reviews import review
+from warehouse.explorer.app import is_loopback
+from warehouse.explorer.queries import Choice, columns, explanations
+from warehouse.explorer.reviews import review
+from warehouse.lens.connect import open_warehouse, query
 
 NAMES = {"glasses": "<script>document.title='owned'</script>"}
 

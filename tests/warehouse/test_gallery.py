@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from warehouse.gallery import AMPLIFIED, Change, changes, difference, frames, gallery, salient
+from warehouse.report.gallery import AMPLIFIED, Change, changes, difference, frames, gallery, salient
 
 
 def png(value: int, side: int) -> bytes:

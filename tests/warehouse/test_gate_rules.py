@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from facts import effect_rows, image_ids, residual_rows, write_run
 
-from warehouse.connect import query
-from warehouse.gate import gate, read_policy, set_policy
-from warehouse.shards import write_shard
+from warehouse.facts.shards import write_shard
+from warehouse.lens.connect import query
+from warehouse.lens.gate import gate, read_policy, set_policy
 
 POLICY: dict[str, Any] = {
     "base": None,

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from facts import STARTED, attribute_rows, effect_rows, explanation_rows, image_ids, run_rows
 
-from warehouse.connect import query
-from warehouse.shards import write_shard
+from warehouse.facts.shards import write_shard
+from warehouse.lens.connect import query
 
 N, EDITS, RERUNS, GROWN = 128, 30, 200, 60
 NAMES = ("glasses", "beard")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from warehouse.ledger import BudgetSpent, QueryLedger
+from warehouse.facts.query_ledger import BudgetSpent, QueryLedger
 
 ANSWER = {"picture": np.array([0.25, 0.75])}
 
@@ -57,7 +57,7 @@ def test_a_killed_process_leaves_its_answers_and_its_open_call(tmp_path: Path) -
     code = f"""
 import os, signal, numpy
 from pathlib import Path
-from warehouse.ledger import QueryLedger
+from warehouse.facts.query_ledger import QueryLedger
 ledger = QueryLedger(Path({str(path)!r}), "model", 100)
 with ledger.call(5) as call:
     ledger.keep({{"picture": numpy.array([0.25, 0.75])}})

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from warehouse.limits import SURROGATE, limits
+from warehouse.report.limitations import SURROGATE, limits
 
 
 @pytest.mark.parametrize(("config", "told"), [({"surrogate": {"steps": 600}}, True), ({"surrogate": None}, False), ({}, False)])

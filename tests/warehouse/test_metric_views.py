@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from facts import attribute_rows, explanation_rows, image_ids, image_rows, prediction_rows, run_rows
 
-from warehouse.connect import VIEWS, query
-from warehouse.glossary import MEASURES, measure
-from warehouse.shards import write_shard
+from warehouse.facts.shards import write_shard
+from warehouse.lens.connect import VIEWS, query
+from warehouse.report.metric_names import MEASURES, measure
 
 COSINES = [0.9, 0.5, 0.49, 1.0]  # FVA .5, because .5 itself is not above .5; FS .7225
 

@@ -8,8 +8,8 @@ import pytest
 from facts import CLASSES, image_ids, residual_rows, run_rows
 from scipy.stats import t
 
-from warehouse.connect import query
-from warehouse.shards import write_shard
+from warehouse.facts.shards import write_shard
+from warehouse.lens.connect import query
 
 N = 40
 

@@ -8,10 +8,10 @@ import numpy as np
 from facts import image_ids, image_rows
 from portrait_run import write_portrait_run
 
-from tasks.strip import strip
-from warehouse.connect import query
-from warehouse.report import report_html
-from warehouse.shards import find_shard, read_shard, write_shard
+from tasks.reading.contact_sheet import strip
+from warehouse.facts.shards import find_shard, read_shard, write_shard
+from warehouse.lens.connect import query
+from warehouse.report.render import report_html
 
 
 def seen(ids: list[str], vectors: Any, arm: str | None) -> dict[str, Any]:

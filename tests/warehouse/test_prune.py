@@ -7,9 +7,9 @@ from facts import image_ids, prediction_rows, run_rows
 from typer.testing import CliRunner
 
 from flows.cli import app
-from warehouse.connect import query
-from warehouse.prune import expired, forget
-from warehouse.shards import write_shard
+from warehouse.facts.shards import write_shard
+from warehouse.lens.connect import query
+from warehouse.lens.prune import expired, forget
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 

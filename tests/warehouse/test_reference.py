@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 from facts import write_run
 
-from warehouse.connect import VIEWS, views
-from warehouse.reference import header, macros, meaning_of, reference, view_sql
+from warehouse.lens.connect import VIEWS, views
+from warehouse.lens.reference import header, macros, meaning_of, reference, view_sql
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "warehouse.md"
 
 
 def test_the_page_is_what_the_code_says():
-    assert DOCS.read_text() == reference(), "stale: .venv/bin/python -m warehouse.reference > docs/warehouse.md"
+    assert DOCS.read_text() == reference(), "stale: .venv/bin/python -m warehouse.lens.reference > docs/warehouse.md"
 
 
 def test_every_column_of_every_fact_and_view_has_a_meaning(tmp_path):

@@ -11,10 +11,10 @@ import pytest
 from markupsafe import escape
 from portrait_run import write_portrait_run
 
-from warehouse.connect import query
-from warehouse.evidence import BEST, EVIDENCE, FAILED, RANDOM
-from warehouse.report import report_html, write_report
-from warehouse.shards import write_shard
+from warehouse.facts.shards import write_shard
+from warehouse.lens.connect import query
+from warehouse.report.queries import BEST, EVIDENCE, FAILED, RANDOM
+from warehouse.report.render import report_html, write_report
 
 HOSTILE = {
     "glasses": "<script>alert('glasses')</script>",

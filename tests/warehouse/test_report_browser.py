@@ -9,8 +9,8 @@ import pytest
 from chromium import Page, chromium_page, find_chromium
 from portrait_run import write_portrait_run
 
-from warehouse.pdf import write_pdf
-from warehouse.report import write_report
+from warehouse.report.pdf import write_pdf
+from warehouse.report.render import write_report
 
 pytestmark = pytest.mark.browser
 

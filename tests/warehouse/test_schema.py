@@ -3,7 +3,8 @@
 import pyarrow as pa
 import pytest
 
-from warehouse.schema import FACTS, VERSION, fact_named
+from warehouse.facts.fact import VERSION
+from warehouse.facts.schema import FACTS, fact_named
 
 
 @pytest.mark.parametrize("fact", FACTS.values(), ids=FACTS.keys())

@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 from facts import attribute_rows, explanation_rows, image_ids, image_rows, prediction_rows, run_rows
 
-from warehouse.schema import FACTS
-from warehouse.seal import UNSEALED, is_whole, sealed
-from warehouse.shards import DamagedShard, Shard, damaged, find_shard, read_shard, write_shard
-from warehouse.storage import write_whole
+from warehouse.facts.schema import FACTS
+from warehouse.facts.seal import UNSEALED, is_whole, sealed
+from warehouse.facts.shards import DamagedShard, Shard, damaged, find_shard, read_shard, write_shard
+from warehouse.facts.storage import write_whole
 
 IDS = image_ids(3)
 PREDICTED = prediction_rows(IDS, ["smile", "smile", "no_smile"])

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control, t
 from test_statistics import write_pairs
 
-from warehouse.connect import open_warehouse, query
-from warehouse.shards import write_shard
+from warehouse.facts.shards import write_shard
+from warehouse.lens.connect import open_warehouse, query
 
 N, ATTRIBUTES, RUNS, MARGIN = 64, 40, 500, 0.1
 NAMES = [f"a{i:02}" for i in range(ATTRIBUTES)]

@@ -6,8 +6,8 @@ import pytest
 from facts import attribute_rows, explanation_rows, image_ids, run_rows, write_outcomes
 from scipy.stats import false_discovery_control
 
-from warehouse.connect import query
-from warehouse.shards import write_shard
+from warehouse.facts.shards import write_shard
+from warehouse.lens.connect import query
 
 RUNS = 60
 EFFECTS = {"smile": 0.2, "glasses": 0.1, "hat": 0.0, "beard": 0.0, "earrings": 0.0}

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from facts import Columns, Values, attribute_rows, explanation_rows, image_ids, image_rows, run_rows
 
-from warehouse.connect import open_warehouse, query
-from warehouse.shards import Shard, write_shard
-from warehouse.sums import write_sums
+from warehouse.facts.shards import Shard, write_shard
+from warehouse.lens.connect import open_warehouse, query
+from warehouse.lens.partial_sums import write_sums
 
 NAMES = ["smile", "hat", "d_beard"]
 VIEWS = ("attribute_sums", "annotation_sums", "buckets", "cd", "mnac", "ranked_attributes")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from warehouse.verdict import verdict
+from warehouse.report.verdict import verdict
 
 RUN: dict[str, Any] = {"name": "planted", "target_attribute": "smile", "classes": ["neutral", "smiling"], "margin": 0.05}
 

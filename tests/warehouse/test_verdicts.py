@@ -9,9 +9,9 @@ from facts import effect_rows, image_ids, run_rows
 from scipy.stats import norm, t
 from test_statistics import write_pairs
 
-from tasks.canary import record_canary
-from warehouse.connect import query
-from warehouse.shards import write_shard
+from tasks.stages.canary import record_canary
+from warehouse.facts.shards import write_shard
+from warehouse.lens.connect import query
 
 N = 64
 

@@ -11,17 +11,17 @@ import pytest
 import yaml
 from portrait_run import write_portrait_run
 
-from tasks.canary import record_canary
-from warehouse.connect import query
-from warehouse.export import export, verify_archive
-from warehouse.gate import set_policy
-from warehouse.numbers import Page, numbers
-from warehouse.report import write_report
-from warehouse.reviews import review
-from warehouse.schema import FACTS
-from warehouse.shards import find_shard, write_shard
-from warehouse.sums import write_sums
-from warehouse.verify import verify
+from tasks.stages.canary import record_canary
+from warehouse.evidence.export import export, verify_archive
+from warehouse.evidence.verify import verify
+from warehouse.explorer.reviews import review
+from warehouse.facts.schema import FACTS
+from warehouse.facts.shards import find_shard, write_shard
+from warehouse.lens.connect import query
+from warehouse.lens.gate import set_policy
+from warehouse.lens.partial_sums import write_sums
+from warehouse.report.embedded_numbers import Page, numbers
+from warehouse.report.render import write_report
 
 POLICY = {
     "base": "earlier",

@@ -6,8 +6,8 @@ import duckdb
 import pytest
 from facts import attribute_rows, explanation_rows, image_ids, image_rows, prediction_rows, run_rows, write_run
 
-from warehouse.connect import query
-from warehouse.shards import write_shard
+from warehouse.facts.shards import write_shard
+from warehouse.lens.connect import query
 
 # Oracle bits of four inputs and counterfactuals, three attributes a, b and q of which q is the target: changes of the bits
 # are (-1, 0, -1), (-1, 0, 0), (1, 0, 1), (1, 0, 0).

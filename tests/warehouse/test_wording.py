@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from warehouse import wording
+from warehouse.report import formatting as wording
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.1314, "+0.131"), (-0.0421, "−0.042"), (-0.0001, "0.000"), (None, "–")])

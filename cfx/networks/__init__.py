@@ -1,0 +1,1 @@
+"""Architectures: cfx's own, and those whose published weights are read."""

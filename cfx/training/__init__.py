@@ -1,0 +1,1 @@
+"""How cfx trains classifiers, oracles and robust networks."""

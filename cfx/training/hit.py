@@ -1,0 +1,255 @@
+"""Training a HiT, or a ViT of the same shape by the same recipe: AdamW, warm-up, cosine, soft labels, mixed pictures.
+
+What a step draws depends on the seed and its number alone, so a killed training goes on from its checkpoint to the same end.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+from uuid import uuid4
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from cfx.checkpoint import fit, read_state_dict, save_network
+from cfx.networks.blanking import blank_patches
+from cfx.networks.hit import PRESETS, HiT, HiTShape
+from cfx.networks.vit import vit
+from cfx.random import derived_seed
+from cfx.training.augment import Augmentation, augment
+from cfx.training.classifier import as_images
+from cfx.training.three_augment import Mixing, ThreeAugment, mix, three_augment
+from cfx.types import Config
+
+
+class HiTTraining(Config):
+    """The recipe; its defaults are the thesis' for ImageNet (section 6.4.2), by DeiT III's code."""
+
+    architecture: Literal["hit", "vit"] = Field("hit", description="vit: a plain ViT of the same shape, to compare with")
+    shape: HiTShape = Field(PRESETS["hit-s-no-pool"], description="by its settings, or by its name: " + ", ".join(PRESETS))
+    epochs: float = Field(600, gt=0)
+    warm_up: float = Field(20, ge=0, description="epochs over which the learning rate rises to its full value")
+    batch: int = Field(4096, ge=1, description="pictures an optimizer step")
+    repeats: int = Field(3, ge=1, description="differently augmented copies of a picture in its batch")
+    learning_rate: float = Field(8e-4, gt=0)
+    weight_decay: float = Field(0.05, ge=0, description="of matrices; biases, norms, tokens and positions have none")
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    mixing: Mixing = Mixing()
+    augmentation: ThreeAugment | Augmentation = ThreeAugment()
+    attention_dropout: float = Field(0.2, ge=0, lt=1, description="share of the attention dropped")
+    drop_path: float = Field(0.0, ge=0, lt=1)
+    blanked: float = Field(
+        0.0, ge=0, le=1, description="largest share of its patches taken out of a picture; rises to it in the middle third"
+    )
+    position_std: float = Field(
+        0.02, gt=0, description="of the position embeddings at first; with more, attention goes by place from the start"
+    )
+    start: Path | None = Field(None, description="weights to go on from; a head for other classes is begun anew")
+    allow_pickle: bool = Field(False, description="read `start` even if it runs code: released checkpoints hold their arguments")
+    checkpoint_every: int = Field(100, ge=1, description="optimizer steps between checkpoints")
+    seed: int = 0
+
+    @field_validator("shape", mode="before")
+    @classmethod
+    def _by_name(cls, told: Any) -> Any:
+        if isinstance(told, str) and told not in PRESETS:
+            raise ValueError(f"there is no HiT preset {told!r}; choose one of {', '.join(PRESETS)}")
+        return PRESETS[told] if isinstance(told, str) else told
+
+
+def _fine_tuned(learning_rate: float) -> HiTTraining:
+    return HiTTraining(epochs=300, batch=512, learning_rate=learning_rate)
+
+
+RECIPES: Mapping[str, HiTTraining] = MappingProxyType(
+    {
+        "imagenet": HiTTraining(),
+        "cub": _fine_tuned(1e-4),
+        "dogs": _fine_tuned(5e-5),
+        "cars": _fine_tuned(4e-4),
+        "portraits": HiTTraining(
+            shape=PRESETS["portraits"],
+            epochs=10,
+            warm_up=0.5,
+            batch=32,
+            repeats=1,
+            learning_rate=2e-3,
+            label_smoothing=0.0,
+            mixing=Mixing(mixup=0, cutmix=0),
+            augmentation=Augmentation(shift=0.03, zoom=0.03, blur=0.5, noise=0.1, erase=0.08),
+            blanked=1.0,
+            position_std=0.5,
+        ),
+    }
+)
+
+
+def train_hit(
+    pictures: Tensor,
+    labels: Tensor,
+    config: HiTTraining,
+    names: Sequence[str],
+    out: Path,
+    report: Callable[[int, float], None] = lambda step, loss: None,
+    device: str = "cpu",
+) -> Path:
+    """Train a HiT (or ViT) to tell the classes `names` apart and write it to `out` (.safetensors).
+
+    pictures: (N, 3, S, S) uint8, which may be mapped from a file; S is the shape's size. labels: (N,) class ids. A tenth, chosen
+    by the seed, is held out; its accuracy is in the file's metadata. `report(step, loss)` is called after every optimizer step,
+    of which there are `steps(config, N)`. Called again after a kill, it goes on from the checkpoint beside `out`. Raises
+    ValueError for fewer than ten pictures, a size that is not the shape's, a checkpoint of another configuration, or weights to
+    start from that do not fit.
+    """
+    if len(pictures) < 10 or len(pictures) != len(labels):
+        raise ValueError(f"{len(pictures)} pictures with {len(labels)} labels; training needs ten or more, one label each")
+    if pictures.shape[-2:] != (config.shape.size, config.shape.size):
+        raise ValueError(f"pictures are {tuple(pictures.shape[-2:])}, but shape.size is {config.shape.size}; make them equal")
+    order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(derived_seed("hit", config.seed)))
+    held_out, kept = order[: len(order) // 10], order[len(order) // 10 :]
+    checkpoint = out.with_name(f"{out.name}.checkpoint")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng():  # torch draws initial weights and dropout from its global generator only
+        torch.manual_seed(config.seed)
+        network = build(config, len(names))
+        if config.start is not None:
+            _begin_from(network, config.start, config.allow_pickle)
+        _optimise(network.to(device), pictures, labels, kept, config, len(names), checkpoint, report, device)
+    facts = {
+        "module": f"cfx.classifiers.{'hit:HiT' if config.architecture == 'hit' else 'vit:vit'}",
+        "kwargs": {"outputs": len(names), "shape": config.shape.model_dump()},
+        "classes": list(names),
+        "input_size": config.shape.size,
+        "training": config.model_dump(mode="json"),
+        "accuracy": accuracy(network, pictures[held_out], labels[held_out]),
+    }
+    saved = save_network(out, network, facts)
+    checkpoint.unlink(missing_ok=True)
+    return saved
+
+
+def build(config: HiTTraining, outputs: int) -> nn.Module:
+    """The untrained network."""
+    network: HiT | VisionTransformer
+    if config.architecture == "hit":
+        network = HiT(outputs, config.shape, config.attention_dropout, config.drop_path)
+        positions = network.encoder.pos_embedding
+    else:
+        network = vit(outputs, config.shape, config.attention_dropout, config.drop_path)
+        for module in network.blocks.modules():  # as in a HiT: timm's .02 is far too little for a narrow network
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+        assert network.pos_embed is not None
+        positions = network.pos_embed
+    with torch.no_grad():
+        positions.mul_(config.position_std / 0.02)  # a ViT's and a HiT's are drawn with .02
+    return network
+
+
+def steps(config: HiTTraining, pictures: int) -> int:
+    """Optimizer steps on that many pictures, of which a tenth is held out."""
+    return max(1, round(config.epochs * (pictures - pictures // 10) / config.batch))
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, pictures: Tensor, labels: Tensor) -> float:
+    """Share of right answers on undisturbed pictures (N, 3, S, S) uint8."""
+    device = next(network.parameters()).device
+    network.eval()
+    answers = torch.cat([network(as_images(batch).to(device)).argmax(1).cpu() for batch in pictures.split(256)])
+    return float((answers == labels).float().mean())
+
+
+def _begin_from(network: nn.Module, path: Path, allow_pickle: bool) -> None:
+    """Fill the network with trained weights; the head's are left out where they decide between another number of classes."""
+    state, own = read_state_dict(path, allow_pickle), network.state_dict()
+    heads = [name for name in own if name.startswith("head") and name in state and state[name].shape != own[name].shape]
+    fit(network, state | {name: own[name] for name in heads}, path, type(network).__name__)
+
+
+def _optimise(
+    network: nn.Module,
+    pictures: Tensor,
+    labels: Tensor,
+    kept: Tensor,
+    config: HiTTraining,
+    classes: int,
+    checkpoint: Path,
+    report: Callable[[int, float], None],
+    device: str,
+) -> None:
+    """Every step of the training, in place, from the checkpoint if there is one. A batch has `repeats` copies of a picture."""
+    network.train()
+    total, warm_up = steps(config, len(pictures)), config.warm_up * len(kept) / config.batch
+    optimizer = torch.optim.AdamW(_groups(network, config.weight_decay), lr=config.learning_rate)
+    for step in range(_resumed(checkpoint, config, network, optimizer), total):
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * _share(step, total, warm_up)
+        seed = derived_seed("hit", config.seed, step)
+        torch.manual_seed(seed)  # for dropout
+        chance, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+        drawn = torch.randint(len(kept), (math.ceil(config.batch / config.repeats),), generator=chance)
+        chosen = kept[drawn].repeat_interleave(config.repeats)[: config.batch]
+        x = _augmented(as_images(pictures[chosen]).to(device), config.augmentation, chance)
+        x, targets = mix(x, labels[chosen].to(device), classes, config.mixing, rng)
+        if config.blanked:
+            # with half of the evidence gone from the start, a HiT's even attention never finds any
+            x = blank_patches(x, config.shape.patch, config.blanked * min(1.0, max(0.0, 3 * step / total - 1)), chance)
+        loss = cross_entropy(network(x), targets, label_smoothing=config.label_smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        report(step + 1, loss.item())
+        if (step + 1) % config.checkpoint_every == 0 and step + 1 < total:
+            _keep(checkpoint, config, step + 1, network, optimizer)
+
+
+def _keep(checkpoint: Path, config: HiTTraining, step: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Write, then rename: a kill leaves the previous checkpoint or the next, never half of one."""
+    part = checkpoint.with_name(f".{uuid4().hex}.tmp")
+    told = config.model_dump_json()
+    torch.save({"config": told, "step": step, "network": network.state_dict(), "optimizer": optimizer.state_dict()}, part)
+    os.replace(part, checkpoint)
+
+
+def _resumed(checkpoint: Path, config: HiTTraining, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Load the checkpoint, if there is one, and return the number of steps that were made."""
+    if not checkpoint.is_file():
+        return 0
+    state = torch.load(checkpoint, weights_only=True, map_location=next(network.parameters()).device)
+    if state["config"] != config.model_dump_json():
+        raise ValueError(f"{checkpoint} belongs to another configuration; delete it or write the network to another file")
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+def _augmented(x: Tensor, how: ThreeAugment | Augmentation, chance: torch.Generator) -> Tensor:
+    return three_augment(x, how, chance) if isinstance(how, ThreeAugment) else augment(x, how, chance)
+
+
+def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Weight decay acts on matrices and convolutions only."""
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for parameter in network.parameters():
+        # tokens and position embeddings are (1, n, D)
+        (decayed if parameter.ndim >= 2 and parameter.shape[0] > 1 else free).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+def _share(step: int, total: int, warm_up: float) -> float:
+    """Share of the learning rate: a linear warm-up, then half a cosine down to zero."""
+    if step < warm_up:
+        return (step + 1) / (warm_up + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1.0, total - warm_up)))

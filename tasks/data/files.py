@@ -1,0 +1,195 @@
+"""The bytes of a picture by its name: a file below a folder or an object-store prefix, or a part of a larger file there.
+
+`a/b.png` is a file; `shards/0000.tar/17.jpg` is a member of a tar; `train.parquet/17` and `data.arrow/17` are row 17, from 0, of
+a Parquet or an Arrow stream file. Pictures asked for in order of their names are read in the order in which they lie.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as pat
+
+from cfx.images import Refused
+from warehouse.facts.storage import Root
+
+WHOLES = (".tar", ".parquet", ".arrow")  # files whose parts are pictures
+_COLUMNS = ("image", "img", "picture", "jpg", "png", "bytes")  # where bytes are looked for first
+
+
+def whole_of(name: str) -> tuple[str, str | None]:
+    """The file that a name is about, and the part of it, or None where the picture is the file."""
+    for ending in WHOLES:
+        head, found, part = name.partition(f"{ending}/")
+        if found:
+            return head + ending, part
+    return name, None
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name stays below the folder."""
+    return not os.path.isabs(name) and "://" not in name and os.path.normpath(name).split(os.sep)[0] != os.pardir
+
+
+def names_below(root: Root) -> list[str]:
+    """Every file below a folder or prefix but hidden ones, relative to it, in order of name."""
+    if isinstance(root, Path):
+        names = (os.path.relpath(os.path.join(place, file), root) for place, _, files in os.walk(root) for file in files)
+    else:
+        names = (name.removeprefix(root.path).lstrip("/") for name in root.fs.find(root.path))
+    return sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
+
+
+def stamps(root: Root, names: Iterable[str]) -> dict[str, tuple[int, str]]:
+    """Bytes of every file that the names are about, in order of first mention, -1 where there is none; an object's checksum."""
+    files = dict.fromkeys(whole_of(name)[0] for name in names)
+    if isinstance(root, Path):
+        return {file: (_local_size(os.path.join(root, file)) if is_inside(file) else -1, "") for file in files}
+    there = root.fs.find(root.path, detail=True)
+    told = {file: there.get(f"{root.path.rstrip('/')}/{file}", {}) for file in files}
+    return {file: (int(facts.get("size", -1)), str(facts.get("ETag", ""))) for file, facts in told.items()}
+
+
+def _local_size(path: str) -> int:
+    return os.path.getsize(path) if os.path.isfile(path) and os.access(path, os.R_OK) else -1
+
+
+def read(root: Root, name: str, most: int) -> bytes:
+    """The bytes of a picture, of at most so many. Raises Refused where there are none, or more; OSError if it is not readable."""
+    file, part = whole_of(name)
+    path = root / file
+    size = _size(path)
+    if size is None:
+        raise Refused("missing", "a file that is not in the folder of images")
+    content = b""
+    try:
+        if part is not None:
+            content = _member(path, part) if file.endswith(".tar") else _row(path, part)
+            size = len(content)
+        elif size <= most:
+            content = path.read_bytes() if isinstance(path, Path) else path.fs.cat_file(path.path)
+    except (tarfile.TarError, pa.ArrowInvalid, ValueError) as error:
+        if isinstance(error, Refused):
+            raise
+        raise Refused("unreadable", f"{file} cannot be read: {error}") from error
+    if size > most:
+        raise Refused("too_large", f"{size:,} bytes, more than the {most:,} that a picture may take")
+    return content
+
+
+def _size(path: Root) -> int | None:
+    """Bytes of a file, or None where there is none; of an object store it asks once, and so does each picture's content."""
+    if isinstance(path, Path):
+        return os.path.getsize(path) if os.path.isfile(path) else None
+    try:
+        told = path.fs.info(path.path)
+    except FileNotFoundError:
+        return None
+    return int(told["size"]) if told["type"] == "file" else None
+
+
+def _member(path: Root, name: str) -> bytes:
+    places = members(path)
+    if name not in places:
+        raise Refused("missing", f"a member of {path.name} that it does not have")
+    start, size = places[name]
+    if isinstance(path, Path):
+        with path.open("rb") as file:
+            file.seek(start)
+            content = file.read(size)
+    else:
+        content = path.fs.cat_file(path.path, start=start, end=start + size)
+    if len(content) < size:
+        raise Refused("truncated", f"{path.name} ends before its member {name!r} does")
+    return bytes(content)
+
+
+class Tar(tarfile.TarFile):
+    """A tar of which every member can be forgotten once it was seen."""
+
+    members: list[tarfile.TarInfo]
+
+
+@lru_cache(maxsize=2)
+def members(path: Root) -> Mapping[str, tuple[int, int]]:
+    """Where the files of a tar begin, and how long they are, by name; those of one that was cut short, as far as it goes."""
+    with path.open("rb") as file, Tar.open(fileobj=file, mode="r:") as tar:
+        return {member.name: (member.offset_data, member.size) for member in walk(tar)}
+
+
+def walk(tar: Tar) -> Iterator[tarfile.TarInfo]:
+    """The files of a tar in its order, as far as it goes; none is remembered."""
+    while True:
+        try:
+            member = tar.next()
+        except tarfile.ReadError:  # cut short
+            return
+        if member is None:
+            return
+        tar.members = []
+        if member.isfile():
+            yield member
+
+
+def _row(path: Root, part: str) -> bytes:
+    if not part.isdecimal():
+        raise Refused("missing", f"{part!r} of {path.name}, whose rows are told by number")
+    number = int(part)
+    for group, (start, rows) in enumerate(_groups(path)):
+        if start <= number < start + rows:
+            value = _pictures(path, group)[number - start].as_py()
+            content = value.get("bytes") if isinstance(value, dict) else value
+            if content is None:
+                raise Refused("missing", f"row {number} of {path.name}, which holds no bytes")
+            return bytes(content)
+    raise Refused("missing", f"row {number} of {path.name}, which is shorter")
+
+
+@lru_cache(maxsize=2)
+def _groups(path: Root) -> list[tuple[int, int]]:
+    """First row and number of rows of each part that is read at once."""
+    if path.suffix == ".parquet":
+        with path.open("rb") as file, pq.ParquetFile(file) as parquet:
+            lengths = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
+    else:
+        with path.open("rb") as file, pa.ipc.open_stream(file) as stream:
+            lengths = [batch.num_rows for batch in stream]
+    starts = [sum(lengths[:i]) for i in range(len(lengths))]
+    return list(zip(starts, lengths, strict=True))
+
+
+@lru_cache(maxsize=2)
+def _pictures(path: Root, group: int) -> Any:
+    """The pictures of one row group or record batch: an array of bytes, or of {bytes, path}."""
+    if path.suffix == ".parquet":
+        with path.open("rb") as file, pq.ParquetFile(file) as parquet:
+            return parquet.read_row_group(group, columns=[picture_column(parquet.schema_arrow, path)]).column(0)
+    with path.open("rb") as file, pa.ipc.open_stream(file) as stream:
+        for number, batch in enumerate(stream):
+            if number == group:
+                return batch.column(picture_column(stream.schema, path))
+    raise AssertionError(group)
+
+
+def picture_column(schema: pa.Schema, path: Root) -> str:
+    """The column of pictures: bytes, or a struct with `bytes`, named as pictures usually are, or else the first such.
+
+    Raises ValueError where there is none.
+    """
+    held = [field.name for field in schema if _holds_bytes(field.type)]
+    if not held:
+        raise ValueError(f"{path} has no column of bytes; it has {', '.join(schema.names)}")
+    return next((name for name in _COLUMNS if name in held), held[0])
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pat.is_struct(kind):
+        return any(field.name == "bytes" and _holds_bytes(field.type) for field in kind)
+    return bool(pat.is_binary(kind) or pat.is_large_binary(kind))

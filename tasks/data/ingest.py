@@ -1,0 +1,212 @@
+"""The data door: a folder of pictures and a table become shards of `images`, and of `rejected` for what was refused."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
+from torch import Tensor
+
+from cfx.images import BYTES_PER_PIXEL, Refused, decode_png, read_picture
+from tasks.data.annotations import FIXED, Annotations, listing
+from tasks.data.files import is_inside, read, stamps
+from tasks.data.seen_files import Taken
+from warehouse.facts.shards import Shard, find_shard, read_shard, write_shard
+from warehouse.facts.storage import warehouse_at
+
+HASHED_WHOLE = 2**30  # bytes of pictures up to which `fingerprint` reads their contents
+
+
+# Never with credentials, because a configuration is kept among the facts.
+ImagesPath = Annotated[Path, PlainValidator(warehouse_at), PlainSerializer(str), WithJsonSchema({"type": "string"})]
+
+Side = Annotated[int, Field(ge=8)]
+
+
+class DataConfig(Annotations):
+    """Which pictures are audited, and what is known about them.
+
+    The table is the list of pictures: a file of the folder that it does not name is not part of the data.
+    """
+
+    images: ImagesPath = Field(
+        description="folder of the pictures, or a URL such as s3://bucket/prefix: PNG, JPEG, WebP, BMP, TIFF, GIF or PPM, "
+        "and tar, Parquet and Arrow files that hold such; links are followed"
+    )
+    size: Side | tuple[Side, Side] = Field(
+        64,
+        description="of the pictures audited, pixels: the side of a square, or [height, width]; the largest centred part of that "
+        "shape is kept, Lanczos with antialiasing",
+    )
+    min_side: int = Field(8, ge=1, description="refuse pictures with a shorter side, pixels")
+    max_pixels: int = Field(50_000_000, ge=1, le=89_478_485, description="refuse larger pictures; the most is Pillow's own limit")
+    max_rejected: float = Field(0.5, ge=0, le=1, description="share of refused files above which the audit stops")
+
+
+class TooManyRejected(ValueError):
+    """More files were refused than `max_rejected` allows."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a configuration selects: how many rows, their labels (sorted) and the attributes known (in the table's order)."""
+
+    n: int
+    labels: tuple[str, ...]
+    attributes: tuple[str, ...]
+
+
+def check(config: DataConfig) -> Listed:
+    """What this configuration selects, without opening a picture. Raises ValueError for what cannot work, with the way out."""
+    rows = _selected(config)
+    labels = sorted(label for label in pc.unique(rows["label"]).to_pylist() if label)
+    return Listed(len(rows), tuple(labels), tuple(name.removeprefix("a_") for name in rows.column_names[FIXED:]))
+
+
+def fingerprint(config: DataConfig) -> str:
+    """SHA-256 over the table's bytes and the pictures selected; where they lie and when they were written does not matter.
+
+    Up to 1 GiB of pictures their contents are hashed; beyond that, and in an object store, their names, sizes and the store's own
+    checksums, to keep this a matter of seconds (every picture's own SHA-256 is its image_id anyway).
+    """
+    names = [name for name in _selected(config)["file"].to_pylist() if name]
+    files = stamps(config.images, names)
+    whole = isinstance(config.images, Path) and sum(max(0, size) for size, _ in files.values()) <= HASHED_WHOLE
+    digest = hashlib.sha256(_sha256(config.table))
+    for name in names:
+        digest.update(f"\0{name}".encode())
+    for file, (size, mark) in files.items():
+        digest.update(f"\0{file}\0{size}\0{mark}\0".encode())
+        if whole and size >= 0:
+            digest.update(_sha256(os.path.join(config.images, file)))
+    return digest.hexdigest()
+
+
+def ingest(root: Path, run_id: str, config: DataConfig, shard_size: int) -> list[Shard]:
+    """Write `images` and `rejected` for the rows selected, `shard_size` rows a shard; return the shards of `images`.
+
+    A shard that exists is returned untouched, so a run after a kill ends as an undisturbed one would. Memory holds the pictures
+    of one shard and the table; what duplicates are found by is on disk. A shard that kept no picture is not returned.
+    Raises TooManyRejected as soon as the share of refused files is sure to pass `max_rejected`; their reasons are on disk then.
+    """
+    rows = _selected(config)
+    first = Taken()
+    reasons: Counter[str] = Counter()
+    shards: list[Shard] = []
+    for number, start in enumerate(range(0, len(rows), shard_size)):
+        key, batch = f"{number:05d}", rows.slice(start, shard_size)
+        images = find_shard(root, "images", run_id, key)
+        if images is None:
+            taken, refused = _sort_out(batch.to_pylist(), config, first)
+            if refused:
+                write_shard(root, "rejected", run_id, key, _columns(refused, ["path", "stage", "reason", "error"]))
+            names = ["image_id", "split", "path", "width", "height", "label", "png", *rows.column_names[FIXED:]]
+            images = write_shard(root, "images", run_id, key, _columns(taken, names))  # last: where it is, both are
+        done = read_shard(images, ["image_id", "path"])
+        first.update(zip(done["image_id"].to_pylist(), done["path"].to_pylist(), strict=True))
+        if (rejected := find_shard(root, "rejected", run_id, key)) is not None:
+            reasons.update(read_shard(rejected, ["reason"])["reason"].to_pylist())
+        if reasons.total() > config.max_rejected * len(rows):
+            told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+            raise TooManyRejected(
+                f"max_rejected: {reasons.total()} of {len(rows)} files were refused ({told}), more than a share of "
+                f"{config.max_rejected:g}; `rejected` of run {run_id!r} names each: mend the files or raise max_rejected"
+            )
+        if images.rows:
+            shards.append(images)
+    return shards
+
+
+class Sample(NamedTuple):
+    """Some of the pictures of a configuration."""
+
+    x: Tensor  # (N, 3, size, size) in [-1, 1]
+    ids: list[str]
+
+
+def sample(config: DataConfig, n: int) -> Sample:
+    """Up to n pictures that can be used, drawn by chance, the same every time. Raises ValueError if there are none."""
+    rows = _selected(config)
+    drawn = random.Random(0).sample(range(len(rows)), len(rows))
+    taken: list[dict[str, Any]] = []
+    first = Taken()
+    while drawn and len(taken) < n:
+        batch, drawn = drawn[: n - len(taken)], drawn[n - len(taken) :]
+        more, _ = _sort_out(rows.take(batch).to_pylist(), config, first)
+        first.update((row["image_id"], row["path"]) for row in more)
+        taken += more
+    if not taken:
+        raise ValueError(f"none of the {len(rows)} pictures in {config.images} can be used; `cfx audit` lists the reasons")
+    return Sample(decode_png([row["png"] for row in taken]), [row["image_id"] for row in taken])
+
+
+def _selected(config: DataConfig) -> pa.Table:
+    """The listing of the rows to audit, once folder and labels are known to be there."""
+    if not config.images.is_dir():
+        raise ValueError(f"images: there is no folder {config.images}; give the folder that the table's files are relative to")
+    rows = listing(config)
+    if config.label_column is not None and not any(pc.unique(rows["label"]).to_pylist()):
+        raise ValueError(
+            f"label_column: {config.label_column!r} is empty in all {len(rows)} rows selected from {config.table}; "
+            "fill it in, or set label_column to null"
+        )
+    return rows
+
+
+def _sort_out(rows: list[dict[str, Any]], config: DataConfig, first: Taken) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Rows of `images` for the files that can be used, rows of `rejected` for the others; `first` is what was taken before."""
+    taken: list[dict[str, Any]] = []
+    refused: list[dict[str, str]] = []
+    here: dict[str, str] = {}  # taken from these rows: a dictionary, for a transaction a picture takes longer than decoding it
+    for row in rows:
+        try:
+            content = _content(row, config)
+            image_id = hashlib.sha256(content).hexdigest()
+            if twin := here.get(image_id) or first.file_of(image_id):
+                raise Refused("duplicate", f"the same bytes as {twin}")
+            picture = read_picture(content, config.size, config.max_pixels, config.min_side)
+        except Refused as error:
+            refused.append({"path": row["file"] or "", "stage": "ingest", "reason": error.reason, "error": str(error)})
+        else:
+            here[image_id] = row["file"]
+            size = {"width": picture.width, "height": picture.height, "png": picture.png}
+            taken.append(row | size | {"image_id": image_id, "path": row["file"], "label": row["label"] or None})
+    return taken, refused
+
+
+def _content(row: dict[str, Any], config: DataConfig) -> bytes:
+    """The bytes of the picture that a row names. Raises Refused if there is none to be read, or if it lies outside the folder."""
+    name, number = row["file"], row["row"]
+    if not name:
+        raise Refused("missing", f"row {number} of the table names no file")
+    if row["again"]:
+        raise Refused("listed_twice", f"row {number} of the table names a file that an earlier row names; the earlier one counts")
+    if not is_inside(name):
+        raise Refused(
+            "outside", f"row {number} of the table names a file outside the folder of images; use a path relative to it"
+        )
+    try:
+        return read(config.images, name, config.max_pixels * BYTES_PER_PIXEL + 2**20)  # metadata may add a little
+    except Refused as error:
+        if error.reason != "missing":
+            raise
+        raise Refused("missing", f"row {number} of the table names {error}") from error
+    except OSError as error:
+        raise Refused("unreadable", str(error.strerror or error)) from error
+
+
+def _columns(rows: list[dict[str, Any]], names: list[str]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in names}
+
+
+def _sha256(path: str | Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

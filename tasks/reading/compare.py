@@ -1,0 +1,47 @@
+"""Two audits side by side, paired by image: the views changes, edit_changes, flip_changes and scorecard."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from warehouse.lens.connect import open_warehouse
+from warehouse.lens.gate import check_run
+from warehouse.report.queries import Row, fetched
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`run` against `base`: rows of `changes` and `edit_changes`, largest first, a row of flip_changes or None, metrics."""
+
+    run_id: str
+    base_id: str
+    attributes: list[Row]
+    edits: list[Row]
+    flips: Row | None
+    metrics: list[Row]
+
+
+METRICS = """
+select metric, method, a.value, b.value as base_value, a.value - b.value as change, a.n, b.n as base_n
+from (from scorecard where run_id = $run) a
+join (from scorecard where run_id = $base) b using (metric, method)
+order by metric, method
+"""
+PAIR = "where run_id = $run and base_id = $base"
+
+
+def compare(root: Path, run_id: str, base_id: str) -> Comparison:
+    """What changed from base to run. Raises ValueError for an unknown run, or two runs with nothing in common."""
+    asked = {"run": run_id, "base": base_id}
+    with closing(open_warehouse(root)) as lens:
+        for name in (run_id, base_id):
+            check_run(lens, root, name)
+        attributes = fetched(lens.execute(f"from changes {PAIR} order by abs(change) desc, attribute", asked))
+        edits = fetched(lens.execute(f"from edit_changes {PAIR} order by abs(change) desc, attribute", asked))
+        flips = fetched(lens.execute(f"from flip_changes {PAIR}", asked))
+        metrics = fetched(lens.execute(METRICS, asked))
+    if not attributes and not flips:
+        raise ValueError(f"{run_id} and {base_id} cannot be compared: they share neither images nor attributes")
+    return Comparison(run_id, base_id, attributes, edits, flips[0] if flips else None, metrics)

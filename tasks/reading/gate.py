@@ -1,0 +1,106 @@
+"""`Policy`, what a run is held to, and the verdict on it: for the audit, the command line and continuous integration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from warehouse.lens import gate as kept
+from warehouse.lens.gate import Gate
+from warehouse.report.formatting import markdown_table, number
+from warehouse.report.queries import Row
+
+
+class Policy(BaseModel):
+    """What the gate holds a run to: the section `gate` of an audit, or a file of its own (`cfx gate RUN --policy gate.yaml`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    forbidden: tuple[str, ...] | None = Field(
+        None,
+        description="attributes it must not lean on; default: every one that the oracle names but the label, and whatever lies "
+        "outside of them",
+    )
+    maximum_effect: float = Field(0.15, gt=0, lt=1, description="largest effect of such an attribute, in oracle probability")
+    minimum_images: int = Field(64, ge=1, description="with fewer, the gate is inconclusive")
+    minimum_flip_rate: float | None = Field(0.8, ge=0, le=1, description="floor of the flip rate")
+    minimum_judge_flip_rate: float | None = Field(0.5, ge=0, le=1, description="floor of the judge's flip rate")
+    maximum_rise: float = Field(0.15, gt=0, lt=1, description="how much further than in the base an attribute may move")
+    maximum_cd_rise: float | None = Field(0.5, ge=0, description="how much CD may rise above the base's")
+
+
+def set_policy(root: Path, run_id: str, policy: Policy, base: str | None = None) -> bool:
+    """Hold a run to a policy and compare it with a base. Returns whether that is a change.
+
+    Raises ValueError for an unknown run, base or attribute.
+    """
+    told: dict[str, Any] = policy.model_dump() | {"base": base}
+    return kept.set_policy(root, run_id, told | {"forbidden": list(policy.forbidden) if policy.forbidden is not None else None})
+
+
+def gate(root: Path, run_id: str, policy: Policy | None = None, base: str | None = None) -> Gate:
+    """The verdict on a run, held to this policy and base if any are given, otherwise to those it has (the default for none).
+
+    Raises ValueError for an unknown run, base or attribute.
+    """
+    if policy is None or base is None:
+        before, base_before = policy_of(root, run_id)
+        policy, base = policy or before or Policy(), base or base_before
+    set_policy(root, run_id, policy, base)
+    return kept.gate(root, run_id)
+
+
+def policy_of(root: Path, run_id: str) -> tuple[Policy | None, str | None]:
+    """The policy and the base that a run is held to now. Raises ValueError for an unknown run."""
+    now = kept.read_policy(root, run_id)
+    if now is None:
+        return None, None
+    return Policy.model_validate({name: now[name] for name in Policy.model_fields}), now["base"]
+
+
+def title(rule: Row) -> str:
+    """effect: glasses"""
+    return f"{rule['rule']}: {rule['subject']}" if rule["subject"] else str(rule["rule"])
+
+
+def junit(found: Gate) -> str:
+    """The rules as JUnit XML: a failed rule is a failure, an inconclusive one an error, so that no CI takes it for a pass."""
+    results = [rule["result"] for rule in found.rules]
+    counts = {"tests": len(results), "failures": results.count("fail"), "errors": results.count("inconclusive")}
+    suite = ElementTree.Element("testsuite", {"name": f"cfx gate {found.run_id}"} | {key: str(n) for key, n in counts.items()})
+    for rule in found.rules:
+        case = ElementTree.SubElement(suite, "testcase", classname=found.run_id, name=_plain(title(rule)))
+        if rule["result"] != "pass":
+            kind = "failure" if rule["result"] == "fail" else "error"
+            ElementTree.SubElement(case, kind, message=_plain(rule["reason"]), type=rule["result"])
+    return str(ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)) + "\n"
+
+
+def summary(found: Gate) -> str:
+    """The verdict and its rules as Markdown, for a CI's summary page."""
+    rows = [
+        (
+            rule["result"],
+            title(rule),
+            *(number(rule[key]) for key in ("value", "low", "high", "threshold")),
+            rule["n"],
+            rule["reason"],
+        )
+        for rule in found.rules
+    ]
+    reasons = "".join(f"- {markdown_text(reason)}\n" for reason in found.reasons)
+    table = markdown_table(("result", "rule", "value", "low", "high", "bound", "n", "in words"), rows)
+    return f"## Gate: {found.verdict}\n\nRun `{found.run_id}`\n\n{reasons}\n{table}\n"
+
+
+def markdown_text(text: str) -> str:
+    """Text that starts no HTML in Markdown."""
+    return text.replace("<", "&lt;").replace("\n", " ")
+
+
+def _plain(text: str) -> str:
+    """Text without the control characters that XML cannot hold."""
+    return "".join(letter for letter in text if letter.isprintable())

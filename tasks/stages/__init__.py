@@ -1,0 +1,1 @@
+"""The stages of an audit: each writes one fact."""

@@ -1,0 +1,221 @@
+"""The measuring stage: what each counterfactual scores on its own, and what the encoders see of every picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import combinations, groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from cfx.attributes.oracle import OracleConfig
+from cfx.autoencoder import Autoencoders
+from cfx.classifiers import AnyClassifier
+from cfx.features import Encoder
+from cfx.images import decode_png
+from cfx.metrics.agreement import change_map
+from cfx.metrics.cout import cout
+from cfx.metrics.distances import distances
+from cfx.metrics.insertion_deletion import Game, area_under, curves
+from cfx.metrics.plausibility import im1, im2
+from cfx.metrics.similarity import cosine
+from cfx.perceptual import LPIPS, Backbone
+from cfx.types import Classifier
+from tasks.stages.autoencoders import autoencoders_for
+from tasks.stages.encoders import MeasureConfig, encoders_for, measures_cout, perceptual_for
+from tasks.stages.predict import classifier_for, image_rows, read_batch
+from tasks.stages.queries import answers_of
+from warehouse.facts.shards import Shard, find_shard, read_shard, write_shard
+
+KEYS = ("image_id", "method", "arm", "seed")
+PATCHES, STEPS = 16, 16  # insertion and deletion play 16 x 16 patches in 16 steps
+Columns = dict[str, list[Any]]
+GAMES: tuple[Game, ...] = ("insertion", "deletion")
+
+
+class Explained(NamedTuple):
+    """The guided explanations of one shard, from the 8-bit pictures that people see."""
+
+    image_ids: list[str]  # of all images of the shard, explained or not
+    pictures: Tensor  # (I, 3, H, W), theirs
+    keys: Columns  # of the N explanations
+    rows: list[int]  # (N,) which image each explains
+    x_cf: Tensor  # (N, 3, H, W)
+    source: list[str]
+    target: list[str]
+
+    @property
+    def x(self) -> Tensor:
+        return self.pictures[self.rows]
+
+
+class Measured(NamedTuple):
+    """One measure of every explanation; NaN where it has none."""
+
+    measure: str
+    encoder: str | None
+    values: Tensor  # (N,)
+
+
+def read_explained(images: Shard, explained: Shard, device: str) -> Explained:
+    """One shard's guided explanations beside their pictures."""
+    table = read_shard(explained, [*KEYS, "source", "target", "png"])
+    table = table.filter(pc.equal(table["arm"], "guided"))
+    ids, pictures = image_rows(images), read_batch(images).to(device)
+    place = {image_id: i for i, image_id in enumerate(ids)}
+    keys = {name: table[name].to_pylist() for name in KEYS}
+    x_cf = decode_png(table["png"].to_pylist()).to(device) if len(table) else pictures[:0]
+    rows = [place[image_id] for image_id in keys["image_id"]]
+    return Explained(ids, pictures, keys, rows, x_cf, table["source"].to_pylist(), table["target"].to_pylist())
+
+
+def _batched(function: Callable[..., Tensor], batch_size: int, *tensors: Tensor) -> Tensor:
+    return torch.cat([function(*parts).cpu() for parts in zip(*(t.split(batch_size) for t in tensors), strict=True)])
+
+
+def _encoded(found: Explained, encoders: dict[str, Encoder], batch_size: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """By encoder, the features of all images of the shard and of the counterfactuals."""
+    together, images = torch.cat([found.pictures, found.x_cf]), len(found.pictures)
+    seen = {name: _batched(encoder, batch_size, together) for name, encoder in encoders.items()}
+    return {name: (features[:images], features[images:]) for name, features in seen.items()}
+
+
+def _apart(
+    found: Explained, seen: dict[str, tuple[Tensor, Tensor]], perceptual: dict[Backbone, LPIPS], batch_size: int
+) -> Iterator[Measured]:
+    """How alike every two pictures are to each encoder, and how far apart they are."""
+    x, x_cf = found.x, found.x_cf
+    for encoder, (features, features_cf) in seen.items():
+        yield Measured("cosine", encoder, cosine(features[found.rows], features_cf))
+    apart = distances(x, x_cf)
+    for measure in ("l1_sum", "l1_5", "sparsity"):  # the others are columns of the explanations
+        yield Measured(measure, None, apart[measure])
+    for backbone, distance in perceptual.items():
+        yield Measured("lpips", backbone, _batched(distance, batch_size, x, x_cf))
+
+
+def _transitions(found: Explained, classifier: Classifier, batch_size: int) -> Iterator[Measured]:
+    """COUT, exact and as the published script sums it."""
+    source, target = (
+        torch.tensor([classifier.classes.index(name) for name in names], device=found.x_cf.device)
+        for names in (found.source, found.target)
+    )
+    batches = zip(*(tensor.split(batch_size) for tensor in (found.x, found.x_cf, source, target)), strict=True)
+    parts = [cout(classifier, *batch) for batch in batches]
+    yield Measured("cout", None, torch.cat([part.value for part in parts]))
+    yield Measured("cout_reference", None, torch.cat([part.reference for part in parts]))
+
+
+def _games(found: Explained, classifier: Classifier, batch_size: int) -> Iterator[Measured]:
+    """Insertion and deletion of what the counterfactuals changed."""
+
+    def area(game: Game, x: Tensor, x_cf: Tensor) -> Tensor:
+        return area_under(curves(classifier, x, change_map(x, x_cf), game, side=PATCHES, steps=STEPS))
+
+    for game in GAMES:
+        yield Measured(game, "change", _batched(partial(area, game), batch_size, found.x, found.x_cf))
+
+
+def _plausible(found: Explained, autoencoders: Autoencoders) -> Iterator[Measured]:
+    """IM1 and IM2, a picture at a time: each has its own two classes."""
+    one, two = [], []
+    for x_cf, source, target in zip(found.x_cf.split(1), found.source, found.target, strict=True):
+        by_source, by_target, by_all = ((autoencoders.reconstruct(x_cf, name) + 1) / 2 for name in (source, target, None))
+        one.append(im1((x_cf + 1) / 2, by_target, by_source))
+        two.append(im2((x_cf + 1) / 2, by_target, by_all))
+    yield Measured("im1", None, torch.cat(one))
+    yield Measured("im2", None, torch.cat(two))
+
+
+def _measured(
+    found: Explained,
+    seen: dict[str, tuple[Tensor, Tensor]],
+    perceptual: dict[Backbone, LPIPS],
+    config: MeasureConfig,
+    classifier_config: AnyClassifier,
+    classifier: Classifier,
+    autoencoders: Autoencoders | None,
+    batch_size: int,
+) -> Iterator[Measured]:
+    """Every measure that the configuration asks for."""
+    if not found.rows:
+        return
+    yield from _apart(found, seen, perceptual, batch_size)
+    if measures_cout(config, classifier_config):
+        yield from _transitions(found, classifier, batch_size)
+    if autoencoders is not None:
+        yield from _plausible(found, autoencoders)
+    if config.insertion_deletion:
+        yield from _games(found, classifier, batch_size)
+
+
+def _measurement_rows(found: Explained, measured: Iterator[Measured]) -> Columns:
+    rows: Columns = {name: [] for name in (*KEYS, "measure", "encoder", "value")}
+    for measure, encoder, values in measured:
+        there = values.isfinite().cpu().nonzero()[:, 0].tolist()
+        for name in KEYS:
+            rows[name] += [found.keys[name][i] for i in there]
+        rows["measure"] += [measure] * len(there)
+        rows["encoder"] += [encoder] * len(there)
+        rows["value"] += values.cpu()[there].tolist()
+    return rows
+
+
+def _feature_rows(found: Explained, seen: dict[str, tuple[Tensor, Tensor]]) -> Columns:
+    rows: Columns = {name: [] for name in (*KEYS, "encoder", "vector")}
+    for encoder, (features, features_cf) in seen.items():
+        rows["image_id"] += found.image_ids + found.keys["image_id"]
+        for name in KEYS[1:]:
+            rows[name] += [None] * len(found.image_ids) + found.keys[name]
+        rows["encoder"] += [encoder] * (len(features) + len(features_cf))
+        rows["vector"] += [*features.numpy(), *features_cf.numpy()]
+    return rows
+
+
+def _pair_rows(found: Explained, perceptual: dict[Backbone, LPIPS], batch_size: int) -> Columns:
+    """LPIPS of every two counterfactuals of one image that differ in nothing but their seed."""
+    keys = list(zip(*(found.keys[name] for name in KEYS), strict=True))
+    in_order = sorted(range(len(keys)), key=lambda i: keys[i])
+    pairs = [pair for _, alike in groupby(in_order, key=lambda i: keys[i][:3]) for pair in combinations(alike, 2)]
+    first, second = [a for a, _ in pairs], [b for _, b in pairs]
+    rows: Columns = {name: [] for name in (*KEYS[:3], "seed_a", "seed_b", "encoder", "lpips")}
+    for backbone, distance in perceptual.items() if pairs else ():
+        for name in KEYS[:3]:
+            rows[name] += [found.keys[name][i] for i in first]
+        rows["seed_a"] += [found.keys["seed"][i] for i in first]
+        rows["seed_b"] += [found.keys["seed"][i] for i in second]
+        rows["encoder"] += [backbone] * len(pairs)
+        rows["lpips"] += _batched(distance, batch_size, found.x_cf[first], found.x_cf[second]).double().tolist()
+    return rows
+
+
+@torch.no_grad()
+def measure_shard(
+    root: Path,
+    run_id: str,
+    images: Shard,
+    explained: Shard,
+    config: MeasureConfig,
+    classifier_config: AnyClassifier,
+    oracle: OracleConfig,
+    batch_size: int,
+    device: str,
+    autoencoders: Path | None = None,
+) -> Shard:
+    """Features, pairs and measurements of one shard. The measurements are written last, and returned: they say it is done."""
+    done = find_shard(root, "measurements", run_id, explained.key)
+    if done is not None:
+        return done
+    found = read_explained(images, explained, device)
+    perceptual = perceptual_for(config, device)
+    seen = _encoded(found, encoders_for(config, oracle, device), batch_size)
+    classifier = classifier_for(classifier_config, device, answers_of(root, run_id))
+    own = autoencoders_for(autoencoders, device) if autoencoders is not None else None
+    measured = _measured(found, seen, perceptual, config, classifier_config, classifier, own, batch_size)
+    write_shard(root, "features", run_id, explained.key, _feature_rows(found, seen))
+    write_shard(root, "pairs", run_id, explained.key, _pair_rows(found, perceptual, batch_size))
+    return write_shard(root, "measurements", run_id, explained.key, _measurement_rows(found, measured))

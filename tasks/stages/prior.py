@@ -1,0 +1,97 @@
+"""The prior stage: use a trained denoiser, or train one on the spot from the audited images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from pydantic import model_validator
+from torch import Tensor
+
+from cfx.diffusion.ddpm import DDPM, load_ddpm
+from cfx.diffusion.training import PriorTraining, train_prior
+from cfx.types import Config
+from tasks.training.batches import batches_of
+from warehouse.facts.storage import cache_of, fetched, write_whole
+
+BUNDLED = "portraits:"
+
+
+class PriorConfig(Config):
+    """Either a trained prior or the way to train one."""
+
+    path: str | None = None  # a diffusers-format folder, or `portraits:prior` for the bundled one
+    train: PriorTraining | None = None  # train it from the audited images, once a data set and configuration
+
+    @model_validator(mode="after")
+    def _one_of(self) -> PriorConfig:
+        if (self.path is None) == (self.train is None):
+            raise ValueError("give either `path` (a trained prior) or `train` (how to train one), not both and not neither")
+        return self
+
+
+def prior_folder(root: Path, config: PriorConfig, data_fingerprint: str) -> Path:
+    """Where the prior is, or will be once trained."""
+    if config.path is not None and config.path.startswith(BUNDLED):
+        return Path(str(files("cfx") / "weights" / "portraits" / config.path.removeprefix(BUNDLED)))
+    if config.path is not None:
+        return Path(config.path)
+    assert config.train is not None
+    recipe = hashlib.sha256(f"{data_fingerprint}{config.train.model_dump_json()}".encode()).hexdigest()[:16]
+    return root / "priors" / recipe
+
+
+def prior_fingerprint(root: Path, config: PriorConfig, data_fingerprint: str) -> str:
+    """SHA-256 of the weights, or of the recipe and the data of weights that are to be trained."""
+    folder = prior_folder(root, config, data_fingerprint)
+    if config.train is not None:
+        return hashlib.sha256(folder.name.encode()).hexdigest()
+    return fingerprint_folder(folder)
+
+
+def fingerprint_folder(folder: Path) -> str:
+    """SHA-256 over the names and contents of a prior's files."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*/*")):
+        digest.update(f"{path.relative_to(folder)}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def denoiser_for(folder: Path, device: str) -> DDPM:
+    """The prior in this folder, local or of an object store, loaded once a process."""
+    prior = load_ddpm(fetched(folder))
+    prior.network.to(device)
+    return prior
+
+
+def ensure_prior(folder: Path, config: PriorConfig, pictures: Callable[[], Tensor], device: str) -> Path:
+    """Train the prior unless it is there; after a kill training goes on from its checkpoint.
+
+    Progress goes to <folder>/progress.json as {"step", "steps", "loss", "seconds"}. A prior for an object store is trained
+    beside its copy in this machine's cache and uploaded when it is done, its schedule last: where that is, all is.
+    """
+    if config.train is None or (folder / "scheduler" / "scheduler_config.json").is_file():
+        return folder
+    if not isinstance(folder, Path):
+        here = cache_of(folder).with_suffix(".training")
+        ensure_prior(here, config, pictures, device)
+        for path in sorted(here.glob("*/*"), key=lambda path: path.parent.name == "scheduler"):
+            write_whole(folder, folder / path.relative_to(here).as_posix(), path.read_bytes())
+        return folder
+    training, started, told = config.train, time.monotonic(), [0.0]
+
+    def report(step: int, loss: float) -> None:
+        now = time.monotonic()
+        if now - told[0] > 1 or step == training.steps:
+            told[0] = now
+            state = {"step": step, "steps": training.steps, "loss": loss, "seconds": now - started}
+            (folder / "progress.json").write_text(json.dumps(state))
+
+    return train_prior(batches_of(pictures(), training), training, folder, report, device)

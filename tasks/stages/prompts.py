@@ -1,0 +1,170 @@
+"""The words stage: what a text-to-image model says of each *predicted* class, learned from a black box's answers, for TIME.
+
+Association, not reliance: see docs/black-box.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cfx.attributes.named_edits import NamedEdits
+from cfx.diffusion.latent import LatentDiffusion, load_latent
+from cfx.methods.textual_inversion import Tokens, TokenTraining, add_tokens, learn_tokens, load_tokens, save_tokens, start_from
+from cfx.methods.time_edit import TIME, Inversions, time_edit
+from cfx.random import ImageNoise
+from cfx.types import Classifier, Config, Counterfactual
+from tasks.stages.predict import pictures
+from warehouse.facts.shards import Shard, read_shard
+from warehouse.facts.storage import cache_of
+
+CONTEXT = tuple(f"A {{context}} {noun}" for noun in ("portrait", "picture", "image", "photo", "photograph", "snapshot at random"))
+
+
+class WordsConfig(Config):
+    """For the method `time`: which text-to-image model, and how its new words are learned."""
+
+    model: str = Field(description="a folder or hub id in Stable Diffusion's format; `portraits:text` comes with cfx")
+    begin: str = Field("photo", description="the word that new words begin as")
+    training: TokenTraining = Field(TokenTraining(), description="of three context words, then of three words a class")
+
+
+@dataclass
+class Spoken:
+    """A text-to-image model with one prompt a class, the UNet evaluations it has done (in pictures), inversions so far."""
+
+    model: LatentDiffusion
+    prompts: tuple[str, ...]
+    inversions: Inversions = field(default_factory=dict)
+
+    @property
+    def evaluated(self) -> int:
+        return int(self.model.unet.evaluated)
+
+
+class Counting:
+    """A UNet that counts the pictures it sees."""
+
+    def __init__(self, unet: Any) -> None:
+        self._unet, self.config, self.evaluated = unet, unet.config, 0
+
+    def __call__(self, z: Tensor, *told: Any, **more: Any) -> Any:
+        self.evaluated += len(z)
+        return self._unet(z, *told, **more)
+
+
+def check_words(config: WordsConfig | None, methods: Sequence[object], device: str) -> LatentDiffusion | None:
+    """The model, if the ladder is TIME's. Raises ValueError for TIME without words, or words without TIME."""
+    if (config is not None) != any(isinstance(method, TIME) for method in methods):
+        raise ValueError(
+            "method 'time' edits with words learned from predictions, and nothing else does: give both or neither, such as "
+            "`words: {model: portraits:text}` and `ladder: [{method: time}]`"
+        )
+    return None if config is None else load_latent(config.model, device)
+
+
+def check_named(named: NamedEdits | None, attributes: Sequence[str], target: str | None, device: str) -> LatentDiffusion | None:
+    """The model that edits by words, if any. Raises ValueError for words of attributes that the oracle does not know, or an
+    attribute without a word; the target attribute needs none.
+    """
+    if named is None:
+        return None
+    if unknown := sorted(set(named.words) - set(attributes)):
+        raise ValueError(f"named.words: the oracle does not know {', '.join(unknown)}; it knows {', '.join(attributes)}")
+    if silent := [name for name in attributes if name not in named.words and name != target]:
+        raise ValueError(f"named.words: no word for {', '.join(silent)}; every attribute that may be edited needs one")
+    return latent_for(named.model, device)
+
+
+def ensure_words(
+    root: Path,
+    run_id: str,
+    images: Sequence[Shard],
+    predicted: Sequence[Shard],
+    config: WordsConfig,
+    classes: Sequence[str],
+    device: str,
+) -> Path:
+    """The folder of this run's words, learned from the predictions of all its images unless they are there. Costs no query."""
+    folder = root / "words"
+    path = (folder if isinstance(folder, Path) else cache_of(folder)) / run_id
+    told = [name for shard in predicted for name in read_shard(shard, ["class"])["class"].to_pylist()]
+    labels = torch.tensor([classes.index(name) for name in told])
+    learn_words(load_latent(config.model, device), pictures(images), labels, classes, config, path)
+    return path
+
+
+def learn_words(
+    model: LatentDiffusion, x: Tensor, predicted: Tensor, classes: Sequence[str], config: WordsConfig, folder: Path
+) -> tuple[str, ...]:
+    """One prompt a class: context words learned on all pictures, three words of its own on those predicted as it.
+
+    x: (N, 3, S, S) uint8; predicted: (N,) class ids. Words that are in the folder are kept. Raises ValueError for a class that
+    no picture is predicted as.
+    """
+    begun = start_from(model, ["<c1>", "<c2>", "<c3>"], [config.begin] * 3)
+    prompts = [prompt.format(context=begun.phrase) for prompt in CONTEXT]
+    context = _learned(folder / "context.pth", model, x, begun, prompts, config.training)
+    spoken = []
+    for index, name in enumerate(classes):
+        if not bool((predicted == index).any()):
+            raise ValueError(f"no picture is predicted as {name!r}, so there is nothing to learn its words from; add pictures")
+        begun = start_from(model, [f"<k{index}-{i}>" for i in range(3)], [config.begin] * 3)
+        prompt = _prompt(context, begun)
+        _learned(folder / f"class-{index}.pth", model, x[predicted == index], begun, [prompt], config.training)
+        spoken.append(prompt)
+    return tuple(spoken)
+
+
+def _learned(path: Path, model: LatentDiffusion, x: Tensor, begun: Tokens, prompts: list[str], training: TokenTraining) -> Tokens:
+    if not path.is_file():
+        save_tokens(path, learn_tokens(model, x, begun, prompts, training))
+    tokens = load_tokens(path)
+    add_tokens(model, tokens)
+    return tokens
+
+
+def _prompt(context: Tokens, words: Tokens) -> str:
+    return f"A {context.phrase} photo with a {words.phrase}"
+
+
+def spoken_by(config: WordsConfig, folder: Path, device: str) -> Spoken:
+    """The model with the words of a folder, counting from nothing. The model itself is loaded once a process and folder."""
+    model, prompts = _spoken(config.model, folder, device)
+    return Spoken(replace(model, unet=Counting(model.unet)), prompts)
+
+
+latent_for = cache(load_latent)  # once a process; to edit with as it is, not to give new words to
+
+
+@cache  # by the folder, too: two runs' words have the same names
+def _spoken(source: str, folder: Path, device: str) -> tuple[LatentDiffusion, tuple[str, ...]]:
+    model = load_latent(source, device)
+    context = load_tokens(folder / "context.pth")
+    words = [load_tokens(folder / f"class-{index}.pth") for index in range(len(list(folder.glob("class-*.pth"))))]
+    for tokens in (context, *words):
+        add_tokens(model, tokens)
+    return model, tuple(_prompt(context, tokens) for tokens in words)
+
+
+@torch.no_grad()
+def time_towards(
+    spoken: Spoken, classifier: Classifier, x: Tensor, target: Tensor, config: TIME, noise: ImageNoise
+) -> Counterfactual:
+    """TIME from the predicted class's prompt to the target's. It draws no noise: the inversion is exact.
+
+    Guidance 0 is its null: the source's prompt both ways.
+    """
+    predicted = classifier(x).argmax(1).tolist()
+    source = [spoken.prompts[i] for i in predicted]
+    there = [spoken.prompts[i] for i in target.tolist()] if config.scale else source
+    names = [hashlib.sha256(picture.cpu().contiguous().numpy().tobytes()).hexdigest() for picture in x]
+    return time_edit(spoken.model, x, source, there, config, names, spoken.inversions)

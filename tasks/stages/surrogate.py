@@ -1,0 +1,41 @@
+"""The surrogate stage: a network distilled from a black box's answers to the audited images, whose gradient guides the ladder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from cfx.training.classifier import ClassifierTraining, train_classifier
+from cfx.types import Classifier
+from tasks.stages.predict import pictures
+from warehouse.facts.shards import Shard, read_shard
+from warehouse.facts.storage import cache_of
+
+DECIMALS = 3  # of the answers: the same classifier behind another door, other in its last digits, makes the same surrogate
+
+
+def check_surrogate(training: ClassifierTraining | None, classifier: Classifier) -> None:
+    """Raises ValueError for a surrogate of a classifier that gives gradients itself."""
+    if training is not None and classifier.differentiable:
+        raise ValueError("the classifier gives its own gradients, so nothing is distilled from it; leave `surrogate` out")
+
+
+def ensure_surrogate(
+    root: Path,
+    run_id: str,
+    images: Sequence[Shard],
+    predicted: Sequence[Shard],
+    training: ClassifierTraining,
+    classes: Sequence[str],
+    device: str,
+) -> Path:
+    """The surrogate of this run, trained on (image, the black box's probabilities) unless it is there. It costs no query."""
+    folder = root / "surrogates"
+    path = (folder if isinstance(folder, Path) else cache_of(folder)) / f"{run_id}.safetensors"
+    if path.is_file():
+        return path
+    probabilities = [p for shard in predicted for p in read_shard(shard, ["probabilities"])["probabilities"].to_pylist()]
+    answers = torch.tensor(probabilities).round(decimals=DECIMALS)
+    return train_classifier(pictures(images), answers, training, classes, path, device=device)

@@ -1,0 +1,1 @@
+"""Training from folders and on Portraits."""

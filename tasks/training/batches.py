@@ -1,0 +1,105 @@
+"""Training batches: from pictures in memory, or from a folder that stays on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from cfx.diffusion.training import Batches, PriorTraining
+from cfx.images import Refused, decode_png, read_picture
+from cfx.random import derived_seed
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"}
+MAX_PIXELS = 50_000_000
+AHEAD = 4  # batches that a worker prepares in advance
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures below a folder, by their endings, sorted. Raises ValueError if there are none."""
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}; give a folder of pictures")
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise ValueError(f"no picture to train on: {folder} has no file ending in {', '.join(sorted(SUFFIXES))}")
+    return files
+
+
+def read_square(file: Path, size: int) -> Tensor:
+    """(3, size, size) uint8. Raises Refused or OSError."""
+    png = read_picture(file.read_bytes(), size, MAX_PIXELS, 1).png
+    return ((decode_png([png])[0] + 1) * 127.5).round().to(torch.uint8)
+
+
+def batches_of(pictures: Tensor, config: PriorTraining) -> Batches:
+    """Batches from uint8 pictures (N, 3, H, W) in memory: each picture once an epoch, the same batch for the same step."""
+    chosen = _order(len(pictures), config)
+    return lambda step: pictures[chosen(step)].float() / 127.5 - 1
+
+
+class FolderBatches:
+    """Batches from files: read when needed, by `workers` processes a few batches ahead; no more is held in memory.
+
+    The same batch for the same step, whatever the number of workers, so a training goes on after a kill as if undisturbed. A
+    file that cannot be read is replaced by the next one that can. Raises ValueError if none can.
+    """
+
+    def __init__(self, files: Sequence[Path], config: PriorTraining, workers: int) -> None:
+        self._files, self._config, self._workers = files, config, workers
+        self._stream: Iterator[Tensor] = iter(())
+        self._next = -1
+
+    def __call__(self, step: int) -> Tensor:
+        if step != self._next:
+            loader = DataLoader(
+                _Pictures(self._files, self._config.size),
+                batch_sampler=_From(step, self._config.steps, _order(len(self._files), self._config)),
+                num_workers=self._workers,
+                prefetch_factor=AHEAD if self._workers else None,
+                pin_memory=torch.cuda.is_available(),
+            )
+            self._stream = iter(loader)
+        self._next = step + 1
+        return next(self._stream).float() / 127.5 - 1
+
+
+class _Pictures(Dataset[Tensor]):
+    def __init__(self, files: Sequence[Path], size: int) -> None:
+        self.files, self.size = files, size
+
+    def __getitem__(self, index: int) -> Tensor:
+        for further in range(len(self.files)):
+            try:
+                return read_square(self.files[(index + further) % len(self.files)], self.size)
+            except (Refused, OSError):
+                continue
+        raise ValueError(f"none of the {len(self.files)} files is a picture that can be read, {self.files[0]} for one")
+
+
+class _From(Sampler[list[int]]):
+    """The indices of every batch from a step on."""
+
+    def __init__(self, first: int, steps: int, chosen: Callable[[int], Tensor]) -> None:
+        self.first, self.steps, self.chosen = first, steps, chosen
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.first, self.steps):
+            yield self.chosen(step).tolist()
+
+
+def _order(n: int, config: PriorTraining) -> Callable[[int], Tensor]:
+    """step -> which of n pictures are in its batch, (batch,): a fresh permutation every epoch."""
+
+    @lru_cache(maxsize=2)  # a batch may lie across two epochs
+    def epoch(number: int) -> Tensor:
+        return torch.randperm(n, generator=torch.Generator().manual_seed(derived_seed("epoch", config.seed, number)))
+
+    def chosen(step: int) -> Tensor:
+        positions = range(step * config.batch, (step + 1) * config.batch)
+        return torch.stack([epoch(position // n)[position % n] for position in positions])
+
+    return chosen

@@ -1,0 +1,155 @@
+"""Training from a user's own folder: a prior, a classifier, an oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cfx.checkpoint import read_facts
+from cfx.diffusion.training import PriorTraining, train_prior
+from cfx.images import Refused
+from cfx.training.classifier import ClassifierTraining, train_classifier
+from cfx.training.hit import RECIPES, HiTTraining, steps, train_hit
+from cfx.training.robust import RobustTraining, train_robust
+from tasks.data.annotations import FIXED, Annotations, listing
+from tasks.training.batches import FolderBatches, picture_files, read_square
+
+
+def read_pictures(files: Iterable[Path], size: int) -> tuple[Tensor, list[Path]]:
+    """The pictures that can be read, (N, 3, size, size) uint8, and their files. Raises ValueError if there are none."""
+    pictures, read, refused = [], [], []
+    for file in files:
+        try:
+            pictures.append(read_square(file, size))
+        except (Refused, OSError) as error:
+            refused.append(f"{file.name} ({error})")
+            continue
+        read.append(file)
+    if not pictures:
+        raise ValueError(f"no picture to train on: {'; '.join(refused[:3]) or 'the folder has none'}")
+    return torch.stack(pictures), read
+
+
+def prior_from_folder(
+    folder: Path, training: PriorTraining, to: Path, report: Callable[[int, float], None], workers: int = 0
+) -> Path:
+    """Train a prior on every picture below a folder; a killed training goes on from its checkpoint in `to`.
+
+    Pictures stay on disk; `workers` processes read them ahead of the training, 0 for none.
+    """
+    batches = FolderBatches(picture_files(folder), training, workers)
+    return train_prior(batches, training, to, report, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def oracle_from_folder(
+    images: Path,
+    annotations: Annotations,
+    size: int,
+    to: Path,
+    training: ClassifierTraining,
+    report: Callable[[int, float], None],
+) -> Path:
+    """Train an oracle on pictures and the yes/no columns of a table; a row with an unknown attribute is left out."""
+    rows = listing(annotations)
+    attributes = [name.removeprefix("a_") for name in rows.column_names[FIXED:]]
+    if not attributes:
+        raise ValueError(
+            f"{annotations.table} has no yes/no column; an oracle learns one attribute a column of 1/0, true/false or 1/-1"
+        )
+    known = {row["file"]: [row[f"a_{name}"] for name in attributes] for row in rows.to_pylist()}
+    return _train(
+        images, {file: values for file, values in known.items() if None not in values}, attributes, size, to, training, report
+    )
+
+
+def classifier_from_folder(
+    images: Path,
+    annotations: Annotations,
+    size: int,
+    to: Path,
+    training: ClassifierTraining,
+    report: Callable[[int, float], None],
+) -> Path:
+    """Train a classifier on pictures and the label column of a table; its classes are the labels, sorted."""
+    labels, classes = _labels(annotations)
+    return _train(images, labels, classes, size, to, training, report)
+
+
+def hit_recipe(preset: str, architecture: str) -> dict[str, Any]:
+    """The settings of a preset, for a HiT or a ViT of its shape. Raises ValueError for a name that is none."""
+    if preset not in RECIPES:
+        raise ValueError(f"--preset: there is no recipe {preset!r}; there are {', '.join(RECIPES)}")
+    return RECIPES[preset].model_dump() | {"architecture": architecture}
+
+
+class Lesson(NamedTuple):
+    """Pictures (N, 3, S, S) uint8 with class ids (N,), and what the classes are called."""
+
+    pictures: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+
+def read_lesson(images: Path, annotations: Annotations, size: int) -> Lesson:
+    """The pictures that a table labels and that can be read, resampled to the size."""
+    labels, classes = _labels(annotations)
+    return Lesson(*_read_labelled(images, labels, size), tuple(classes))
+
+
+def hit_steps(lesson: Lesson, training: HiTTraining) -> int:
+    """Optimizer steps of that training."""
+    return steps(training, len(lesson.pictures))
+
+
+def hit_from_lesson(lesson: Lesson, to: Path, training: HiTTraining, report: Callable[[int, float], None]) -> Path:
+    """Train a HiT (or ViT); a killed training goes on from its checkpoint beside `to`."""
+    return train_hit(*lesson[:2], training, lesson.classes, to, report, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def robust_from_lesson(lesson: Lesson, to: Path, training: RobustTraining, report: Callable[[int, float], None]) -> Path:
+    """Train a classifier on attacked pictures."""
+    return train_robust(*lesson[:2], training, lesson.classes, to, report, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def robust_accuracies(path: Path) -> tuple[float, float]:
+    """Share of right answers on the held-out tenth as it is, and attacked."""
+    facts = read_facts(path)
+    return facts["accuracy"], facts["robust_accuracy"]
+
+
+def _labels(annotations: Annotations) -> tuple[dict[str, int], list[str]]:
+    """Class ids by file and the classes, sorted. Raises ValueError for fewer than two classes."""
+    known = {row["file"]: row["label"] for row in listing(annotations).to_pylist() if row["label"]}
+    classes = sorted(set(known.values()))
+    if len(classes) < 2:
+        raise ValueError(f"label_column: {annotations.label_column!r} names {len(classes)} class; a classifier needs two or more")
+    return {file: classes.index(label) for file, label in known.items()}, classes
+
+
+def _train(
+    images: Path,
+    labels: Mapping[str, object],
+    names: Sequence[str],
+    size: int,
+    to: Path,
+    training: ClassifierTraining,
+    report: Callable[[int, float], None],
+) -> Path:
+    pictures, answers = _read_labelled(images, labels, size)
+    return train_classifier(pictures, answers, training, names, to, report, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _read_labelled(images: Path, labels: Mapping[str, object], size: int) -> tuple[Tensor, Tensor]:
+    """The pictures that can be read, (N, 3, size, size) uint8, with their labels."""
+    pictures, read = read_pictures((images / file for file in labels if file), size)
+    return pictures, torch.tensor([labels[str(file.relative_to(images))] for file in read])
+
+
+def held_out_accuracy(path: Path) -> dict[str, float]:
+    """Share of right answers on the held-out tenth, by attribute, or of all classes, as training wrote it beside the weights."""
+    accuracy = read_facts(path)["accuracy"]
+    return accuracy if isinstance(accuracy, dict) else {"all classes": accuracy}

@@ -1,0 +1,1 @@
+"""A report verified against its facts, a run as one archive."""

@@ -1,0 +1,1 @@
+"""Pages over a warehouse, served on this machine."""

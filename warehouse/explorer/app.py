@@ -1,0 +1,180 @@
+"""The explorer: server-rendered pages over one warehouse. It reads facts, and writes nothing but reviews."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from warehouse.explorer.queries import OPERATORS, PAGE, Choice, Lens, columns, explanations
+from warehouse.explorer.reviews import LONGEST, MARKS, review
+from warehouse.report import formatting as wording
+from warehouse.report.gallery import AMPLIFIED, changes, frames
+from warehouse.report.queries import ask, fetched, pictures
+from warehouse.report.render import TEMPLATES, report_html
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+POLICY = "default-src 'none'; img-src data:; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+STRANGER = "This form is not from this explorer; load the page again."
+LARGEST = 64 * 1024  # bytes of a form
+LAST = 10**9  # page of a gallery, whatever an address says
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server on this host can be reached from this machine alone."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def explorer(root: Path, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
+    """The application. hosts: names that it answers to, so that no other site can reach it through a name of its own."""
+    pages = Pages(root)
+    routes = [
+        Route("/", pages.runs),
+        Route("/style.css", pages.style),
+        Route("/runs/{run}", pages.run),
+        Route("/runs/{run}/report", pages.report),
+        Route("/runs/{run}/explanations/{image}/{method}/{seed:int}", pages.explanation),
+        Route("/runs/{run}/reviews", pages.keep, methods=["POST"]),
+    ]
+    trusted = Middleware(TrustedHostMiddleware, allowed_hosts=[*hosts], www_redirect=False)
+    return Starlette(routes=routes, middleware=[trusted], exception_handlers={ValueError: pages.refused})
+
+
+class Pages:
+    """One method a page."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.lens = root, Lens(root)
+        self.token = secrets.token_urlsafe(24)  # a form of another site does not know it
+        self.templates = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+        for name in ("signed", "number", "probability", "percent", "count", "moment", "slug"):
+            self.templates.filters[name] = getattr(wording, name)
+        self.templates.filters["cell"] = lambda value: wording.number(value) if isinstance(value, float) else str(value)
+        self.templates.filters["path"] = lambda text: quote(str(text), safe="")
+
+    def runs(self, _: Request) -> Response:
+        found = fetched(
+            self.lens.cursor().execute(
+                "select r.*, v.verdict from runs r left join (select run_id, verdict from gate_verdicts) v using (run_id) "
+                "order by started desc, run_id"
+            )
+        )
+        return self._page("explorer_runs.html.j2", runs=found)
+
+    def run(self, request: Request) -> Response:
+        run, lens, told = request.path_params["run"], self.lens.cursor(), request.query_params
+        known = columns(lens, run)
+        page = told.get("page", "0")
+        chosen = Choice(
+            told.get("sort", "l1"),
+            told.get("down") == "1",
+            told.get("column", ""),
+            told.get("operator", "is"),
+            told.get("value", ""),
+            min(int(page), LAST) if page.isdecimal() else 0,
+        )
+        rows, count = explanations(lens, run, chosen, known) if known else ([], 0)
+        seen = {
+            (row["image_id"], row["method"], row["seed"]): row for row in pictures(lens, run, [row["image_id"] for row in rows])
+        }
+        shown = [
+            (row, frames(*(pictured[key] for key in ("png", "png_cf", "mask_png", "map_png"))), changes(pictured))
+            for row in rows
+            if (pictured := seen.get((row["image_id"], row["method"], row["seed"])))
+        ]
+        return self._page(
+            "explorer_run.html.j2",
+            run=self._run(run),
+            ranked=ask(lens, "ranked", run).rows,
+            marks=ask(lens, "marks", run).rows,
+            agreement=ask(lens, "agreement", run).rows,
+            columns=known,
+            operators=OPERATORS,
+            chosen=chosen,
+            shown=shown,
+            count=count,
+            pages=[self._address(chosen, number) for number in range(-(-count // PAGE))],
+        )
+
+    def explanation(self, request: Request) -> Response:
+        run, lens = request.path_params["run"], self.lens.cursor()
+        where = [request.path_params[key] for key in ("image", "method", "seed")]
+        found = fetched(
+            lens.execute("from outcomes where run_id = ? and image_id = ? and method = ? and seed = ?", [run, *where])
+        )
+        if not found:
+            raise ValueError(f"run {run} has no explanation of {where[0]!r} by {where[1]!r} with seed {where[2]}")
+        pictured = next(row for row in pictures(lens, run, [where[0]]) if (row["method"], row["seed"]) == (where[1], where[2]))
+        names = sorted(name[2:] for name in pictured if name.startswith("d_") and pictured[name] is not None)
+        marks = fetched(
+            lens.execute(
+                "from marks where run_id = ? and image_id = ? and method = ? and seed = ? order by reviewer", [run, *where]
+            )
+        )
+        return self._page(
+            "explorer_explanation.html.j2",
+            run=self._run(run),
+            row=found[0],
+            frames=frames(*(pictured[key] for key in ("png", "png_cf", "mask_png", "map_png"))),
+            attributes=[(name, pictured[f"p_{name}"], pictured[f"q_{name}"], pictured[f"d_{name}"]) for name in names],
+            marks=marks,
+        )
+
+    async def keep(self, request: Request) -> Response:
+        """Keep one review: the only thing that is ever written."""
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > LARGEST:
+                raise ValueError(f"a form of more than {LARGEST} bytes is refused")
+        form = {key: values[0] for key, values in parse_qs(body.decode(errors="replace")).items()}
+        if not secrets.compare_digest(form.get("token", "").encode(), self.token.encode()):
+            return self._page("explorer_refused.html.j2", status=403, reason=STRANGER)
+        run, seed = request.path_params["run"], form.get("seed", "")
+        explanation = (form["image"], form.get("method", ""), int(seed)) if form.get("image") and seed.isdecimal() else None
+        told = (form.get("reviewer", ""), form.get("mark", ""), form.get("attribute"), explanation, form.get("note", ""))
+        await run_in_threadpool(review, self.root, run, *told)
+        back = f"/runs/{quote(run, safe='')}"
+        if explanation is not None:
+            back += "/explanations/" + "/".join(quote(str(part), safe="") for part in explanation)
+        return RedirectResponse(back + "#reviews", status_code=303)
+
+    def report(self, request: Request) -> Response:
+        return HTMLResponse(report_html(self.root, request.path_params["run"]))
+
+    def style(self, _: Request) -> Response:
+        sheets = ("report.css", "explorer.css")
+        return Response("\n".join((TEMPLATES / sheet).read_text("utf-8") for sheet in sheets), media_type="text/css")
+
+    def refused(self, _: Request, error: Exception) -> Response:
+        return self._page("explorer_refused.html.j2", status=400, reason=str(error))
+
+    def _run(self, run_id: str) -> dict[str, Any]:
+        found = fetched(self.lens.cursor().execute("from runs where run_id = ?", [run_id]))
+        if not found:
+            raise ValueError(f"there is no run {run_id!r} in this warehouse")
+        return found[0]
+
+    def _address(self, chosen: Choice, page: int) -> str:
+        told = {name: value for name, value in vars(chosen).items() if name != "down"}
+        return "?" + urlencode(told | {"page": page} | ({"down": 1} if chosen.down else {}))
+
+    def _page(self, template: str, status: int = 200, **told: Any) -> Response:
+        fixed = {"token": self.token, "known_marks": MARKS, "longest": LONGEST, "amplified": AMPLIFIED}
+        html = self.templates.get_template(template).render(fixed | told)
+        safe = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
+        return HTMLResponse(html, status_code=status, headers=safe | {"Cache-Control": "no-store"})

@@ -1,0 +1,83 @@
+"""What the explorer asks of a warehouse: runs, a page of explanations sorted and filtered by any column, one explanation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import duckdb
+
+from warehouse.lens.connect import open_warehouse
+from warehouse.report.queries import Row, fetched
+
+PAGE = 24  # explanations a page
+OPERATORS = {
+    "is": "lower(cast({column} as varchar)) = lower(?)",
+    "is not": "lower(cast({column} as varchar)) is distinct from lower(?)",
+    "contains": "contains(lower(cast({column} as varchar)), lower(?))",
+    "at least": "try_cast({column} as double) >= try_cast(? as double)",
+    "at most": "try_cast({column} as double) <= try_cast(? as double)",
+}
+SHOWN = """
+from (select * exclude (run_id) from outcomes where run_id = $run) o
+left join (select * exclude (run_id, arm) from attributes where run_id = $run and arm = 'guided')
+    using (image_id, method, seed)
+"""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How to look at a gallery, as the address says it."""
+
+    sort: str = "l1"
+    down: bool = False
+    column: str = ""
+    operator: str = "is"
+    value: str = ""
+    page: int = 0
+
+
+class Lens:
+    """A lens that is opened again when there are new facts. Safe for several threads: each asks through a cursor of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._lock = Lock()
+        self._seen: object = None
+        self._con: duckdb.DuckDBPyConnection | None = None
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of the caller's own to the facts as they are now."""
+        with self._lock:
+            now = sorted((str(folder), folder.stat().st_mtime_ns) for folder in (self.root / "facts").glob("*/run_id=*"))
+            if self._con is None or now != self._seen:
+                self._con, self._seen = open_warehouse(self.root), now
+            return self._con.cursor()
+
+
+def columns(lens: duckdb.DuckDBPyConnection, run_id: str) -> list[str]:
+    """Every column that a gallery can be sorted and filtered by, those without any value left out."""
+    found = fetched(lens.execute(f"summarize select * {SHOWN}", {"run": run_id}))
+    return [row["column_name"] for row in found if row["null_percentage"] is None or row["null_percentage"] < 100]
+
+
+def explanations(lens: duckdb.DuckDBPyConnection, run_id: str, chosen: Choice, known: list[str]) -> tuple[list[Row], int]:
+    """One page of explanations and how many there are. Raises ValueError for a column or operator that is none."""
+    for column in filter(None, (chosen.sort, chosen.column)):
+        if column not in known:
+            raise ValueError(f"there is no column {column!r}; there are {', '.join(known)}")
+    if chosen.operator not in OPERATORS:
+        raise ValueError(f"there is no operator {chosen.operator!r}; there are {', '.join(OPERATORS)}")
+    kept, asked = "", {"run": run_id}
+    if chosen.column:
+        kept = "where " + OPERATORS[chosen.operator].format(column=_quoted(chosen.column)).replace("?", "$value")
+        asked["value"] = chosen.value
+    (count,) = lens.execute(f"select count(*) {SHOWN} {kept}", asked).fetchone() or (0,)
+    order = f"order by {_quoted(chosen.sort)} {'desc' if chosen.down else 'asc'} nulls last, image_id, method, seed"
+    page = f"limit {PAGE} offset {PAGE * chosen.page}"
+    return fetched(lens.execute(f"select * {SHOWN} {kept} {order} {page}", asked)), int(count)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,60 @@
+"""What people say of an audit's findings, kept as a fact: a row a mark, never changed; a person's last mark counts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+from warehouse.facts.shards import write_shard
+from warehouse.lens.connect import open_warehouse
+from warehouse.lens.gate import check_run
+
+MARKS = ("confirmed", "rejected", "out of distribution")
+LONGEST = 2000  # characters of a note
+
+
+def review(
+    root: Path,
+    run_id: str,
+    reviewer: str,
+    mark: str,
+    attribute: str | None = None,
+    explanation: tuple[str, str, int] | None = None,
+    note: str = "",
+) -> None:
+    """Keep a mark on an attribute, or on an explanation (image_id, method, seed).
+
+    Raises ValueError for an unknown run, mark, attribute or explanation, a reviewer without a name, or a note that is too long.
+    """
+    if mark not in MARKS:
+        raise ValueError(f"mark: {mark!r} is not one of {', '.join(MARKS)}")
+    if not reviewer.strip() or len(reviewer) > 100:
+        raise ValueError("reviewer: say who you are, in at most 100 characters")
+    if len(note) > LONGEST:
+        raise ValueError(f"note: {len(note)} characters; at most {LONGEST} are kept")
+    image_id, method, seed = explanation or (None, None, None)
+    with closing(open_warehouse(root)) as lens:
+        check_run(lens, root, run_id)
+        if explanation is not None:
+            asked = "select count(*) from explanations where run_id = ? and image_id = ? and method = ? and seed = ?"
+            known = lens.execute(asked, [run_id, image_id, method, seed]).fetchone()
+        else:
+            asked = "select count(*) from attribute_tests where run_id = ? and attribute = ?"
+            known = lens.execute(asked, [run_id, attribute]).fetchone()
+    if not known or not known[0]:
+        raise ValueError(f"run {run_id} has no {'such explanation' if explanation else f'attribute {attribute!r}'} to review")
+    row = {
+        "written": datetime.now(UTC),
+        "reviewer": reviewer.strip(),
+        "mark": mark,
+        "attribute": attribute if explanation is None else None,
+        "image_id": image_id,
+        "method": method,
+        "seed": seed,
+        "note": note,
+    }
+    key = hashlib.sha256(json.dumps(row, default=str).encode()).hexdigest()[:16]
+    write_shard(root, "reviews", run_id, key, {name: [value] for name, value in row.items()})

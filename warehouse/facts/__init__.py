@@ -1,0 +1,1 @@
+"""Facts in Parquet: schemas, shards, where they lie."""

@@ -1,0 +1,402 @@
+"""The facts: one Arrow schema each, with its version, its meaning and the meaning of every column.
+
+A fact's fixed columns are exact. `images` and `attributes` also take wide columns, one per attribute, told by their prefix:
+wide Parquet is several times faster to correlate than one row per attribute. `run_id` is part of a shard's path, not a column.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from warehouse.facts.fact import Fact, Family
+from warehouse.facts.fact import column as _column
+from warehouse.facts.fact import fact as _fact
+from warehouse.facts.fact import optional as _optional
+
+_INSTANT = pa.timestamp("us", tz="UTC")
+BIT_SUMS = pa.struct([(name, pa.int64()) for name in ("v", "u", "w")])
+KNOWN_SUMS = pa.struct([(name, pa.int64()) for name in ("n", "v", "q", "w")])
+
+RUNS = _fact(
+    "runs",
+    "One row per event of an audit: started, then finished or failed. The view `runs` keeps the last event of each run.",
+    [
+        _column("name", pa.string(), "the audit's name in its configuration"),
+        _column("status", pa.string(), "started, finished or failed"),
+        _column("started", _INSTANT, "when the audit began, UTC"),
+        _optional("finished", _INSTANT, "when it ended, UTC; null in the event started"),
+        _column("config", pa.string(), "the configuration, JSON"),
+        _column("config_hash", pa.string(), "hash of the configuration"),
+        _column("fingerprints", pa.string(), "SHA-256 of classifier, data, prior, oracle and judge, JSON"),
+        _column("code_version", pa.string(), "version of the code that ran"),
+        _column("packages", pa.string(), "versions of the packages, JSON"),
+        _column("seeds", pa.list_(pa.int64()), "seeds of the explanations"),
+        _column("hardware", pa.string(), "device and machine, in words"),
+        _column("classes", pa.list_(pa.string()), "classes in the order of the classifier's outputs"),
+        _optional("target_attribute", pa.string(), "oracle's attribute that is the label itself: not ranked; q in CD"),
+        _column("method", pa.string(), "counterfactual method"),
+        _column("margin", pa.float64(), "equivalence margin: a smaller effect is no finding, in oracle probability"),
+        _optional("attempted", pa.int64(), "images given to the audit; null until it ended"),
+        _optional("explained", pa.int64(), "images with an explanation"),
+        _optional("flipped", pa.int64(), "explanations that flipped"),
+        _optional("rejected", pa.int64(), "inputs refused"),
+    ],
+)
+
+IMAGES = _fact(
+    "images",
+    "One row per image taken into the audit.",
+    [
+        _column("image_id", pa.string(), "SHA-256 of the file, hex"),
+        _optional("split", pa.string(), "train, validation, test, as the data set says"),
+        _column("path", pa.string(), "relative to the image folder"),
+        _column("width", pa.int32(), "of the file, pixels"),
+        _column("height", pa.int32(), "of the file, pixels"),
+        _optional("label", pa.string(), "the class that the data set gives it"),
+        _optional("png", pa.binary(), "the image at audit size, PNG"),
+    ],
+    Family("a_", pa.bool_(), True, "annotation of that attribute"),
+)
+
+REJECTED = _fact(
+    "rejected",
+    "One row per input that was unreadable or refused.",
+    [
+        _column("path", pa.string(), "relative to the image folder"),
+        _column("stage", pa.string(), "where it was refused: ingest, ..."),
+        _column("reason", pa.string(), "unreadable, truncated, mode, too_small, too_large, duplicate, missing, not_listed, ..."),
+        _column("error", pa.string(), "the error in words"),
+    ],
+)
+
+PREDICTIONS = _fact(
+    "predictions",
+    "One row per image: what the audited classifier says of the clean image.",
+    [
+        _column("image_id", pa.string(), "SHA-256 of the file, hex"),
+        _column("class", pa.string(), "the most probable class"),
+        _column("probabilities", pa.list_(pa.float32()), "softmax, in the order of the run's classes"),
+    ],
+)
+
+_KEYS = [
+    _column("image_id", pa.string(), "SHA-256 of the file, hex"),
+    _column("method", pa.string(), "counterfactual method"),
+    _column("arm", pa.string(), "guided, or null: the same method with guidance weight 0"),
+    _column("seed", pa.int64(), "seed of the image's noise"),
+]
+
+EXPLANATIONS = _fact(
+    "explanations",
+    "One row per image, method, arm and seed: a counterfactual and what the classifiers say of it.",
+    [
+        *_KEYS,
+        _column("source", pa.string(), "class predicted on the clean image"),
+        _column("target", pa.string(), "class asked for"),
+        _column("attempt", pa.int32(), "rung of the retry ladder, from 0"),
+        _column("p_source", pa.float64(), "probability of the source class before"),
+        _column("p_target", pa.float64(), "probability of the target class before"),
+        _column("p_source_cf", pa.float64(), "probability of the source class after"),
+        _column("p_target_cf", pa.float64(), "probability of the target class after"),
+        _column("flipped", pa.bool_(), "the classifier says target of the float image"),
+        _column("flipped_8bit", pa.bool_(), "the classifier says target of the PNG"),
+        _optional("judge_flipped", pa.bool_(), "the judge says target; null without a judge"),
+        _column("l1", pa.float64(), "mean |difference|, images on [0, 1]"),
+        _column("l2", pa.float64(), "Euclidean norm of the difference, images on [0, 1]"),
+        _column("linf", pa.float64(), "largest |difference|, images on [0, 1]"),
+        _column("mask_fraction", pa.float64(), "share of pixels that the mask lets change"),
+        _column("nfe_forward", pa.int64(), "denoiser evaluations"),
+        _column("nfe_backward", pa.int64(), "denoiser evaluations differentiated through"),
+        _column("seconds", pa.float64(), "time of this explanation: its share of the batch"),
+        _column("device", pa.string(), "device it ran on"),
+        _column("png", pa.binary(), "the counterfactual, PNG"),
+        _optional("mask_png", pa.binary(), "the mask, PNG"),
+    ],
+)
+
+ATTRIBUTES = _fact(
+    "attributes",
+    "One row per explanation: the oracle's attributes before and after.",
+    list(_KEYS),
+    Family("p_", pa.float32(), False, "oracle's probability of that attribute on the input"),
+    Family("q_", pa.float32(), False, "oracle's probability of that attribute on the counterfactual"),
+    Family("d_", pa.float32(), False, "change of that probability, q - p"),
+)
+
+ATTRIBUTE_SUMS = _fact(
+    "attribute_sums",
+    "One row per direction and bucket of images, shard by shard: what the statistics need of `attributes`, summed exactly.",
+    [
+        _column("method", pa.string(), "counterfactual method"),
+        _column("source", pa.string(), "class predicted on the clean image"),
+        _column("target", pa.string(), "class asked for"),
+        _column("bucket", pa.int64(), "hash(image_id) % 1024"),
+        _column("images", pa.int64(), "different images explained in both arms"),
+        _column("pairs", pa.int64(), "images and seeds explained in both arms"),
+        _column("flips", pa.int64(), "guided explanations that flipped"),
+        _optional("query", pa.int64(), "sum over the flips of the change of the target attribute's bit; null where it has none"),
+        _optional("query_size", pa.int64(), "sum over the flips of its absolute value"),
+    ],
+    Family("d_", pa.float64(), True, "sum over the pairs of the guided change of that probability minus the null's"),
+    Family("s_", BIT_SUMS, True, "sums over the flips of that bit's change: v, of its absolute value: u, times query: w"),
+)
+
+ANNOTATION_SUMS = _fact(
+    "annotation_sums",
+    "One row per split, shard by shard: what CD needs of the annotations of `images`, summed exactly.",
+    [_column("train", pa.bool_(), "images of the train split")],
+    Family(
+        "s_",
+        KNOWN_SUMS,
+        True,
+        "n images with it and the target attribute annotated; sums of it: v, of the latter: q, of both: w",
+    ),
+)
+
+MEASUREMENTS = _fact(
+    "measurements",
+    "One row per guided explanation and measure: what was measured on its pictures.",
+    [
+        *_KEYS,
+        _column("measure", pa.string(), "cout, cosine, lpips, l1_sum, sparsity, ..."),
+        _optional("encoder", pa.string(), "the network or map it was measured with; null where there is none"),
+        _column("value", pa.float64(), "the measure's value"),
+    ],
+)
+
+SALIENCY = _fact(
+    "saliency",
+    "One row per explained image and map: where the classifier finds evidence for the class it predicts on the image.",
+    [
+        _KEYS[0],
+        _column("map", pa.string(), "hit, rollout, grad_cam, grad_cam++ or integrated_gradients"),
+        _column("png", pa.binary(), "black: nothing, or against the class; white: the image's most; PNG at audit size"),
+    ],
+)
+
+FEATURES = _fact(
+    "features",
+    "One row per picture and encoder: an input image (method, arm and seed are null) or a guided counterfactual.",
+    [
+        _KEYS[0],
+        *(pa.field(key.name, key.type, nullable=True, metadata=key.metadata) for key in _KEYS[1:]),
+        _column("encoder", pa.string(), "oracle, inception, vggface2, simsiam"),
+        _column("vector", pa.list_(pa.float32()), "the picture as the encoder sees it"),
+    ],
+)
+
+PAIRS = _fact(
+    "pairs",
+    "One row per image and two seeds: how far apart its two guided counterfactuals are.",
+    [
+        *_KEYS[:3],
+        _column("seed_a", pa.int64(), "the smaller seed"),
+        _column("seed_b", pa.int64(), "the larger seed"),
+        _column("encoder", pa.string(), "backbone of the distance: vgg or alex"),
+        _column("lpips", pa.float64(), "LPIPS of the two counterfactuals"),
+    ],
+)
+
+SET_METRICS = _fact(
+    "set_metrics",
+    "One row per metric of whole sets of pictures, and one per metric that is absent, with the reason.",
+    [
+        _column("method", pa.string(), "counterfactual method"),
+        _column("metric", pa.string(), "fid, sfid, kid, crossover_fid, or the name of an absent metric"),
+        _optional("encoder", pa.string(), "the network that the pictures were seen with"),
+        _optional("value", pa.float64(), "the metric; null where it is absent"),
+        _column("n", pa.int64(), "counterfactuals compared"),
+        _column("n_real", pa.int64(), "input images they were compared with"),
+        _optional("splits", pa.int64(), "splits or blocks that the value is a mean over"),
+        _optional("sd", pa.float64(), "standard deviation over the splits or blocks"),
+        _optional("low", pa.float64(), "95 % interval, where the metric has one"),
+        _optional("high", pa.float64(), "95 % interval, where the metric has one"),
+        _optional("absent", pa.string(), "why there is no value, and the way to have one"),
+    ],
+)
+
+EDITS = _fact(
+    "edits",
+    "One row per image and attribute: that attribute edited alone, guided by the oracle, and its sham, the same redrawing "
+    "without the edit. They depend on no classifier, so their run_id is their own; audits of other classifiers use them too.",
+    [
+        _column("image_id", pa.string(), "SHA-256 of the file, hex"),
+        _column("attribute", pa.string(), "the attribute that was edited"),
+        _column("switched_on", pa.bool_(), "edited towards its presence; false: towards its absence"),
+        _column("confirmed", pa.bool_(), "the oracle sees the attribute change in the edit, and not in the sham"),
+        _column("side", pa.float64(), "largest |change| of another attribute's probability, edit against sham"),
+        _optional("side_attribute", pa.string(), "the attribute that changed so; null where there is no other"),
+        _column("mask_fraction", pa.float64(), "share of pixels that were redrawn"),
+        _column("nfe_forward", pa.int64(), "denoiser evaluations of edit and sham"),
+        _column("seconds", pa.float64(), "time of edit and sham"),
+        _column("png", pa.binary(), "the edit, PNG"),
+        _column("sham_png", pa.binary(), "the sham, PNG"),
+    ],
+    Family("d_", pa.float32(), False, "oracle's probability of that attribute, edit minus sham"),
+)
+
+EFFECTS = _fact(
+    "effects",
+    "One row per image and attribute: what the audited classifier says before and after an edit of that attribute alone.",
+    [
+        _column("image_id", pa.string(), "SHA-256 of the file, hex"),
+        _column("attribute", pa.string(), "the attribute that was edited"),
+        _column("edits", pa.string(), "run_id of the edit in `edits`"),
+        _column("switched_on", pa.bool_(), "edited towards its presence; false: towards its absence"),
+        _column("counted", pa.bool_(), "the oracle confirms the edit and no other attribute changed more than the audit allows"),
+        _column("side", pa.float64(), "largest |change| of another attribute's probability, edit against sham"),
+        _column("probabilities_before", pa.list_(pa.float32()), "softmax on the image, in the order of the run's classes"),
+        _column("probabilities_sham", pa.list_(pa.float32()), "softmax on the sham: redrawn alike, without the edit"),
+        _column("probabilities_after", pa.list_(pa.float32()), "softmax on the edit"),
+    ],
+)
+
+RESIDUALS = _fact(
+    "residuals",
+    "One row per explanation asked about what it changed outside the oracle's attributes. The picture is cut into 8 x 8 cells, "
+    "row by row; a cell is named if the oracle looks at what lies there. Elsewhere the image is changed as its explanation says.",
+    [
+        _KEYS[0],
+        _KEYS[1],
+        _KEYS[3],
+        _column("target", pa.string(), "class asked for"),
+        _column("named", pa.list_(pa.int64()), "cells that are named, from 0"),
+        _column("probabilities_before", pa.list_(pa.float32()), "softmax on the image, in the order of the run's classes"),
+        _column("probabilities_null", pa.list_(pa.float32()), "softmax with the null's changes outside the named cells"),
+        _column("probabilities_guided", pa.list_(pa.float32()), "softmax with the explanation's changes outside the named cells"),
+        _column(
+            "change_null", pa.list_(pa.float32()), "mean |change| by the null in each cell, summed over channels, on [-1, 1]"
+        ),
+        _column("change_guided", pa.list_(pa.float32()), "the same by the explanation"),
+    ],
+)
+
+QUERIES = _fact(
+    "queries",
+    "One row per call to a black-box classifier, retries included: the query ledger.",
+    [
+        _column("classifier", pa.string(), "address, file or function that was asked"),
+        _column("call", pa.int64(), "number of the call to this classifier in this run, from 1"),
+        _column("asked", _INSTANT, "when, UTC"),
+        _column("batch", pa.int64(), "pictures in the call"),
+        _column("seconds", pa.float64(), "until it ended"),
+        _column(
+            "status", pa.string(), "HTTP status, answered, timed out, broken off, not reached (free), interrupted, failed: why"
+        ),
+    ],
+)
+
+POLICIES = _fact(
+    "policies",
+    "One row per policy that a run was held to by the gate. The view `policies` keeps the newest of each run.",
+    [
+        _column("written", _INSTANT, "when it was set, UTC"),
+        _optional("base", pa.string(), "run that this one is compared with"),
+        _optional("forbidden", pa.list_(pa.string()), "attributes it must not lean on; null: every one but the label"),
+        _column("maximum_effect", pa.float64(), "largest effect allowed, in oracle probability"),
+        _column("minimum_images", pa.int64(), "fewest images that may accuse or clear"),
+        _optional("minimum_flip_rate", pa.float64(), "floor of the flip rate"),
+        _optional("minimum_judge_flip_rate", pa.float64(), "floor of the judge's flip rate"),
+        _column("maximum_rise", pa.float64(), "how much further than in the base an attribute may move"),
+        _optional("maximum_cd_rise", pa.float64(), "how much CD may rise above the base's"),
+    ],
+)
+
+STAGES = _fact(
+    "stages",
+    "One row per piece of work of an audit: how long it took, and where. What a later run found done has no second row.",
+    [
+        _column("stage", pa.string(), "the fact that it wrote"),
+        _column("shard", pa.string(), "the key of the shard, or of the first of several"),
+        _column("began", _INSTANT, "when it began, UTC"),
+        _column("ended", _INSTANT, "when it had written, UTC"),
+        _column("host", pa.string(), "machine that it ran on"),
+        _column("process", pa.int64(), "process id there"),
+    ],
+)
+
+CANARIES = _fact(
+    "canaries",
+    "One row per audit with a canary: what the same audit made of a planted and of a clean twin of the classifier.",
+    [
+        _column("attribute", pa.string(), "the attribute that the planted twin leans on"),
+        _column("planted_run", pa.string(), "run_id of the planted twin's audit"),
+        _column("clean_run", pa.string(), "run_id of the clean twin's audit"),
+        _column("verdict", pa.string(), "of the attribute in the planted twin's audit"),
+        _column("rank", pa.int64(), "of the attribute in the planted twin's audit"),
+        _column("power", pa.float64(), "chance that such an audit confirms the planted attribute"),
+        _column("false_alarms", pa.list_(pa.string()), "attributes confirmed in the clean twin's audit"),
+        _column("false_alarm_rate", pa.float64(), "chance that such an audit confirms any attribute of the clean twin"),
+        _column("passed", pa.bool_(), "the planted attribute is confirmed, and none of the clean twin"),
+        _column("why", pa.string(), "in words"),
+    ],
+)
+
+TRUTHS = _fact(
+    "truths",
+    "One row per attribute of an audit whose truth is known, as it is on Portraits: what the audit should have found.",
+    [
+        _column(
+            "kind",
+            pa.string(),
+            "what was planted in the classifier's training set: shortcut, two, cause, mark; noisy: shortcut, noisy oracle",
+        ),
+        _column("planted", pa.list_(pa.string()), "the planted attributes; none in a clean twin"),
+        _column("rho", pa.float64(), "correlation that was planted"),
+        _column("seed", pa.int64(), "seed of the classifier's training"),
+        _column("images", pa.int64(), "images audited"),
+        _column("attribute", pa.string(), "an attribute of Portraits"),
+        _column("effect", pa.float64(), "exact mean change of P(second class) when the attribute alone is switched on"),
+        _column("portraits", pa.int64(), "portraits that the exact effect is a mean over"),
+    ],
+)
+
+REVIEWS = _fact(
+    "reviews",
+    "One row per mark that a person gave a finding: an attribute, or one explanation.",
+    [
+        _column("written", _INSTANT, "when it was given, UTC"),
+        _column("reviewer", pa.string(), "who gave it, as they call themselves"),
+        _column("mark", pa.string(), "confirmed, rejected or out of distribution"),
+        _optional("attribute", pa.string(), "the attribute that was judged; null for an explanation"),
+        _optional("image_id", pa.string(), "image of the explanation that was judged; null for an attribute"),
+        _optional("method", pa.string(), "its method"),
+        _optional("seed", pa.int64(), "its seed"),
+        _column("note", pa.string(), "the reviewer's words"),
+    ],
+)
+
+FACTS: dict[str, Fact] = {
+    fact.name: fact
+    for fact in (
+        RUNS,
+        IMAGES,
+        REJECTED,
+        PREDICTIONS,
+        EXPLANATIONS,
+        ATTRIBUTES,
+        ATTRIBUTE_SUMS,
+        ANNOTATION_SUMS,
+        MEASUREMENTS,
+        SALIENCY,
+        FEATURES,
+        PAIRS,
+        SET_METRICS,
+        EDITS,
+        EFFECTS,
+        RESIDUALS,
+        CANARIES,
+        TRUTHS,
+        QUERIES,
+        POLICIES,
+        STAGES,
+        REVIEWS,
+    )
+}
+
+
+def fact_named(name: str) -> Fact:
+    """The fact of that name. Raises ValueError for a name that is none, with the names that are."""
+    if name not in FACTS:
+        raise ValueError(f"there is no fact {name!r}; the facts are {', '.join(FACTS)}")
+    return FACTS[name]

@@ -1,0 +1,1 @@
+"""DuckDB over the facts: views, read-only questions, the gate."""

@@ -1,0 +1,98 @@
+"""The gate: a run's policy is a fact, its rules are the view `gate`, its verdict the view `gate_verdicts`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from warehouse.facts.schema import POLICIES
+from warehouse.facts.shards import write_shard
+from warehouse.lens.connect import open_warehouse
+from warehouse.report.queries import Row, fetched
+
+EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the gate says of a run: rows of the views gate_verdicts and gate."""
+
+    run_id: str
+    verdict: str
+    reasons: tuple[str, ...]
+    images_needed: int | None
+    rules: tuple[Row, ...]
+
+
+def read_policy(root: Path, run_id: str) -> Row | None:
+    """The policy that a run is held to now, or None. Raises ValueError for an unknown run, with the runs there are."""
+    with closing(open_warehouse(root, asked="from runs, policies")) as lens:
+        check_run(lens, root, run_id)
+        return _policy(lens, run_id)
+
+
+def set_policy(root: Path, run_id: str, policy: Mapping[str, Any]) -> bool:
+    """Hold a run to this policy from now on, the columns of the fact without `written`. Returns whether that is a change.
+
+    Raises ValueError for an unknown run or base, or where the policy forbids an attribute that the run's oracle does not know.
+    """
+    with closing(open_warehouse(root, asked="from runs, policies, attributes")) as lens:
+        for name in (run_id, policy["base"]):
+            if name is not None:
+                check_run(lens, root, name)
+        now = _policy(lens, run_id)
+        if now is not None and all(now[name] == value for name, value in policy.items()):
+            return False
+        _check_known(lens, run_id, policy["forbidden"])
+    moment = datetime.now(UTC)
+    told = json.dumps([moment.isoformat(), *policy.items()])
+    row = {name: [value] for name, value in policy.items()} | {"written": [moment]}
+    write_shard(root, "policies", run_id, hashlib.sha256(told.encode()).hexdigest()[:16], row)
+    return True
+
+
+def check_run(lens: duckdb.DuckDBPyConnection, root: Path, run_id: str) -> None:
+    """Raises ValueError for an unknown run, with the runs there are."""
+    runs = [row[0] for row in lens.execute("select run_id from runs order by started desc, run_id").fetchall()]
+    if run_id not in runs:
+        raise ValueError(f"there is no run {run_id!r} in {root}; the runs are: {', '.join(runs) or 'none yet'}")
+
+
+def gate(root: Path, run_id: str) -> Gate:
+    """The verdict on a run that has a policy. Raises ValueError for an unknown run, or one without a policy."""
+    with closing(open_warehouse(root, asked="from runs, gate")) as lens:
+        check_run(lens, root, run_id)
+        rules = fetched(lens.execute("from gate where run_id = ? order by place, subject", [run_id]))
+    if not rules:
+        raise ValueError(f"run {run_id} has no policy yet; `cfx gate {run_id}` holds it to one")
+    return verdict_of(run_id, rules)
+
+
+def verdict_of(run_id: str, rules: Sequence[Row]) -> Gate:
+    """The rows of `gate` of one run as gate_verdicts has them, without asking the view a second time."""
+    verdict = rules[0]["verdict"]
+    reasons = [rule["reason"] for rule in rules if rule["result"] == verdict]
+    needed = [rule["images_needed"] for rule in rules if rule["images_needed"] is not None]
+    told = [f"all {len(rules)} rules pass"] if verdict == "pass" else reasons
+    return Gate(run_id, verdict, tuple(told), max(needed, default=None), tuple(rules))
+
+
+def _policy(lens: duckdb.DuckDBPyConnection, run_id: str) -> Row | None:
+    found = fetched(lens.execute(f"select {', '.join(POLICIES.schema.names)} from policies where run_id = ?", [run_id]))
+    return found[0] if found else None
+
+
+def _check_known(lens: duckdb.DuckDBPyConnection, run_id: str, forbidden: Sequence[str] | None) -> None:
+    rows = fetched(lens.execute("select columns('^d_') from attributes where run_id = ? limit 1", [run_id]))
+    known = [column.removeprefix("d_") for row in rows for column, value in row.items() if value is not None]
+    missing = sorted(set(forbidden or ()) - set(known))
+    if known and missing:
+        raise ValueError(f"forbidden: the run's oracle knows no {missing[0]!r}; it knows {', '.join(sorted(known))}")

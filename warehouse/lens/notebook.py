@@ -1,0 +1,43 @@
+"""The door for notebooks: `cfx.open("warehouse")`, whose answers are data frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from warehouse.facts.storage import warehouse_at
+from warehouse.lens.connect import View, query, views
+from warehouse.report.render import write_report
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Warehouse:
+    """One warehouse, read-only. Each question sees the facts that are there when it is asked."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = warehouse_at(root)
+        if not self.root.is_dir():
+            raise FileNotFoundError(f"there is no warehouse at {root}; `cfx demo` makes one at cfx-demo/warehouse")
+
+    def __repr__(self) -> str:
+        return f"Warehouse({str(self.root)!r}), runs: {', '.join(self.sql('from runs order by started')['run_id']) or 'none'}"
+
+    def sql(self, question: str) -> pd.DataFrame:
+        """The answer to one SELECT as a pandas frame. Raises what `warehouse.lens.connect.query` raises."""
+        return self.arrow(question).to_pandas()
+
+    def arrow(self, question: str) -> pa.Table:
+        """The answer to one SELECT as an Arrow table."""
+        return query(self.root, question)
+
+    def views(self) -> list[View]:
+        """What can be asked."""
+        return views(self.root)
+
+    def report(self, run_id: str) -> Path:
+        """Write the report of a run and return its path. Raises ValueError for an unknown run, with the runs there are."""
+        return write_report(self.root, run_id)

@@ -1,0 +1,39 @@
+"""The sums of a shard: `attribute_sums` and `annotation_sums`, made from its rows by the SQL of the views of those names."""
+
+from __future__ import annotations
+
+import duckdb
+import pyarrow as pa
+
+from warehouse.facts.schema import FACTS
+from warehouse.facts.shards import Shard, find_shard, read_shard, write_shard
+from warehouse.lens.connect import SUMS, scan, with_derived
+from warehouse.lens.reference import view_sql
+
+_WAYS = ["image_id", "method", "arm", "seed", "source", "target", "flipped"]
+
+
+def write_sums(images: Shard, explained: Shard, attributes: Shard, target_attribute: str | None) -> None:
+    """Write the sums of a shard of attributes and of its images, unless they are there.
+
+    The shard holds every arm and seed of its images: a pair that lies across two shards would not be counted.
+    """
+    root, run_id, key = attributes.path.parents[3], attributes.run_id, attributes.key
+    if all(find_shard(root, sums, run_id, key) for sums in SUMS.values()):
+        return
+    rows = {
+        "explanations": read_shard(explained, _WAYS),
+        "attributes": read_shard(attributes),
+        "images": read_shard(images).drop_columns(["png"]),
+        "runs": pa.table({"target_attribute": pa.array([target_attribute], pa.string())}),
+    }
+    with duckdb.connect(":memory:", config={"threads": 1}) as con:
+        con.execute("create schema facts")
+        for name, table in rows.items():
+            con.register(name, table.append_column("run_id", pa.array([run_id] * len(table), pa.string())))
+        for name, sums in SUMS.items():
+            con.execute(f"create view facts.unsummed_{name} as {with_derived(con, FACTS[name], f'from {name}')}")
+            con.execute(f"create view facts.{sums} as {scan(FACTS[sums], {})}")
+            con.execute(view_sql(sums))
+            answer = con.execute(f"from {sums} order by all").to_arrow_table().drop_columns(["run_id"])
+            write_shard(root, sums, run_id, key, answer.cast(FACTS[sums].schema_with(answer.column_names)))

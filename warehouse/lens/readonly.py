@@ -1,0 +1,49 @@
+"""Read-only in effect: what a lens may touch, and which statements are questions."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import duckdb
+
+from warehouse.facts.storage import Root
+
+
+class ReadOnlyError(ValueError):
+    """A statement that is not one plain question over the warehouse."""
+
+
+class QueryTimeout(ValueError):
+    """A question that took longer than it may."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no answer within {seconds:g} s, so the question was stopped; ask for less, or give it more: --seconds")
+
+
+def refused(reason: str) -> ReadOnlyError:
+    """The refusal, with its reason and the way out."""
+    return ReadOnlyError(f"the warehouse is read-only; ask one SELECT over the facts and views that `cfx views` lists ({reason})")
+
+
+def lock(con: duckdb.DuckDBPyConnection, root: Root) -> None:
+    """From here on the connection reaches files of this warehouse only, fetches no extension and keeps its settings."""
+    # DuckDB compares the name of a file that it opens, but the pattern of one that it looks for, where [ is written [[].
+    folders = {str(root / "facts"), "".join(f"[{c}]" if c in "*?[" else c for c in str(root / "facts"))}
+    spill = root if isinstance(root, Path) else Path(tempfile.gettempdir())
+    con.execute("set temp_directory = $tmp", {"tmp": str(spill / "tmp")})
+    con.execute("set allowed_directories = $folders", {"folders": sorted(folders)})
+    con.execute("set enable_external_access = false")
+    con.execute("set lock_configuration = true")
+
+
+def refuse_writes(con: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Raises ReadOnlyError unless sql is exactly one statement that only reads."""
+    statements = con.extract_statements(sql)
+    if len(statements) != 1:
+        raise refused(f"this is {len(statements)} statements")
+    statement = statements[0]
+    if statement.type != duckdb.StatementType.SELECT:
+        raise refused(f"this is {statement.type.name}")
+    if statement.query not in sql:  # a pragma is rewritten into a SELECT
+        raise refused("this is a pragma")

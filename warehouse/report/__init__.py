@@ -1,0 +1,1 @@
+"""One audit as one page."""

@@ -1,0 +1,80 @@
+"""The numbers of a report, for machines: every question with its SQL and its answer, in the page itself."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from html.parser import HTMLParser
+from typing import Any
+
+from warehouse.report.queries import Evidence
+
+BLOCK = "cfx-numbers"
+_NUMBER = re.compile(r"[+−-]?\d[\d,]*(?:\.\d+)?")
+
+
+def block(run_id: str, asked: Mapping[str, Evidence]) -> str:
+    """The report's questions and answers as JSON, for the element `<template id="cfx-numbers">`."""
+    questions = {name: {"sql": each.sql, "rows": _steady(each.rows)} for name, each in asked.items()}
+    return json.dumps({"run_id": run_id, "questions": questions}, default=_plain, ensure_ascii=False)
+
+
+def numbers(rows: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of an answer with its place, as in `[0].effect`; yes and no are none."""
+    if isinstance(rows, Mapping):
+        for name, value in rows.items():
+            yield from numbers(value, f"{place}.{name}")
+    elif isinstance(rows, list | tuple):
+        for i, value in enumerate(rows):
+            yield from numbers(value, f"{place}[{i}]")
+    elif isinstance(rows, int | float) and not isinstance(rows, bool):
+        yield place, float(rows)
+
+
+class Page(HTMLParser):
+    """A report, read: the JSON of its numbers, and every number that a reader sees."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self._inside: list[str] = []
+        self._block: list[str] = []
+        self.seen: list[str] = []
+        self.feed(html)
+        self.close()
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The JSON. Raises ValueError where there is none, or not whole."""
+        read = json.loads("".join(self._block))
+        if not isinstance(read, dict) or "questions" not in read:
+            raise ValueError("the report holds no numbers")
+        return read
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in ("style", "template", "title"):
+            self._inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._inside and self._inside[-1] == tag:
+            self._inside.pop()
+
+    def handle_data(self, data: str) -> None:
+        if "template" in self._inside:
+            self._block.append(data)
+        elif "style" not in self._inside:
+            self.seen += _NUMBER.findall(data)
+
+
+def _steady(value: Any) -> Any:
+    """Ten digits: the last ones of a mean depend on the order of its sum."""
+    if isinstance(value, Mapping):
+        return {name: _steady(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_steady(inner) for inner in value]
+    return float(f"{value:.10g}") if isinstance(value, float) else value
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,0 +1,92 @@
+"""One page of the report per finding: what was found in plain language, its share of the images, examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+
+from warehouse.report.formatting import percent
+from warehouse.report.gallery import Example, frames
+from warehouse.report.queries import Evidence, Row, fetched, literal
+from warehouse.report.verdict import edit_sentence, effect_sentence
+
+MOST = 6  # findings with a page of their own; the table of attributes has all
+EXAMPLES = 4
+
+SHARE = """
+select count(*) as n, count_if({c} > 0) as appeared, count_if({c} < 0) as vanished
+from attributes
+join (select run_id, image_id, method, arm, seed, flipped from explanations) using (run_id, image_id, method, arm, seed)
+where run_id = {run} and arm = 'guided' and flipped
+"""
+PICKS = """
+select image_id, seed, path, source, target, {p} as p, {q} as q
+from attributes
+join (select run_id, image_id, method, arm, seed, flipped, source, target from explanations)
+    using (run_id, image_id, method, arm, seed)
+left join (select run_id, image_id, path from images) using (run_id, image_id)
+where run_id = {run} and arm = 'guided' and flipped and {c} <> 0
+order by md5(image_id || ':' || seed)
+limit {examples}
+"""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of the facts about one finding."""
+
+    row: Row
+    shares: Evidence
+    picks: Evidence
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A confirmed or suspected attribute: its row of `verdicts`, what to say of it, what to show."""
+
+    row: Row
+    sentences: tuple[str, ...]
+    examples: tuple[Example, ...]
+    shares: Evidence
+    picks: Evidence
+
+
+def ask_findings(lens: duckdb.DuckDBPyConnection, run_id: str, ranked: Sequence[Row]) -> list[Question]:
+    """The questions about each confirmed, then each suspected attribute, with their answers."""
+    found = [row for verdict in ("confirmed", "suspected") for row in ranked if row["verdict"] == verdict][:MOST]
+    return [Question(row, *(_ask(lens, sql, run_id, row["attribute"]) for sql in (SHARE, PICKS))) for row in found]
+
+
+def findings(run: Row, asked: Sequence[Question], shown: Sequence[Row]) -> list[Finding]:
+    """The pages. shown: the pictures of the examples (see `evidence.pictures`)."""
+    seen = {(row["image_id"], row["seed"]): row for row in shown}
+
+    def example(row: Row) -> Example:
+        pictured = seen[row["image_id"], row["seed"]]
+        pictures = frames(pictured["png"], pictured["png_cf"], pictured["mask_png"], pictured["map_png"])
+        return Example(row, row["path"] or row["image_id"][:12], pictures, ())
+
+    return [
+        Finding(each.row, _sentences(run, each), tuple(example(row) for row in each.picks.rows), each.shares, each.picks)
+        for each in asked
+    ]
+
+
+def _sentences(run: Row, asked: Question) -> tuple[str, ...]:
+    (share,) = asked.shares.rows
+    changed = share["appeared"] + share["vanished"]
+    crossed = (
+        f"In {changed:,} of {share['n']:,} flipped explanations ({percent(changed / share['n'])}) it crossed one half: "
+        f"it appeared in {share['appeared']:,} and vanished in {share['vanished']:,}."
+        if share["n"]
+        else "No explanation flipped."
+    )
+    return effect_sentence(run, asked.row), edit_sentence(asked.row), crossed
+
+
+def _ask(lens: duckdb.DuckDBPyConnection, sql: str, run_id: str, attribute: str) -> Evidence:
+    names = {letter: '"' + f"{letter}_{attribute}".replace('"', '""') + '"' for letter in ("c", "p", "q")}
+    asked = sql.strip().format(run=literal(run_id), examples=EXAMPLES, **names)
+    return Evidence(asked, fetched(lens.execute(asked)))

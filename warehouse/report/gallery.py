@@ -1,0 +1,122 @@
+"""The report's examples: which explanations, what is said of each, and its pictures as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from warehouse.report.queries import Row
+
+AMPLIFIED = 3  # differences are shown this many times stronger
+THUMBNAIL = 192  # the longest side of a thumbnail, in pixels
+SMALL = 96  # pictures up to this side are kept without loss: they are tiny, and every pixel is visible
+
+Pixels = NDArray[np.uint8]  # (H, W, 3)
+
+RULES = {
+    "random": ("Random picks", "Drawn by a hash of the image, not chosen: this is what an ordinary explanation looks like."),
+    "best": ("Best", "Flipped, not contradicted by the judge, and with the smallest change (L1) of all."),
+    "failed": ("Failed", "The classifier did not change its mind, or the judge disagrees; drawn by hash."),
+}
+
+
+@dataclass(frozen=True)
+class Frames:
+    """One example's pictures as WebP data URIs; None where the warehouse holds no picture."""
+
+    x: str | None
+    saliency: str | None
+    x_cf: str | None
+    mask: str | None
+    difference: str | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """An attribute whose oracle probability crossed one half."""
+
+    attribute: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """One explanation: `row` is its row of the picks, `file` its path in the image folder."""
+
+    row: Row
+    file: str
+    frames: Frames
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    kind: str
+    title: str
+    rule: str
+    examples: tuple[Example, ...]
+
+
+def gallery(picks: Sequence[Row], shown: Sequence[Row]) -> list[Group]:
+    """The picks by kind; `shown` has their pictures and oracle probabilities (see `evidence.pictures`)."""
+    seen = {(row["image_id"], row["seed"]): row for row in shown}
+
+    def example(row: Row) -> Example:
+        pictured = seen[row["image_id"], row["seed"]]
+        pictures = frames(pictured["png"], pictured["png_cf"], pictured["mask_png"], pictured["map_png"])
+        return Example(row, row["path"] or row["image_id"][:12], pictures, changes(pictured))
+
+    def group(kind: str, title: str, rule: str) -> Group:
+        return Group(kind, title, rule, tuple(example(row) for row in picks if row["pick"] == kind))
+
+    return [group(kind, title, rule) for kind, (title, rule) in RULES.items()]
+
+
+def changes(attributes: Row) -> tuple[Change, ...]:
+    """The attributes on another side of one half after than before, largest change first (a half itself is below)."""
+    names = [column[2:] for column in attributes if column.startswith("d_") and attributes[column] is not None]
+    moved = [Change(name, attributes[f"p_{name}"], attributes[f"q_{name}"]) for name in names]
+    crossed = [change for change in moved if (change.before > 0.5) != (change.after > 0.5)]
+    return tuple(sorted(crossed, key=lambda change: -abs(change.after - change.before)))
+
+
+def frames(png: bytes | None, png_cf: bytes | None, mask_png: bytes | None, map_png: bytes | None) -> Frames:
+    """Thumbnails from the PNG bytes in the facts; difference and saliency need two pictures of one size."""
+    x, x_cf, mask, found = (_pixels(data) if data else None for data in (png, png_cf, mask_png, map_png))
+    changed = None if x is None or x_cf is None or x.shape != x_cf.shape else difference(x, x_cf)
+    seen = None if x is None or found is None or x.shape != found.shape else salient(x, found)
+    return Frames(*(_data_uri(pixels) for pixels in (x, seen, x_cf, mask, changed)))
+
+
+def salient(x: Pixels, found: Pixels) -> Pixels:
+    """The picture in pale grey, and over it in orange what the map finds."""
+    pale = 140 + x.mean(axis=2, keepdims=True) * 0.45
+    return (pale + (np.array([225, 85, 0]) - pale) * (found[..., :1] / 255)).astype(np.uint8)
+
+
+def difference(x: Pixels, x_cf: Pixels) -> Pixels:
+    """x_cf - x, amplified, around mid-grey: grey is unchanged, brighter is lighter in the counterfactual."""
+    signed = x_cf.astype(np.int16) - x.astype(np.int16)
+    return np.clip(128 + AMPLIFIED * signed, 0, 255).astype(np.uint8)
+
+
+def _pixels(png: bytes) -> Pixels:
+    with Image.open(io.BytesIO(png)) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def _data_uri(pixels: Pixels | None) -> str | None:
+    if pixels is None:
+        return None
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=82, method=4, lossless=max(pixels.shape[:2]) <= SMALL)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,103 @@
+"""What the report cannot say, said in the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from warehouse.report.formatting import count, listed, percent, signed
+from warehouse.report.queries import Row
+
+
+@dataclass(frozen=True)
+class Limit:
+    title: str
+    text: str
+
+
+SURROGATE = Limit(
+    "Steered from outside.",
+    "The classifier is a black box: pictures were steered by a network distilled from its answers to these images, and each flip "
+    "was checked on the classifier itself. What else moved may be the surrogate's doing, so an attribute is confirmed only by an "
+    "edit of it alone that the classifier was asked about.",
+)
+
+
+def limits(
+    run: Row, ranked: Sequence[Row], cost: Mapping[str, Row], fr_null: float | None, canary: Sequence[Row] = ()
+) -> list[Limit]:
+    """The standing limits, with this run's numbers in them. ranked: with `null`, the change without guidance; cost: by arm."""
+    guided = cost.get("guided", {})
+    config = json.loads(run["config"])
+    found = [_named(ranked), _untouched(ranked, config), _oracle(ranked, fr_null), _size(ranked)]
+    found += [_canary(row) for row in canary]
+    if config.get("surrogate") is not None:
+        found.append(SURROGATE)
+    if not guided.get("judged"):
+        text = "No second classifier checked the flips, so adversarial changes cannot be told from real ones."
+        found.append(Limit("No judge.", text))
+    if guided.get("lost_in_png"):
+        text = f"{count(guided['lost_in_png'])} of {count(guided['explanations'])} flips are lost when rounded to 8 bits."
+        found.append(Limit("Flips below a pixel's step.", text))
+    if not run["target_attribute"]:
+        text = "No oracle attribute was named as the label, so it is ranked like any other and the sanity line is missing."
+        found.append(Limit("The label is not set apart.", text))
+    return found
+
+
+def _canary(row: Row) -> Limit:
+    end = "passed" if row["passed"] else "failed, so no verdict is given"
+    return Limit(
+        f"The canary {end}.",
+        f"The same audit of two twins of this classifier: {row['why']}. Its power to confirm {row['attribute']} is "
+        f"{percent(row['power'])}, its false-alarm rate on the clean twin {percent(row['false_alarm_rate'])}.",
+    )
+
+
+def _untouched(ranked: Sequence[Row], config: Mapping[str, Any]) -> Limit:
+    edited: list[str] = []
+    rest: list[str] = []
+    for row in ranked:
+        (edited if row["n_interventions"] else rest).append(row["attribute"])
+    if rest:
+        text = (
+            "An attribute that moves with the answer may be a shortcut, or may only travel with one in the prior's training data."
+        )
+        return Limit("Association, not intervention.", f"{text} Not edited by themselves: {listed(sorted(rest))}.")
+    fewest = min((row["n_interventions"] for row in ranked), default=0)
+    text = (
+        f"Edits change {listed(sorted(edited))} as far as the oracle can tell, and little else; each on {fewest} images or more."
+    )
+    named = (config.get("interventions") or {}).get("named")
+    return Limit(f"Edits are drawn by {'a text-to-image model, by word' if named else 'the prior, guided by the oracle'}.", text)
+
+
+def _named(ranked: Sequence[Row]) -> Limit:
+    names = listed(sorted(row["attribute"] for row in ranked))
+    text = (
+        f"The audit looked at {names}. A shortcut that has no name among them shows only as something outside, or in the gallery."
+    )
+    return Limit("Only what the oracle names.", text)
+
+
+def _oracle(ranked: Sequence[Row], fr_null: float | None) -> Limit:
+    title = "The prior and the oracle drift."
+    drift = {row["attribute"]: row["null"] for row in ranked if row["null"] is not None}
+    if not drift:
+        return Limit(title, "There is no null yet, so drift cannot be taken off and no attribute can be ranked.")
+    widest = max(drift, key=lambda name: abs(drift[name]))
+    text = f"Without guidance, {widest} already moves most, by {signed(drift[widest])}"
+    flips = "" if fr_null is None else f", and {percent(fr_null)} of the answers flip"
+    return Limit(title, f"{text}{flips}. Effects are measured above this null; what the prior cannot paint cannot be found.")
+
+
+def _size(ranked: Sequence[Row]) -> Limit:
+    n = max((row["n"] for row in ranked), default=0)
+    widest = max(
+        ((row["high"] - row["low"]) / 2 for row in ranked if row["verdict"] not in ("confirmed", "suspected")), default=None
+    )
+    reach = "" if widest is None else f" An effect smaller than {widest:.3f} may be missed."
+    text = f"Effects are means over {count(n)} images of this audit, flipped or not; other data may differ.{reach}"
+    return Limit("These images only.", text)

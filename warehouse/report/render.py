@@ -1,0 +1,197 @@
+"""One audit as one HTML page that needs nothing but itself: views -> one string.
+
+Style is inline and allowed by its hash, pictures are data URIs, charts are SVG; there is no script and the page's own
+Content-Security-Policy forbids every request. Everything that comes from data is escaped by Jinja.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from warehouse.facts.storage import write_whole
+from warehouse.lens.connect import open_warehouse
+from warehouse.lens.gate import verdict_of
+from warehouse.report import formatting as wording
+from warehouse.report.charts import Axis, axis_over
+from warehouse.report.embedded_numbers import block
+from warehouse.report.findings import Question, ask_findings, findings
+from warehouse.report.gallery import AMPLIFIED, gallery
+from warehouse.report.gallery_filters import Filters
+from warehouse.report.hashes import write_hashes
+from warehouse.report.limitations import limits
+from warehouse.report.metric_names import in_order, measure
+from warehouse.report.queries import EVIDENCE, Evidence, Row, ask, pictures
+from warehouse.report.regulation import CROSSWALK
+from warehouse.report.scope import scope
+from warehouse.report.verdict import verdict
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(root: Path, run_id: str) -> Path:
+    """Write <root>/reports/<run_id>.html and its list of hashes, and return its path. Raises ValueError for an unknown run."""
+    path = report_path(root, run_id)
+    page = report_html(root, run_id).encode()
+    write_whole(root, path, page, replace=True)
+    write_hashes(root, run_id, page)
+    return path
+
+
+def report_path(root: Path, run_id: str) -> Path:
+    """Where the report of a run is, once it is written."""
+    return root / "reports" / f"{run_id}.html"
+
+
+def report_html(root: Path, run_id: str) -> str:
+    """The report of one run. Raises ValueError for an unknown run, with the runs there are."""
+    with closing(open_warehouse(root)) as lens:
+        if not ask(lens, "runs", run_id).rows:
+            known = [row[0] for row in lens.execute("select run_id from runs order by started desc, run_id").fetchall()]
+            raise ValueError(f"there is no run {run_id!r} in {root}; the runs are: {', '.join(known) or 'none yet'}")
+        found = {name: ask(lens, name, run_id) for name in EVIDENCE}
+        asked = ask_findings(lens, run_id, found["ranked"].rows)
+        picked = [found["picks"], *(each.picks for each in asked)]
+        shown = pictures(lens, run_id, sorted({row["image_id"] for each in picked for row in each.rows}))
+    return _render(found, asked, shown)
+
+
+def _render(found: dict[str, Evidence], asked: Sequence[Question], shown: Sequence[Row]) -> str:
+    run, ranked = found["runs"].rows[0], found["ranked"].rows
+    cost = {row["arm"]: row for row in found["cost"].rows}
+    null = {_question(row): row["change"] for row in found["drift"].rows if row["arm"] == "null"}
+    scores = {row["metric"]: row for row in found["scorecard"].rows}
+    effects = found["directions"].rows
+    rows = [
+        row | {"null": null.get(_question(row)), "directions": _directions(row, effects) if len(run["classes"]) == 2 else []}
+        for row in ranked
+    ]
+    groups = gallery(found["picks"].rows, shown)
+    filters = Filters.of(groups)
+    style = (TEMPLATES / "report.css").read_text(encoding="utf-8") + filters.css
+    per_finding = {f"share of {each.row['attribute']}": each.shares for each in asked}
+    per_finding |= {f"examples of {each.row['attribute']}": each.picks for each in asked}
+    named = found | {"ranked": Evidence(found["ranked"].sql, rows)}
+    return _page().render(
+        named,
+        run=run,
+        sanity=[row for row in effects if row["attribute"] == run["target_attribute"]],
+        verdict=verdict(run, ranked, found["outside"].rows),
+        warnings=_warnings(run),
+        figures=_figures(run, scores, cost),
+        effect_meaning=_effect_meaning(run),
+        axis=_axis(run["margin"], rows),
+        groups=groups,
+        sources=filters.sources,
+        moved=filters.moved,
+        filter_classes=filters.classes,
+        gate=verdict_of(run["run_id"], found["rules"].rows) if found["rules"].rows else None,
+        scope=scope(run, found["splits"].rows, ranked),
+        findings=findings(run, asked, shown),
+        smallest_group=20,
+        crosswalk=CROSSWALK,
+        numbers=block(run["run_id"], found | per_finding),
+        amplified=AMPLIFIED,
+        saliency=next((row["map"] for row in shown if row["map"]), None),
+        measures=in_order(found["scorecard"].rows),
+        limits=limits(run, rows, cost, scores.get("fr_null", {}).get("value"), found["canary"].rows),
+        provenance=_provenance(run, cost),
+        fingerprints=json.loads(run["fingerprints"]),
+        packages=json.loads(run["packages"]),
+        config=json.dumps(json.loads(run["config"]), indent=2, ensure_ascii=False),
+        style=Markup(style),  # our own file, not data
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii"),
+    )
+
+
+def _page() -> Template:
+    page = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    for name in ("signed", "number", "probability", "percent", "count", "moment", "listed", "slug"):
+        page.filters[name] = page.globals[name] = getattr(wording, name)
+    return page.get_template("report.html.j2")
+
+
+def _question(row: Row) -> tuple[str, str, str]:
+    return row["attribute"], row["source"], row["target"]
+
+
+def _directions(row: Row, effects: Sequence[Row]) -> list[tuple[int, float]]:
+    """The attribute's effect in each direction: +1 or -1 for along or against the ranked one, and the effect along it."""
+    source, target = row["source"], row["target"]
+    signs = {(source, target): 1, (target, source): -1}
+    return [
+        (sign, sign * part["effect"])
+        for part in effects
+        if part["attribute"] == row["attribute"] and (sign := signs.get((part["source"], part["target"])))
+    ]
+
+
+def _axis(margin: float, rows: Sequence[Row]) -> Axis:
+    ends = [value for row in rows for value in (row["low"], row["high"], row["null"] or 0.0)]
+    return axis_over([-margin, margin, *ends, *(effect for row in rows for _, effect in row["directions"])])
+
+
+def _effect_meaning(run: Row) -> str:
+    way = (
+        "from {} to {}".format(*run["classes"])
+        if len(run["classes"]) == 2
+        else "from one class to another (of each attribute, the direction that moves it most)"
+    )
+    return (
+        f"An effect is the mean change of the oracle's probability of an attribute as the classifier moves {way}, "
+        "minus the change that the same method makes without guidance, on the same images and seeds."
+    )
+
+
+def _warnings(run: Row) -> list[str]:
+    """Why the page may not be the whole audit; nothing for one that ended with every image explained."""
+    if run["status"] == "failed":
+        return ["This audit failed before its end. What follows covers the part that was written; run it again to finish it."]
+    if run["status"] != "finished":
+        return ["This audit has not finished: it is still running or was interrupted. What follows covers what is there by now."]
+    missing = (run["attempted"] or 0) - (run["explained"] or 0)
+    return [f"{missing:,} of {run['attempted']:,} images have no explanation and count nowhere below."] if missing > 0 else []
+
+
+def _figures(run: Row, scores: dict[str, Row], cost: dict[str, Row]) -> list[dict[str, str]]:
+    """The four numbers under the verdict."""
+    if run["attempted"] is None:  # the counts come with the end of an audit
+        done, given = cost["guided"]["images"] if "guided" in cost else 0, "so far"
+    else:
+        done, given = run["explained"], f"of {wording.count(run['attempted'])} given"
+    figures = [{"label": "Images explained", "value": wording.count(done), "note": given}]
+    for metric in ("fr", "judge_fr", "fr_null"):
+        if metric in scores:
+            known, row = measure(metric), scores[metric]
+            note = f"{known.better} is better, n\u00a0=\u00a0{row['n']:,}"
+            figures.append({"label": known.label, "value": wording.percent(row["value"]), "note": note})
+    return figures
+
+
+def _provenance(run: Row, cost: dict[str, Row]) -> list[dict[str, Any]]:
+    spent = [
+        f"{name}: {row['explanations']:,} explanations, {row['nfe_forward']:,} UNet evaluations, "
+        f"{row['nfe_backward']:,} of them differentiated, {wording.duration(row['seconds'])}"
+        for name, row in cost.items()
+    ]
+    devices = sorted({device for row in cost.values() for device in row["devices"]})
+    entries: list[tuple[str, Sequence[str], bool]] = [
+        ("Run", [run["run_id"]], True),
+        ("Status", [run["status"]], False),
+        ("Started, finished", [f"{wording.moment(run['started'])}, {wording.moment(run['finished'])}"], False),
+        ("Method", [run["method"]], False),
+        ("Seeds", [", ".join(str(seed) for seed in run["seeds"])], False),
+        ("Configuration hash", [run["config_hash"]], True),
+        ("Code version", [run["code_version"]], True),
+        ("Hardware", [run["hardware"], *(f"explained on {device}" for device in devices)], False),
+        ("Cost", spent or ["nothing explained yet"], False),
+    ]
+    return [{"label": label, "lines": lines, "code": code} for label, lines, code in entries]
