@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, mse_loss
 
 from cfx.checkpoint import fit, read_facts, read_state_dict, save_network
+from cfx.errors import UserError
 from cfx.types import Config
 
 
@@ -57,11 +58,11 @@ def train_autoencoders(
 ) -> Path:
     """Train on pictures (N, 3, H, W) uint8, whose classes are `labels`, and write all networks to one .safetensors file.
 
-    The same pictures and settings give the same networks. Raises ValueError for a class that has no picture.
+    The same pictures and settings give the same networks. Raises UserError for a class that has no picture.
     """
     missing = sorted(set(classes) - set(labels))
     if missing:
-        raise ValueError(f"no picture of class {missing[0]!r} to train its autoencoder on; leave measures.autoencoders out")
+        raise UserError(f"no picture of class {missing[0]!r} to train its autoencoder on; leave measures.autoencoders out")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         found = Autoencoders(classes, training.width, training.code).to(device)
@@ -80,7 +81,7 @@ def train_autoencoders(
 
 
 def load_autoencoders(path: Path, device: torch.device | str = "cpu") -> Autoencoders:
-    """The frozen networks from their file. Raises FileNotFoundError, or ValueError naming what does not fit."""
+    """The frozen networks from their file. Raises FileNotFoundError, or UserError naming what does not fit."""
     state, facts = read_state_dict(path), read_facts(path)
     found = Autoencoders(facts["classes"], facts["width"], facts["code"])
     fit(found, state, path, "cfx's autoencoders")

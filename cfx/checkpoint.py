@@ -16,6 +16,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from cfx.errors import UserError
+
 WRAPPERS = ("state_dict", "model_state_dict", "model", "ema")  # names under which training scripts keep the weights
 ARRAYS = {  # all that a pickled NumPy array needs
     ("numpy._core.multiarray", "_reconstruct"),
@@ -29,7 +31,7 @@ def read_state_dict(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]
     """The weights in a .safetensors file, a .pkl file of NumPy arrays, or a torch file of any other ending, by name.
 
     Unwraps WRAPPERS, joins the state dicts of several parts ({"features": {...}, "head": {...}}) as "features.…", "head.…", and
-    strips the "module." of DataParallel. Raises ValueError for a file that holds no weights, or that needs unpickling, which
+    strips the "module." of DataParallel. Raises UserError for a file that holds no weights, or that needs unpickling, which
     runs code, unless `allow_pickle`; FileNotFoundError if there is no file.
     """
     if not path.is_file():
@@ -40,7 +42,7 @@ def read_state_dict(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]
     wrong = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if wrong or not state:
         told = f"{wrong[0]!r} is a {type(state[wrong[0]]).__name__}" if wrong else "it is empty"
-        raise ValueError(f"{path} holds no state dict: {told}; save network.state_dict(), bare or under {', '.join(WRAPPERS)}")
+        raise UserError(f"{path} holds no state dict: {told}; save network.state_dict(), bare or under {', '.join(WRAPPERS)}")
     return _without_wrapper_prefix(state)
 
 
@@ -64,18 +66,18 @@ def save_network(path: Path, network: nn.Module, facts: Mapping[str, Any]) -> Pa
 
 
 def fit(network: nn.Module, state: Mapping[str, Tensor], source: Path, module: str) -> None:
-    """Load every weight into the network. Raises ValueError naming each key that is missing, unexpected or misshapen."""
+    """Load every weight into the network. Raises UserError naming each key that is missing, unexpected or misshapen."""
     try:
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:  # torch names every key, and both shapes
-        raise ValueError(f"the weights in {source} are not those of {module}; check `module` and `kwargs`. {error}") from error
+        raise UserError(f"the weights in {source} are not those of {module}; check `module` and `kwargs`. {error}") from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file: {error}") from error
+        raise UserError(f"{path} is not a safetensors file: {error}") from error
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -93,9 +95,9 @@ def _read_arrays(path: Path) -> dict[str, Tensor]:
         with path.open("rb") as file:
             content = _ArraysOnly(file, encoding="latin1").load()
     except (pickle.UnpicklingError, EOFError, ValueError, IndexError) as error:
-        raise ValueError(f"{path} is not a pickled dict of NumPy arrays ({_first_line(error)})") from error
+        raise UserError(f"{path} is not a pickled dict of NumPy arrays ({_first_line(error)})") from error
     if not isinstance(content, Mapping) or not all(isinstance(value, np.ndarray) for value in content.values()):
-        raise ValueError(f"{path} is not a pickled dict of NumPy arrays")
+        raise UserError(f"{path} is not a pickled dict of NumPy arrays")
     return {str(name): torch.from_numpy(value) for name, value in content.items()}
 
 
@@ -105,7 +107,7 @@ def _read_torch(path: Path, allow_pickle: bool) -> Any:
     except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
         if allow_pickle:
             return torch.load(path, map_location="cpu", weights_only=False)
-        raise ValueError(
+        raise UserError(
             f"{path} holds more than weights, or is broken ({_first_line(error)}). Unpickling would run whatever code it holds: "
             "if you trust its maker set `allow_pickle: true`; else have its state_dict saved as .safetensors"
         ) from error

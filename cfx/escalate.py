@@ -8,6 +8,7 @@ from typing import Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from cfx.errors import UserError
 from cfx.random import ImageNoise
 from cfx.types import Classifier, Counterfactual
 
@@ -37,7 +38,7 @@ def escalate(
     Each attempt draws its own noise from (image id, seed, attempt), so a retry does not depend on who else failed.
     """
     if not ladder:
-        raise ValueError("the ladder is empty; give at least one method configuration")
+        raise UserError("the ladder is empty; give at least one method configuration")
     x_cf, attempt = x.clone(), torch.zeros(len(x), dtype=torch.long)
     mask = torch.full((len(x), 1, *x.shape[2:]), torch.nan, device=x.device)
     pending = torch.arange(len(x))

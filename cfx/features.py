@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cfx.attributes.oracle import Oracle
+from cfx.errors import UserError
 from cfx.networks.inception import load_inception
 from cfx.networks.simsiam import load_simsiam
 from cfx.networks.vggface2 import load_vggface2
@@ -28,14 +29,14 @@ LOADERS: dict[str, Callable[[Path, torch.device | str], nn.Module]] = {
 class OracleFeatures:
     """What the oracle's last linear layer reads: its own view of a picture, before it is asked about attributes.
 
-    Raises ValueError for an oracle without a linear layer, or whose last one does not read one vector a picture.
+    Raises UserError for an oracle without a linear layer, or whose last one does not read one vector a picture.
     """
 
     def __init__(self, oracle: Oracle) -> None:
         self._oracle, self._seen = oracle, threading.local()  # shards run side by side on one oracle
         linear = [part for part in oracle.network.modules() if isinstance(part, nn.Linear)]
         if not linear:
-            raise ValueError(f"{oracle.network.name} has no linear layer, so it has no features to compare sets with")
+            raise UserError(f"{oracle.network.name} has no linear layer, so it has no features to compare sets with")
         for part in linear:
             part.register_forward_pre_hook(self._note)
 
@@ -47,7 +48,7 @@ class OracleFeatures:
         self._oracle.logits(x)
         features: Tensor = self._seen.last
         if features.shape[:-1] != (len(x),):
-            raise ValueError(
+            raise UserError(
                 f"the last linear layer of {self._oracle.network.name} reads {tuple(features.shape)} of {len(x)} pictures; "
                 "one vector a picture is needed"
             )

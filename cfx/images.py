@@ -12,13 +12,15 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from cfx.errors import UserError
+
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # none of them runs a program to decode itself
 BYTES_PER_PIXEL = 8  # the most an uncompressed picture of these formats takes: four channels of 16 bits
 Size = int | tuple[int, int]  # the side of a square, or height and width, pixels
 Image.init()  # registers every decoder now, so that no later `open` changes what Pillow knows
 
 
-class Refused(ValueError):
+class Refused(UserError):
     """A picture that is not let in. `reason` is one of unreadable, truncated, mode, too_small, too_large."""
 
     def __init__(self, reason: str, error: str) -> None:
@@ -113,19 +115,19 @@ def decode_png(png: Sequence[bytes]) -> Tensor:
     """PNG files of one size as a batch (B, 3, H, W), float32 in [-1, 1]: value v of 0 .. 255 becomes v / 127.5 - 1."""
     pixels = [np.array(Image.open(io.BytesIO(file), formats=("PNG",)).convert("RGB")) for file in png]
     if not pixels:
-        raise ValueError("no PNG to decode; a batch needs at least one picture")
+        raise UserError("no PNG to decode; a batch needs at least one picture")
     sizes = sorted({p.shape[:2] for p in pixels})
     if len(sizes) > 1:
-        raise ValueError(f"pictures of several sizes (height, width) in one batch: {sizes}; bring them to one size first")
+        raise UserError(f"pictures of several sizes (height, width) in one batch: {sizes}; bring them to one size first")
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def encode_png(x: Tensor) -> list[bytes]:
     """The inverse of `decode_png` for x (B, 3, H, W): clamped to [-1, 1] and rounded to the nearest of 256 values.
 
-    A batch that lies on the 8-bit grid comes back exactly. Raises ValueError for non-finite values.
+    A batch that lies on the 8-bit grid comes back exactly. Raises UserError for non-finite values.
     """
     if not x.isfinite().all():
-        raise ValueError("a picture with NaN or infinite values cannot be written as PNG")
+        raise UserError("a picture with NaN or infinite values cannot be written as PNG")
     values = ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return [png_of(Image.fromarray(pixels)) for pixels in values.permute(0, 2, 3, 1).cpu().numpy()]

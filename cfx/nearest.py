@@ -7,20 +7,22 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from cfx.errors import UserError
+
 Nearest = list[list[int]]  # for each class the ids of the classes nearest to it; none where no class is nearer than another
 
 
 def nearest_in_hierarchy(paths: Mapping[str, Sequence[str]], classes: Sequence[str]) -> Nearest:
     """The classes that share most of a class's path from the root.
 
-    paths: class name -> names from the root down to its parent, such as ("animal", "mammal", "cat"). Raises ValueError naming
+    paths: class name -> names from the root down to its parent, such as ("animal", "mammal", "cat"). Raises UserError naming
     classes without a path and paths without a class, or if there are fewer than two classes.
     """
     missing, unknown = [name for name in classes if name not in paths], [name for name in paths if name not in classes]
     if missing or unknown:
         told = [f"has no path for {', '.join(missing)}"] if missing else []
         told += [f"names {', '.join(unknown)}, which the classifier does not know"] if unknown else []
-        raise ValueError(f"the hierarchy {' and '.join(told)}; give one path for every class of the classifier")
+        raise UserError(f"the hierarchy {' and '.join(told)}; give one path for every class of the classifier")
     shared = [[_shared(paths[one], paths[other]) for other in classes] for one in classes]
     return _nearest(torch.tensor(shared, dtype=torch.float64), classes)
 
@@ -28,11 +30,11 @@ def nearest_in_hierarchy(paths: Mapping[str, Sequence[str]], classes: Sequence[s
 def nearest_by_confusion(confusion: Tensor, classes: Sequence[str]) -> Nearest:
     """The class that each class is most often confused with, either way.
 
-    confusion: (K, K) counts, rows the true class, columns the predicted one; rows are compared as shares. Raises ValueError if
+    confusion: (K, K) counts, rows the true class, columns the predicted one; rows are compared as shares. Raises UserError if
     the matrix does not fit the classes.
     """
     if confusion.shape != (len(classes), len(classes)):
-        raise ValueError(
+        raise UserError(
             f"the confusion matrix is {tuple(confusion.shape)} for {len(classes)} classes; give one row and column each"
         )
     counts = confusion.double()
@@ -53,7 +55,7 @@ def _shared(one: Sequence[str], other: Sequence[str]) -> int:
 
 def _nearest(closeness: Tensor, classes: Sequence[str]) -> Nearest:
     if len(classes) < 2:
-        raise ValueError(f"the nearest other class needs two classes or more; there is {', '.join(classes) or 'none'}")
+        raise UserError(f"the nearest other class needs two classes or more; there is {', '.join(classes) or 'none'}")
     others = closeness.clone().fill_diagonal_(0)
     most = others.amax(1, keepdim=True)
     return [torch.nonzero(row)[:, 0].tolist() for row in (others == most) & (most > 0)]

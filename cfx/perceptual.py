@@ -13,6 +13,7 @@ from torchvision.models import AlexNet
 from torchvision.models.vgg import cfgs, make_layers
 
 from cfx.checkpoint import fit, read_state_dict
+from cfx.errors import UserError
 
 RELU3_4 = 18  # features[:18] of VGG19 end there
 Backbone = Literal["vgg", "alex"]
@@ -43,7 +44,7 @@ class Perceptual(nn.Module):
 def load_perceptual(weights: Path, device: torch.device | str = "cpu") -> Perceptual:
     """The frozen network, from torchvision's VGG19 weights (the whole network's, or those of its `features`).
 
-    Raises FileNotFoundError, saying where the weights are to be had, or ValueError naming keys that do not fit.
+    Raises FileNotFoundError, saying where the weights are to be had, or UserError naming keys that do not fit.
     """
     return Perceptual(_vgg("E", RELU3_4, weights, "vgg19-dcbb9e9d.pth")).eval().requires_grad_(False).to(device)
 
@@ -75,7 +76,7 @@ class LPIPS(nn.Module):
 def load_lpips(weights: Path, device: torch.device | str = "cpu", backbone: Backbone = "vgg") -> LPIPS:
     """LPIPS (version 0.1), frozen, from torchvision's VGG16 or AlexNet; its own small weights come with the lpips package.
 
-    Raises FileNotFoundError, saying where the weights are to be had, or ValueError naming keys that do not fit.
+    Raises FileNotFoundError, saying where the weights are to be had, or UserError naming keys that do not fit.
     """
     stages = STAGES[backbone]
     layers = stages[-1] + 1
@@ -119,12 +120,12 @@ def _filled(features: nn.Sequential, weights: Path, name: str) -> nn.Sequential:
 def perceptual_pull(network: nn.Module | None, x: Tensor, weight: float) -> Callable[[Tensor], Tensor | float]:
     """The function x_t -> gradient of weight * mean (phi(x_t) - phi(x))^2, an image; phi(x) is computed once.
 
-    x, x_t: (B, 3, H, W) in [-1, 1]. Zero weight needs no network and pulls nowhere. Raises ValueError if a needed one is missing.
+    x, x_t: (B, 3, H, W) in [-1, 1]. Zero weight needs no network and pulls nowhere. Raises UserError if a needed one is missing.
     """
     if not weight:
         return lambda x_t: 0.0
     if network is None:
-        raise ValueError(f"the perceptual term has weight {weight} but no network; pass `perceptual`, or set its weight to 0")
+        raise UserError(f"the perceptual term has weight {weight} but no network; pass `perceptual`, or set its weight to 0")
     with torch.no_grad():
         wanted = network(x)
 
@@ -139,8 +140,8 @@ def perceptual_pull(network: nn.Module | None, x: Tensor, weight: float) -> Call
 
 
 def check_vgg19(weight: float, vgg19: str | None) -> None:
-    """Raises ValueError, for a configuration, if the perceptual term is asked for without the file it needs."""
+    """Raises UserError, for a configuration, if the perceptual term is asked for without the file it needs."""
     if weight and vgg19 is None:
-        raise ValueError(
+        raise UserError(
             f"perceptual is {weight}, which needs VGG19: set `vgg19` to a file of torchvision's weights, or set perceptual to 0"
         )

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from cfx.errors import UserError
 from cfx.random import derived_seed
 
 ATTRIBUTES = (
@@ -81,9 +82,9 @@ class Portrait:
     light: float
 
     def toggled(self, attribute: str) -> Portrait:
-        """The same portrait with that one attribute flipped. Raises ValueError for an attribute Portraits does not have."""
+        """The same portrait with that one attribute flipped. Raises UserError for an attribute Portraits does not have."""
         if attribute not in ATTRIBUTES:
-            raise ValueError(f"Portraits has no attribute {attribute!r}; it has {', '.join(ATTRIBUTES)}")
+            raise UserError(f"Portraits has no attribute {attribute!r}; it has {', '.join(ATTRIBUTES)}")
         position = ATTRIBUTES.index(attribute)
         flipped = tuple(not on if i == position else on for i, on in enumerate(self.attributes))
         return replace(self, attributes=flipped)
@@ -292,9 +293,9 @@ def draw_attributes(
     """
     for attribute, probability in agreement.items():
         if attribute not in ATTRIBUTES:
-            raise ValueError(f"Portraits has no attribute {attribute!r}; it has {', '.join(ATTRIBUTES)}")
+            raise UserError(f"Portraits has no attribute {attribute!r}; it has {', '.join(ATTRIBUTES)}")
         if not 0 <= probability <= 1:
-            raise ValueError(f"agreement of {attribute!r} is {probability}; a probability lies in [0, 1]")
+            raise UserError(f"agreement of {attribute!r} is {probability}; a probability lies in [0, 1]")
     uniform = rng.random((n, 1 + len(ATTRIBUTES)))
     labels = uniform[:, 0] < 0.5
     agrees = uniform[:, 1:] < np.array([agreement.get(attribute, 0.5) for attribute in ATTRIBUTES])
@@ -367,10 +368,10 @@ def true_effects(
     """The exact causal effect of every attribute on a classifier's probability of class `target`, in the order of ATTRIBUTES.
 
     Each portrait is rendered twice, with the attribute off and on, and with everything else untouched. `classifier` maps
-    (B, 3, size, size) in [-1, 1] to logits (B, K). Raises ValueError without portraits.
+    (B, 3, size, size) in [-1, 1] to logits (B, K). Raises UserError without portraits.
     """
     if not portraits:
-        raise ValueError("true effects need at least one portrait")
+        raise UserError("true effects need at least one portrait")
     total = dict.fromkeys(ATTRIBUTES, 0.0)
     for start in range(0, len(portraits), batch_size):
         batch = portraits[start : start + batch_size]

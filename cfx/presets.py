@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from cfx.errors import UserError
 from cfx.methods.ace import ACE
 from cfx.methods.blended import Blended
 from cfx.methods.dime import DiME, FastDiME
@@ -112,7 +113,7 @@ DEFAULT: tuple[MaskDiME, ...] = (
 def named(told: Any) -> Any:
     """The ladder of a name: `default`, or METHOD/DATA for a paper's. What is no name comes back as it is.
 
-    {preset: NAME, vgg19: FILE} names what a paper's ladder reads from files. Raises ValueError for an unknown name.
+    {preset: NAME, vgg19: FILE} names what a paper's ladder reads from files. Raises UserError for an unknown name.
     """
     if isinstance(told, str):
         told = {"preset": told}
@@ -128,13 +129,13 @@ def named(told: Any) -> Any:
 def paper(method: str, data: str, **files: Any) -> tuple[WhiteBox, ...]:
     """The published ladder of a method for a data set; what it reads from files is given by name: vgg19, vgg16, robust.
 
-    Raises ValueError listing what there is for an unknown pair, or naming the file that is missing.
+    Raises UserError listing what there is for an unknown pair, or naming the file that is missing.
     """
     if (method, data) not in PAPER:
         known = ", ".join(f"{a}/{b}" for a, b in PAPER)
-        raise ValueError(f"no published settings for {method}/{data}; there are default, {known}")
+        raise UserError(f"no published settings for {method}/{data}; there are default, {known}")
     row = PAPER[method, data]
     if method.startswith("dvce-") and "robust" not in files:
-        raise ValueError(f"{method} guides with a cone; give `robust`, the configuration of an adversarially robust network")
+        raise UserError(f"{method} guides with a cone; give `robust`, the configuration of an adversarially robust network")
     rungs = [{"scale": scale} for scale in row.scales] or [{}]
     return tuple(row.method(**row.settings, **files, **rung) for rung in rungs)

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from cfx.errors import UserError
+
 
 def derived_seed(*parts: object) -> int:
     """A 63-bit seed from the parts' text, the same on every machine and in every process."""
@@ -37,8 +39,8 @@ class ImageNoise:
         return ImageNoise(self._generators[images])
 
     def like(self, x: Tensor) -> Tensor:
-        """Standard normal noise shaped like x, (B, ...) with B images. Raises ValueError if B is another number."""
+        """Standard normal noise shaped like x, (B, ...) with B images. Raises UserError if B is another number."""
         if len(x) != len(self):
-            raise ValueError(f"noise for {len(self)} images was asked for a batch of {len(x)}")
+            raise UserError(f"noise for {len(self)} images was asked for a batch of {len(x)}")
         draws = [torch.randn(x.shape[1:], generator=generator) for generator in self._generators]
         return torch.stack(draws).to(device=x.device, dtype=x.dtype)

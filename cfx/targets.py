@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from cfx.errors import UserError
 from cfx.nearest import Nearest, nearest_in_hierarchy
 
 POLICIES = ("opposite", "second-best", "nearest-in-hierarchy", "most-confused")
@@ -15,29 +16,29 @@ Hierarchy = Mapping[str, Sequence[str]]
 
 
 def check_target(policy: str, classes: tuple[str, ...], hierarchy: Hierarchy | None = None, labels: Sequence[str] = ()) -> None:
-    """Raises ValueError, saying what is possible, unless `policy` fits a classifier with these classes.
+    """Raises UserError, saying what is possible, unless `policy` fits a classifier with these classes.
 
     hierarchy: class -> names from the root down to its parent, for nearest-in-hierarchy; labels: the distinct labels of the
     images, for most-confused.
     """
     if policy == "opposite" and len(classes) != 2:
-        raise ValueError(
+        raise UserError(
             f"target 'opposite' needs two classes, but the classifier has {len(classes)} ({shortened(classes)}); "
             "use 'second-best' or one of its classes"
         )
     if policy not in POLICIES and policy not in classes:
-        raise ValueError(f"unknown target class {policy!r}; use {shortened([repr(name) for name in (*POLICIES, *classes)])}")
+        raise UserError(f"unknown target class {policy!r}; use {shortened([repr(name) for name in (*POLICIES, *classes)])}")
     if policy == "nearest-in-hierarchy":
         if hierarchy is None:
-            raise ValueError("target 'nearest-in-hierarchy' needs `hierarchy`: for every class the names from the root down")
+            raise UserError("target 'nearest-in-hierarchy' needs `hierarchy`: for every class the names from the root down")
         nearest_in_hierarchy(hierarchy, classes)
     elif hierarchy is not None:
-        raise ValueError(f"`hierarchy` is for target 'nearest-in-hierarchy', but target is {policy!r}; use it or leave it out")
+        raise UserError(f"`hierarchy` is for target 'nearest-in-hierarchy', but target is {policy!r}; use it or leave it out")
     if policy == "most-confused" and not labels:
-        raise ValueError("target 'most-confused' compares predictions with labels; set `data.label_column`")
+        raise UserError("target 'most-confused' compares predictions with labels; set `data.label_column`")
     unknown = [name for name in labels if name not in classes]
     if policy == "most-confused" and unknown:
-        raise ValueError(
+        raise UserError(
             f"target 'most-confused' compares predictions with labels, but the labels {shortened(unknown)} are none of the "
             f"classifier's classes ({shortened(classes)}); name `classifier.classes` as the labels are"
         )
@@ -56,7 +57,7 @@ def choose_targets(logits: Tensor, policy: str, classes: tuple[str, ...], neares
     others = logits.scatter(1, predicted[:, None], -torch.inf)
     if policy in ("nearest-in-hierarchy", "most-confused"):
         if nearest is None:
-            raise ValueError(f"target {policy!r} is worked out for a whole audit; for one picture name a class or 'second-best'")
+            raise UserError(f"target {policy!r} is worked out for a whole audit; for one picture name a class or 'second-best'")
         for row, ids in zip(others, (nearest[source] for source in predicted.tolist()), strict=True):
             if ids:
                 row[[i for i in range(len(classes)) if i not in ids]] = -torch.inf

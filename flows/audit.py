@@ -17,6 +17,7 @@ from prefect.context import TagsContext
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
+from cfx.errors import UserError
 from flows.artifacts import follow
 from flows.artifacts import publish as publish_artifacts
 from flows.check import Checked, check, device_of, prior_of
@@ -54,7 +55,7 @@ def _may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
     """Whether a failure may be transient: what a ValueError says will be said again."""
     try:
         state.result()
-    except ValueError:
+    except UserError:
         return False
     except Exception:
         return True

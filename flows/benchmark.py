@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cfx.errors import UserError
 from cfx.portraits import ATTRIBUTES, WORDS, write_portraits
 from flows.config import AuditConfig
 from tasks.training.planted import Planting, first_shards, train_noisy_oracle, train_planted, write_truths
@@ -72,11 +73,11 @@ GRIDS = {"quick": QUICK, "full": FULL, "harder": HARDER}
 
 
 def run_benchmark(folder: Path, grid: Grid, run: Callable[[AuditConfig], str], part: slice = slice(None)) -> None:
-    """Train, audit and grade the cells of a grid, or a part of them; `run` audits. Raises ValueError where there is none."""
+    """Train, audit and grade the cells of a grid, or a part of them; `run` audits. Raises UserError where there is none."""
     every = list(cells(grid))
     chosen = every[part]
     if not chosen:
-        raise ValueError(f"no cell is left of a grid of {len(every)}: skip {part.start or 0}, up to {part.stop or len(every)}")
+        raise UserError(f"no cell is left of a grid of {len(every)}: skip {part.start or 0}, up to {part.stop or len(every)}")
     for kind in {cell.planting.kind for cell in chosen}:
         write_portraits(portraits_of(folder, kind), grid.sizes[-1], IMAGES, marks=0.5 if kind == "mark" else None)
     for cell in chosen:

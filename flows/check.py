@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from cfx.classifiers import ClassifierConfig
+from cfx.errors import UserError
 from cfx.targets import check_target
 from flows.config import AuditConfig, ConfigError
 from tasks.advice.prior_check import Filtered, check_depth, survival, warnings_of
@@ -86,7 +87,7 @@ def check(config: AuditConfig) -> Checked:
             if isinstance(config.classifier, ClassifierConfig):  # a black box is asked nothing before the audit starts to count
                 survived = survival(prior_of(config), config.classifier, config.data, config.ladder, device)
         prior_hash = prior_fingerprint(config.warehouse, config.prior, data_hash)
-    except (ValueError, OSError, ImportError) as error:
+    except (UserError, OSError, ImportError) as error:
         raise ConfigError(f"{place}: {error}") from error
     if judge is not None and set(judge.classes) != set(classifier.classes):
         raise ConfigError(
@@ -119,7 +120,7 @@ def check_canary(config: AuditConfig, classes: tuple[str, ...], attributes: tupl
     for twin in ("planted", "clean"):
         try:
             known = classifier_for(getattr(config.canary, twin), device).classes
-        except (ValueError, OSError, ImportError) as error:
+        except (UserError, OSError, ImportError) as error:
             raise ConfigError(f"canary.{twin}: {error}") from error
         if known != classes:
             raise ConfigError(f"canary.{twin}: its classes ({', '.join(known)}) are not the classifier's ({', '.join(classes)})")

@@ -16,6 +16,7 @@ from cfx.attributes.interventions import Interventions
 from cfx.attributes.oracle import OracleConfig
 from cfx.classifiers import AnyClassifier
 from cfx.diffusion.guided import PUBLISHED, GuidedDiffusion
+from cfx.errors import UserError
 from cfx.training.classifier import ClassifierTraining
 from tasks.data.annotations import Annotations
 from tasks.data.ingest import DataConfig
@@ -51,7 +52,7 @@ WITHOUT_EFFECT: Any = {  # on results: where, how fast and how often, and what i
 WarehousePath = Annotated[Path, PlainValidator(warehouse_at), PlainSerializer(str), WithJsonSchema({"type": "string"})]
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A configuration that cannot work; its message names the place, the value and the way out."""
 
 

@@ -10,6 +10,7 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.concurrency.sync import concurrency
 
+from cfx.errors import UserError
 from flows.audit import run_audit
 from flows.benchmark import GRIDS, marks, run_benchmark
 from flows.config import load_config, training_config
@@ -46,10 +47,10 @@ def training(images: Path, to: Path, settings: Path | None = None) -> str:
 def grading(folder: Path, grid: str = "quick") -> dict[str, Any]:
     """Grade the audit where the truth is known, cell by cell; what a killed run has finished is kept. Returns the marks.
 
-    Raises ValueError for a grid that does not exist.
+    Raises UserError for a grid that does not exist.
     """
     if grid not in GRIDS:
-        raise ValueError(f"grid: there is no {grid!r}; the grids are {', '.join(GRIDS)}")
+        raise UserError(f"grid: there is no {grid!r}; the grids are {', '.join(GRIDS)}")
     run_benchmark(folder, GRIDS[grid], run_audit)
     found = marks(folder / "warehouse")
     create_table_artifact(found["cells"], key="benchmark-cells", description=f"every cell of {folder}")

@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from cfx.errors import UserError
+
 
 def _warehouse(told: str) -> Path:
     from warehouse.facts.storage import warehouse_at
@@ -34,9 +36,9 @@ def told() -> Iterator[None]:
     """Bad input ends with its message and exit code 2, a disk or store that fails with 1; a defect keeps its trace."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         err.print(f"[bold red]error[/] {escaped(str(error))}", soft_wrap=True)
-        raise typer.Exit(2 if isinstance(error, ValueError | FileNotFoundError) else 1) from None
+        raise typer.Exit(2 if isinstance(error, UserError | FileNotFoundError) else 1) from None
 
 
 def escaped(text: str) -> str:

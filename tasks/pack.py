@@ -13,5 +13,5 @@ __all__ = ["Verification", "as_json", "export", "verify"]
 
 
 def verify(root: Path, run: str) -> Verification:
-    """Verify the report of a run, or the one in an archive. Raises ValueError where there is none."""
+    """Verify the report of a run, or the one in an archive. Raises UserError where there is none."""
     return archives.verify_archive(Path(run)) if run.endswith(".zip") else reports.verify(root, run)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cfx.attributes.oracle import Oracle
 from cfx.diffusion.latent import LatentDiffusion
+from cfx.errors import UserError
 from cfx.methods.time_edit import TIME, Inversions, time_edit
 from cfx.types import Config, Edit
 
@@ -40,11 +41,11 @@ def edit_by_word(
 ) -> Edit:
     """Toggle one attribute of x (B, 3, H, W) in [-1, 1], by its position in `oracle.attributes`, through its word.
 
-    The last rung is kept where the oracle confirms none. Raises ValueError for an attribute without a word.
+    The last rung is kept where the oracle confirms none. Raises UserError for an attribute without a word.
     """
     name = oracle.attributes[attribute]
     if name not in named.words:
-        raise ValueError(f"{name!r} has no word; interventions.named.words names {', '.join(named.words)}")
+        raise UserError(f"{name!r} has no word; interventions.named.words names {', '.join(named.words)}")
     edited, sham = [], []
     for i, image_id in enumerate(image_ids):
         picture = x[i : i + 1]

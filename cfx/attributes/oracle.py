@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cfx.classifiers.network import Network, NetworkConfig, load_network
+from cfx.errors import UserError
 
 
 class OracleConfig(NetworkConfig):
@@ -34,13 +35,13 @@ class Oracle:
 
 
 def load_oracle(config: OracleConfig, device: torch.device | str = "cpu") -> Oracle:
-    """The oracle, frozen. Raises FileNotFoundError, ImportError or ValueError naming what does not fit."""
+    """The oracle, frozen. Raises FileNotFoundError, ImportError or UserError naming what does not fit."""
     network, facts = load_network(config, device)
     attributes, outputs = config.attributes or tuple(facts.get("attributes", ())), network.outputs()
     if not attributes:
-        raise ValueError(f"{network.name} does not say what its outputs mean; set `attributes`, in the order of its outputs")
+        raise UserError(f"{network.name} does not say what its outputs mean; set `attributes`, in the order of its outputs")
     if len(attributes) != outputs:
-        raise ValueError(f"{network.name} gives {outputs} logits for {len(attributes)} attributes ({', '.join(attributes)})")
+        raise UserError(f"{network.name} gives {outputs} logits for {len(attributes)} attributes ({', '.join(attributes)})")
     if len(set(attributes)) < len(attributes):
-        raise ValueError(f"attributes {', '.join(attributes)}: every attribute needs a name of its own")
+        raise UserError(f"attributes {', '.join(attributes)}: every attribute needs a name of its own")
     return Oracle(network, attributes)

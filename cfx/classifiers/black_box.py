@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from cfx.errors import UserError
 from cfx.types import Config
 
 Array = NDArray[Any]
@@ -38,10 +39,10 @@ class Preprocessing(Config):
     @model_validator(mode="after")
     def _can_be_made(self) -> Preprocessing:
         if self.range[0] >= self.range[1] or min(self.std) <= 0:
-            raise ValueError(f"range {self.range} must rise and every std ({self.std}) be above 0")
+            raise UserError(f"range {self.range} must rise and every std ({self.std}) be above 0")
         whole = (self.range, self.mean, self.std) == ((0, 255), (0, 0, 0), (1, 1, 1))
         if self.dtype == "uint8" and not whole:
-            raise ValueError("dtype uint8 is for whole pixel values: set `range: [0, 255]` and leave mean and std out")
+            raise UserError("dtype uint8 is for whole pixel values: set `range: [0, 255]` and leave mean and std out")
         return self
 
     def prepare(self, x: Tensor) -> Array:
@@ -80,9 +81,9 @@ class BlackBoxConfig(Config):
     @model_validator(mode="after")
     def _classes_can_be_told_apart(self) -> BlackBoxConfig:
         if len(set(self.classes)) < len(self.classes):
-            raise ValueError(f"classes {', '.join(self.classes)}: every class needs a name of its own")
+            raise UserError(f"classes {', '.join(self.classes)}: every class needs a name of its own")
         if self.answers == "second" and len(self.classes) != 2:
-            raise ValueError(f"answers: second tells two classes apart, but there are {len(self.classes)}")
+            raise UserError(f"answers: second tells two classes apart, but there are {len(self.classes)}")
         return self
 
 
@@ -125,7 +126,7 @@ class BlackBox:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """Raises ValueError, naming the black box, for an answer that cannot be used or when the budget is spent."""
+        """Raises UserError, naming the black box, for an answer that cannot be used or when the budget is spent."""
         shown = self.config.picture.prepare(x)
         names = [picture_hash(picture) for picture in shown]
         rows = {name: row for row, name in enumerate(names)}  # each picture once
@@ -151,21 +152,21 @@ def picture_hash(picture: Array) -> str:
 
 
 def as_probabilities(answer: Any, n: int, config: BlackBoxConfig, name: str) -> Array:
-    """The answers to n pictures as probabilities (n, K) float64. Raises ValueError naming what is wrong with them."""
+    """The answers to n pictures as probabilities (n, K) float64. Raises UserError naming what is wrong with them."""
     try:
         values = np.asarray(answer, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} answered something that is no table of numbers: {error}") from error
+        raise UserError(f"{name} answered something that is no table of numbers: {error}") from error
     wanted = (n, 1) if config.answers == "second" else (n, len(config.classes))
     if values.shape == (n,) and config.answers == "second":
         values = values[:, None]
     if values.shape != wanted:
-        raise ValueError(
+        raise UserError(
             f"{name} answered with shape {values.shape} to {n} pictures; {config.answers} of {', '.join(config.classes)} "
             f"have shape {wanted}"
         )
     if not np.isfinite(values).all():
-        raise ValueError(f"{name} answered NaN or infinity; check its model, and `picture`")
+        raise UserError(f"{name} answered NaN or infinity; check its model, and `picture`")
     if config.answers == "logits":
         scores = np.exp(values - values.max(1, keepdims=True))
         return scores / scores.sum(1, keepdims=True)
@@ -175,5 +176,5 @@ def as_probabilities(answer: Any, n: int, config: BlackBoxConfig, name: str) -> 
     if values.min() < -SLACK or values.max() > 1 + SLACK or np.abs(total - 1).max() > SLACK:
         worst = values[np.abs(total - 1).argmax()]
         told = ", ".join(f"{value:.4g}" for value in worst)
-        raise ValueError(f"{name} answered ({told}), which are no probabilities; if they are scores, set `answers: logits`")
+        raise UserError(f"{name} answered ({told}), which are no probabilities; if they are scores, set `answers: logits`")
     return values.clip(0, 1) / values.clip(0, 1).sum(1, keepdims=True)

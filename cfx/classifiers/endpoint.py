@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, field_validator
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from cfx.classifiers.black_box import BlackBoxConfig, Ledger
+from cfx.errors import TransientError, UserError
 from cfx.types import Config
 
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
@@ -44,13 +45,13 @@ class EndpointConfig(BlackBoxConfig):
     def _is_an_address(cls, url: str) -> str:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("not an http:// or https:// address")
+            raise UserError("not an http:// or https:// address")
         if parts.username or parts.password:
-            raise ValueError("no name or password in an address: name an environment variable in `auth.env`")
+            raise UserError("no name or password in an address: name an environment variable in `auth.env`")
         return url.rstrip("/")
 
 
-class Unavailable(ConnectionError):
+class Unavailable(TransientError):
     """An attempt that may go better next time."""
 
 
@@ -58,12 +59,12 @@ class Endpoint:
     """One address and its manners. Safe to use from many threads: together they make `concurrency` calls at a time."""
 
     def __init__(self, config: EndpointConfig, secret: str | None) -> None:
-        """Raises ValueError if the configuration asks for a secret and there is none, FileNotFoundError without its `ca`."""
+        """Raises UserError if the configuration asks for a secret and there is none, FileNotFoundError without its `ca`."""
         self.config, self._secret = config, secret
         headers = {}
         if config.auth is not None:
             if not secret:
-                raise ValueError(f"environment variable {config.auth.env} is not set; {config.url} is asked with its value")
+                raise UserError(f"environment variable {config.auth.env} is not set; {config.url} is asked with its value")
             headers[config.auth.header] = f"{config.auth.scheme} {secret}".strip()
         if config.ca is not None and not config.ca.is_file():
             raise FileNotFoundError(
@@ -84,7 +85,7 @@ class Endpoint:
         return self._patiently(lambda: self._client.get(url), url)
 
     def post(self, url: str, content: bytes, headers: Mapping[str, str], pictures: int, ledger: Ledger) -> httpx.Response:
-        """One call. Raises Unavailable once patience has run out, ValueError for a call that the endpoint refuses."""
+        """One call. Raises Unavailable once patience has run out, UserError for a call that the endpoint refuses."""
 
         def once() -> httpx.Response:
             with ledger.call(pictures) as call:
@@ -127,7 +128,7 @@ class Endpoint:
         if response.status_code in TRANSIENT:
             raise Unavailable(told)
         if response.is_error or response.is_redirect:
-            raise ValueError(told)
+            raise UserError(told)
         return response
 
     def _hidden(self, text: str) -> str:

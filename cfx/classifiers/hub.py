@@ -12,6 +12,8 @@ from timm.data import infer_imagenet_subset
 from torch import nn
 from torchvision.models import ResNet50_Weights, get_model
 
+from cfx.errors import UserError
+
 HUBS = ("torchvision", "timm")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # all of torchvision's classifiers
 
@@ -19,14 +21,14 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # al
 def from_hub(hub: str, name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
     """The network, and facts: mean, std, input_size (if it takes one size only) and, of ImageNet's 1000, classes.
 
-    Raises ValueError if the hub has no such network, or for arguments that it does not take.
+    Raises UserError if the hub has no such network, or for arguments that it does not take.
     """
     try:
         if hub == "timm":
             return _from_timm(timm.create_model(name, pretrained=False, **kwargs), "num_classes" in kwargs)
         return _from_torchvision(get_model(name, weights=None, **kwargs), "num_classes" in kwargs)
     except (ValueError, RuntimeError, TypeError) as error:
-        raise ValueError(f"{hub} makes no {name!r} of {kwargs}: {error}; see its documentation for the names") from error
+        raise UserError(f"{hub} makes no {name!r} of {kwargs}: {error}; see its documentation for the names") from error
 
 
 def _from_torchvision(network: nn.Module, renamed: bool) -> tuple[nn.Module, dict[str, Any]]:

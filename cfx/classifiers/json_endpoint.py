@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cfx.classifiers.black_box import Array, Ask, Ledger, Preprocessing
 from cfx.classifiers.endpoint import Endpoint, EndpointConfig
+from cfx.errors import UserError
 from cfx.images import encode_png
 
 _JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
@@ -35,13 +36,13 @@ class JsonConfig(EndpointConfig):
         try:
             _JINJA.from_string(text)
         except TemplateError as error:
-            raise ValueError(f"not a Jinja template: {error}") from error
+            raise UserError(f"not a Jinja template: {error}") from error
         return text
 
     @model_validator(mode="after")
     def _a_png_has_its_own_numbers(self) -> JsonConfig:
         if self.send == "png" and self.picture != Preprocessing(size=self.picture.size):
-            raise ValueError("a PNG holds 8-bit pixels: of `picture` only size has a meaning; or set `send: numbers`")
+            raise UserError("a PNG holds 8-bit pixels: of `picture` only size has a meaning; or set `send: numbers`")
         return self
 
 
@@ -56,11 +57,11 @@ def load_json(config: JsonConfig, endpoint: Endpoint) -> tuple[Ask, str]:
         try:
             reply = response.json()
         except ValueError as error:
-            raise ValueError(f"{config.url} did not answer in JSON: {error}") from error
+            raise UserError(f"{config.url} did not answer in JSON: {error}") from error
         try:
             return json.loads(_filled(reading, "response", reply=reply))
         except json.JSONDecodeError as error:
-            raise ValueError(f"template `response` does not make a list of numbers ({error}); end it with `| tojson`") from error
+            raise UserError(f"template `response` does not make a list of numbers ({error}); end it with `| tojson`") from error
 
     return ask, hashlib.sha256(config.url.encode()).hexdigest()
 
@@ -74,4 +75,4 @@ def _filled(template: Template, name: str, **values: Any) -> str:
     try:
         return template.render(values)
     except TemplateError as error:
-        raise ValueError(f"template `{name}` cannot be filled in: {error}") from error
+        raise UserError(f"template `{name}` cannot be filled in: {error}") from error

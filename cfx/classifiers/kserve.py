@@ -15,6 +15,7 @@ from pydantic import Field
 
 from cfx.classifiers.black_box import Array, Ask, Ledger
 from cfx.classifiers.endpoint import Endpoint, EndpointConfig
+from cfx.errors import UserError
 
 DATATYPES = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}  # what a table of probabilities comes as
 SENT_AS = {"float32": "FP32", "uint8": "UINT8"}
@@ -40,7 +41,7 @@ class KServeConfig(EndpointConfig):
 def load_kserve(config: KServeConfig, endpoint: Endpoint) -> tuple[Ask, str]:
     """The model as a black box's `ask`, and the SHA-256 of what the server says of it. Asks for its metadata, for no answer.
 
-    Raises Unavailable if the server cannot be reached, ValueError if the model has no such input or output.
+    Raises Unavailable if the server cannot be reached, UserError if the model has no such input or output.
     """
     told = _json(endpoint.get(config.path).content, config.path)
     source = _named(told.get("inputs", []), config.input, "input", config)
@@ -67,44 +68,44 @@ def request(shown: Array, source: str, answer: str, binary: bool) -> tuple[bytes
 
 
 def answer_in(response: httpx.Response, answer: str, path: str) -> Array:
-    """The output tensor of that name, in the shape that it says. Raises ValueError for anything else."""
+    """The output tensor of that name, in the shape that it says. Raises UserError for anything else."""
     length = int(response.headers.get(JSON_LENGTH, len(response.content)))
     outputs = _json(response.content[:length], path).get("outputs") or []
     if not isinstance(outputs, list) or not all(isinstance(output, dict) for output in outputs):
-        raise ValueError(f"{path} answered outputs that are no list of tensors: {str(outputs)[:200]}")
+        raise UserError(f"{path} answered outputs that are no list of tensors: {str(outputs)[:200]}")
     at = length
     for output in outputs:
         size = (output.get("parameters") or {}).get("binary_data_size")
         if output.get("name") == answer:
             if output.get("datatype") not in DATATYPES:
-                raise ValueError(f"{path} answered {answer} as {output.get('datatype')}; it needs {', '.join(DATATYPES)}")
+                raise UserError(f"{path} answered {answer} as {output.get('datatype')}; it needs {', '.join(DATATYPES)}")
             kind = DATATYPES[output["datatype"]]
             try:
                 data = np.array(output["data"], kind) if size is None else np.frombuffer(response.content[at : at + size], kind)
                 return data.reshape(output["shape"])
             except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{path} answered {answer} with data that do not fit their shape: {error}") from error
+                raise UserError(f"{path} answered {answer} with data that do not fit their shape: {error}") from error
         at += size or 0
-    raise ValueError(f"{path} answered no output {answer!r}, but {', '.join(str(o.get('name')) for o in outputs) or 'nothing'}")
+    raise UserError(f"{path} answered no output {answer!r}, but {', '.join(str(o.get('name')) for o in outputs) or 'nothing'}")
 
 
 def _json(content: bytes, path: str) -> dict[str, Any]:
     try:
         told = json.loads(content)
     except ValueError as error:
-        raise ValueError(f"{path} did not answer in JSON: {error}") from error
+        raise UserError(f"{path} did not answer in JSON: {error}") from error
     if not isinstance(told, dict):
-        raise ValueError(f"{path} answered a {type(told).__name__}, where the protocol has an object")
+        raise UserError(f"{path} answered a {type(told).__name__}, where the protocol has an object")
     return told
 
 
 def _named(tensors: list[dict[str, Any]], wanted: str | None, what: str, config: KServeConfig) -> str:
-    """The tensor to use: the one that is asked for, or the only one. Raises ValueError. A server may say nothing of tensors."""
+    """The tensor to use: the one that is asked for, or the only one. Raises UserError. A server may say nothing of tensors."""
     names = [str(tensor.get("name")) for tensor in tensors]
     if wanted is None and len(names) == 1:
         return names[0]
     if wanted is None:
-        raise ValueError(f"{config.path} has {what}s {', '.join(names) or 'unnamed'}; pick one with `{what}`")
+        raise UserError(f"{config.path} has {what}s {', '.join(names) or 'unnamed'}; pick one with `{what}`")
     if names and wanted not in names:
-        raise ValueError(f"{config.path} has no {what} {wanted!r}; it has {', '.join(names)}")
+        raise UserError(f"{config.path} has no {what} {wanted!r}; it has {', '.join(names)}")
     return wanted

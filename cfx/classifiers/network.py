@@ -18,6 +18,7 @@ from torch.nn.functional import interpolate
 
 from cfx.checkpoint import fit, read_facts, read_state_dict
 from cfx.classifiers.hub import HUBS, from_hub
+from cfx.errors import UserError
 from cfx.types import Config
 
 BUNDLED = "portraits:"
@@ -57,9 +58,9 @@ class NetworkConfig(Config):
     @model_validator(mode="after")
     def _has_a_source(self) -> NetworkConfig:
         if self.weights is None and self.module is None:
-            raise ValueError("no network: set `weights` (a file, or portraits:planted), `module` (package.module:make), or both")
+            raise UserError("no network: set `weights` (a file, or portraits:planted), `module` (package.module:make), or both")
         if self.std is not None and min(self.std) <= 0:
-            raise ValueError(f"std is {self.std}; every channel needs a number above 0")
+            raise UserError(f"std is {self.std}; every channel needs a number above 0")
         return self
 
 
@@ -79,16 +80,16 @@ class Network(nn.Module):
         self.register_buffer("offset", (0.5 - mean) / std, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Raises ValueError, naming the network, for an answer that is not (B, K) or not finite."""
+        """Raises UserError, naming the network, for an answer that is not (B, K) or not finite."""
         side = self.input_size
         if side is not None and x.shape[-2:] != (side, side):
             x = interpolate(x, size=(side, side), mode="bilinear", antialias=True)
         logits = self.module(x * self.gain + self.offset)
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
             answer = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ValueError(f"{self.name} answered {answer} to {len(x)} pictures; a tensor of logits ({len(x)}, K) is needed")
+            raise UserError(f"{self.name} answered {answer} to {len(x)} pictures; a tensor of logits ({len(x)}, K) is needed")
         if not logits.isfinite().all():
-            raise ValueError(f"{self.name} answered NaN or infinity; check its weights, and `mean` and `std`")
+            raise UserError(f"{self.name} answered NaN or infinity; check its weights, and `mean` and `std`")
         return logits.float()
 
     def outputs(self) -> int:
@@ -98,13 +99,13 @@ class Network(nn.Module):
             with torch.no_grad():
                 return int(self(torch.zeros(1, 3, side, side, device=self.gain.device)).shape[1])
         except (RuntimeError, AssertionError) as error:  # what torch and timm raise for a size they cannot take
-            raise ValueError(f"{self.name} fails on a blank picture of {side} x {side}; set `input_size`. {error}") from error
+            raise UserError(f"{self.name} fails on a blank picture of {side} x {side}; set `input_size`. {error}") from error
 
 
 def load_network(config: NetworkConfig, device: torch.device | str = "cpu") -> tuple[Network, dict[str, Any]]:
     """The network, frozen and in eval mode, and the facts in its file (empty unless cfx trained it) or of its hub.
 
-    Raises FileNotFoundError without the file, ImportError without the module, ValueError if the two do not fit.
+    Raises FileNotFoundError without the file, ImportError without the module, UserError if the two do not fit.
     """
     path = None if config.weights is None else weights_path(config.weights)
     state = None if path is None else read_state_dict(path, config.allow_pickle)
@@ -134,7 +135,7 @@ def _named_by_file(path: Path | None, facts: dict[str, Any], kwargs: dict[str, A
     """Factory and arguments from a file's own facts. Weights must not choose what code runs, so only cfx's own will do."""
     module = _moved(facts["module"]) if "module" in facts else None
     if module not in TRAINED_BY_CFX:
-        raise ValueError(
+        raise UserError(
             f"{path} does not say which network its weights belong to; set `module` to torchvision:NAME, timm:NAME or "
             "package.module:factory"
         )
@@ -148,7 +149,7 @@ def _moved(name: str) -> str:
 
 
 def _make(name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
-    """Call `package.module:factory`, or ask a hub, which also tells facts. Raises ImportError or ValueError naming what is
+    """Call `package.module:factory`, or ask a hub, which also tells facts. Raises ImportError or UserError naming what is
     not right."""
     package, factory = _moved(name).split(":")
     if package in HUBS:
@@ -162,7 +163,7 @@ def _make(name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]
     try:
         network = make(**kwargs)
     except TypeError as error:
-        raise ValueError(f"{name} cannot be called with kwargs {kwargs}: {error}") from error
+        raise UserError(f"{name} cannot be called with kwargs {kwargs}: {error}") from error
     if not isinstance(network, nn.Module):
-        raise ValueError(f"{name} made a {type(network).__name__}, not a torch.nn.Module")
+        raise UserError(f"{name} made a {type(network).__name__}, not a torch.nn.Module")
     return network, {}

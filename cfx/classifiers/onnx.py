@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 
 from cfx.classifiers.black_box import Array, Ask, BlackBoxConfig, Ledger
+from cfx.errors import UserError
 
 
 class OnnxConfig(BlackBoxConfig):
@@ -24,7 +25,7 @@ class OnnxConfig(BlackBoxConfig):
 def load_onnx(config: OnnxConfig, device: torch.device | str) -> tuple[Ask, str]:
     """The model as a black box's `ask`, and the SHA-256 of its file.
 
-    Raises ImportError without ONNX Runtime, FileNotFoundError without the file, ValueError for a file or a name that is no good.
+    Raises ImportError without ONNX Runtime, FileNotFoundError without the file, UserError for a file or a name that is no good.
     """
     try:
         import onnxruntime
@@ -39,7 +40,7 @@ def load_onnx(config: OnnxConfig, device: torch.device | str) -> tuple[Ask, str]
     try:
         session = onnxruntime.InferenceSession(str(config.weights), options, providers=providers)
     except Exception as error:  # ONNX Runtime's own classes, which share no base
-        raise ValueError(f"{config.weights} is no model that ONNX Runtime can run: {error}") from error
+        raise UserError(f"{config.weights} is no model that ONNX Runtime can run: {error}") from error
     name = _one_of([entry.name for entry in session.get_inputs()], config.input, "input", config.weights)
     answer = _one_of([entry.name for entry in session.get_outputs()], config.output, "output", config.weights)
 
@@ -48,7 +49,7 @@ def load_onnx(config: OnnxConfig, device: torch.device | str) -> tuple[Ask, str]
             try:
                 (answers,) = session.run([answer], {name: shown})
             except Exception as error:
-                raise ValueError(f"{config.weights} fails on {shown.dtype}{shown.shape}: {error}") from error
+                raise UserError(f"{config.weights} fails on {shown.dtype}{shown.shape}: {error}") from error
             call.status = "answered"
         return answers
 
@@ -57,5 +58,5 @@ def load_onnx(config: OnnxConfig, device: torch.device | str) -> tuple[Ask, str]
 
 def _one_of(names: list[str], wanted: str | None, what: str, path: Path) -> str:
     if wanted is not None and wanted not in names:
-        raise ValueError(f"{path} has no {what} {wanted!r}; it has {', '.join(names)}")
+        raise UserError(f"{path} has no {what} {wanted!r}; it has {', '.join(names)}")
     return wanted or names[0]

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from cfx.classifiers.network import Network, NetworkConfig, load_network
+from cfx.errors import UserError
 
 
 class ClassifierConfig(NetworkConfig):
@@ -24,9 +25,9 @@ class ClassifierConfig(NetworkConfig):
     @model_validator(mode="after")
     def _can_work(self) -> ClassifierConfig:
         if self.output is not None and self.head == "softmax":
-            raise ValueError(f"output {self.output} picks one logit out of several, which is yes or no: set `head: sigmoid`")
+            raise UserError(f"output {self.output} picks one logit out of several, which is yes or no: set `head: sigmoid`")
         if self.classes is not None and len(set(self.classes)) < len(self.classes):
-            raise ValueError(f"classes {', '.join(self.classes)}: every class needs a name of its own")
+            raise UserError(f"classes {', '.join(self.classes)}: every class needs a name of its own")
         return self
 
 
@@ -51,7 +52,7 @@ class TorchClassifier(nn.Module):
 def load_classifier(config: ClassifierConfig, device: torch.device | str = "cpu") -> TorchClassifier:
     """The classifier, frozen and in eval mode. `weights` may be `portraits:planted`, `portraits:clean` or `portraits:judge`.
 
-    Raises FileNotFoundError, ImportError or ValueError naming what does not fit; one blank picture is shown to be sure.
+    Raises FileNotFoundError, ImportError or UserError naming what does not fit; one blank picture is shown to be sure.
     """
     network, facts = load_network(config, device)
     classes = _classes(config, facts, network)
@@ -65,18 +66,18 @@ def _classes(config: ClassifierConfig, facts: dict[str, Any], network: Network) 
         return classes
     if "attributes" in facts:
         told = ", ".join(facts["attributes"])
-        raise ValueError(f"{network.name} is an oracle ({told}); to audit one of these set `output`, `head: sigmoid`, `classes`")
-    raise ValueError(f"{network.name} does not say what its classes are called; set `classes`, in the order of its outputs")
+        raise UserError(f"{network.name} is an oracle ({told}); to audit one of these set `output`, `head: sigmoid`, `classes`")
+    raise UserError(f"{network.name} does not say what its classes are called; set `classes`, in the order of its outputs")
 
 
 def _check_outputs(config: ClassifierConfig, network: Network, classes: tuple[str, ...]) -> None:
     outputs, named = network.outputs(), f"{len(classes)} classes ({', '.join(classes)})"
     if config.head == "softmax" and outputs != len(classes):
         way_out = "set `head: sigmoid`" if outputs == 1 else "name every output in `classes`, or pick a column with `output`"
-        raise ValueError(f"{network.name} gives {outputs} logits for {named}; {way_out}")
+        raise UserError(f"{network.name} gives {outputs} logits for {named}; {way_out}")
     if config.head == "sigmoid" and len(classes) != 2:
-        raise ValueError(f"head sigmoid tells two classes apart, but there are {named}")
+        raise UserError(f"head sigmoid tells two classes apart, but there are {named}")
     if config.output is not None and config.output >= outputs:
-        raise ValueError(f"{network.name} has outputs 0 to {outputs - 1}; output {config.output} is not one of them")
+        raise UserError(f"{network.name} has outputs 0 to {outputs - 1}; output {config.output} is not one of them")
     if config.head == "sigmoid" and config.output is None and outputs != 1:
-        raise ValueError(f"{network.name} gives {outputs} logits, head sigmoid needs one; pick it with `output`")
+        raise UserError(f"{network.name} gives {outputs} logits, head sigmoid needs one; pick it with `output`")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cfx.checkpoint import read_state_dict
 from cfx.diffusion.ddpm import Schedule, save_ddpm, set_heads
+from cfx.errors import UserError
 from cfx.types import Config
 
 MULTIPLIERS = {512: (0.5, 1, 1, 2, 2, 4, 4), 256: (1, 1, 2, 2, 4, 4), 128: (1, 1, 2, 3, 4), 64: (1, 2, 3, 4)}  # by image_size
@@ -49,11 +50,11 @@ class GuidedDiffusion(Config):
     @model_validator(mode="after")
     def _can_work(self) -> GuidedDiffusion:
         if (self.num_heads is None) == (self.num_head_channels is None):
-            raise ValueError(
+            raise UserError(
                 "give num_heads or num_head_channels, one of them: the weights fit either, and the wrong one spoils the pictures"
             )
         if self.channel_mult is None and self.image_size not in MULTIPLIERS:
-            raise ValueError(f"image_size {self.image_size} has no channel_mult of its own; give it")
+            raise UserError(f"image_size {self.image_size} has no channel_mult of its own; give it")
         return self
 
     @property
@@ -82,7 +83,7 @@ PUBLISHED: Mapping[str, GuidedDiffusion] = {
 def import_prior(weights: Path, arguments: GuidedDiffusion, folder: Path) -> UNet2DModel:
     """Read a guided-diffusion checkpoint, write it as a prior's folder for `load_ddpm`, and return its UNet.
 
-    Raises FileNotFoundError if there is no file, ValueError naming every key that is missing, unexpected or misshapen.
+    Raises FileNotFoundError if there is no file, UserError naming every key that is missing, unexpected or misshapen.
     """
     unet = convert(read_state_dict(weights), arguments, str(weights))
     schedule = Schedule(num_train_timesteps=arguments.diffusion_steps, trained_timesteps=arguments.trained_steps)
@@ -91,7 +92,7 @@ def import_prior(weights: Path, arguments: GuidedDiffusion, folder: Path) -> UNe
 
 
 def convert(state: Mapping[str, Tensor], arguments: GuidedDiffusion, source: str) -> UNet2DModel:
-    """A UNet2DModel with these weights, float32, in eval mode. Raises ValueError naming what does not fit."""
+    """A UNet2DModel with these weights, float32, in eval mode. Raises UserError naming what does not fit."""
     with torch.device("meta"):  # shapes only: the weights are put in place, not copied
         unet = unet_of(arguments)
     wanted = unet.state_dict()
@@ -104,7 +105,7 @@ def convert(state: Mapping[str, Tensor], arguments: GuidedDiffusion, source: str
         if theirs in state and state[theirs].shape != shape:
             problems.append(f"{theirs} is {tuple(state[theirs].shape)} instead of {shape}")
     if problems:
-        raise ValueError(f"{source} is not a checkpoint of these arguments: {'; '.join(dict.fromkeys(problems))}")
+        raise UserError(f"{source} is not a checkpoint of these arguments: {'; '.join(dict.fromkeys(problems))}")
     values = {name: _value(name, state[theirs], arguments) for name, theirs in origin.items()}
     unet.load_state_dict(values, strict=True, assign=True)
     if arguments.num_heads is not None:

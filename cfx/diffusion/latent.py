@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from cfx.errors import UserError
+
 
 @dataclass
 class LatentDiffusion:
@@ -53,11 +55,11 @@ class LatentDiffusion:
         return x.clamp(-1, 1)
 
     def token_ids(self, prompts: Sequence[str]) -> Tensor:
-        """(B, L) token ids, padded to the text encoder's length. Raises ValueError for a prompt that does not fit."""
+        """(B, L) token ids, padded to the text encoder's length. Raises UserError for a prompt that does not fit."""
         length = self.tokenizer.model_max_length
         longest = max(len(ids) for ids in self.tokenizer(list(prompts)).input_ids)
         if longest > length:
-            raise ValueError(f"a prompt takes {longest} tokens, but the text encoder reads {length}; use fewer words")
+            raise UserError(f"a prompt takes {longest} tokens, but the text encoder reads {length}; use fewer words")
         told = self.tokenizer(list(prompts), padding="max_length", max_length=length, return_tensors="pt")
         return told.input_ids.to(self.device)
 
@@ -126,7 +128,7 @@ def load_latent(source: str, device: torch.device | str = "cpu") -> LatentDiffus
         raise FileNotFoundError(f"there is no text-to-image model {source!r}; {way_out} ({error})") from error
     prediction = pipeline.scheduler.config.prediction_type
     if prediction not in ("epsilon", "v_prediction", "sample"):
-        raise ValueError(f"{source} predicts {prediction!r}; noise (epsilon), velocity (v_prediction) or `sample` is needed")
+        raise UserError(f"{source} predicts {prediction!r}; noise (epsilon), velocity (v_prediction) or `sample` is needed")
     for part in (pipeline.text_encoder, pipeline.unet, pipeline.vae):
         part.requires_grad_(False).eval().float().to(device)
     levels = pipeline.scheduler.alphas_cumprod.double()

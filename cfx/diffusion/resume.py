@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from cfx.errors import UserError
 from cfx.types import Config
 
 
@@ -23,13 +24,13 @@ class Checkpoint:
     def restore(self, device: str = "cpu", **parts: Any) -> int:
         """Give each part (network, optimizer, ...) its state back and return the step reached; 0 if nothing was kept.
 
-        Raises ValueError for a file of another configuration.
+        Raises UserError for a file of another configuration.
         """
         if not self.path.is_file():
             return 0
         state = torch.load(self.path, weights_only=True, map_location=device)
         if state["config"] != self.config.model_dump_json():
-            raise ValueError(f"{self.path} belongs to another configuration; delete it or train into another folder")
+            raise UserError(f"{self.path} belongs to another configuration; delete it or train into another folder")
         for name, part in parts.items():
             part.load_state_dict(state[name])
         return int(state["step"])

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cfx.errors import UserError
 from cfx.random import ImageNoise
 from cfx.types import Denoiser
 
@@ -27,7 +28,7 @@ def betas(schedule: BetaSchedule, steps: int) -> Tensor:
     if schedule == "squaredcos_cap_v2":
         level = torch.cos((torch.arange(steps + 1, dtype=torch.float64) / steps + 0.008) / 1.008 * math.pi / 2).square()
         return (1 - level[1:] / level[:-1]).clamp(max=0.999)
-    raise ValueError(f"unknown noise schedule {schedule!r}; use linear, scaled_linear or squaredcos_cap_v2")
+    raise UserError(f"unknown noise schedule {schedule!r}; use linear, scaled_linear or squaredcos_cap_v2")
 
 
 def respaced_timesteps(steps: int, kept: int) -> list[int]:
@@ -36,7 +37,7 @@ def respaced_timesteps(steps: int, kept: int) -> list[int]:
     One section, stride (N - 1)/(K - 1), positions rounded half to even, as guided-diffusion does.
     """
     if not 1 <= kept <= steps:
-        raise ValueError(f"cannot respace {steps} steps to {kept}; choose between 1 and {steps}")
+        raise UserError(f"cannot respace {steps} steps to {kept}; choose between 1 and {steps}")
     if kept == 1:
         return [0]
     stride = (steps - 1) / (kept - 1)

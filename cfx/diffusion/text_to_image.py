@@ -22,6 +22,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from cfx.diffusion.folded import Folded
 from cfx.diffusion.resume import Checkpoint
+from cfx.errors import UserError
 from cfx.random import derived_seed
 from cfx.types import Config
 
@@ -69,11 +70,11 @@ def train_text_to_image(
 
     words: all that prompts are made of. prior: a folder; it must predict the clean, folded picture. weights: (H, W), of mean 1,
     how much each pixel's error counts; default: all the same. Loss and schedule are the prior's (`cfx.diffusion.training`).
-    Raises ValueError for a prior that predicts something else, and as `word_tokenizer` and `Checkpoint.restore` do.
+    Raises UserError for a prior that predicts something else, and as `word_tokenizer` and `Checkpoint.restore` do.
     """
     told = json.loads((prior / "scheduler" / "scheduler_config.json").read_text())
     if told["prediction_type"] != "sample" or told["beta_schedule"] != "linear":
-        raise ValueError(
+        raise UserError(
             f"{prior} predicts {told['prediction_type']}; a text-to-image model grows from one that predicts `sample`"
         )
     torch.manual_seed(config.seed)
@@ -211,7 +212,7 @@ def word_tokenizer(folder: Path, words: Sequence[str], length: int) -> CLIPToken
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *dict.fromkeys(merges)]))
     tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=length)
     if split := [word for word in words if len(tokenizer.tokenize(word)) != 1]:
-        raise ValueError(f"{', '.join(split)} cannot be one token each beside the others; choose other words")
+        raise UserError(f"{', '.join(split)} cannot be one token each beside the others; choose other words")
     return tokenizer
 
 

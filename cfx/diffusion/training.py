@@ -95,7 +95,7 @@ def train_prior(
 ) -> Path:
     """Train a prior into `folder` and return it; called again after a kill, it goes on from the last checkpoint.
 
-    `report(step, loss)` is called after every optimizer step. Raises ValueError if `folder` holds a checkpoint of another
+    `report(step, loss)` is called after every optimizer step. Raises UserError if `folder` holds a checkpoint of another
     configuration, or if the UNet of `config.start` has another shape.
     """
     folder.mkdir(parents=True, exist_ok=True)

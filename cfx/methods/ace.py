@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from cfx.errors import UserError
 from cfx.guidance import ClassLoss, changed_region, class_loss
 from cfx.random import ImageNoise
 from cfx.types import Classifier, Config, Counterfactual, Denoiser
@@ -57,9 +58,9 @@ class ACE(Config):
     @model_validator(mode="after")
     def _can_work(self) -> ACE:
         if self.tau > self.steps:
-            raise ValueError(f"tau is {self.tau}, but the prior is respaced to {self.steps} steps; lower tau or raise steps")
+            raise UserError(f"tau is {self.tau}, but the prior is respaced to {self.steps} steps; lower tau or raise steps")
         if self.dilation % 2 == 0:
-            raise ValueError(f"dilation is {self.dilation}, but a square around a pixel has an odd side")
+            raise UserError(f"dilation is {self.dilation}, but a square around a pixel has an odd side")
         return self
 
 

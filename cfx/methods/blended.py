@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from cfx.diffusion.schedule import q_sample
+from cfx.errors import UserError
 from cfx.guidance import clean_estimate, posterior_mean
 from cfx.random import ImageNoise
 from cfx.random_views import draw_views, view_score
@@ -35,9 +36,9 @@ class Blended(Config):
     @model_validator(mode="after")
     def _can_work(self) -> Blended:
         if self.tau > self.steps:
-            raise ValueError(f"tau is {self.tau}, but the prior is respaced to {self.steps} steps; lower tau or raise steps")
+            raise UserError(f"tau is {self.tau}, but the prior is respaced to {self.steps} steps; lower tau or raise steps")
         if self.lpips and self.vgg16 is None:
-            raise ValueError(
+            raise UserError(
                 f"lpips is {self.lpips}, which needs VGG16: set `vgg16` to a file of torchvision's weights, or lpips to 0"
             )
         return self
@@ -57,10 +58,10 @@ def blended(
 
     x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids; lpips: pictures twice to (B,). tau UNet evaluations an image, each but the
     last with one backward. The clean estimate is not clipped, whatever the denoiser does. Losses are those of one image, summed
-    over the batch. Raises ValueError if the configuration weighs LPIPS and it is not passed.
+    over the batch. Raises UserError if the configuration weighs LPIPS and it is not passed.
     """
     if config.lpips and lpips is None:
-        raise ValueError(f"LPIPS has weight {config.lpips} but no network; pass `lpips`, or set its weight to 0")
+        raise UserError(f"LPIPS has weight {config.lpips} but no network; pass `lpips`, or set its weight to 0")
     z = q_sample(denoiser, x, config.tau - 1, noise)
     for t in reversed(range(config.tau)):
         with torch.set_grad_enabled(t > 0):

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from cfx.diffusion.schedule import q_sample
+from cfx.errors import UserError
 from cfx.guidance import ClassLoss, changed_region, class_gradient
 from cfx.perceptual import check_vgg19, perceptual_pull
 from cfx.random import ImageNoise
@@ -45,15 +46,15 @@ class DiME(Config):
     def _can_work(self) -> DiME:
         deepest = self.steps if self.exact_start else self.steps - 1
         if self.tau > deepest:
-            raise ValueError(
+            raise UserError(
                 f"tau is {self.tau}, but only {deepest} of {self.steps} steps can be noised; lower tau or raise steps"
             )
         if self.guide != "denoised" and (self.early_stopping or self.guided_steps):
-            raise ValueError(
+            raise UserError(
                 f"stopping early returns the denoised picture, which guide {self.guide!r} never makes; use 'denoised'"
             )
         if self.region and not (0 <= self.region[0] < self.region[1] <= 1 and 0 <= self.region[2] < self.region[3] <= 1):
-            raise ValueError(f"region {self.region} is no rectangle; give top < bottom and left < right, between 0 and 1")
+            raise UserError(f"region {self.region} is no rectangle; give top < bottom and left < right, between 0 and 1")
         check_vgg19(self.perceptual, self.vgg19)
         return self
 
@@ -81,7 +82,7 @@ class FastDiME(Config):
     @model_validator(mode="after")
     def _can_work(self) -> FastDiME:
         if self.tau > self.steps:
-            raise ValueError(f"tau is {self.tau}, but the prior is respaced to {self.steps} steps; lower tau or raise steps")
+            raise UserError(f"tau is {self.tau}, but the prior is respaced to {self.steps} steps; lower tau or raise steps")
         check_vgg19(self.perceptual, self.vgg19)
         return self
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cfx.classifiers.torch_module import ClassifierConfig
 from cfx.diffusion.schedule import q_sample
+from cfx.errors import UserError
 from cfx.guidance import clean_estimate, posterior_mean, rescaled, unit
 from cfx.random import ImageNoise
 from cfx.random_views import draw_views, view_score
@@ -49,7 +50,7 @@ class DVCE(Config):
     @model_validator(mode="after")
     def _can_work(self) -> DVCE:
         if self.tau > self.steps:
-            raise ValueError(f"tau is {self.tau}, but the prior is respaced to {self.steps} steps; lower tau or raise steps")
+            raise UserError(f"tau is {self.tau}, but the prior is respaced to {self.steps} steps; lower tau or raise steps")
         return self
 
 
@@ -70,7 +71,7 @@ def dvce(
     ValueError if the configuration names a robust network and none is passed.
     """
     if config.robust is not None and robust is None:
-        raise ValueError("the configuration names a robust network for the cone; pass it as `robust`")
+        raise UserError("the configuration names a robust network for the cone; pass it as `robust`")
     z = q_sample(denoiser, x, config.tau - 1, noise)
     for t in reversed(range(config.tau)):
         through_unet = t > 0 and (config.scale > 0 or (config.distance > 0 and config.distance_gradient == "unet"))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from cfx.diffusion.schedule import q_sample
+from cfx.errors import UserError
 from cfx.guidance import ClassLoss, class_gradient, rescaled
 from cfx.perceptual import check_vgg19, perceptual_pull
 from cfx.random import ImageNoise
@@ -40,9 +41,9 @@ class MaskDiME(Config):
     @model_validator(mode="after")
     def _can_work(self) -> MaskDiME:
         if self.tau > self.steps:
-            raise ValueError(f"tau is {self.tau}, but the prior is respaced to {self.steps} steps; lower tau or raise steps")
+            raise UserError(f"tau is {self.tau}, but the prior is respaced to {self.steps} steps; lower tau or raise steps")
         if self.dilation % 2 == 0:
-            raise ValueError(f"dilation is {self.dilation}, but a square around a pixel has an odd side")
+            raise UserError(f"dilation is {self.dilation}, but a square around a pixel has an odd side")
         check_vgg19(self.perceptual, self.vgg19)
         return self
 

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from cfx.errors import UserError
 from cfx.guidance import class_loss
 from cfx.random import ImageNoise
 from cfx.types import Classifier, Config, Counterfactual, Denoiser
@@ -37,7 +38,7 @@ class SVCE(Config):
     @model_validator(mode="after")
     def _can_work(self) -> SVCE:
         if min(self.radii) <= 0 or list(self.radii) != sorted(self.radii):
-            raise ValueError(f"radii {self.radii} must be positive and grow, as the first that is enough is taken")
+            raise UserError(f"radii {self.radii} must be positive and grow, as the first that is enough is taken")
         return self
 
 

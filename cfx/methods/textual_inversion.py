@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cfx.diffusion.latent import LatentDiffusion
+from cfx.errors import UserError
 from cfx.random import derived_seed
 from cfx.types import Config
 
@@ -53,11 +54,11 @@ class Tokens:
 def add_tokens(model: LatentDiffusion, tokens: Tokens) -> list[int]:
     """Make the words single tokens of the model with these embeddings, and return their ids.
 
-    Words that the model has already get the new embeddings. Raises ValueError if the model's embeddings have another width.
+    Words that the model has already get the new embeddings. Raises UserError if the model's embeddings have another width.
     """
     table = model.text_encoder.get_input_embeddings().weight
     if tokens.embeddings.shape != (len(tokens.words), table.shape[1]):
-        raise ValueError(
+        raise UserError(
             f"{len(tokens.words)} words with embeddings {tuple(tokens.embeddings.shape)}, but this model's words are "
             f"{table.shape[1]} wide; the tokens were learned with another model"
         )
@@ -71,23 +72,23 @@ def add_tokens(model: LatentDiffusion, tokens: Tokens) -> list[int]:
 
 
 def start_from(model: LatentDiffusion, words: Sequence[str], initial: Sequence[str]) -> Tokens:
-    """New words that begin as existing ones. Raises ValueError for an initial word that is not one token of the model."""
+    """New words that begin as existing ones. Raises UserError for an initial word that is not one token of the model."""
     if len(words) != len(initial):
-        raise ValueError(f"{len(words)} new words ({', '.join(words)}) with {len(initial)} words to start from")
+        raise UserError(f"{len(words)} new words ({', '.join(words)}) with {len(initial)} words to start from")
     pieces = [model.tokenizer.encode(word, add_special_tokens=False) for word in initial]
     for word, ids in zip(initial, pieces, strict=True):
         if len(ids) != 1:
-            raise ValueError(f"{word!r} is {len(ids)} tokens of this model; start from a word that is one, such as 'photo'")
+            raise UserError(f"{word!r} is {len(ids)} tokens of this model; start from a word that is one, such as 'photo'")
     table = model.text_encoder.get_input_embeddings().weight
     return Tokens(tuple(words), table[[ids[0] for ids in pieces]].detach().clone().cpu())
 
 
 def check_prompt(model: LatentDiffusion, prompt: str, tokens: Tokens) -> None:
-    """Raises ValueError unless every learned word is exactly one token of the prompt: split, it would mean nothing."""
+    """Raises UserError unless every learned word is exactly one token of the prompt: split, it would mean nothing."""
     ids = model.token_ids([prompt])[0].tolist()
     for word in tokens.words:
         if ids.count(model.tokenizer.convert_tokens_to_ids(word)) != 1:
-            raise ValueError(f"the learned word {word!r} is not one token of the prompt {prompt!r}; write it once, by itself")
+            raise UserError(f"the learned word {word!r} is not one token of the prompt {prompt!r}; write it once, by itself")
 
 
 def learn_tokens(
@@ -170,13 +171,13 @@ def load_tokens(path: Path) -> Tokens:
     """Read a token file: {'words': n strings, 'embs': (n, D)}. Runs no code of the file.
 
     A command line of the released code leaves literal quotes at the ends of words, and prompts then miss the words: they are
-    taken off, with a warning. Raises FileNotFoundError, or ValueError for another content.
+    taken off, with a warning. Raises FileNotFoundError, or UserError for another content.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no token file {path}")
     told = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(told, dict) or not {"words", "embs"} <= set(told) or len(told["words"]) != len(told["embs"]):
-        raise ValueError(f"{path} is no token file; it holds 'words', a list of n strings, and 'embs', a tensor (n, D)")
+        raise UserError(f"{path} is no token file; it holds 'words', a list of n strings, and 'embs', a tensor (n, D)")
     words = tuple(word.strip("'\"") for word in told["words"])
     if words != tuple(told["words"]):
         quoted = ", ".join(repr(word) for word in told["words"])

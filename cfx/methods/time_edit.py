@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from cfx.diffusion.latent import LatentDiffusion
+from cfx.errors import UserError
 from cfx.methods.edict import Edict, Pair
 from cfx.types import Config, Counterfactual
 
@@ -31,7 +32,7 @@ class TIME(Config):
     @model_validator(mode="after")
     def _deep_enough(self) -> TIME:
         if self.tau > self.steps:
-            raise ValueError(f"tau is {self.tau} of {self.steps} steps; lower tau")
+            raise UserError(f"tau is {self.tau} of {self.steps} steps; lower tau")
         return self
 
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cfx.errors import UserError
+
 
 class Moments(NamedTuple):
     """Mean and covariance of any number of rows, in no more memory than two covariance matrices take.
@@ -38,9 +40,9 @@ class Moments(NamedTuple):
         return round(float(self.root[:, 0].square().sum()))
 
     def spread(self) -> tuple[Tensor, Tensor]:
-        """Mean (D,), and a factor F (R, D) of the covariance (ddof 1): F^T F. Raises ValueError for less than two rows."""
+        """Mean (D,), and a factor F (R, D) of the covariance (ddof 1): F^T F. Raises UserError for less than two rows."""
         if self.n < 2:
-            raise ValueError(f"a covariance needs two rows, but there are {self.n}")
+            raise UserError(f"a covariance needs two rows, but there are {self.n}")
         triangle = torch.linalg.qr(self.root, mode="r").R  # [[±sqrt n, ±sqrt n mean], [0, factor of the centred scatter]]
         return triangle[0, 1:] / triangle[0, 0], triangle[1:, 1:] / (self.n - 1) ** 0.5
 
@@ -63,7 +65,7 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
     a: (N, D), b: (M, D), two rows each at least, in any order. Unlike FID, it has no bias at small n.
     """
     if min(len(a), len(b)) < 2:
-        raise ValueError(f"a kernel distance needs two rows of each set, but there are {len(a)} and {len(b)}")
+        raise UserError(f"a kernel distance needs two rows of each set, but there are {len(a)} and {len(b)}")
     a, b = a.double(), b.double()
     return float(_within(a) + _within(b) - 2 * _kernel(a, b).mean())
 

@@ -21,6 +21,7 @@ from torch.nn.functional import avg_pool2d, linear
 from torchvision.models.vision_transformer import MLPBlock
 from torchvision.ops import StochasticDepth
 
+from cfx.errors import UserError
 from cfx.types import Config
 
 
@@ -37,11 +38,11 @@ class HiTShape(Config):
     def _divides(self) -> HiTShape:
         cell = self.patch * 2 ** (len(self.blocks) - 1)
         if self.size % cell:
-            raise ValueError(f"size {self.size} is not a multiple of {cell}, the patch after {len(self.blocks) - 1} poolings")
+            raise UserError(f"size {self.size} is not a multiple of {cell}, the patch after {len(self.blocks) - 1} poolings")
         if self.width % self.heads:
-            raise ValueError(f"width {self.width} cannot be shared by {self.heads} heads")
+            raise UserError(f"width {self.width} cannot be shared by {self.heads} heads")
         if min(self.blocks) < 1:
-            raise ValueError(f"blocks {self.blocks}: every block needs a layer")
+            raise UserError(f"blocks {self.blocks}: every block needs a layer")
         return self
 
     @property
@@ -261,7 +262,7 @@ def _pooled(patches: Tensor) -> Tensor:
 
 
 def hit(outputs: int = 1000, preset: str = "hit-s-no-pool") -> HiT:
-    """A HiT by the name of its preset, for `module: cfx.networks.hit:hit`. Raises ValueError for a name not in PRESETS."""
+    """A HiT by the name of its preset, for `module: cfx.networks.hit:hit`. Raises UserError for a name not in PRESETS."""
     if preset not in PRESETS:
-        raise ValueError(f"there is no HiT preset {preset!r}; choose one of {', '.join(PRESETS)}")
+        raise UserError(f"there is no HiT preset {preset!r}; choose one of {', '.join(PRESETS)}")
     return HiT(outputs, PRESETS[preset])

@@ -50,7 +50,7 @@ class Inception(nn.Module):
 
 
 def load_inception(weights: Path, device: torch.device | str = "cpu") -> Inception:
-    """The frozen network. Raises FileNotFoundError, saying where the weights are, or ValueError naming keys that do not fit."""
+    """The frozen network. Raises FileNotFoundError, saying where the weights are, or UserError naming keys that do not fit."""
     if not weights.is_file():
         raise FileNotFoundError(f"no Inception weights at {weights}; fetch {WEIGHTS}")
     network = Inception3(num_classes=1008, aux_logits=False, transform_input=False, init_weights=False)

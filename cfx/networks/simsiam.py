@@ -41,7 +41,7 @@ class SimSiam(nn.Module):
 
 
 def load_simsiam(weights: Path, device: torch.device | str = "cpu") -> SimSiam:
-    """The frozen network. Raises FileNotFoundError if there is no file, or ValueError naming every key that does not fit."""
+    """The frozen network. Raises FileNotFoundError if there is no file, or UserError naming every key that does not fit."""
     if not weights.is_file():
         raise FileNotFoundError(f"no SimSiam weights at {weights}; get checkpoint_0099.pth.tar (ResNet50) of SimSiam")
     network = SimSiam()

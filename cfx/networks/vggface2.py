@@ -47,7 +47,7 @@ class VGGFace2(nn.Module):
 
 
 def load_vggface2(weights: Path, device: torch.device | str = "cpu") -> VGGFace2:
-    """The frozen network. Raises FileNotFoundError if there is no file, or ValueError naming every key that does not fit."""
+    """The frozen network. Raises FileNotFoundError if there is no file, or UserError naming every key that does not fit."""
     if not weights.is_file():
         raise FileNotFoundError(f"no VGGFace2 weights at {weights}; get resnet50_ft_weight.pkl of VGGFace2-pytorch")
     found = VGGFace2()

@@ -19,6 +19,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from cfx.classifiers.torch_module import TorchClassifier
+from cfx.errors import UserError
 from cfx.guidance import class_loss
 from cfx.networks.convnet import ConvNet
 from cfx.networks.hit import HiT
@@ -38,7 +39,7 @@ class Saliency(Config):
 def saliency(classifier: TorchClassifier, x: Tensor, target: Tensor, config: Saliency) -> Tensor:
     """A map (B, h, w) of what speaks for class `target` (B,) in x (B, 3, H, W) in [-1, 1].
 
-    Raises ValueError if the classifier's network cannot have that map, or has no such layer.
+    Raises UserError if the classifier's network cannot have that map, or has no such layer.
     """
     match config.map:
         case "hit":
@@ -70,7 +71,7 @@ def hit_map(classifier: TorchClassifier, x: Tensor, target: Tensor, empty: Tenso
         return hit_map(classifier, x, target) - hit_map(classifier, empty, target)
     network = classifier.network.module
     if not isinstance(network, HiT):
-        raise ValueError(f"map 'hit' needs a HiT, but the network is a {type(network).__name__}; use {_or(maps_for(classifier))}")
+        raise UserError(f"map 'hit' needs a HiT, but the network is a {type(network).__name__}; use {_or(maps_for(classifier))}")
     patches = network.contributions(_input_of(classifier, network, x)).patches
     if classifier.head == "sigmoid":
         log_odds = patches[:, [classifier.output or 0]]
@@ -93,7 +94,7 @@ def rollout(classifier: TorchClassifier, x: Tensor) -> Tensor:
         return looked.unflatten(1, (network.shape.side, network.shape.side))
     if not isinstance(network, VisionTransformer):
         told = _or(maps_for(classifier))
-        raise ValueError(f"map 'rollout' needs a HiT or timm's VisionTransformer, not a {type(network).__name__}; use {told}")
+        raise UserError(f"map 'rollout' needs a HiT or timm's VisionTransformer, not a {type(network).__name__}; use {told}")
     with _attention(network) as seen:
         classifier(x)
     flow = torch.eye(seen[0].shape[-1], device=x.device)
@@ -150,7 +151,7 @@ def cam_layer(network: nn.Module) -> nn.Module:
         return network.features[-3]
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     if not convolutions:
-        raise ValueError(f"{type(network).__name__} has no convolution for Grad-CAM to look at; set `layer`")
+        raise UserError(f"{type(network).__name__} has no convolution for Grad-CAM to look at; set `layer`")
     return convolutions[-1]
 
 
@@ -164,7 +165,7 @@ def _as_features(classifier: TorchClassifier, layer: str | None) -> Iterator[nn.
     try:
         watched = cam_layer(network) if layer is None else network.get_submodule(layer)
     except AttributeError as error:
-        raise ValueError(
+        raise UserError(
             f"layer {layer!r} is not in the {type(network).__name__}: {error}; give a name of named_modules()"
         ) from None
     features = nn.Identity()

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cfx.errors import UserError
 from cfx.metrics.agreement import pearson_correlation, rank_correlation
 
 
@@ -48,7 +49,7 @@ def cascade(
 def _randomise(network: nn.Module, name: str, generator: torch.Generator) -> None:
     parameters = [value for key, value in network.named_parameters() if key == name or key.startswith(f"{name}.")]
     if not parameters:
-        raise ValueError(f"{type(network).__name__} has no part {name!r}; give names of named_modules() or named_parameters()")
+        raise UserError(f"{type(network).__name__} has no part {name!r}; give names of named_modules() or named_parameters()")
     for value in parameters:
         drawn = torch.randn(value.shape, generator=generator).to(value)
         value.copy_(value.mean() + value.std(correction=0) * drawn)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from cfx.checkpoint import save_network
+from cfx.errors import UserError
 from cfx.networks.convnet import ConvNet
 from cfx.random import derived_seed
 from cfx.training.augment import Augmentation, augment
@@ -46,7 +47,7 @@ def train_classifier(
     distil one from another's answers; (N, A) zeros and ones, for an oracle of the attributes `names`. A tenth, chosen by the
     seed, is held out; its accuracy (undisturbed pictures; for an oracle one per attribute) is in the file's metadata.
     `report(step, loss)` is called after every optimizer step.
-    Raises ValueError if there are fewer than ten pictures or the labels do not fit the names.
+    Raises UserError if there are fewer than ten pictures or the labels do not fit the names.
     """
     _check(pictures, labels, names)
     chance = torch.Generator().manual_seed(derived_seed("classifier", config.seed))
@@ -87,11 +88,11 @@ def as_images(pictures: Tensor) -> Tensor:
 
 def _check(pictures: Tensor, labels: Tensor, names: Sequence[str]) -> None:
     if len(pictures) < 10 or len(pictures) != len(labels):
-        raise ValueError(f"{len(pictures)} pictures with {len(labels)} labels; training needs ten or more, one label each")
+        raise UserError(f"{len(pictures)} pictures with {len(labels)} labels; training needs ten or more, one label each")
     if labels.ndim == 2 and labels.shape[1] != len(names):
-        raise ValueError(f"labels have {labels.shape[1]} columns for {len(names)} names: {', '.join(names)}")
+        raise UserError(f"labels have {labels.shape[1]} columns for {len(names)} names: {', '.join(names)}")
     if labels.ndim == 1 and not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
-        raise ValueError(f"labels run from {labels.min()} to {labels.max()}, but the classes are {', '.join(names)}")
+        raise UserError(f"labels run from {labels.min()} to {labels.max()}, but the classes are {', '.join(names)}")
 
 
 def _schedule(step: int, steps: int) -> float:

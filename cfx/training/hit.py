@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cfx.checkpoint import fit, read_state_dict, save_network
+from cfx.errors import UserError
 from cfx.networks.blanking import blank_patches
 from cfx.networks.hit import PRESETS, HiT, HiTShape
 from cfx.networks.vit import vit
@@ -62,7 +63,7 @@ class HiTTraining(Config):
     @classmethod
     def _by_name(cls, told: Any) -> Any:
         if isinstance(told, str) and told not in PRESETS:
-            raise ValueError(f"there is no HiT preset {told!r}; choose one of {', '.join(PRESETS)}")
+            raise UserError(f"there is no HiT preset {told!r}; choose one of {', '.join(PRESETS)}")
         return PRESETS[told] if isinstance(told, str) else told
 
 
@@ -111,9 +112,9 @@ def train_hit(
     start from that do not fit.
     """
     if len(pictures) < 10 or len(pictures) != len(labels):
-        raise ValueError(f"{len(pictures)} pictures with {len(labels)} labels; training needs ten or more, one label each")
+        raise UserError(f"{len(pictures)} pictures with {len(labels)} labels; training needs ten or more, one label each")
     if pictures.shape[-2:] != (config.shape.size, config.shape.size):
-        raise ValueError(f"pictures are {tuple(pictures.shape[-2:])}, but shape.size is {config.shape.size}; make them equal")
+        raise UserError(f"pictures are {tuple(pictures.shape[-2:])}, but shape.size is {config.shape.size}; make them equal")
     order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(derived_seed("hit", config.seed)))
     held_out, kept = order[: len(order) // 10], order[len(order) // 10 :]
     checkpoint = out.with_name(f"{out.name}.checkpoint")
@@ -228,7 +229,7 @@ def _resumed(checkpoint: Path, config: HiTTraining, network: nn.Module, optimize
         return 0
     state = torch.load(checkpoint, weights_only=True, map_location=next(network.parameters()).device)
     if state["config"] != config.model_dump_json():
-        raise ValueError(f"{checkpoint} belongs to another configuration; delete it or write the network to another file")
+        raise UserError(f"{checkpoint} belongs to another configuration; delete it or write the network to another file")
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])

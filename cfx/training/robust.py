@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cfx.checkpoint import save_network
+from cfx.errors import UserError
 from cfx.networks.convnet import ConvNet
 from cfx.random import derived_seed
 from cfx.training.augment import augment
@@ -57,14 +58,14 @@ def train_robust(
 
     pictures: (N, 3, S, S) uint8; labels: (N,) class ids of the classes `names`. A tenth, chosen by the seed, is held out; its
     accuracy on plain and on attacked pictures is in the file's metadata. `report(step, loss)` is called after every step.
-    Raises ValueError if there are fewer than ten pictures or the labels do not fit the names.
+    Raises UserError if there are fewer than ten pictures or the labels do not fit the names.
     """
     if len(pictures) < 10 or labels.shape != (len(pictures),):
-        raise ValueError(
+        raise UserError(
             f"{len(pictures)} pictures with labels {tuple(labels.shape)}; training needs ten or more, one class id each"
         )
     if not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
-        raise ValueError(f"labels run from {labels.min()} to {labels.max()}, but the classes are {', '.join(names)}")
+        raise UserError(f"labels run from {labels.min()} to {labels.max()}, but the classes are {', '.join(names)}")
     chance = torch.Generator().manual_seed(derived_seed("robust", config.seed))
     order = torch.randperm(len(pictures), generator=chance)
     held_out, kept = order[: len(order) // 10], order[len(order) // 10 :]

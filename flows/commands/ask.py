@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from cfx.errors import UserError
 from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, escaped, out, told
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ def query(
     """Ask the warehouse in SQL, read-only; safe while an audit is writing."""
     with told():
         if form not in FORMS:
-            raise ValueError(f"--format: {form!r} is not one of {', '.join(FORMS)}")
+            raise UserError(f"--format: {form!r} is not one of {', '.join(FORMS)}")
         if not warehouse.is_dir():
-            raise ValueError(f"there is no warehouse at {warehouse}; give one with --warehouse, or make one with `cfx demo`")
+            raise UserError(f"there is no warehouse at {warehouse}; give one with --warehouse, or make one with `cfx demo`")
         if form == "parquet" and to is None and sys.stdout.isatty():
-            raise ValueError("--format: parquet is no text; give a file with --out, or send it into one with >")
+            raise UserError("--format: parquet is no text; give a file with --out, or send it into one with >")
         import duckdb
 
         from warehouse.lens.connect import query as ask
@@ -40,7 +41,7 @@ def query(
         try:
             answer = ask(warehouse, question, seconds)
         except duckdb.Error as error:  # wrong SQL, in DuckDB's words
-            raise ValueError(str(error)) from error
+            raise UserError(str(error)) from error
     if form == "table" and to is None and out.is_terminal:
         out.print(answer_table(answer))
     elif to is not None:
@@ -61,7 +62,7 @@ def views(
         known = listed(warehouse)
         shown = [view for view in known if name in (None, view.name)]
         if not shown:
-            raise ValueError(f"there is no fact or view {name!r}; there are {', '.join(view.name for view in known)}")
+            raise UserError(f"there is no fact or view {name!r}; there are {', '.join(view.name for view in known)}")
         for view in shown:
             out.print(f"[bold]{view.name}[/]  {escaped(view.description)}")
             if name is None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from cfx.errors import UserError
 from flows.terminal import AsJson, Quiet, out, quieten, settle, told
 
 
@@ -36,7 +37,7 @@ def benchmark(
         from flows.commands.audit import run_shown
 
         if quick + full + harder > 1:
-            raise ValueError("--quick, --full and --harder are three grids; choose one")
+            raise UserError("--quick, --full and --harder are three grids; choose one")
         grid = GRIDS["full" if full else "harder" if harder else "quick"]
         run_benchmark(folder, grid, lambda config: run_shown(config, shown), slice(skip, first))
         found = marks(folder / "warehouse")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cfx.errors import UserError
 from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, out, told
 
 
@@ -18,7 +19,7 @@ def serve(
     """Browse audits in a web browser, and review their findings; on this machine alone unless told otherwise."""
     with told():
         if not warehouse.is_dir():
-            raise ValueError(f"there is no warehouse at {warehouse}; give one with --warehouse, or make one with `cfx demo`")
+            raise UserError(f"there is no warehouse at {warehouse}; give one with --warehouse, or make one with `cfx demo`")
         from tasks.reading.serve import serve as served
 
         out.print(f"http://{host}:{port}", soft_wrap=True)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cfx.classifiers import AnyClassifier
 from cfx.diffusion.ddpm import DDPM
+from cfx.errors import UserError
 from cfx.nearest import nearest_in_hierarchy
 from cfx.targets import Hierarchy, choose_targets
 from cfx.types import Classifier
@@ -71,12 +72,12 @@ def calibrate(
     """A ladder for this audit: the deepest tau up to which a share `keep` of predictions survives, and one to three scales.
 
     All else is as in the ladder's first rung. Of the target most-confused, which needs all predictions, the runner-up stands in.
-    `report` hears of each measurement. Raises ValueError for a method without noise, for a black box, and if no prediction
+    `report` hears of each measurement. Raises UserError for a method without noise, for a black box, and if no prediction
     survives or none flips.
     """
     first = ladder[0]
     if not hasattr(first, "tau"):
-        raise ValueError(f"method {first.method!r} adds no noise, so there is no tau to calibrate; choose its radii by hand")
+        raise UserError(f"method {first.method!r} adds no noise, so there is no tau to calibrate; choose its radii by hand")
     classifier, denoiser = classifier_for(classifier_config, device), denoiser_for(prior, device)
     check_ladder(ladder, classifier)
     judge = classifier_for(judge_config, device) if judge_config is not None else None
@@ -85,7 +86,7 @@ def calibrate(
     depths = _depths(denoiser, classifier, x, images.ids, first.steps, keep, report)
     chosen = [depth for depth in depths if depth.kept >= keep]
     if not chosen:
-        raise ValueError(
+        raise UserError(
             f"even at tau {depths[0].tau} of {first.steps} only {depths[0].kept:.0%} of predictions survive noising and "
             "denoising; the prior does not fit these pictures, or was imported with other arguments than it was trained with; "
             "or lower --keep"
@@ -95,7 +96,7 @@ def calibrate(
     wanted = choose_targets(logits, "second-best" if target == "most-confused" else target, classifier.classes, nearest)
     asked = torch.nonzero(wanted != logits.argmax(1))[:, 0]
     if not len(asked):
-        raise ValueError(f"all {len(x)} sampled images are already predicted as {target!r}; ask for another class")
+        raise UserError(f"all {len(x)} sampled images are already predicted as {target!r}; ask for another class")
     ids = [images.ids[i] for i in asked.tolist()]
     rung = changed(first, tau=chosen[-1].tau)
 
@@ -127,11 +128,11 @@ def search(measure: Callable[[float], Strength], start: float) -> list[Strength]
 def rungs(strengths: list[Strength]) -> list[float]:
     """From the gentlest scale that flips half of the images to the gentlest that flips the most, and one in between if far apart.
 
-    Raises ValueError if nothing flips at any scale.
+    Raises UserError if nothing flips at any scale.
     """
     best = max(strength.flipped for strength in strengths)
     if best == 0:
-        raise ValueError(
+        raise UserError(
             f"no image flips at any scale up to {strengths[-1].scale:g}; give the first rung more room (tau, mask or threshold), "
             "or look whether the classifier's gradients vanish"
         )

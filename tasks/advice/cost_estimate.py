@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from cfx.classifiers import AnyClassifier
+from cfx.errors import UserError
 from cfx.images import height_and_width
 from tasks.data import ingest as data
 from tasks.stages.explain import Cost, Ladder, explain_images, null_images
@@ -38,15 +39,15 @@ def plan(
     workers: int,
     device: str,
 ) -> Plan:
-    """Images, shards, UNet evaluations and hours. Raises ValueError where a picture cannot be tried.
+    """Images, shards, UNet evaluations and hours. Raises UserError where a picture cannot be tried.
 
     The trial draws from noise, which costs what a photograph does; predictions, attributes and measures come on top.
     """
     classifier = classifier_for(classifier_config, device)
     if not classifier.differentiable:
-        raise ValueError("--plan: a trial would spend queries of the black box; its own ledger tells what the last audit took")
+        raise UserError("--plan: a trial would spend queries of the black box; its own ledger tells what the last audit took")
     if not (prior / "scheduler" / "scheduler_config.json").is_file():
-        raise ValueError(f"--plan: the prior in {prior} is yet to be trained, and its speed is what would be measured")
+        raise UserError(f"--plan: the prior in {prior} is yet to be trained, and its speed is what would be measured")
     images = data.check(config).n
     denoiser = denoiser_for(prior, device)
     x = torch.randn(1, 3, *height_and_width(config.size), generator=torch.Generator().manual_seed(0)).clamp(-1, 1).to(device)

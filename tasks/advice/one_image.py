@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 
 from cfx.attributes.oracle import OracleConfig
 from cfx.classifiers import AnyClassifier
+from cfx.errors import UserError
 from cfx.images import Size, decode_png, encode_png, read_picture
 from cfx.nearest import nearest_in_hierarchy
 from cfx.targets import Hierarchy, check_target, choose_targets
@@ -52,7 +53,7 @@ def explain_image(
 ) -> Explanation:
     """Explain one picture and write input | counterfactual | mask | difference to `to` as PNG.
 
-    Raises ValueError if the picture cannot be read, or is already predicted as its target, or for the target most-confused,
+    Raises UserError if the picture cannot be read, or is already predicted as its target, or for the target most-confused,
     which only an audit's predictions tell.
     """
     content = image.read_bytes()
@@ -66,7 +67,7 @@ def explain_image(
     nearest = nearest_in_hierarchy(known, classifier.classes) if known is not None else None
     source, goal = int(probabilities.argmax()), choose_targets(probabilities, target, classifier.classes, nearest)
     if int(goal) == source:
-        raise ValueError(f"{image} is already predicted as {classifier.classes[source]!r}; ask for another class with --target")
+        raise UserError(f"{image} is already predicted as {classifier.classes[source]!r}; ask for another class with --target")
     image_id = hashlib.sha256(content).hexdigest()
     found, _ = explain_images(denoiser_for(prior, device), classifier, x, goal, ladder, [image_id], seed, 1)
     to.write_bytes(_panel(x, found.x_cf, found.mask))

@@ -12,6 +12,7 @@ from torch import Tensor
 from cfx.classifiers import ClassifierConfig
 from cfx.diffusion.ddpm import DDPM
 from cfx.diffusion.schedule import q_sample
+from cfx.errors import UserError
 from cfx.methods.dime import denoise
 from cfx.methods.time_edit import TIME
 from cfx.random import ImageNoise
@@ -72,17 +73,17 @@ def warnings_of(found: Filtered | None, ladder: Ladder) -> tuple[str, ...]:
 
 
 def check_depth(ladder: Ladder, prior: DDPM) -> None:
-    """Raises ValueError if a method of the ladder asks the prior for steps, or for noise, that it was not trained on."""
+    """Raises UserError if a method of the ladder asks the prior for steps, or for noise, that it was not trained on."""
     trained = prior.schedule.trained_timesteps or len(prior.betas)
     for method in ladder:
         if isinstance(method, TIME):  # has a model of its own
             continue
         if method.steps > len(prior.betas):
-            raise ValueError(f"the ladder respaces to {method.steps} steps, but the prior was trained on {len(prior.betas)}")
+            raise UserError(f"the ladder respaces to {method.steps} steps, but the prior was trained on {len(prior.betas)}")
         timesteps = prior.respaced(method.steps).timesteps
         tau = getattr(method, "tau", 1)  # SVCE has no noise
         if timesteps[tau - 1] >= trained:
-            raise ValueError(
+            raise UserError(
                 f"tau {tau} of {method.steps} starts at step {timesteps[tau - 1]} of {len(prior.betas)}, but the prior was "
                 f"trained on the first {trained} only; use tau {deepest(prior, method.steps)} or less"
             )

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pat
 from pydantic import Field
 
+from cfx.errors import UserError
 from cfx.types import Config
 
 TRUE, FALSE, MINUS = ("1", "1.0", "true"), ("0", "0.0", "false"), ("-1", "-1.0")
@@ -35,7 +36,7 @@ class Annotations(Config):
 def listing(config: Annotations) -> pa.Table:
     """The rows selected, sorted by file: row (from 1, header not counted), file, again, split, label, then a_<attribute>.
 
-    `again` marks a row whose file an earlier row has already named. Raises ValueError, naming the setting and the way out, for a
+    `again` marks a row whose file an earlier row has already named. Raises UserError, naming the setting and the way out, for a
     table or column that is not there, a column that is not what it is said to be, or a selection without rows.
     """
     text = _read_text(config.table, _wanted(config))
@@ -53,9 +54,9 @@ def listing(config: Annotations) -> pa.Table:
         splits = sorted(split for split in pc.unique(rows["split"]).to_pylist() if split is not None)
         rows = rows.filter(pc.equal(rows["split"], config.split))
         if not len(rows):
-            raise ValueError(f"split: no row of {config.table} is in split {config.split!r}; its splits are {', '.join(splits)}")
+            raise UserError(f"split: no row of {config.table} is in split {config.split!r}; its splits are {', '.join(splits)}")
     if not len(rows):
-        raise ValueError(f"table: {config.table} has a header and no rows; it needs one row a picture")
+        raise UserError(f"table: {config.table} has a header and no rows; it needs one row a picture")
     rows = rows.sort_by([("file", "ascending"), ("row", "ascending")]).slice(0, config.limit)
     files = rows["file"].combine_chunks()
     again = pa.concat_arrays([pa.array([False]), pc.fill_null(pc.equal(files[1:], files[:-1]), False)])
@@ -76,18 +77,18 @@ def yes_or_no(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 
 def _wanted(config: Annotations) -> list[str]:
-    """The columns to read, in the table's order. Raises ValueError for settings that the table cannot meet."""
+    """The columns to read, in the table's order. Raises UserError for settings that the table cannot meet."""
     if not config.table.is_file():
-        raise ValueError(f"table: there is no file {config.table}; give the CSV or Parquet file that lists the pictures")
+        raise UserError(f"table: there is no file {config.table}; give the CSV or Parquet file that lists the pictures")
     if config.split is not None and config.split_column is None:
-        raise ValueError(f"split: {config.split!r} is asked for without split_column; name the column that holds the splits")
+        raise UserError(f"split: {config.split!r} is asked for without split_column; name the column that holds the splits")
     asked = {"file_column": config.file_column, "label_column": config.label_column, "split_column": config.split_column}
     settings = {name: setting for setting, name in asked.items() if name is not None}
     settings |= {name: "attribute_columns" for name in config.attribute_columns or () if name not in settings}
     schema = _schema(config.table)
     for name, setting in settings.items():
         if name not in schema.names:
-            raise ValueError(f"{setting}: {config.table} has no column {name!r}; it has {', '.join(schema.names)}")
+            raise UserError(f"{setting}: {config.table} has no column {name!r}; it has {', '.join(schema.names)}")
     others = config.attribute_columns is None
     return [field.name for field in schema if field.name in settings or (others and field.name and _is_plain(field.type))]
 
@@ -100,12 +101,12 @@ def _attributes(config: Annotations, text: pa.Table) -> dict[str, pa.ChunkedArra
         answers = yes_or_no(text[name])
         if answers is None and asked is not None:
             seen = ", ".join(map(repr, pc.unique(text[name].drop_null()).to_pylist()[:5]))
-            raise ValueError(f"attribute_columns: {name!r} holds {seen}; an attribute holds 1/0, true/false or 1/-1, or nothing")
+            raise UserError(f"attribute_columns: {name!r} holds {seen}; an attribute holds 1/0, true/false or 1/-1, or nothing")
         if answers is not None and (asked is not None or answers.null_count < len(answers)):
             found[f"a_{name}"] = answers
     lower = [name.lower() for name in found]
     if clash := [name.removeprefix("a_") for name in found if lower.count(name.lower()) > 1]:
-        raise ValueError(f"attributes {clash} differ only in case, which SQL does not tell apart; rename all but one")
+        raise UserError(f"attributes {clash} differ only in case, which SQL does not tell apart; rename all but one")
     return found
 
 
@@ -127,9 +128,9 @@ def _schema(path: Path) -> pa.Schema:
             with csv.open_csv(path, parse_options=LINES) as reader:
                 schema = reader.schema
     except pa.ArrowInvalid as error:
-        raise ValueError(f"table: {path} cannot be read: {error}") from error
+        raise UserError(f"table: {path} cannot be read: {error}") from error
     if twice := [name for name in schema.names if schema.names.count(name) > 1]:
-        raise ValueError(f"table: {path} names the column {twice[0]!r} twice; every column needs its own name")
+        raise UserError(f"table: {path} names the column {twice[0]!r} twice; every column needs its own name")
     return schema
 
 
@@ -143,4 +144,4 @@ def _read_text(path: Path, columns: list[str]) -> pa.Table:
         options = csv.ConvertOptions(column_types=schema, include_columns=columns, **empty)
         return csv.read_csv(path, convert_options=options, parse_options=LINES)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ValueError(f"table: {path} cannot be read: {error}") from error
+        raise UserError(f"table: {path} cannot be read: {error}") from error

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pat
 
+from cfx.errors import UserError
 from cfx.images import Refused
 from warehouse.facts.storage import Root
 
@@ -181,11 +182,11 @@ def _pictures(path: Root, group: int) -> Any:
 def picture_column(schema: pa.Schema, path: Root) -> str:
     """The column of pictures: bytes, or a struct with `bytes`, named as pictures usually are, or else the first such.
 
-    Raises ValueError where there is none.
+    Raises UserError where there is none.
     """
     held = [field.name for field in schema if _holds_bytes(field.type)]
     if not held:
-        raise ValueError(f"{path} has no column of bytes; it has {', '.join(schema.names)}")
+        raise UserError(f"{path} has no column of bytes; it has {', '.join(schema.names)}")
     return next((name for name in _COLUMNS if name in held), held[0])
 
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 from torch import Tensor
 
+from cfx.errors import UserError
 from cfx.images import BYTES_PER_PIXEL, Refused, decode_png, read_picture
 from tasks.data.annotations import FIXED, Annotations, listing
 from tasks.data.files import is_inside, read, stamps
@@ -51,7 +52,7 @@ class DataConfig(Annotations):
     max_rejected: float = Field(0.5, ge=0, le=1, description="share of refused files above which the audit stops")
 
 
-class TooManyRejected(ValueError):
+class TooManyRejected(UserError):
     """More files were refused than `max_rejected` allows."""
 
 
@@ -65,7 +66,7 @@ class Listed:
 
 
 def check(config: DataConfig) -> Listed:
-    """What this configuration selects, without opening a picture. Raises ValueError for what cannot work, with the way out."""
+    """What this configuration selects, without opening a picture. Raises UserError for what cannot work, with the way out."""
     rows = _selected(config)
     labels = sorted(label for label in pc.unique(rows["label"]).to_pylist() if label)
     return Listed(len(rows), tuple(labels), tuple(name.removeprefix("a_") for name in rows.column_names[FIXED:]))
@@ -133,7 +134,7 @@ class Sample(NamedTuple):
 
 
 def sample(config: DataConfig, n: int) -> Sample:
-    """Up to n pictures that can be used, drawn by chance, the same every time. Raises ValueError if there are none."""
+    """Up to n pictures that can be used, drawn by chance, the same every time. Raises UserError if there are none."""
     rows = _selected(config)
     drawn = random.Random(0).sample(range(len(rows)), len(rows))
     taken: list[dict[str, Any]] = []
@@ -144,17 +145,17 @@ def sample(config: DataConfig, n: int) -> Sample:
         first.update((row["image_id"], row["path"]) for row in more)
         taken += more
     if not taken:
-        raise ValueError(f"none of the {len(rows)} pictures in {config.images} can be used; `cfx audit` lists the reasons")
+        raise UserError(f"none of the {len(rows)} pictures in {config.images} can be used; `cfx audit` lists the reasons")
     return Sample(decode_png([row["png"] for row in taken]), [row["image_id"] for row in taken])
 
 
 def _selected(config: DataConfig) -> pa.Table:
     """The listing of the rows to audit, once folder and labels are known to be there."""
     if not config.images.is_dir():
-        raise ValueError(f"images: there is no folder {config.images}; give the folder that the table's files are relative to")
+        raise UserError(f"images: there is no folder {config.images}; give the folder that the table's files are relative to")
     rows = listing(config)
     if config.label_column is not None and not any(pc.unique(rows["label"]).to_pylist()):
-        raise ValueError(
+        raise UserError(
             f"label_column: {config.label_column!r} is empty in all {len(rows)} rows selected from {config.table}; "
             "fill it in, or set label_column to null"
         )

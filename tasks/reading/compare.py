@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from cfx.errors import UserError
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.gate import check_run
 from warehouse.report.queries import Row, fetched
@@ -33,7 +34,7 @@ PAIR = "where run_id = $run and base_id = $base"
 
 
 def compare(root: Path, run_id: str, base_id: str) -> Comparison:
-    """What changed from base to run. Raises ValueError for an unknown run, or two runs with nothing in common."""
+    """What changed from base to run. Raises UserError for an unknown run, or two runs with nothing in common."""
     asked = {"run": run_id, "base": base_id}
     with closing(open_warehouse(root)) as lens:
         for name in (run_id, base_id):
@@ -43,5 +44,5 @@ def compare(root: Path, run_id: str, base_id: str) -> Comparison:
         flips = fetched(lens.execute(f"from flip_changes {PAIR}", asked))
         metrics = fetched(lens.execute(METRICS, asked))
     if not attributes and not flips:
-        raise ValueError(f"{run_id} and {base_id} cannot be compared: they share neither images nor attributes")
+        raise UserError(f"{run_id} and {base_id} cannot be compared: they share neither images nor attributes")
     return Comparison(run_id, base_id, attributes, edits, flips[0] if flips else None, metrics)

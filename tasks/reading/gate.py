@@ -35,7 +35,7 @@ class Policy(BaseModel):
 def set_policy(root: Path, run_id: str, policy: Policy, base: str | None = None) -> bool:
     """Hold a run to a policy and compare it with a base. Returns whether that is a change.
 
-    Raises ValueError for an unknown run, base or attribute.
+    Raises UserError for an unknown run, base or attribute.
     """
     told: dict[str, Any] = policy.model_dump() | {"base": base}
     return kept.set_policy(root, run_id, told | {"forbidden": list(policy.forbidden) if policy.forbidden is not None else None})
@@ -44,7 +44,7 @@ def set_policy(root: Path, run_id: str, policy: Policy, base: str | None = None)
 def gate(root: Path, run_id: str, policy: Policy | None = None, base: str | None = None) -> Gate:
     """The verdict on a run, held to this policy and base if any are given, otherwise to those it has (the default for none).
 
-    Raises ValueError for an unknown run, base or attribute.
+    Raises UserError for an unknown run, base or attribute.
     """
     if policy is None or base is None:
         before, base_before = policy_of(root, run_id)
@@ -54,7 +54,7 @@ def gate(root: Path, run_id: str, policy: Policy | None = None, base: str | None
 
 
 def policy_of(root: Path, run_id: str) -> tuple[Policy | None, str | None]:
-    """The policy and the base that a run is held to now. Raises ValueError for an unknown run."""
+    """The policy and the base that a run is held to now. Raises UserError for an unknown run."""
     now = kept.read_policy(root, run_id)
     if now is None:
         return None, None

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import uvicorn
 
+from cfx.errors import UserError
 from warehouse.explorer.app import LOOPBACK, explorer, is_loopback
 
 
 def serve(root: Path, host: str = "127.0.0.1", port: int = 8100, exposed: bool = False) -> None:
     """Serve the explorer until it is interrupted.
 
-    Raises ValueError for a host other than loopback unless exposed: anyone who reaches it sees the pictures and may review.
+    Raises UserError for a host other than loopback unless exposed: anyone who reaches it sees the pictures and may review.
     """
     if not exposed and not is_loopback(host):
-        raise ValueError(
+        raise UserError(
             f"--host: {host!r} can be reached from other machines, where anyone would see the pictures and could review; "
             "add --expose if that is meant"
         )

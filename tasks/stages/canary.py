@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from cfx.classifiers import ClassifierConfig
+from cfx.errors import UserError
 from cfx.types import Config
 from warehouse.facts.shards import Shard, find_shard, write_shard
 from warehouse.lens.connect import query
@@ -23,7 +24,7 @@ class Canary(Config):
 def record_canary(root: Path, run_id: str, attribute: str, planted_run: str, clean_run: str) -> Shard:
     """Write what became of the twins' audits: measured power, false alarms, and whether the canary passed.
 
-    Raises ValueError if the planted twin's audit has no verdict on the attribute.
+    Raises UserError if the planted twin's audit has no verdict on the attribute.
     """
     done = find_shard(root, "canaries", run_id, "all")
     if done is not None:
@@ -32,7 +33,7 @@ def record_canary(root: Path, run_id: str, attribute: str, planted_run: str, cle
     planted, clean = (query(root, asked.format(run)).to_pylist() for run in (planted_run, clean_run))
     found = next((row for row in planted if row["attribute"] == attribute), None)
     if found is None:
-        raise ValueError(f"canary: the planted twin's audit {planted_run!r} has no verdict on {attribute!r}; explain more images")
+        raise UserError(f"canary: the planted twin's audit {planted_run!r} has no verdict on {attribute!r}; explain more images")
     alarms = [row["attribute"] for row in clean if row["verdict"] == "confirmed"]
     missed = found["verdict"] != "confirmed"
     silent = 1.0

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cfx.classifiers import AnyClassifier, ClassifierConfig
 from cfx.diffusion.ddpm import DDPM
+from cfx.errors import UserError
 from cfx.escalate import Escalated, Explain, escalate
 from cfx.images import decode_png, encode_png
 from cfx.methods.ace import ACE, ace
@@ -112,20 +113,20 @@ def bind(
             return partial(blended, denoiser, classifier, config=method, lpips=lpips_for(method.vgg16, device))
         case TIME():
             if spoken is None:
-                raise ValueError("method 'time' edits with words that an audit learns from all its pictures; it needs `words`")
+                raise UserError("method 'time' edits with words that an audit learns from all its pictures; it needs `words`")
             return partial(time_towards, spoken, classifier, config=method)
 
 
 def check_ladder(ladder: Ladder, classifier: Classifier, surrogate: bool = False) -> None:
-    """Raises ValueError if a method of the ladder cannot explain this classifier, or if methods are mixed.
+    """Raises UserError if a method of the ladder cannot explain this classifier, or if methods are mixed.
 
     With a `surrogate` gradients come from there.
     """
     names = {method.method for method in ladder}
     if len(names) > 1:
-        raise ValueError(f"a ladder is one method tried harder, but this one mixes {', '.join(sorted(names))}")
+        raise UserError(f"a ladder is one method tried harder, but this one mixes {', '.join(sorted(names))}")
     if not (classifier.differentiable or surrogate or "time" in names):
-        raise ValueError(
+        raise UserError(
             f"method {ladder[0].method!r} needs gradients, but the classifier is a black box; use a torch classifier, or let an "
             "audit distil one from its answers: `surrogate: {}`"
         )

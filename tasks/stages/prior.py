@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cfx.diffusion.ddpm import DDPM, load_ddpm
 from cfx.diffusion.training import PriorTraining, train_prior
+from cfx.errors import UserError
 from cfx.types import Config
 from tasks.training.batches import batches_of
 from warehouse.facts.storage import cache_of, fetched, write_whole
@@ -31,7 +32,7 @@ class PriorConfig(Config):
     @model_validator(mode="after")
     def _one_of(self) -> PriorConfig:
         if (self.path is None) == (self.train is None):
-            raise ValueError("give either `path` (a trained prior) or `train` (how to train one), not both and not neither")
+            raise UserError("give either `path` (a trained prior) or `train` (how to train one), not both and not neither")
         return self
 
 

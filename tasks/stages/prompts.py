@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cfx.attributes.named_edits import NamedEdits
 from cfx.diffusion.latent import LatentDiffusion, load_latent
+from cfx.errors import UserError
 from cfx.methods.textual_inversion import Tokens, TokenTraining, add_tokens, learn_tokens, load_tokens, save_tokens, start_from
 from cfx.methods.time_edit import TIME, Inversions, time_edit
 from cfx.random import ImageNoise
@@ -62,9 +63,9 @@ class Counting:
 
 
 def check_words(config: WordsConfig | None, methods: Sequence[object], device: str) -> LatentDiffusion | None:
-    """The model, if the ladder is TIME's. Raises ValueError for TIME without words, or words without TIME."""
+    """The model, if the ladder is TIME's. Raises UserError for TIME without words, or words without TIME."""
     if (config is not None) != any(isinstance(method, TIME) for method in methods):
-        raise ValueError(
+        raise UserError(
             "method 'time' edits with words learned from predictions, and nothing else does: give both or neither, such as "
             "`words: {model: portraits:text}` and `ladder: [{method: time}]`"
         )
@@ -72,15 +73,15 @@ def check_words(config: WordsConfig | None, methods: Sequence[object], device: s
 
 
 def check_named(named: NamedEdits | None, attributes: Sequence[str], target: str | None, device: str) -> LatentDiffusion | None:
-    """The model that edits by words, if any. Raises ValueError for words of attributes that the oracle does not know, or an
+    """The model that edits by words, if any. Raises UserError for words of attributes that the oracle does not know, or an
     attribute without a word; the target attribute needs none.
     """
     if named is None:
         return None
     if unknown := sorted(set(named.words) - set(attributes)):
-        raise ValueError(f"named.words: the oracle does not know {', '.join(unknown)}; it knows {', '.join(attributes)}")
+        raise UserError(f"named.words: the oracle does not know {', '.join(unknown)}; it knows {', '.join(attributes)}")
     if silent := [name for name in attributes if name not in named.words and name != target]:
-        raise ValueError(f"named.words: no word for {', '.join(silent)}; every attribute that may be edited needs one")
+        raise UserError(f"named.words: no word for {', '.join(silent)}; every attribute that may be edited needs one")
     return latent_for(named.model, device)
 
 
@@ -107,7 +108,7 @@ def learn_words(
 ) -> tuple[str, ...]:
     """One prompt a class: context words learned on all pictures, three words of its own on those predicted as it.
 
-    x: (N, 3, S, S) uint8; predicted: (N,) class ids. Words that are in the folder are kept. Raises ValueError for a class that
+    x: (N, 3, S, S) uint8; predicted: (N,) class ids. Words that are in the folder are kept. Raises UserError for a class that
     no picture is predicted as.
     """
     begun = start_from(model, ["<c1>", "<c2>", "<c3>"], [config.begin] * 3)
@@ -116,7 +117,7 @@ def learn_words(
     spoken = []
     for index, name in enumerate(classes):
         if not bool((predicted == index).any()):
-            raise ValueError(f"no picture is predicted as {name!r}, so there is nothing to learn its words from; add pictures")
+            raise UserError(f"no picture is predicted as {name!r}, so there is nothing to learn its words from; add pictures")
         begun = start_from(model, [f"<k{index}-{i}>" for i in range(3)], [config.begin] * 3)
         prompt = _prompt(context, begun)
         _learned(folder / f"class-{index}.pth", model, x[predicted == index], begun, [prompt], config.training)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cfx.classifiers import AnyClassifier, TorchClassifier
+from cfx.errors import UserError
 from cfx.images import decode_png, encode_png, read_picture
 from cfx.metrics.agreement import against_truth, change_map, cross_examined
 from cfx.networks.hit import HiT
@@ -36,27 +37,25 @@ class SaliencyConfig(Config):
 
 
 def maps_of(config: SaliencyConfig, classifier: Classifier) -> tuple[Saliency, ...]:
-    """The maps to make. Raises ValueError for a map that the classifier cannot have."""
+    """The maps to make. Raises UserError for a map that the classifier cannot have."""
     if not isinstance(classifier, TorchClassifier):
         if config.maps:
-            raise ValueError(
-                f"map {config.maps[0].map!r} looks inside a network, but the classifier is a black box; leave it out"
-            )
+            raise UserError(f"map {config.maps[0].map!r} looks inside a network, but the classifier is a black box; leave it out")
         return ()
     if not config.maps:
         return (Saliency(map="hit" if isinstance(classifier.network.module, HiT) else "grad_cam"),)
     possible = maps_for(classifier)
     for asked in config.maps:
         if asked.map not in possible:
-            raise ValueError(f"this classifier cannot have map {asked.map!r}; it can have {', '.join(possible)}")
+            raise UserError(f"this classifier cannot have map {asked.map!r}; it can have {', '.join(possible)}")
     return config.maps
 
 
 def check_saliency(config: SaliencyConfig, classifier: Classifier) -> None:
-    """Raises ValueError if a map cannot be made, or if there is no folder of regions or nothing in it."""
+    """Raises UserError if a map cannot be made, or if there is no folder of regions or nothing in it."""
     maps_of(config, classifier)
     if config.regions is not None and not _attributes(config.regions):
-        raise ValueError(f"regions: {config.regions} holds no folder of an attribute; it should hold `<attribute>/<file>.png`")
+        raise UserError(f"regions: {config.regions} holds no folder of an attribute; it should hold `<attribute>/<file>.png`")
 
 
 def cross_examine(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from cfx.errors import UserError
 from cfx.training.classifier import ClassifierTraining, train_classifier
 from cfx.types import Classifier
 from tasks.stages.predict import pictures
@@ -17,9 +18,9 @@ DECIMALS = 3  # of the answers: the same classifier behind another door, other i
 
 
 def check_surrogate(training: ClassifierTraining | None, classifier: Classifier) -> None:
-    """Raises ValueError for a surrogate of a classifier that gives gradients itself."""
+    """Raises UserError for a surrogate of a classifier that gives gradients itself."""
     if training is not None and classifier.differentiable:
-        raise ValueError("the classifier gives its own gradients, so nothing is distilled from it; leave `surrogate` out")
+        raise UserError("the classifier gives its own gradients, so nothing is distilled from it; leave `surrogate` out")
 
 
 def ensure_surrogate(

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cfx.diffusion.training import Batches, PriorTraining
+from cfx.errors import UserError
 from cfx.images import Refused, decode_png, read_picture
 from cfx.random import derived_seed
 
@@ -20,12 +21,12 @@ AHEAD = 4  # batches that a worker prepares in advance
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """The pictures below a folder, by their endings, sorted. Raises ValueError if there are none."""
+    """The pictures below a folder, by their endings, sorted. Raises UserError if there are none."""
     if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}; give a folder of pictures")
+        raise UserError(f"there is no folder {folder}; give a folder of pictures")
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
     if not files:
-        raise ValueError(f"no picture to train on: {folder} has no file ending in {', '.join(sorted(SUFFIXES))}")
+        raise UserError(f"no picture to train on: {folder} has no file ending in {', '.join(sorted(SUFFIXES))}")
     return files
 
 
@@ -45,7 +46,7 @@ class FolderBatches:
     """Batches from files: read when needed, by `workers` processes a few batches ahead; no more is held in memory.
 
     The same batch for the same step, whatever the number of workers, so a training goes on after a kill as if undisturbed. A
-    file that cannot be read is replaced by the next one that can. Raises ValueError if none can.
+    file that cannot be read is replaced by the next one that can. Raises UserError if none can.
     """
 
     def __init__(self, files: Sequence[Path], config: PriorTraining, workers: int) -> None:
@@ -77,7 +78,7 @@ class _Pictures(Dataset[Tensor]):
                 return read_square(self.files[(index + further) % len(self.files)], self.size)
             except (Refused, OSError):
                 continue
-        raise ValueError(f"none of the {len(self.files)} files is a picture that can be read, {self.files[0]} for one")
+        raise UserError(f"none of the {len(self.files)} files is a picture that can be read, {self.files[0]} for one")
 
 
 class _From(Sampler[list[int]]):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cfx.checkpoint import read_facts
 from cfx.diffusion.training import PriorTraining, train_prior
+from cfx.errors import UserError
 from cfx.images import Refused
 from cfx.training.classifier import ClassifierTraining, train_classifier
 from cfx.training.hit import RECIPES, HiTTraining, steps, train_hit
@@ -20,7 +21,7 @@ from tasks.training.batches import FolderBatches, picture_files, read_square
 
 
 def read_pictures(files: Iterable[Path], size: int) -> tuple[Tensor, list[Path]]:
-    """The pictures that can be read, (N, 3, size, size) uint8, and their files. Raises ValueError if there are none."""
+    """The pictures that can be read, (N, 3, size, size) uint8, and their files. Raises UserError if there are none."""
     pictures, read, refused = [], [], []
     for file in files:
         try:
@@ -30,7 +31,7 @@ def read_pictures(files: Iterable[Path], size: int) -> tuple[Tensor, list[Path]]
             continue
         read.append(file)
     if not pictures:
-        raise ValueError(f"no picture to train on: {'; '.join(refused[:3]) or 'the folder has none'}")
+        raise UserError(f"no picture to train on: {'; '.join(refused[:3]) or 'the folder has none'}")
     return torch.stack(pictures), read
 
 
@@ -57,7 +58,7 @@ def oracle_from_folder(
     rows = listing(annotations)
     attributes = [name.removeprefix("a_") for name in rows.column_names[FIXED:]]
     if not attributes:
-        raise ValueError(
+        raise UserError(
             f"{annotations.table} has no yes/no column; an oracle learns one attribute a column of 1/0, true/false or 1/-1"
         )
     known = {row["file"]: [row[f"a_{name}"] for name in attributes] for row in rows.to_pylist()}
@@ -80,9 +81,9 @@ def classifier_from_folder(
 
 
 def hit_recipe(preset: str, architecture: str) -> dict[str, Any]:
-    """The settings of a preset, for a HiT or a ViT of its shape. Raises ValueError for a name that is none."""
+    """The settings of a preset, for a HiT or a ViT of its shape. Raises UserError for a name that is none."""
     if preset not in RECIPES:
-        raise ValueError(f"--preset: there is no recipe {preset!r}; there are {', '.join(RECIPES)}")
+        raise UserError(f"--preset: there is no recipe {preset!r}; there are {', '.join(RECIPES)}")
     return RECIPES[preset].model_dump() | {"architecture": architecture}
 
 
@@ -122,11 +123,11 @@ def robust_accuracies(path: Path) -> tuple[float, float]:
 
 
 def _labels(annotations: Annotations) -> tuple[dict[str, int], list[str]]:
-    """Class ids by file and the classes, sorted. Raises ValueError for fewer than two classes."""
+    """Class ids by file and the classes, sorted. Raises UserError for fewer than two classes."""
     known = {row["file"]: row["label"] for row in listing(annotations).to_pylist() if row["label"]}
     classes = sorted(set(known.values()))
     if len(classes) < 2:
-        raise ValueError(f"label_column: {annotations.label_column!r} names {len(classes)} class; a classifier needs two or more")
+        raise UserError(f"label_column: {annotations.label_column!r} names {len(classes)} class; a classifier needs two or more")
     return {file: classes.index(label) for file, label in known.items()}, classes
 
 

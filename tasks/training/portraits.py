@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cfx.classifiers import ClassifierConfig
 from cfx.diffusion.training import PriorTraining, train_prior
+from cfx.errors import UserError
 from cfx.portraits import (
     NOUNS,
     WORDS,
@@ -38,10 +39,10 @@ def reliance(weights: str, n: int) -> list[TrueEffect]:
 
 
 def training_steps(only: str | None) -> dict[str, int]:
-    """The demo's networks and the optimizer steps of each. Raises ValueError for an unknown name."""
+    """The demo's networks and the optimizer steps of each. Raises UserError for an unknown name."""
     steps = {name: recipe.training.steps for name, recipe in RECIPES.items()} | {"prior": PRIOR.steps, "text": TEXT_STEPS}
     if only is not None and only not in steps:
-        raise ValueError(f"--only: there is no network {only!r}; there are {', '.join(steps)}")
+        raise UserError(f"--only: there is no network {only!r}; there are {', '.join(steps)}")
     return {only: steps[only]} if only else steps
 
 

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
+from cfx.errors import UserError
 from warehouse.evidence.verify import Verification, verify
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.gate import Gate, check_run, verdict_of
@@ -26,7 +27,7 @@ _THEN = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say: the same run g
 
 
 def export(root: Path, run_id: str, to: Path) -> Path:
-    """Write the archive, with every fact that the report rests on. Raises ValueError for an unknown run."""
+    """Write the archive, with every fact that the report rests on. Raises UserError for an unknown run."""
     with closing(open_warehouse(root)) as lens:
         check_run(lens, root, run_id)
         found = {name: ask(lens, name, run_id).rows for name in ("runs", "ranked", "outside", "scorecard", "rules")}
@@ -50,14 +51,14 @@ def export(root: Path, run_id: str, to: Path) -> Path:
 def verify_archive(path: Path) -> Verification:
     """Verify the report in an archive against the facts in it, and every file against SHA256SUMS.
 
-    Raises ValueError where there is no archive, or no report in it that can be read.
+    Raises UserError where there is no archive, or no report in it that can be read.
     """
     with TemporaryDirectory() as folder:
         root = Path(folder)
         bad = _unpack(path, root)
         reports = sorted((root / "reports").glob("*.html"))
         if not reports:
-            raise ValueError(f"{path} holds no report that can be read: {', '.join(bad) or 'it is no archive of `cfx export`'}")
+            raise UserError(f"{path} holds no report that can be read: {', '.join(bad) or 'it is no archive of `cfx export`'}")
         found = verify(root, reports[0].stem)
         told = read_sums(root / SUMS) if (root / SUMS).is_file() else {}
         there = {name_in(root, file): file for file in root.rglob("*") if file.is_file() and file.name != SUMS}
@@ -78,7 +79,7 @@ def _unpack(path: Path, root: Path) -> list[str]:
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is no archive, or a damaged one: {error}") from error
+        raise UserError(f"{path} is no archive, or a damaged one: {error}") from error
     bad = []
     with archive:
         for name in archive.namelist():

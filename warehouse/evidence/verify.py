@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 
+from cfx.errors import UserError
 from warehouse.facts.shards import damaged
 from warehouse.lens.connect import open_warehouse
 from warehouse.report.embedded_numbers import Page, numbers
@@ -39,11 +40,11 @@ def verify(root: Path, run_id: str) -> Verification:
     """Ask every question of a report again, write the page again, and hash every file.
 
     Numbers are those of the report's JSON, asked by the SQL beside them, and those that a reader sees on the page.
-    Raises ValueError where there is no report of that run.
+    Raises UserError where there is no report of that run.
     """
     path = report_path(root, run_id)
     if not path.is_file() or not hashes_path(root, run_id).is_file():
-        raise ValueError(f"there is no report of {run_id!r} in {root}; write it with `cfx report {run_id}`")
+        raise UserError(f"there is no report of {run_id!r} in {root}; write it with `cfx report {run_id}`")
     page = path.read_bytes()
     files, bad = _files(root, run_id, page)
     try:

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from cfx.errors import UserError
 from warehouse.explorer.queries import OPERATORS, PAGE, Choice, Lens, columns, explanations
 from warehouse.explorer.reviews import LONGEST, MARKS, review
 from warehouse.report import formatting as wording
@@ -35,7 +36,7 @@ def is_loopback(host: str) -> bool:
     """Whether a server on this host can be reached from this machine alone."""
     try:
         return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
+    except UserError:
         return False
 
 
@@ -51,7 +52,7 @@ def explorer(root: Path, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
         Route("/runs/{run}/reviews", pages.keep, methods=["POST"]),
     ]
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=[*hosts], www_redirect=False)
-    return Starlette(routes=routes, middleware=[trusted], exception_handlers={ValueError: pages.refused})
+    return Starlette(routes=routes, middleware=[trusted], exception_handlers={UserError: pages.refused})
 
 
 class Pages:
@@ -117,7 +118,7 @@ class Pages:
             lens.execute("from outcomes where run_id = ? and image_id = ? and method = ? and seed = ?", [run, *where])
         )
         if not found:
-            raise ValueError(f"run {run} has no explanation of {where[0]!r} by {where[1]!r} with seed {where[2]}")
+            raise UserError(f"run {run} has no explanation of {where[0]!r} by {where[1]!r} with seed {where[2]}")
         pictured = next(row for row in pictures(lens, run, [where[0]]) if (row["method"], row["seed"]) == (where[1], where[2]))
         names = sorted(name[2:] for name in pictured if name.startswith("d_") and pictured[name] is not None)
         marks = fetched(
@@ -140,7 +141,7 @@ class Pages:
         async for part in request.stream():
             body += part
             if len(body) > LARGEST:
-                raise ValueError(f"a form of more than {LARGEST} bytes is refused")
+                raise UserError(f"a form of more than {LARGEST} bytes is refused")
         form = {key: values[0] for key, values in parse_qs(body.decode(errors="replace")).items()}
         if not secrets.compare_digest(form.get("token", "").encode(), self.token.encode()):
             return self._page("explorer_refused.html.j2", status=403, reason=STRANGER)
@@ -166,7 +167,7 @@ class Pages:
     def _run(self, run_id: str) -> dict[str, Any]:
         found = fetched(self.lens.cursor().execute("from runs where run_id = ?", [run_id]))
         if not found:
-            raise ValueError(f"there is no run {run_id!r} in this warehouse")
+            raise UserError(f"there is no run {run_id!r} in this warehouse")
         return found[0]
 
     def _address(self, chosen: Choice, page: int) -> str:

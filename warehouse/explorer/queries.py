@@ -8,6 +8,7 @@ from threading import Lock
 
 import duckdb
 
+from cfx.errors import UserError
 from warehouse.lens.connect import open_warehouse
 from warehouse.report.queries import Row, fetched
 
@@ -63,12 +64,12 @@ def columns(lens: duckdb.DuckDBPyConnection, run_id: str) -> list[str]:
 
 
 def explanations(lens: duckdb.DuckDBPyConnection, run_id: str, chosen: Choice, known: list[str]) -> tuple[list[Row], int]:
-    """One page of explanations and how many there are. Raises ValueError for a column or operator that is none."""
+    """One page of explanations and how many there are. Raises UserError for a column or operator that is none."""
     for column in filter(None, (chosen.sort, chosen.column)):
         if column not in known:
-            raise ValueError(f"there is no column {column!r}; there are {', '.join(known)}")
+            raise UserError(f"there is no column {column!r}; there are {', '.join(known)}")
     if chosen.operator not in OPERATORS:
-        raise ValueError(f"there is no operator {chosen.operator!r}; there are {', '.join(OPERATORS)}")
+        raise UserError(f"there is no operator {chosen.operator!r}; there are {', '.join(OPERATORS)}")
     kept, asked = "", {"run": run_id}
     if chosen.column:
         kept = "where " + OPERATORS[chosen.operator].format(column=_quoted(chosen.column)).replace("?", "$value")

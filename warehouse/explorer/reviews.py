@@ -8,6 +8,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cfx.errors import UserError
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.gate import check_run
@@ -27,14 +28,14 @@ def review(
 ) -> None:
     """Keep a mark on an attribute, or on an explanation (image_id, method, seed).
 
-    Raises ValueError for an unknown run, mark, attribute or explanation, a reviewer without a name, or a note that is too long.
+    Raises UserError for an unknown run, mark, attribute or explanation, a reviewer without a name, or a note that is too long.
     """
     if mark not in MARKS:
-        raise ValueError(f"mark: {mark!r} is not one of {', '.join(MARKS)}")
+        raise UserError(f"mark: {mark!r} is not one of {', '.join(MARKS)}")
     if not reviewer.strip() or len(reviewer) > 100:
-        raise ValueError("reviewer: say who you are, in at most 100 characters")
+        raise UserError("reviewer: say who you are, in at most 100 characters")
     if len(note) > LONGEST:
-        raise ValueError(f"note: {len(note)} characters; at most {LONGEST} are kept")
+        raise UserError(f"note: {len(note)} characters; at most {LONGEST} are kept")
     image_id, method, seed = explanation or (None, None, None)
     with closing(open_warehouse(root)) as lens:
         check_run(lens, root, run_id)
@@ -45,7 +46,7 @@ def review(
             asked = "select count(*) from attribute_tests where run_id = ? and attribute = ?"
             known = lens.execute(asked, [run_id, attribute]).fetchone()
     if not known or not known[0]:
-        raise ValueError(f"run {run_id} has no {'such explanation' if explanation else f'attribute {attribute!r}'} to review")
+        raise UserError(f"run {run_id} has no {'such explanation' if explanation else f'attribute {attribute!r}'} to review")
     row = {
         "written": datetime.now(UTC),
         "reviewer": reviewer.strip(),

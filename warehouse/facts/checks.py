@@ -9,6 +9,7 @@ from typing import TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cfx.errors import UserError
 from warehouse.facts.fact import Fact
 
 Rows: TypeAlias = pa.Table | Mapping[str, Sequence[object]]
@@ -17,7 +18,7 @@ Rows: TypeAlias = pa.Table | Mapping[str, Sequence[object]]
 def checked(fact: Fact, rows: Rows) -> pa.Table:
     """Rows as a table of this fact's columns, fixed ones first, in the schema's order.
 
-    rows: a table whose types are the schema's, or values by column. Raises ValueError naming the column when one is missing,
+    rows: a table whose types are the schema's, or values by column. Raises UserError naming the column when one is missing,
     unknown, of another type, null where it may not be, or holds a number that is not finite.
     """
     names = list(rows.column_names if isinstance(rows, pa.Table) else rows)
@@ -26,7 +27,7 @@ def checked(fact: Fact, rows: Rows) -> pa.Table:
     first = schema.names[0]
     for name, column in columns.items():
         if len(column) != len(columns[first]):
-            raise ValueError(f"{fact.name}: column {name!r} has {len(column)} rows, {first!r} has {len(columns[first])}")
+            raise UserError(f"{fact.name}: column {name!r} has {len(column)} rows, {first!r} has {len(columns[first])}")
     return pa.table(columns, schema=schema)
 
 
@@ -40,14 +41,14 @@ def _wide(fact: Fact, names: list[str]) -> list[str]:
         f.prefix + attribute for attribute in sorted(attributes) for f in fact.families if f.prefix + attribute not in wide
     ]
     if missing:
-        raise ValueError(f"{fact.name}: column {missing[0]!r} is missing")
+        raise UserError(f"{fact.name}: column {missing[0]!r} is missing")
     unknown = [name for name in wide if families[name] is None]
     if unknown:
         known = [*fact.schema.names, *(f"{family.prefix}<attribute>" for family in fact.families)]
-        raise ValueError(f"{fact.name}: there is no column {unknown[0]!r}; the columns are {', '.join(known)}")
+        raise UserError(f"{fact.name}: there is no column {unknown[0]!r}; the columns are {', '.join(known)}")
     twice = [name for name, count in Counter(map(str.lower, names)).items() if count > 1]
     if twice:
-        raise ValueError(f"{fact.name}: column {twice[0]!r} is there more than once; SQL does not tell upper from lower case")
+        raise UserError(f"{fact.name}: column {twice[0]!r} is there more than once; SQL does not tell upper from lower case")
     return wide
 
 
@@ -57,19 +58,19 @@ def _column(fact: Fact, field: pa.Field, values: pa.ChunkedArray | Sequence[obje
     if not isinstance(values, pa.ChunkedArray | pa.Array):
         values = _array(column, field.type, values)
     if values.type != field.type:
-        raise ValueError(f"{column} takes {field.type}, not {values.type}")
+        raise UserError(f"{column} takes {field.type}, not {values.type}")
     if values.null_count and not field.nullable:
-        raise ValueError(f"{column} is null in {values.null_count} of {len(values)} rows; every row needs a value")
+        raise UserError(f"{column} is null in {values.null_count} of {len(values)} rows; every row needs a value")
     numbers = pc.list_flatten(values) if pa.types.is_list(values.type) else values
     if pa.types.is_floating(numbers.type) and pc.all(pc.is_finite(numbers)).as_py() is False:
-        raise ValueError(f"{column} holds a number that is not finite, which would poison every mean over it")
+        raise UserError(f"{column} holds a number that is not finite, which would poison every mean over it")
     return values
 
 
 def _array(column: str, type_: pa.DataType, values: Sequence[object]) -> pa.Array:
     try:
         if pa.types.is_integer(type_) and pa.types.is_floating(pa.array(values).type):  # Arrow would cut the decimals off
-            raise ValueError(f"{column} takes {type_}, not decimals")
+            raise UserError(f"{column} takes {type_}, not decimals")
         return pa.array(values, type=type_)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        raise ValueError(f"{column} takes {type_}: {error}") from error
+        raise UserError(f"{column} takes {type_}: {error}") from error

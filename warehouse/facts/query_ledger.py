@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cfx.errors import UserError
+
 UNKNOWN = "interrupted"  # what a call is until it has ended, and stays if the audit was killed meanwhile
 FREE = "not reached"  # the one status that costs no budget: no connection was made
 _TABLES = """
@@ -30,7 +32,7 @@ create table if not exists answers (picture text primary key, answer blob not nu
 """
 
 
-class BudgetSpent(ValueError):
+class BudgetSpent(UserError):
     """The query budget does not reach for the next call."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from cfx.errors import UserError
 from warehouse.facts.fact import Fact, Family
 from warehouse.facts.fact import column as _column
 from warehouse.facts.fact import fact as _fact
@@ -396,7 +397,7 @@ FACTS: dict[str, Fact] = {
 
 
 def fact_named(name: str) -> Fact:
-    """The fact of that name. Raises ValueError for a name that is none, with the names that are."""
+    """The fact of that name. Raises UserError for a name that is none, with the names that are."""
     if name not in FACTS:
-        raise ValueError(f"there is no fact {name!r}; the facts are {', '.join(FACTS)}")
+        raise UserError(f"there is no fact {name!r}; the facts are {', '.join(FACTS)}")
     return FACTS[name]

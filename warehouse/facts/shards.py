@@ -17,6 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cfx.errors import UserError
 from warehouse.facts.checks import Rows, checked
 from warehouse.facts.schema import fact_named
 from warehouse.facts.seal import UNSEALED, is_whole, sealed
@@ -27,7 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _log = logging.getLogger(__name__)
 
 
-class DamagedShard(ValueError):
+class DamagedShard(UserError):
     """A file among the facts that is not as it was written."""
 
     def __init__(self, path: Root) -> None:
@@ -48,7 +49,7 @@ class Shard:
 def write_shard(root: Path, fact: str, run_id: str, key: str, rows: Rows) -> Shard:
     """Writes rows under the final name of (fact, run_id, key), or returns the shard that already has it, untouched.
 
-    Raises ValueError naming the column where rows are not what the fact takes (see `checked`), or where their wide columns are
+    Raises UserError naming the column where rows are not what the fact takes (see `checked`), or where their wide columns are
     not those of the run's other shards; NotWritten where the disk or the object store does not take it.
     """
     path = shard_path(root, fact, run_id, key)
@@ -75,7 +76,7 @@ def find_shard(root: Path, fact: str, run_id: str, key: str) -> Shard | None:
 
 
 def read_shard(shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a shard, all columns or these. Raises DamagedShard, or ValueError for a column that it does not have."""
+    """The rows of a shard, all columns or these. Raises DamagedShard, or UserError for a column that it does not have."""
     data = shard.path.read_bytes()
     if not is_whole(data):
         raise DamagedShard(shard.path)
@@ -84,17 +85,17 @@ def read_shard(shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
         wanted = names if columns is None else list(columns)
         missing = [name for name in wanted if name not in names]
         if missing:
-            raise ValueError(f"{shard.path} has no column {missing[0]!r}; it has {', '.join(names)}")
+            raise UserError(f"{shard.path} has no column {missing[0]!r}; it has {', '.join(names)}")
         table = file.read(columns=wanted).select(wanted)
     return table.replace_schema_metadata({name: value for name, value in table.schema.metadata.items() if name != b"seal"})
 
 
 def shard_path(root: Path, fact: str, run_id: str, key: str) -> Path:
-    """The final name. Raises ValueError for an unknown fact, or a run id or key that could leave its folder."""
+    """The final name. Raises UserError for an unknown fact, or a run id or key that could leave its folder."""
     fact_named(fact)
     for what, name in (("run_id", run_id), ("key", key)):
         if not _NAME.fullmatch(name):
-            raise ValueError(f"{what} {name!r} cannot name a shard; take letters, digits, '.', '_', '-', a letter or digit first")
+            raise UserError(f"{what} {name!r} cannot name a shard; take letters, digits, '.', '_', '-', a letter or digit first")
     return root / "facts" / fact / f"run_id={run_id}" / f"{key}.parquet"
 
 
@@ -114,12 +115,12 @@ def damaged(root: Root, run_id: str) -> list[Root]:
 
 
 def _agree(path: Path, table: pa.Table) -> None:
-    """Raises ValueError if another shard of the run has other columns: then the run would have two oracles, or two data sets."""
+    """Raises UserError if another shard of the run has other columns: then the run would have two oracles, or two data sets."""
     for other in path.parent.glob("[!.]*.parquet"):
         if is_whole(data := other.read_bytes()):
             differing = sorted(set(pq.read_schema(pa.BufferReader(data)).names) ^ set(table.column_names))
             if differing:
-                raise ValueError(
+                raise UserError(
                     f"{path} and {other} differ in column {differing[0]!r}; the shards of one run have the same columns"
                 )
             return

@@ -17,11 +17,13 @@ from uuid import uuid4
 
 from upath import UPath
 
+from cfx.errors import TransientError, UserError
+
 Root: TypeAlias = Path | UPath
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # of a file system without hard links
 
 
-class NotWritten(OSError):
+class NotWritten(TransientError):
     """A file that the disk or the object store did not take."""
 
     def __init__(self, path: Root, error: OSError) -> None:
@@ -32,15 +34,15 @@ class NotWritten(OSError):
 
 
 def warehouse_at(told: str | Path) -> Path:
-    """The folder or URL as a path. Raises ValueError for a URL with credentials in it, or of a file system that is not there."""
+    """The folder or URL as a path. Raises UserError for a URL with credentials in it, or of a file system that is not there."""
     if "://" not in str(told):
         return cast(Path, told) if isinstance(told, UPath) else Path(told)
     if "@" in urlsplit(str(told)).netloc:
-        raise ValueError("credentials do not belong into a URL: leave out what stands before '@' and give it by environment")
+        raise UserError("credentials do not belong into a URL: leave out what stands before '@' and give it by environment")
     try:  # another process may write, so no list of files is remembered
         return cast(Path, UPath(told, use_listings_cache=False))
     except (ImportError, ValueError) as error:
-        raise ValueError(f"{told} cannot be reached: {error}; for s3:// install the extra: pip install 'cfx[s3]'") from error
+        raise UserError(f"{told} cannot be reached: {error}; for s3:// install the extra: pip install 'cfx[s3]'") from error
 
 
 def write_whole(root: Root, path: Root, data: bytes, replace: bool = False) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 
+from cfx.errors import UserError
 from warehouse.facts.schema import POLICIES
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import open_warehouse
@@ -33,7 +34,7 @@ class Gate:
 
 
 def read_policy(root: Path, run_id: str) -> Row | None:
-    """The policy that a run is held to now, or None. Raises ValueError for an unknown run, with the runs there are."""
+    """The policy that a run is held to now, or None. Raises UserError for an unknown run, with the runs there are."""
     with closing(open_warehouse(root, asked="from runs, policies")) as lens:
         check_run(lens, root, run_id)
         return _policy(lens, run_id)
@@ -42,7 +43,7 @@ def read_policy(root: Path, run_id: str) -> Row | None:
 def set_policy(root: Path, run_id: str, policy: Mapping[str, Any]) -> bool:
     """Hold a run to this policy from now on, the columns of the fact without `written`. Returns whether that is a change.
 
-    Raises ValueError for an unknown run or base, or where the policy forbids an attribute that the run's oracle does not know.
+    Raises UserError for an unknown run or base, or where the policy forbids an attribute that the run's oracle does not know.
     """
     with closing(open_warehouse(root, asked="from runs, policies, attributes")) as lens:
         for name in (run_id, policy["base"]):
@@ -60,19 +61,19 @@ def set_policy(root: Path, run_id: str, policy: Mapping[str, Any]) -> bool:
 
 
 def check_run(lens: duckdb.DuckDBPyConnection, root: Path, run_id: str) -> None:
-    """Raises ValueError for an unknown run, with the runs there are."""
+    """Raises UserError for an unknown run, with the runs there are."""
     runs = [row[0] for row in lens.execute("select run_id from runs order by started desc, run_id").fetchall()]
     if run_id not in runs:
-        raise ValueError(f"there is no run {run_id!r} in {root}; the runs are: {', '.join(runs) or 'none yet'}")
+        raise UserError(f"there is no run {run_id!r} in {root}; the runs are: {', '.join(runs) or 'none yet'}")
 
 
 def gate(root: Path, run_id: str) -> Gate:
-    """The verdict on a run that has a policy. Raises ValueError for an unknown run, or one without a policy."""
+    """The verdict on a run that has a policy. Raises UserError for an unknown run, or one without a policy."""
     with closing(open_warehouse(root, asked="from runs, gate")) as lens:
         check_run(lens, root, run_id)
         rules = fetched(lens.execute("from gate where run_id = ? order by place, subject", [run_id]))
     if not rules:
-        raise ValueError(f"run {run_id} has no policy yet; `cfx gate {run_id}` holds it to one")
+        raise UserError(f"run {run_id} has no policy yet; `cfx gate {run_id}` holds it to one")
     return verdict_of(run_id, rules)
 
 
@@ -95,4 +96,4 @@ def _check_known(lens: duckdb.DuckDBPyConnection, run_id: str, forbidden: Sequen
     known = [column.removeprefix("d_") for row in rows for column, value in row.items() if value is not None]
     missing = sorted(set(forbidden or ()) - set(known))
     if known and missing:
-        raise ValueError(f"forbidden: the run's oracle knows no {missing[0]!r}; it knows {', '.join(sorted(known))}")
+        raise UserError(f"forbidden: the run's oracle knows no {missing[0]!r}; it knows {', '.join(sorted(known))}")

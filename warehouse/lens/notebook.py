@@ -39,5 +39,5 @@ class Warehouse:
         return views(self.root)
 
     def report(self, run_id: str) -> Path:
-        """Write the report of a run and return its path. Raises ValueError for an unknown run, with the runs there are."""
+        """Write the report of a run and return its path. Raises UserError for an unknown run, with the runs there are."""
         return write_report(self.root, run_id)

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import duckdb
 
+from cfx.errors import UserError
 from warehouse.facts.storage import Root
 
 
-class ReadOnlyError(ValueError):
+class ReadOnlyError(UserError):
     """A statement that is not one plain question over the warehouse."""
 
 
-class QueryTimeout(ValueError):
+class QueryTimeout(UserError):
     """A question that took longer than it may."""
 
     def __init__(self, seconds: float) -> None:

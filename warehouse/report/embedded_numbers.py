@@ -9,6 +9,7 @@ from datetime import datetime
 from html.parser import HTMLParser
 from typing import Any
 
+from cfx.errors import UserError
 from warehouse.report.queries import Evidence
 
 BLOCK = "cfx-numbers"
@@ -46,10 +47,10 @@ class Page(HTMLParser):
 
     @property
     def told(self) -> dict[str, Any]:
-        """The JSON. Raises ValueError where there is none, or not whole."""
+        """The JSON. Raises UserError where there is none, or not whole."""
         read = json.loads("".join(self._block))
         if not isinstance(read, dict) or "questions" not in read:
-            raise ValueError("the report holds no numbers")
+            raise UserError("the report holds no numbers")
         return read
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

@@ -8,13 +8,15 @@ import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from cfx.errors import UserError
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
 def write_pdf(report: Path, seconds: float = 120) -> Path:
     """Print an HTML file to a PDF beside it and return its path.
 
-    Raises FileNotFoundError without a browser, and ValueError where it does not print within so many seconds.
+    Raises FileNotFoundError without a browser, and UserError where it does not print within so many seconds.
     """
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
@@ -27,7 +29,7 @@ def write_pdf(report: Path, seconds: float = 120) -> Path:
         try:
             ended = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
         except subprocess.TimeoutExpired as error:
-            raise ValueError(f"{found} did not print {report} within {seconds:g} s") from error
+            raise UserError(f"{found} did not print {report} within {seconds:g} s") from error
     if not to.is_file() or not to.read_bytes().startswith(b"%PDF"):
-        raise ValueError(f"{found} did not print {report}: {ended.stderr.decode(errors='replace').strip()[-300:]}")
+        raise UserError(f"{found} did not print {report}: {ended.stderr.decode(errors='replace').strip()[-300:]}")
     return to

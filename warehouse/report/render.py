@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from cfx.errors import UserError
 from warehouse.facts.storage import write_whole
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.gate import verdict_of
@@ -38,7 +39,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(root: Path, run_id: str) -> Path:
-    """Write <root>/reports/<run_id>.html and its list of hashes, and return its path. Raises ValueError for an unknown run."""
+    """Write <root>/reports/<run_id>.html and its list of hashes, and return its path. Raises UserError for an unknown run."""
     path = report_path(root, run_id)
     page = report_html(root, run_id).encode()
     write_whole(root, path, page, replace=True)
@@ -52,11 +53,11 @@ def report_path(root: Path, run_id: str) -> Path:
 
 
 def report_html(root: Path, run_id: str) -> str:
-    """The report of one run. Raises ValueError for an unknown run, with the runs there are."""
+    """The report of one run. Raises UserError for an unknown run, with the runs there are."""
     with closing(open_warehouse(root)) as lens:
         if not ask(lens, "runs", run_id).rows:
             known = [row[0] for row in lens.execute("select run_id from runs order by started desc, run_id").fetchall()]
-            raise ValueError(f"there is no run {run_id!r} in {root}; the runs are: {', '.join(known) or 'none yet'}")
+            raise UserError(f"there is no run {run_id!r} in {root}; the runs are: {', '.join(known) or 'none yet'}")
         found = {name: ask(lens, name, run_id) for name in EVIDENCE}
         asked = ask_findings(lens, run_id, found["ranked"].rows)
         picked = [found["picks"], *(each.picks for each in asked)]

@@ -15,6 +15,7 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cfx.errors import UserError
 from tasks.data.formats.bdd import bdd100k, bdd_oia
 from tasks.data.formats.celeba import celeba, celeba_hq
 from tasks.data.formats.folders import folders
@@ -44,16 +45,16 @@ class Written(NamedTuple):
 def table_of(form: str, folder: Root, to: Path) -> Written:
     """Write the table of a data set as Parquet, whole or not at all.
 
-    Raises ValueError for a format that there is not, or a folder that is not in that format.
+    Raises UserError for a format that there is not, or a folder that is not in that format.
     """
     if form not in FORMATS:
-        raise ValueError(f"there is no format {form!r}; there are {', '.join(FORMATS)}")
+        raise UserError(f"there is no format {form!r}; there are {', '.join(FORMATS)}")
     if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}; give the one that the data set was unpacked into")
+        raise UserError(f"there is no folder {folder}; give the one that the data set was unpacked into")
     parts: Iterator[pa.Table] = iter(FORMATS[form](folder))
     first = next(parts, None)
     if first is None:
-        raise ValueError(f"{folder} holds no picture of a data set in the format {form!r}")
+        raise UserError(f"{folder} holds no picture of a data set in the format {form!r}")
     to.parent.mkdir(parents=True, exist_ok=True)
     half, rows = to.with_name(f".{to.name}.{uuid4().hex}"), 0
     try:
@@ -68,8 +69,8 @@ def table_of(form: str, folder: Root, to: Path) -> Written:
 
 
 def _alike(part: pa.Table, schema: pa.Schema, folder: Root) -> pa.Table:
-    """A part of a data set with the columns of its first. Raises ValueError where files disagree."""
+    """A part of a data set with the columns of its first. Raises UserError where files disagree."""
     try:
         return part.select(schema.names).cast(schema)
     except (KeyError, pa.ArrowInvalid) as error:
-        raise ValueError(f"the files of {folder} have different columns ({error}); import folders of one kind each") from error
+        raise UserError(f"the files of {folder} have different columns ({error}); import folders of one kind each") from error

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cfx.errors import UserError
 from warehouse.facts.storage import Root
 
 CATEGORIES = (
@@ -40,7 +41,7 @@ def bdd100k(folder: Root) -> Iterator[pa.Table]:
                 batch = []
         yield _scenes(batch, part, split)
     if not found:
-        raise ValueError(f"{folder} has no labels/bdd100k_labels_images_train.json or labels/det_20/det_train.json")
+        raise UserError(f"{folder} has no labels/bdd100k_labels_images_train.json or labels/det_20/det_train.json")
 
 
 def _scenes(frames: list[dict[str, Any]], part: str, split: str) -> pa.Table:
@@ -70,7 +71,7 @@ def bdd_oia(folder: Root) -> Iterator[pa.Table]:
         pictures = sorted((row["file_name"], answers.get(row["id"])) for row in told["images"])
         yield _drives([(file, x) for file, x in pictures if x is not None and not any(x[4:])], reasons, split)
     if not found:
-        raise ValueError(f"{folder} has no train_25k_images_actions.json; give the folder with `data` and the lists in it")
+        raise UserError(f"{folder} has no train_25k_images_actions.json; give the folder with `data` and the lists in it")
 
 
 def _drives(pictures: list[tuple[str, list[int]]], reasons: dict[str, list[int]], split: str) -> pa.Table:
@@ -87,7 +88,7 @@ def _drives(pictures: list[tuple[str, list[int]]], reasons: dict[str, list[int]]
 
 
 def items(path: Root) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON list, one at a time: BDD100K's labels are more than a gigabyte. Raises ValueError where broken."""
+    """The objects of a JSON list, one at a time: BDD100K's labels are more than a gigabyte. Raises UserError where broken."""
     decoder, text, last = json.JSONDecoder(), "", False
     with path.open("r", encoding="utf-8") as file:
         while not last:
@@ -104,4 +105,4 @@ def items(path: Root) -> Iterator[dict[str, Any]]:
                 yield item
             text = text[start:]
     if text.strip() != "]":
-        raise ValueError(f"{path} is not a JSON list to its end; it was cut short or is of another data set")
+        raise UserError(f"{path} is not a JSON list to its end; it was cut short or is of another data set")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from cfx.errors import UserError
 from warehouse.facts.storage import Root
 
 PARTS = {"0": "train", "1": "validation", "2": "test"}  # of list_eval_partition
@@ -42,7 +43,7 @@ def _table(names: list[str], rows: list[list[str]], images: str, split: list[str
 
 
 def _attributes(path: Root) -> tuple[list[str], list[list[str]]]:
-    """The attributes and, picture by picture, its file and answers 1 or -1. Raises ValueError for a line that is none."""
+    """The attributes and, picture by picture, its file and answers 1 or -1. Raises UserError for a line that is none."""
     lines = path.read_text().splitlines()
     if path.suffix == ".csv":
         names, rows = lines[0].split(",")[1:], [line.split(",") for line in lines[1:] if line.strip()]
@@ -50,7 +51,7 @@ def _attributes(path: Root) -> tuple[list[str], list[list[str]]]:
         names, rows = lines[1].split(), [line.split() for line in lines[2:] if line.strip()]
     for number, row in enumerate(rows, 1):
         if len(row) != len(names) + 1 or not {"1", "-1"}.issuperset(row[1:]):
-            raise ValueError(f"{path}: picture {number} needs a file and {len(names)} answers, each 1 or -1; it has {row}")
+            raise UserError(f"{path}: picture {number} needs a file and {len(names)} answers, each 1 or -1; it has {row}")
     return names, rows
 
 
@@ -70,7 +71,7 @@ def _found(folder: Root, *names: str) -> Root | None:
 def _needed(folder: Root, *names: str) -> Root:
     path = _found(folder, *names)
     if path is None:
-        raise ValueError(f"{folder} has no {' or '.join(names)}; unpack the data set's lists into it")
+        raise UserError(f"{folder} has no {' or '.join(names)}; unpack the data set's lists into it")
     return path
 
 

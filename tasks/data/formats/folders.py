@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 import pyarrow as pa
 
+from cfx.errors import UserError
 from tasks.data.files import names_below
 from tasks.training.batches import SUFFIXES
 from warehouse.facts.storage import Root
@@ -60,7 +61,7 @@ def _metadata(folder: Root, files: list[str]) -> dict[str, dict[str, str | None]
         rows = csv.DictReader(text.splitlines()) if name.endswith("csv") else map(json.loads, text.splitlines())
         for row in rows:
             if "file_name" not in row:
-                raise ValueError(f"{folder / file} has no file_name, which says what its rows are about")
+                raise UserError(f"{folder / file} has no file_name, which says what its rows are about")
             told[str(place / row["file_name"])] = {key: _text(value) for key, value in row.items() if key != "file_name"}
     return told
 
