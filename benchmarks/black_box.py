@@ -39,8 +39,8 @@ from cfx.classifiers import ClassifierConfig  # noqa: E402
 from cfx.images import decode_png  # noqa: E402
 from cfx.portraits import WORDS, write_portraits  # noqa: E402
 from flows.audit import run_audit  # noqa: E402
-from flows.config import AuditConfig  # noqa: E402
-from tasks.stages.predict import classifier_for  # noqa: E402
+from tasks.config import AuditConfig  # noqa: E402
+from tasks.networks import classifier_for  # noqa: E402
 from tasks.training.planted import Planting, train_planted  # noqa: E402
 from warehouse.lens.connect import query  # noqa: E402
 

@@ -25,7 +25,7 @@ import matplotlib
 from scipy.stats import spearmanr
 
 from flows.benchmark import marks
-from flows.config import AuditConfig
+from tasks.config import AuditConfig
 from warehouse.lens.connect import query
 
 Rows = list[dict[str, Any]]

@@ -29,7 +29,8 @@ from cfx.classifiers import ClassifierConfig, TorchClassifier, load_classifier
 from cfx.diffusion.ddpm import DDPM, Schedule
 from cfx.diffusion.guided import PUBLISHED, GuidedDiffusion, unet_of
 from cfx.random import ImageNoise
-from tasks.stages.explain import Counted, Method, bind
+from tasks.config import Method
+from tasks.stages.explain import Counted, bind
 
 TINY = GuidedDiffusion(image_size=32, num_channels=32, channel_mult=(1, 2), attention_resolutions=(16,), num_head_channels=32)
 SHORTER = {"tau": 2, "iterations": 2, "radii": (1.0,), "augmentations": 1}

@@ -41,8 +41,10 @@ from cfx.saliency.sanity import Stage, cascade
 from cfx.training.classifier import as_images
 from cfx.training.hit import RECIPES, HiTTraining, steps, train_hit
 from cfx.training.portraits import CLASSES, rendered
-from tasks.stages.explain import explain_images
-from tasks.stages.prior import PriorConfig, denoiser_for, prior_folder
+from tasks.config import PriorConfig
+from tasks.networks import denoiser_for
+from tasks.stages.explain import Explainer, Targets, explain_images
+from tasks.stages.prior import prior_folder
 
 NETWORKS = Path(__file__).parent / "hit-networks"  # made by this benchmark, empty the folder to make them again
 MODELS = ("hit", "vit", "mark")
@@ -197,7 +199,8 @@ def counterfactuals(name: str, classifier: TorchClassifier, data: Labelled, righ
     with torch.no_grad():
         target = 1 - classifier(x).argmax(1)
     prior = denoiser_for(prior_folder(Path(), PriorConfig(path="portraits:prior"), ""), "cpu")
-    found, _ = explain_images(prior, classifier, x, target, LADDER, [f"mark {i}" for i in range(len(x))], 0, 1)
+    targets = Targets([f"mark {i}" for i in range(len(x))], x, target)
+    found, _ = explain_images(Explainer(prior, classifier, LADDER, 1), targets, 0)
     about = {"model": name, "accuracy": right, "gflops": gflops(classifier.network.module, 64), **dict.fromkeys(PLAYED)}
     with torch.no_grad():
         flipped = float((classifier(found.x_cf).argmax(1) == target).float().mean())

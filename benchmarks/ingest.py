@@ -67,12 +67,13 @@ def listed(folder: Path, table: Path) -> dict[str, Any]:
 
 
 def ingested(folder: Path, table: Path, root: Path, limit: int) -> dict[str, Any]:
-    from tasks.data.ingest import DataConfig, ingest
+    from tasks.data.ingest import DataConfig
+    from tests.runs import ingested as ingest
     from warehouse.lens.connect import query
 
     config = DataConfig(images=folder, table=table, label_column="label", split_column="split", size=SIDE, limit=limit)
     before, began = _peak(), time.perf_counter()
-    shards = ingest(root, "r1", config, SHARD)
+    shards = ingest(root, config, SHARD)
     seconds, peak = time.perf_counter() - began, _peak()
     (rejected,) = query(root, "select count(*) as n, count(distinct path) as paths from rejected").to_pylist()
     (taken,) = query(root, "select count(distinct image_id) as ids, count(distinct path) as paths from images").to_pylist()

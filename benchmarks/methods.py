@@ -28,15 +28,16 @@ from benchmarks.live_bytes import LiveBytes
 from benchmarks.portrait_presets import Preset, presets, robust_network
 from cfx.images import decode_png
 from cfx.random import ImageNoise
-from flows.audit import facts_of
-from flows.check import check, prior_of
-from flows.config import AuditConfig
 from flows.demo import demo_config, lay_out
-from tasks.data.ingest import ingest
-from tasks.stages.attributes import predict_attributes
-from tasks.stages.explain import bind, explain_shard
-from tasks.stages.predict import classifier_for, predict_shard, read_batch
-from tasks.stages.prior import denoiser_for
+from tasks.check import check, prior_of
+from tasks.config import AuditConfig
+from tasks.networks import classifier_for, denoiser_for
+from tasks.shard_images import read_images
+from tasks.stages.attributes import attributes
+from tasks.stages.explain import bind, explain
+from tasks.stages.ingest import ingest
+from tasks.stages.learn import Learned
+from tasks.stages.predict import predict
 from tasks.stages.run_record import start_run
 from warehouse.facts.shards import Shard, find_shard, read_shard
 from warehouse.lens.connect import query
@@ -58,27 +59,25 @@ def audit_of(into: Path, preset: Preset, twin: str, seed: int, shard_size: int) 
 
 
 def explained(config: AuditConfig, n: int) -> tuple[str, list[Shard]]:
-    """Audit the first n pictures, without a report. Returns the run id and its shards of explanations."""
-    checked = check(config)
-    root, run, device = config.warehouse, checked.run_id, checked.device
-    start_run(root, run, facts_of(config, checked))
-    found = []
-    for images in ingest(root, run, config.data, config.shard_size)[: -(-n // config.shard_size)]:
-        predicted = predict_shard(root, run, images, config.classifier, config.batch_size, device)
-        cost = root.parent / "costs" / run / f"{images.key}.json"
-        new, wall, worked = find_shard(root, "explanations", run, images.key) is None, time.perf_counter(), time.process_time()
-        shard = explain_shard(
-            root, run, images, predicted,
-            prior=prior_of(config), classifier_config=config.classifier, judge_config=config.judge, target_policy=config.target,
-            nearest=None, ladder=config.ladder, seeds=config.seeds, batch_size=config.batch_size, device=device,
-        )  # fmt: skip
+    """Audit the first n images, without a report. Returns the run id and its shards of explanations."""
+    run, found = check(config), []
+    start_run(run)
+    for images in ingest(run)[: -(-n // config.shard_size)]:
+        predicted = predict(run, images)
+        cost = run.root.parent / "costs" / run.id / f"{images.key}.json"
+        new, wall, worked = (
+            find_shard(run.root, "explanations", run.id, images.key) is None,
+            time.perf_counter(),
+            time.process_time(),
+        )
+        shard = explain(run, images, predicted, Learned())
         if new:
             share = (time.process_time() - worked) / (time.perf_counter() - wall)
             cost.parent.mkdir(parents=True, exist_ok=True)
             cost.write_text(json.dumps({"of_the_cpu": share}))
-        predict_attributes(root, run, images, shard, config.oracle, config.target_attribute, config.batch_size, device)
+        attributes(run, images, shard)
         found.append(shard)
-    return run, found
+    return run.id, found
 
 
 def seconds_of(root: Path, run: str, shards: list[Shard]) -> float:
@@ -115,7 +114,7 @@ def peak_mib(config: AuditConfig, shards: list[Shard]) -> float:
     classifier, prior = classifier_for(config.classifier, "cpu"), denoiser_for(prior_of(config), "cpu")
     images = find_shard(config.warehouse, "images", shards[0].run_id, shards[0].key)
     assert images is not None
-    x = read_batch(images)[:1]
+    x = read_images(images).x[:1]
     with torch.no_grad():
         target = 1 - classifier(x).argmax(1)
     run = bind(first.model_copy(update=short), prior.respaced(first.steps), classifier, "cpu")

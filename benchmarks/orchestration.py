@@ -24,7 +24,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from cfx.portraits import write_portraits
 from flows.audit import run_audit
-from flows.config import AuditConfig
+from tasks.config import AuditConfig
 from warehouse.lens.connect import query
 
 SPENT = """

@@ -24,10 +24,11 @@ from cfx.methods.time_edit import TIME, Inversions, time_edit
 from cfx.targets import choose_targets
 from cfx.types import Classifier
 from flows.config import load_config
-from tasks.data import ingest as data
-from tasks.stages import predict
-from tasks.stages.prompts import WordsConfig, learn_words
-from tasks.stages.queries import answers_of
+from tasks.black_boxes import answers_of
+from tasks.config import WordsConfig
+from tasks.data.ingest import check, sample
+from tasks.networks import classifier_for
+from tasks.stages.prompts import Labelled, learn_words
 
 LADDER = ((25, 3.0), (30, 4.0), (35, 4.0), (35, 6.0))  # tau and scale, as published for smiles
 
@@ -60,14 +61,14 @@ def main(
 ) -> None:
     """Learn the words, edit the pictures, print how many flipped."""
     settings, training = load_config(config), TokenTraining(steps=learn, batch=batch)
-    classifier = predict.classifier_for(settings.classifier, device, answers_of(out, "time"))
-    pictures = predict.pictures(data.ingest(out, "time", settings.data, settings.shard_size))
-    x = pictures.float() / 127.5 - 1
+    classifier = classifier_for(settings.classifier, device, answers_of(out, "time"))
+    x = sample(settings.data, check(settings.data).n).x
     probabilities = torch.cat([classifier(part.to(device)).softmax(1).cpu() for part in x.split(settings.batch_size)])
     predicted, target = probabilities.argmax(1), choose_targets(probabilities, settings.target, classifier.classes)
     drawn = load_latent(model, device)
+    shown = ((x + 1) * 127.5).round().to(torch.uint8)
     words = WordsConfig(model=model, begin=begin, training=training)
-    prompts = learn_words(drawn, pictures, predicted, classifier.classes, words, out / "tokens")
+    prompts = learn_words(drawn, Labelled(shown, predicted, classifier.classes), words, out / "tokens")
     wanted = [i for i in range(len(x)) if predicted[i] != target[i]][:images]
     (out / "edits").mkdir(parents=True, exist_ok=True)
     flips = 0

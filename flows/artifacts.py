@@ -6,10 +6,9 @@ Keys are `<audit's name>-<what>`, so that the UI shows one audit's scorecards on
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -23,6 +22,8 @@ from prefect.artifacts import (
 from prefect.futures import PrefectFuture, as_completed
 
 from tasks.reading.contact_sheet import strip
+from tasks.run import Run
+from tasks.stages.run_record import code_version
 from warehouse.facts.shards import Shard
 from warehouse.lens.connect import query
 
@@ -30,19 +31,30 @@ STEP = 5  # percent between two updates: each is a request to the server
 
 
 def follow(name: str, futures: Sequence[PrefectFuture[Shard]]) -> list[Shard]:
-    """Wait for every shard while a bar in the UI moves, then raise the first failure: one bad shard loses no other's work."""
+    """Wait for every shard while a bar in the UI moves: one bad shard loses no other's work. Raises what went wrong first."""
     bar = cast(UUID, create_progress_artifact(0.0, key=f"{name}-progress", description="shards through their last stage"))
-    told = 0.0
+    shown = 0.0
     for done, _ in enumerate(as_completed(list(futures)), 1):
         percent = 100 * done / len(futures)
-        if percent - told >= STEP or done == len(futures):
+        if percent - shown >= STEP or done == len(futures):
             update_progress_artifact(bar, percent)
-            told = percent
+            shown = percent
+    return all_of(futures)
+
+
+def all_of(futures: Sequence[PrefectFuture[Shard]]) -> list[Shard]:
+    """Every shard. Raises a failure of their own before one that only says that a stage before them failed."""
+    for future in futures:
+        future.wait()
+    for future in futures:
+        if future.state.is_failed() or future.state.is_crashed():
+            future.result()
     return [future.result() for future in futures]
 
 
-def publish(name: str, root: Path, run_id: str, report: Path, facts: dict[str, Any]) -> None:
-    """Scorecard, report, pictures and fingerprints of a finished run."""
+def publish(run: Run, report: Path) -> None:
+    """Scorecard, report, images and fingerprints of a finished run."""
+    name, root, run_id = run.config.name, run.root, run.id
     literal = run_id.replace("'", "''")
     scores = query(root, f"select metric, value, n from scorecard where run_id = '{literal}' order by metric").to_pylist()
     create_table_artifact(scores, key=f"{name}-scorecard", description=f"scorecard of {run_id}")
@@ -50,7 +62,6 @@ def publish(name: str, root: Path, run_id: str, report: Path, facts: dict[str, A
     if (picture := strip(root, run_id)) is not None:
         url = "data:image/png;base64," + base64.b64encode(picture).decode()
         create_image_artifact(url, key=f"{name}-gallery", description="inputs above, counterfactuals below")
-    made_of = {"run": run_id, "configuration": facts["config_hash"], "code": facts["code_version"]}
-    made_of |= json.loads(facts["fingerprints"])
-    lines = [f"| {what} | `{told}` |" for what, told in made_of.items() if told]
+    made_of = {"run": run_id, "configuration": run.config.result_hash(), "code": code_version(), **run.fingerprints}
+    lines = [f"| {what} | `{value}` |" for what, value in made_of.items() if value]
     create_markdown_artifact("\n".join(["| made of | |", "|---|---|", *lines]), key=f"{name}-fingerprints")

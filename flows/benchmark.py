@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from cfx.errors import UserError
 from cfx.portraits import ATTRIBUTES, WORDS, write_portraits
-from flows.config import AuditConfig
+from tasks.config import AuditConfig
 from tasks.training.planted import Planting, first_shards, train_noisy_oracle, train_planted, write_truths
 from warehouse.lens.connect import query
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cfx.portraits import write_portraits
-from flows.config import AuditConfig
+from tasks.config import AuditConfig
 from warehouse.lens.connect import query
 
 TWINS = ("planted", "clean")

@@ -11,7 +11,7 @@ import torch
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows.config import AuditConfig, ConfigError
+from tasks.config import AuditConfig, ConfigError
 
 Runner: TypeAlias = TaskRunner[PrefectFuture[Any]]
 
@@ -45,6 +45,20 @@ def runner_for(config: AuditConfig) -> Runner:
             f"engine: {config.engine!r} needs a package that is not installed ({error}); pip install 'cfx[{config.engine}]'"
         ) from error
     return cast(Runner, ThreadPoolTaskRunner(max_workers=at_a_time))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One compute thread in the body: shards run side by side, and two threads a core are many times slower on a busy machine.
+
+    The caller's own number comes back afterwards.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

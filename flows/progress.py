@@ -11,6 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from tasks.run import Run
+
 STAGES = {  # fact -> what its stage is called
     "predictions": "predict",
     "explanations": "explain",
@@ -65,14 +67,14 @@ class _Watch:
 
 
 @contextmanager
-def watched(console: Console, root: Path, run_id: str, prior: Path | None) -> Iterator[None]:
+def watched(console: Console, run: Run) -> Iterator[None]:
     """Show the progress of a run on the terminal while the body works."""
     done = threading.Event()
     with bars(console) as progress:
-        watch = _Watch(progress, root, run_id, prior)
+        watch = _Watch(progress, run.root, run.id, run.prior)
 
         def follow() -> None:
-            while not done.wait(0.5 if isinstance(root, Path) else 5):  # listing an object store takes requests
+            while not done.wait(0.5 if isinstance(run.root, Path) else 5):  # listing an object store takes requests
                 watch.look()
 
         follower = threading.Thread(target=follow, daemon=True)

@@ -14,8 +14,7 @@ from cfx.diffusion.guided import GuidedDiffusion
 from cfx.training.classifier import ClassifierTraining
 from cfx.training.hit import HiTTraining
 from cfx.training.robust import RobustTraining
-from flows.config import AuditConfig
-from tasks.stages.explain import Method
+from tasks.config import AuditConfig, Method
 
 INTRODUCTION = """# Settings
 

@@ -52,6 +52,7 @@ def settle(quiet: bool) -> bool:
     shown = not quiet and err.is_terminal
     for name, value in {
         "PREFECT_LOGGING_LEVEL": "ERROR" if shown else "INFO",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "cfx",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",  # a first start takes 20-30 s on a small machine
         "DO_NOT_TRACK": "1",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,7 @@ from rich.table import Table
 from flows.terminal import AsJson, Quiet, err, escaped, out, quieten, settle, told
 
 if TYPE_CHECKING:
-    from flows.config import AuditConfig
+    from tasks.config import AuditConfig
 
 
 def demo(
@@ -76,44 +75,35 @@ def tell_plan(config: AuditConfig, as_json: bool) -> None:
     """Images, shards, UNet evaluations and hours of an audit that has not started."""
     from dataclasses import asdict
 
-    from flows.check import check, prior_of
-    from flows.engine import shards_at_a_time
+    from flows.engine import one_thread, shards_at_a_time
     from tasks.advice.cost_estimate import plan
+    from tasks.check import check
 
-    checked, workers = check(config), shards_at_a_time(config)
-    told = plan(
-        config.data,
-        config.classifier,
-        prior_of(config),
-        config.ladder,
-        config.seeds,
-        config.shard_size,
-        workers,
-        checked.device,
-    )
-    (fewest, most), (short, long) = told.evaluations, told.hours
-    out.print(f"{told.images:,} images in {told.shards:,} shards, {workers} at a time on {told.device}")
+    workers = shards_at_a_time(config)
+    with one_thread():
+        estimate = plan(check(config), workers)
+    (fewest, most), (short, long) = estimate.evaluations, estimate.hours
+    out.print(f"{estimate.images:,} images in {estimate.shards:,} shards, {workers} at a time on {estimate.device}")
     out.print(f"{fewest:,} to {most:,} UNet evaluations: if every picture flips on the first rung, or none at all")
     out.print(f"{short:.2f} to {long:.2f} hours of explaining, at the speed of one picture tried now")
     if as_json:
-        print(json.dumps(asdict(told)))  # noqa: T201
+        print(json.dumps(asdict(estimate)))  # noqa: T201
 
 
 def run_shown(config: AuditConfig, shown: bool) -> str:
     """Check, then audit, under progress bars if they are shown."""
-    from flows.audit import run_audit
-    from flows.check import check, prior_of
+    from flows.audit import audit_checked
+    from tasks.check import check
 
-    checked = check(config)
-    bars: Any = nullcontext()
-    if shown:
-        from flows.progress import watched
+    run = check(config)
+    if not shown:
+        return audit_checked(run)
+    from flows.progress import watched
 
-        for warning in checked.warnings:  # elsewhere the flow's log has them
-            err.print(f"[yellow]warning[/] {escaped(warning)}", soft_wrap=True)
-        bars = watched(err, config.warehouse, checked.run_id, prior_of(config))
-    with bars:
-        return run_audit(config)
+    for warning in run.warnings:  # elsewhere the flow's log has them
+        err.print(f"[yellow]warning[/] {escaped(warning)}", soft_wrap=True)
+    with watched(err, run):
+        return audit_checked(run)
 
 
 def caveats(finding: dict[str, Any]) -> list[str]:

@@ -22,14 +22,14 @@ def calibrate(
     """Choose tau so that predictions survive noising and denoising, then the scales of the guidance; print a ladder to paste."""
     settle(quiet=True)
     with told():
-        from flows.check import device_of, prior_of
         from flows.config import load_config
+        from flows.engine import one_thread
         from tasks.advice.calibrate import calibrate as calibrated
+        from tasks.check import device_of
 
         audit = load_config(config)
-        what = (prior_of(audit), audit.classifier, audit.judge, audit.data, audit.target, audit.hierarchy, audit.ladder)
-        with err.status("measuring") as status:
-            found = calibrated(*what, images, keep, device_of(audit), status.update)
+        with err.status("measuring") as status, one_thread():
+            found = calibrated(audit, images, keep, device_of(audit), status.update)
     first = found.ladder[0]
     depths = Table("tau", "timestep", "predictions kept", "mean change", title=f"noise and denoise alone, {found.n} images")
     for depth in found.depths:

@@ -24,26 +24,17 @@ def explain(
     """Explain one picture: input, counterfactual, mask and difference side by side."""
     settle(quiet=True)
     with told():
-        from flows.check import device_of, prior_of
         from flows.config import load_config
         from flows.demo import demo_config
+        from flows.engine import one_thread
         from tasks.advice.one_image import explain_image
+        from tasks.check import device_of
 
         settings = load_config(config) if config is not None else demo_config(Path("cfx-demo"), "planted", 1)
-        with err.status("explaining"):
-            found = explain_image(
-                image,
-                to,
-                prior_of(settings),
-                settings.classifier,
-                settings.oracle,
-                settings.ladder,
-                target if target is not None else settings.target,
-                settings.hierarchy,
-                seed,
-                settings.data.size,
-                device_of(settings),
-            )
+        if target is not None:
+            settings = settings.model_copy(update={"target": target})
+        with err.status("explaining"), one_thread():
+            found = explain_image(image, to, settings, seed, device_of(settings))
     out.print(f"{found.source} -> {found.target}: p({escaped(found.target)}) {found.before:.3f} -> {found.after:.3f}")
     out.print("flipped" if found.flipped else "[yellow]did not flip[/]: the last rung of the ladder is shown")
     for attribute, before, after in found.changed:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
-from cfx.classifiers import AnyClassifier
 from cfx.diffusion.ddpm import DDPM
 from cfx.errors import UserError
 from cfx.nearest import nearest_in_hierarchy
-from cfx.targets import Hierarchy, choose_targets
+from cfx.targets import choose_targets
 from cfx.types import Classifier
 from tasks.advice.prior_check import deepest, filtered
-from tasks.data.ingest import DataConfig, sample
-from tasks.stages.explain import Ladder, Method, check_ladder, explain_images
-from tasks.stages.predict import classifier_for
-from tasks.stages.prior import denoiser_for
+from tasks.check import prior_of
+from tasks.config import AuditConfig, Method
+from tasks.data.ingest import sample
+from tasks.networks import classifier_for, denoiser_for
+from tasks.shard_images import Images
+from tasks.stages.explain import Explainer, Targets, check_ladder, explain_images
 
 DEPTHS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.36, 0.42, 0.5, 0.6, 0.7)  # tau as a share of the steps
 WEAK, STRONG = 0.5, 0.98  # flip rates that the ladder's first and last rung are looked for at
@@ -56,57 +55,65 @@ class Calibration(NamedTuple):
     ladder: list[dict[str, Any]]
 
 
-def calibrate(
-    prior: Path,
-    classifier_config: AnyClassifier,
-    judge_config: AnyClassifier | None,
-    data: DataConfig,
-    target: str,
-    hierarchy: Hierarchy | None,
-    ladder: Ladder,
-    n: int,
-    keep: float,
-    device: str,
-    report: Report = lambda line: None,
-) -> Calibration:
+class Subject(NamedTuple):
+    """What is calibrated: on which images, with which networks."""
+
+    prior: DDPM
+    classifier: Classifier
+    judge: Classifier | None
+    images: Images
+
+
+def calibrate(config: AuditConfig, n: int, keep: float, device: str, report: Report = lambda line: None) -> Calibration:
     """A ladder for this audit: the deepest tau up to which a share `keep` of predictions survives, and one to three scales.
 
-    All else is as in the ladder's first rung. Of the target most-confused, which needs all predictions, the runner-up stands in.
-    `report` hears of each measurement. Raises UserError for a method without noise, for a black box, and if no prediction
-    survives or none flips.
+    Measured on n of its images. All else is as in the ladder's first rung. Of the target most-confused, which needs all
+    predictions, the runner-up stands in. `report` hears of each measurement. Raises UserError for a method without noise, for a
+    black box, and if no prediction survives or none flips.
     """
-    first = ladder[0]
+    first = config.ladder[0]
     if not hasattr(first, "tau"):
         raise UserError(f"method {first.method!r} adds no noise, so there is no tau to calibrate; choose its radii by hand")
-    classifier, denoiser = classifier_for(classifier_config, device), denoiser_for(prior, device)
-    check_ladder(ladder, classifier)
-    judge = classifier_for(judge_config, device) if judge_config is not None else None
-    images = sample(data, n)
-    x = images.x.to(device)
-    depths = _depths(denoiser, classifier, x, images.ids, first.steps, keep, report)
+    subject = _subject(config, n, device)
+    check_ladder(config.ladder, subject.classifier)
+    depths = _depths(subject, first.steps, keep, report)
     chosen = [depth for depth in depths if depth.kept >= keep]
     if not chosen:
         raise UserError(
             f"even at tau {depths[0].tau} of {first.steps} only {depths[0].kept:.0%} of predictions survive noising and "
-            "denoising; the prior does not fit these pictures, or was imported with other arguments than it was trained with; "
+            "denoising; the prior does not fit these images, or was imported with other arguments than it was trained with; "
             "or lower --keep"
         )
-    logits = classifier(x)
-    nearest = nearest_in_hierarchy(hierarchy, classifier.classes) if hierarchy is not None else None
-    wanted = choose_targets(logits, "second-best" if target == "most-confused" else target, classifier.classes, nearest)
-    asked = torch.nonzero(wanted != logits.argmax(1))[:, 0]
-    if not len(asked):
-        raise UserError(f"all {len(x)} sampled images are already predicted as {target!r}; ask for another class")
-    ids = [images.ids[i] for i in asked.tolist()]
+    targets = _targets(config, subject)
     rung = changed(first, tau=chosen[-1].tau)
 
     def measure(scale: float) -> Strength:
-        found = _strength(denoiser, classifier, judge, x[asked], wanted[asked], ids, changed(rung, scale=scale))
+        found = _strength(subject, targets, changed(rung, scale=scale))
         report(f"scale {scale:g}: {found.flipped:.2f} flip")
         return found
 
     strengths = search(measure, first.scale or 1.0)
-    return Calibration(len(x), depths, strengths, [settings(changed(rung, scale=s)) for s in rungs(strengths)])
+    return Calibration(len(subject.images.ids), depths, strengths, [settings(changed(rung, scale=s)) for s in rungs(strengths)])
+
+
+def _subject(config: AuditConfig, n: int, device: str) -> Subject:
+    images = sample(config.data, n)
+    judge = classifier_for(config.judge, device) if config.judge is not None else None
+    classifier = classifier_for(config.classifier, device)
+    return Subject(denoiser_for(prior_of(config), device), classifier, judge, Images(images.ids, images.x.to(device)))
+
+
+def _targets(config: AuditConfig, subject: Subject) -> Targets:
+    """The sampled images that are not yet predicted as their target. Raises UserError if there is none."""
+    classes, (ids, x) = subject.classifier.classes, subject.images
+    logits = subject.classifier(x)
+    nearest = nearest_in_hierarchy(config.hierarchy, classes) if config.hierarchy is not None else None
+    policy = "second-best" if config.target == "most-confused" else config.target
+    target = choose_targets(logits, policy, classes, nearest)
+    wanted = torch.nonzero(target != logits.argmax(1))[:, 0]
+    if not len(wanted):
+        raise UserError(f"all {len(x)} sampled images are already predicted as {config.target!r}; choose another class")
+    return Targets([ids[i] for i in wanted.tolist()], x[wanted], target[wanted])
 
 
 def search(measure: Callable[[float], Strength], start: float) -> list[Strength]:
@@ -152,16 +159,14 @@ def settings(method: Method) -> dict[str, Any]:
     return {"method": method.method, **method.model_dump(mode="json", exclude_defaults=True)}
 
 
-def _depths(
-    prior: DDPM, classifier: Classifier, x: Tensor, ids: list[str], steps: int, keep: float, report: Report
-) -> list[Depth]:
+def _depths(subject: Subject, steps: int, keep: float, report: Report) -> list[Depth]:
     """Ever deeper, until fewer than `keep` of the predictions survive."""
-    most = deepest(prior, steps)
-    timesteps, found = prior.respaced(steps).timesteps, []
+    most = deepest(subject.prior, steps)
+    timesteps, found = subject.prior.respaced(steps).timesteps, []
     for tau in sorted({max(1, round(share * steps)) for share in DEPTHS}):
         if tau > most:
             break
-        kept, distance = filtered(prior, classifier, x, ids, steps, tau)
+        kept, distance = filtered(subject.prior, subject.classifier, subject.images, steps, tau)
         found.append(Depth(tau, timesteps[tau - 1], kept, distance))
         report(f"tau {tau} of {steps}: {kept:.2f} of predictions survive")
         if kept < keep:
@@ -170,19 +175,13 @@ def _depths(
 
 
 @torch.no_grad()
-def _strength(
-    prior: DDPM,
-    classifier: Classifier,
-    judge: Classifier | None,
-    x: Tensor,
-    target: Tensor,
-    ids: list[str],
-    method: Method,
-) -> Strength:
-    found, _ = explain_images(prior, classifier, x, target, (method,), ids, SEED, len(x))
+def _strength(subject: Subject, targets: Targets, method: Method) -> Strength:
+    classifier, judge, target = subject.classifier, subject.judge, targets.target
+    explainer = Explainer(subject.prior, classifier, (method,), len(target))
+    found, _ = explain_images(explainer, targets, SEED)
     flipped = classifier(found.x_cf).argmax(1) == target
     judged = None
     if judge is not None:
-        known = torch.tensor([judge.classes.index(name) for name in classifier.classes], device=x.device)
+        known = torch.tensor([judge.classes.index(name) for name in classifier.classes], device=target.device)
         judged = float((judge(found.x_cf).argmax(1) == known[target]).float().mean())
-    return Strength(method.scale, float(flipped.float().mean()), judged, float((found.x_cf - x).abs().mean() / 2))
+    return Strength(method.scale, float(flipped.float().mean()), judged, float((found.x_cf - targets.x).abs().mean() / 2))

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from cfx.attributes.oracle import OracleConfig
-from cfx.classifiers import AnyClassifier
+from cfx.attributes.oracle import Oracle
 from cfx.errors import UserError
-from cfx.images import Size, decode_png, encode_png, read_picture
+from cfx.images import decode_png, encode_png, read_picture
 from cfx.nearest import nearest_in_hierarchy
-from cfx.targets import Hierarchy, check_target, choose_targets
-from tasks.stages.attributes import oracle_for
-from tasks.stages.explain import Ladder, check_ladder, explain_images
-from tasks.stages.predict import classifier_for
-from tasks.stages.prior import denoiser_for
+from cfx.targets import check_target, choose_targets
+from cfx.types import Classifier
+from tasks.check import prior_of
+from tasks.config import AuditConfig
+from tasks.networks import classifier_for, denoiser_for, oracle_for
+from tasks.stages.explain import Explainer, Targets, check_ladder, explain_images
 
 AMPLIFIED = 2.0  # the difference is shown times this, around grey
 ENLARGED = 4
@@ -38,49 +38,48 @@ class Explanation:
 
 
 @torch.no_grad()
-def explain_image(
-    image: Path,
-    to: Path,
-    prior: Path,
-    classifier_config: AnyClassifier,
-    oracle_config: OracleConfig,
-    ladder: Ladder,
-    target: str,
-    hierarchy: Hierarchy | None,
-    seed: int,
-    size: Size,
-    device: str,
-) -> Explanation:
-    """Explain one picture and write input | counterfactual | mask | difference to `to` as PNG.
+def explain_image(image: Path, to: Path, config: AuditConfig, seed: int, device: str) -> Explanation:
+    """Explain one image and write input | counterfactual | mask | difference to `to` as PNG.
 
-    Raises UserError if the picture cannot be read, or is already predicted as its target, or for the target most-confused,
+    Raises UserError if the image cannot be read, or is already predicted as its target, or for the target most-confused,
     which only an audit's predictions tell.
     """
     content = image.read_bytes()
-    x = decode_png([read_picture(content, size, 50_000_000, 1).png]).to(device)
-    classifier, oracle = classifier_for(classifier_config, device), oracle_for(oracle_config, device)
-    check_ladder(ladder, classifier)
+    x = decode_png([read_picture(content, config.data.size, config.data.max_pixels, 1).png]).to(device)
+    classifier, oracle = classifier_for(config.classifier, device), None
+    if config.oracle is not None:
+        oracle = oracle_for(config.oracle, device)
+    check_ladder(config.ladder, classifier)
     probabilities = classifier(x).softmax(1)
-    known = hierarchy if target == "nearest-in-hierarchy" else None
-    if target != "most-confused":  # of which `choose_targets` says why it cannot be
-        check_target(target, classifier.classes, known)
-    nearest = nearest_in_hierarchy(known, classifier.classes) if known is not None else None
-    source, goal = int(probabilities.argmax()), choose_targets(probabilities, target, classifier.classes, nearest)
+    source, goal = int(probabilities.argmax()), _goal(config, classifier, probabilities)
     if int(goal) == source:
-        raise UserError(f"{image} is already predicted as {classifier.classes[source]!r}; ask for another class with --target")
-    image_id = hashlib.sha256(content).hexdigest()
-    found, _ = explain_images(denoiser_for(prior, device), classifier, x, goal, ladder, [image_id], seed, 1)
+        raise UserError(f"{image} is already predicted as {classifier.classes[source]!r}; choose another class with --target")
+    explainer = Explainer(denoiser_for(prior_of(config), device), classifier, config.ladder, 1)
+    found, _ = explain_images(explainer, Targets([hashlib.sha256(content).hexdigest()], x, goal), seed)
     to.write_bytes(_panel(x, found.x_cf, found.mask))
-    after, had, has = classifier(found.x_cf).softmax(1), oracle(x)[0].tolist(), oracle(found.x_cf)[0].tolist()
-    named = zip(oracle.attributes, had, has, strict=True)
+    after = classifier(found.x_cf).softmax(1)
     return Explanation(
         source=classifier.classes[source],
         target=classifier.classes[int(goal)],
         before=float(probabilities[0, goal]),
         after=float(after[0, goal]),
         flipped=int(after.argmax()) == int(goal),
-        changed=[(name, p, q) for name, p, q in named if (p > 0.5) != (q > 0.5)],
+        changed=[] if oracle is None else _changed(oracle, x, found.x_cf),
     )
+
+
+def _goal(config: AuditConfig, classifier: Classifier, probabilities: Tensor) -> Tensor:
+    """The class to explain towards, (1,)."""
+    known = config.hierarchy if config.target == "nearest-in-hierarchy" else None
+    if config.target != "most-confused":  # of which `choose_targets` says why it cannot be
+        check_target(config.target, classifier.classes, known)
+    nearest = nearest_in_hierarchy(known, classifier.classes) if known is not None else None
+    return choose_targets(probabilities, config.target, classifier.classes, nearest)
+
+
+def _changed(oracle: Oracle, x: Tensor, x_cf: Tensor) -> list[tuple[str, float, float]]:
+    named = zip(oracle.attributes, oracle(x)[0].tolist(), oracle(x_cf)[0].tolist(), strict=True)
+    return [(name, p, q) for name, p, q in named if (p > 0.5) != (q > 0.5)]
 
 
 def _panel(x: Tensor, x_cf: Tensor, mask: Tensor) -> bytes:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from cfx.classifiers import ClassifierConfig
 from cfx.diffusion.ddpm import DDPM
 from cfx.diffusion.schedule import q_sample
 from cfx.errors import UserError
@@ -17,10 +13,9 @@ from cfx.methods.dime import denoise
 from cfx.methods.time_edit import TIME
 from cfx.random import ImageNoise
 from cfx.types import Classifier
+from tasks.config import Ladder
 from tasks.data.ingest import DataConfig, sample
-from tasks.stages.explain import Ladder
-from tasks.stages.predict import classifier_for
-from tasks.stages.prior import denoiser_for
+from tasks.shard_images import Images
 
 TRIED = 8  # images of the audit's own, for `survival`
 SEED = 0
@@ -34,30 +29,21 @@ class Filtered(NamedTuple):
 
 
 @torch.no_grad()
-def filtered(prior: DDPM, classifier: Classifier, x: Tensor, image_ids: list[str], steps: int, tau: int) -> Filtered:
-    """F noises x (N, 3, H, W) to step tau - 1 of `steps` and denoises it without guidance. tau UNet evaluations an image."""
-    noise, denoiser = ImageNoise.of(image_ids, SEED), prior.respaced(steps)
+def filtered(prior: DDPM, classifier: Classifier, images: Images, steps: int, tau: int) -> Filtered:
+    """F noises images to step tau - 1 of `steps` and denoises them without guidance. tau UNet evaluations an image."""
+    x, noise, denoiser = images.x, ImageNoise.of(images.ids, SEED), prior.respaced(steps)
     back = denoise(denoiser, q_sample(denoiser, x, tau - 1, noise), tau - 1, noise).clamp(-1, 1)
     same = classifier(back).argmax(1) == classifier(x).argmax(1)
     return Filtered(float(same.float().mean()), float((back - x).abs().mean() / 2))
 
 
-def survival(prior: Path, classifier: ClassifierConfig, data: DataConfig, ladder: Ladder, device: str) -> Filtered | None:
-    """F at the depth of the ladder's first rung, on a few of the audit's images; none for a method that adds no noise.
-
-    Computed once a process.
-    """
+def survival(prior: DDPM, classifier: Classifier, data: DataConfig, ladder: Ladder) -> Filtered | None:
+    """F at the depth of the ladder's first rung, on a few of the audit's images; none for a method that adds no noise."""
     tau = getattr(ladder[0], "tau", None)
     if tau is None or isinstance(ladder[0], TIME):
         return None
-    return _survival(prior, classifier.model_dump_json(), data.model_dump_json(), ladder[0].steps, tau, device)
-
-
-@cache
-def _survival(prior: Path, classifier: str, data: str, steps: int, tau: int, device: str) -> Filtered:
-    images = sample(DataConfig.model_validate_json(data), TRIED)
-    network = classifier_for(ClassifierConfig.model_validate_json(classifier), device)
-    return filtered(denoiser_for(prior, device), network, images.x.to(device), images.ids, steps, tau)
+    images = sample(data, TRIED)
+    return filtered(prior, classifier, Images(images.ids, images.x.to(prior.betas.device)), ladder[0].steps, tau)
 
 
 def warnings_of(found: Filtered | None, ladder: Ladder) -> tuple[str, ...]:

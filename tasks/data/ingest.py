@@ -8,19 +8,18 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
-from torch import Tensor
 
 from cfx.errors import UserError
 from cfx.images import BYTES_PER_PIXEL, Refused, decode_png, read_picture
 from tasks.data.annotations import FIXED, Annotations, listing
 from tasks.data.files import is_inside, read, stamps
-from tasks.data.seen_files import Taken
-from warehouse.facts.shards import Shard, find_shard, read_shard, write_shard
+from tasks.data.seen_files import SeenFiles
+from tasks.shard_images import Images
 from warehouse.facts.storage import warehouse_at
 
 HASHED_WHOLE = 2**30  # bytes of pictures up to which `fingerprint` reads their contents
@@ -55,6 +54,13 @@ class DataConfig(Annotations):
 class TooManyRejected(UserError):
     """More files were refused than `max_rejected` allows."""
 
+    def __init__(self, most: float, reasons: Counter[str], n: int, run_id: str) -> None:
+        counts = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        super().__init__(
+            f"max_rejected: {reasons.total()} of {n} files were refused ({counts}), more than a share of {most:g}; "
+            f"`rejected` of run {run_id!r} names each: mend the files or raise max_rejected"
+        )
+
 
 @dataclass(frozen=True)
 class Listed:
@@ -67,7 +73,7 @@ class Listed:
 
 def check(config: DataConfig) -> Listed:
     """What this configuration selects, without opening a picture. Raises UserError for what cannot work, with the way out."""
-    rows = _selected(config)
+    rows = selected(config)
     labels = sorted(label for label in pc.unique(rows["label"]).to_pylist() if label)
     return Listed(len(rows), tuple(labels), tuple(name.removeprefix("a_") for name in rows.column_names[FIXED:]))
 
@@ -78,7 +84,7 @@ def fingerprint(config: DataConfig) -> str:
     Up to 1 GiB of pictures their contents are hashed; beyond that, and in an object store, their names, sizes and the store's own
     checksums, to keep this a matter of seconds (every picture's own SHA-256 is its image_id anyway).
     """
-    names = [name for name in _selected(config)["file"].to_pylist() if name]
+    names = [name for name in selected(config)["file"].to_pylist() if name]
     files = stamps(config.images, names)
     whole = isinstance(config.images, Path) and sum(max(0, size) for size, _ in files.values()) <= HASHED_WHOLE
     digest = hashlib.sha256(_sha256(config.table))
@@ -91,65 +97,23 @@ def fingerprint(config: DataConfig) -> str:
     return digest.hexdigest()
 
 
-def ingest(root: Path, run_id: str, config: DataConfig, shard_size: int) -> list[Shard]:
-    """Write `images` and `rejected` for the rows selected, `shard_size` rows a shard; return the shards of `images`.
-
-    A shard that exists is returned untouched, so a run after a kill ends as an undisturbed one would. Memory holds the pictures
-    of one shard and the table; what duplicates are found by is on disk. A shard that kept no picture is not returned.
-    Raises TooManyRejected as soon as the share of refused files is sure to pass `max_rejected`; their reasons are on disk then.
-    """
-    rows = _selected(config)
-    first = Taken()
-    reasons: Counter[str] = Counter()
-    shards: list[Shard] = []
-    for number, start in enumerate(range(0, len(rows), shard_size)):
-        key, batch = f"{number:05d}", rows.slice(start, shard_size)
-        images = find_shard(root, "images", run_id, key)
-        if images is None:
-            taken, refused = _sort_out(batch.to_pylist(), config, first)
-            if refused:
-                write_shard(root, "rejected", run_id, key, _columns(refused, ["path", "stage", "reason", "error"]))
-            names = ["image_id", "split", "path", "width", "height", "label", "png", *rows.column_names[FIXED:]]
-            images = write_shard(root, "images", run_id, key, _columns(taken, names))  # last: where it is, both are
-        done = read_shard(images, ["image_id", "path"])
-        first.update(zip(done["image_id"].to_pylist(), done["path"].to_pylist(), strict=True))
-        if (rejected := find_shard(root, "rejected", run_id, key)) is not None:
-            reasons.update(read_shard(rejected, ["reason"])["reason"].to_pylist())
-        if reasons.total() > config.max_rejected * len(rows):
-            told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-            raise TooManyRejected(
-                f"max_rejected: {reasons.total()} of {len(rows)} files were refused ({told}), more than a share of "
-                f"{config.max_rejected:g}; `rejected` of run {run_id!r} names each: mend the files or raise max_rejected"
-            )
-        if images.rows:
-            shards.append(images)
-    return shards
-
-
-class Sample(NamedTuple):
-    """Some of the pictures of a configuration."""
-
-    x: Tensor  # (N, 3, size, size) in [-1, 1]
-    ids: list[str]
-
-
-def sample(config: DataConfig, n: int) -> Sample:
+def sample(config: DataConfig, n: int) -> Images:
     """Up to n pictures that can be used, drawn by chance, the same every time. Raises UserError if there are none."""
-    rows = _selected(config)
+    rows = selected(config)
     drawn = random.Random(0).sample(range(len(rows)), len(rows))
     taken: list[dict[str, Any]] = []
-    first = Taken()
+    first = SeenFiles()
     while drawn and len(taken) < n:
         batch, drawn = drawn[: n - len(taken)], drawn[n - len(taken) :]
-        more, _ = _sort_out(rows.take(batch).to_pylist(), config, first)
+        more, _ = admit(rows.take(batch).to_pylist(), config, first)
         first.update((row["image_id"], row["path"]) for row in more)
         taken += more
     if not taken:
         raise UserError(f"none of the {len(rows)} pictures in {config.images} can be used; `cfx audit` lists the reasons")
-    return Sample(decode_png([row["png"] for row in taken]), [row["image_id"] for row in taken])
+    return Images([row["image_id"] for row in taken], decode_png([row["png"] for row in taken]))
 
 
-def _selected(config: DataConfig) -> pa.Table:
+def selected(config: DataConfig) -> pa.Table:
     """The listing of the rows to audit, once folder and labels are known to be there."""
     if not config.images.is_dir():
         raise UserError(f"images: there is no folder {config.images}; give the folder that the table's files are relative to")
@@ -162,7 +126,7 @@ def _selected(config: DataConfig) -> pa.Table:
     return rows
 
 
-def _sort_out(rows: list[dict[str, Any]], config: DataConfig, first: Taken) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+def admit(rows: list[dict[str, Any]], config: DataConfig, first: SeenFiles) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Rows of `images` for the files that can be used, rows of `rejected` for the others; `first` is what was taken before."""
     taken: list[dict[str, Any]] = []
     refused: list[dict[str, str]] = []
@@ -202,10 +166,6 @@ def _content(row: dict[str, Any], config: DataConfig) -> bytes:
         raise Refused("missing", f"row {number} of the table names {error}") from error
     except OSError as error:
         raise Refused("unreadable", str(error.strerror or error)) from error
-
-
-def _columns(rows: list[dict[str, Any]], names: list[str]) -> dict[str, list[Any]]:
-    return {name: [row[name] for row in rows] for name in names}
 
 
 def _sha256(path: str | Path) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 _CACHE_KIB = 16 * 1024
 
 
-class Taken:
+class SeenFiles:
     """The file that was taken first, by image_id."""
 
     def __init__(self) -> None:

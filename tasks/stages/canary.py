@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from pydantic import Field
-
-from cfx.classifiers import ClassifierConfig
 from cfx.errors import UserError
-from cfx.types import Config
-from warehouse.facts.shards import Shard, find_shard, write_shard
+from tasks.run import Run
+from tasks.stage import Rows, stage
 from warehouse.lens.connect import query
 
 
-class Canary(Config):
-    """Two twins of the classifier under audit, of the same classes: one trained to lean on a known attribute, one not."""
+class Twins(NamedTuple):
+    """What was planted, and the run ids of the two twins' audits."""
 
-    planted: ClassifierConfig = Field(description="the twin that leans on `attribute`")
-    clean: ClassifierConfig = Field(description="the twin that leans on nothing but what it should")
-    attribute: str = Field(description="the oracle's attribute that the planted twin leans on")
+    attribute: str
+    planted: str
+    clean: str
 
 
-def record_canary(root: Path, run_id: str, attribute: str, planted_run: str, clean_run: str) -> Shard:
+@stage("canaries")
+def record_canary(run: Run, twins: Twins) -> Rows:
     """Write what became of the twins' audits: measured power, false alarms, and whether the canary passed.
 
     Raises UserError if the planted twin's audit has no verdict on the attribute.
     """
-    done = find_shard(root, "canaries", run_id, "all")
-    if done is not None:
-        return done
+    return judged(run.root, twins)
+
+
+def judged(root: Path, twins: Twins) -> dict[str, list[Any]]:
+    """The row of `canaries` that the audits of the twins lead to."""
+    attribute, planted_run, clean_run = twins
     asked = "select attribute, rank, verdict, coalesce(power, 0) as power from claims where run_id = '{}' order by rank"
     planted, clean = (query(root, asked.format(run)).to_pylist() for run in (planted_run, clean_run))
     found = next((row for row in planted if row["attribute"] == attribute), None)
@@ -53,4 +55,4 @@ def record_canary(root: Path, run_id: str, attribute: str, planted_run: str, cle
         "passed": not why,
         "why": "; ".join(why) or f"{attribute} was planted and confirmed, and nothing else",
     }
-    return write_shard(root, "canaries", run_id, "all", {name: [value] for name, value in row.items()})
+    return {name: [value] for name, value in row.items()}

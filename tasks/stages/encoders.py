@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import Field
 from torch import nn
 
-from cfx.attributes.oracle import OracleConfig
-from cfx.autoencoder import AutoencoderTraining
 from cfx.classifiers import AnyClassifier
+from cfx.errors import UserError
 from cfx.features import LOADERS, Encoder, OracleFeatures
 from cfx.perceptual import LPIPS, Backbone, load_lpips
-from cfx.types import Config
-from tasks.stages.attributes import oracle_for
+from tasks.config import MeasureConfig
+from tasks.networks import kept, state_of
+from tasks.run import Run
 
 SET_METRICS = ("fid", "sfid", "kid", "crossover_fid")
 FILES = ("inception", "vggface2", "simsiam", "vgg16", "alexnet")  # the settings that are paths
-
-
-class MeasureConfig(Config):
-    """What counterfactuals are measured with. Files are published weights, none of which comes with cfx; without one, the metrics
-    that need it are absent, and said to be."""
-
-    cout: bool | None = Field(
-        None, description="COUT: 52 questions to the classifier per explanation; default: only of a classifier in this process"
-    )
-    insertion_deletion: bool = Field(False, description="insertion and deletion by the change map: 36 questions per explanation")
-    autoencoders: AutoencoderTraining | None = Field(
-        None, description="IM1 and IM2: trained on the audited images, one autoencoder a class; `{}` for the defaults"
-    )
-    inception: Path | None = Field(None, description="pytorch-fid's pt_inception-2015-12-05-6726825d.pth: FID, sFID, KID")
-    vggface2: Path | None = Field(None, description="VGGFace2-pytorch's resnet50_ft_weight.pkl: FVA, FS")
-    simsiam: Path | None = Field(None, description="SimSiam's checkpoint_0099.pth.tar: S3")
-    vgg16: Path | None = Field(None, description="torchvision's vgg16-397923af.pth: LPIPS and diversity")
-    alexnet: Path | None = Field(None, description="torchvision's alexnet-owt-7be5be79.pth: LPIPS as DVCE reports it")
 
 
 class Absent(NamedTuple):
@@ -47,57 +28,53 @@ class Absent(NamedTuple):
     reason: str
 
 
-@cache
-def _published(name: str, weights: Path, device: str) -> nn.Module:
-    return LOADERS[name](weights, device)
-
-
-@cache
-def _lpips(backbone: Backbone, weights: Path, device: str) -> LPIPS:
-    return load_lpips(weights, device, backbone)
-
-
-@cache
-def _oracle_features(oracle: str, device: str) -> OracleFeatures:
-    return OracleFeatures(oracle_for(OracleConfig.model_validate_json(oracle), device))
-
-
 def published_for(config: MeasureConfig, device: str) -> dict[str, nn.Module]:
-    """The published encoders whose weights are given, by name, each loaded once a process."""
+    """The published encoders whose weights are given, by name."""
     files: dict[str, Path | None] = {name: getattr(config, name) for name in LOADERS}
-    return {name: _published(name, weights, device) for name, weights in files.items() if weights is not None}
+    return {
+        name: kept((name, *state_of(weights), device), partial(LOADERS[name], weights, device))
+        for name, weights in files.items()
+        if weights is not None
+    }
 
 
-def encoders_for(config: MeasureConfig, oracle: OracleConfig, device: str) -> dict[str, Encoder]:
+def perceptual_for(config: MeasureConfig, device: str) -> dict[Backbone, LPIPS]:
+    """LPIPS by backbone, for the backbones whose weights are given."""
+    files: dict[Backbone, Path | None] = {"vgg": config.vgg16, "alex": config.alexnet}
+    return {
+        name: kept(("lpips", name, *state_of(weights), device), partial(load_lpips, weights, device, name))
+        for name, weights in files.items()
+        if weights is not None
+    }
+
+
+def encoders_for(run: Run) -> dict[str, Encoder]:
     """All encoders of an audit by name: the oracle's own features, where it has some, and the published ones."""
     own: dict[str, Encoder] = {}
-    if no_features(oracle, device) is None:
-        own["oracle"] = _oracle_features(oracle.model_dump_json(), device)
-    return own | published_for(config, device)
+    if no_features(run) is None:
+        own["oracle"] = OracleFeatures(run.oracle())
+    return own | published_for(run.config.measures, run.device)
 
 
-def no_features(oracle: OracleConfig, device: str) -> str | None:
-    """Why the oracle has no features, or None if it has."""
+def no_features(run: Run) -> str | None:
+    """Why there are no features of an oracle, or None if there are."""
+    if run.config.oracle is None:
+        return "no oracle: set `oracle`"
     try:
-        _oracle_features(oracle.model_dump_json(), device)
-    except ValueError as error:
+        OracleFeatures(run.oracle())
+    except UserError as error:
         return str(error)
     return None
 
 
-def perceptual_for(config: MeasureConfig, device: str) -> dict[Backbone, LPIPS]:
-    """LPIPS by backbone, for the backbones whose weights are given, each loaded once a process."""
-    files: dict[Backbone, Path | None] = {"vgg": config.vgg16, "alex": config.alexnet}
-    return {backbone: _lpips(backbone, weights, device) for backbone, weights in files.items() if weights is not None}
-
-
 def measures_cout(config: MeasureConfig, classifier: AnyClassifier) -> bool:
-    """Whether COUT is measured: as told, or else unless a black box would have to be asked so often."""
+    """Whether COUT is measured: as configured, or else unless a black box would have to be asked so often."""
     return classifier.access == "torch" if config.cout is None else config.cout
 
 
-def absences(config: MeasureConfig, classifier: AnyClassifier, oracle: OracleConfig, seeds: int, device: str) -> list[Absent]:
+def absences(run: Run) -> list[Absent]:
     """Every metric that this configuration cannot have."""
+    config, seeds = run.config.measures, len(run.config.seeds)
     needs = {
         "inception": [(metric, "inception") for metric in SET_METRICS],
         "vggface2": [("fva", "vggface2"), ("fs", "vggface2")],
@@ -114,12 +91,12 @@ def absences(config: MeasureConfig, classifier: AnyClassifier, oracle: OracleCon
     if seeds < 2:
         missing = [absent for absent in missing if absent.metric != "diversity"]
         missing += [Absent("diversity", encoder, "one seed: give two or more in `seeds`") for encoder in ("vgg", "alex")]
-    if not measures_cout(config, classifier):
+    if not measures_cout(config, run.config.classifier):
         missing.append(Absent("cout", None, "52 questions to the classifier per explanation: set measures.cout to true"))
     if config.autoencoders is None:
         missing += [Absent(metric, None, "not asked for: set measures.autoencoders to {}") for metric in ("im1", "im2")]
     if not config.insertion_deletion:
         turned_off = "not asked for: set measures.insertion_deletion to true"
         missing += [Absent(game, "change", turned_off) for game in ("insertion", "deletion")]
-    reason = no_features(oracle, device)
+    reason = no_features(run)
     return missing + [Absent(metric, "oracle", reason) for metric in (*SET_METRICS, "s3") if reason is not None]

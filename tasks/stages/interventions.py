@@ -1,104 +1,108 @@
-"""The intervention stage: each suspected attribute edited alone, and the classifier under audit asked again."""
+"""The intervention stages: each suspected attribute edited alone, and the classifier under audit queried again."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from cfx.attributes.interventions import Interventions, edit_alone
 from cfx.attributes.named_edits import NamedEdits, edit_by_word
-from cfx.attributes.oracle import Oracle, OracleConfig
-from cfx.classifiers import AnyClassifier
+from cfx.attributes.oracle import Oracle
 from cfx.images import decode_png, encode_png
 from cfx.types import Edit
-from tasks.stages.attributes import oracle_for
+from tasks.networks import latent_for
+from tasks.run import Run
+from tasks.shard_images import read_images
+from tasks.stage import Rows, stage
 from tasks.stages.explain import Counted
-from tasks.stages.predict import classifier_for, image_rows, read_batch
-from tasks.stages.prior import denoiser_for
-from tasks.stages.prompts import Counting, latent_for
-from tasks.stages.queries import answers_of
+from tasks.stages.prompts import Counting
 from tasks.stages.run_record import code_version
-from warehouse.facts.shards import Shard, find_shard, read_shard, write_shard
+from warehouse.facts.shards import Shard, read_shard
 from warehouse.lens.connect import query
 
-EDITING = ("steps", "tau", "scale", "share")  # the settings that an edit depends on
+EDITING = ("steps", "tau", "scale", "share")  # the settings that an edit by gradient depends on
 
 
-def suspects(root: Path, run_id: str, config: Interventions) -> list[str]:
-    """The attributes to edit, in this order: those above the null, then those with the largest effects."""
-    name = run_id.replace("'", "''")
-    sql = f"select attribute from ranked_attributes where run_id = '{name}' order by status <> 'above null', rank"
-    ranked: list[str] = query(root, sql)["attribute"].to_pylist()
-    return ranked[: config.attributes] if config.images else []
+class Wanted(NamedTuple):
+    """One attribute to be edited on the first n images of a shard."""
+
+    position: int  # of the attribute, among the oracle's
+    images: Shard
+    n: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.position:04d}-{self.images.key}-{self.n}"
 
 
-def edits_id(config: Interventions, fingerprints: str) -> str:
-    """The run id of these edits in the fact `edits`: the same for every classifier audited on these images."""
-    known = json.loads(fingerprints)
-    drawn_by = [config.named.model_dump_json(), known["named"]] if config.named else [str(getattr(config, k)) for k in EDITING]
-    parts = [str(known[part]) for part in ("data", "oracle", "prior")] + drawn_by
-    return f"edits-{hashlib.sha256(chr(0).join([*parts, code_version()]).encode()).hexdigest()[:10]}"
+def wanted_edits(run: Run, images: Sequence[Shard]) -> list[Wanted]:
+    """What to edit, in this order: attributes above the null, then those with the largest effects; each on the first images."""
+    settings = run.config.interventions
+    drawable = run.config.oracle is not None and (run.prior is not None or settings.named is not None)
+    if not settings.images or not drawable:
+        return []
+    literal = run.id.replace("'", "''")
+    sql = f"select attribute from ranked_attributes where run_id = '{literal}' order by status <> 'above null', rank"
+    ranked: list[str] = query(run.root, sql)["attribute"].to_pylist()
+    known, counts = run.oracle().attributes, first_images(images, settings.images)
+    return [
+        Wanted(known.index(attribute), shard, n)
+        for attribute in ranked[: settings.attributes]
+        for shard, n in zip(images, counts, strict=True)
+        if n
+    ]
+
+
+def edits_id(run: Run) -> str:
+    """The run id of a run's edits in the fact `edits`: a hash of all that they depend on, which the classifier is no part of."""
+    config, known = run.config, run.fingerprints
+    settings = config.interventions
+    drawn_by = [settings.named.model_dump_json(), known["named"]] if settings.named else [getattr(settings, k) for k in EDITING]
+    oracle = config.oracle.model_dump_json() if config.oracle is not None else ""
+    shards = config.data.model_dump_json(), config.shard_size
+    parts = [known["data"], *shards, known["oracle"], oracle, known["prior"], *drawn_by, code_version()]
+    return f"edits-{hashlib.sha256(chr(0).join(map(str, parts)).encode()).hexdigest()[:10]}"
 
 
 def first_images(images: Sequence[Shard], limit: int) -> list[int]:
     """How many images of each shard are among the first `limit` of all."""
-    taken: list[int] = []
+    counts: list[int] = []
     for shard in images:
-        taken.append(min(shard.rows, limit - sum(taken)))
-    return taken
+        counts.append(min(shard.rows, limit - sum(counts)))
+    return counts
 
 
-def edit_images(
-    root: Path,
-    run_id: str,
-    images: Shard,
-    n: int,
-    attribute: str,
-    prior: Path,
-    oracle_config: OracleConfig,
-    config: Interventions,
-    device: str,
-) -> Shard:
-    """Edit one attribute alone on the first n images of a shard; `run_id` is that of `edits_id`."""
-    oracle = oracle_for(oracle_config, device)
-    position = oracle.attributes.index(attribute)
-    key = f"{position:04d}-{images.key}-{n}"
-    done = find_shard(root, "edits", run_id, key)
-    if done is not None:
-        return done
-    editor = _by_word(config.named, device) if config.named else _by_gradient(prior, config, device)
-    ids, x = image_rows(images)[:n], read_batch(images)[:n].to(device)
+@stage("edits", within=edits_id)
+def draw_edits(run: Run, wanted: Wanted) -> Rows:
+    """Edit one attribute alone on the first images of a shard; what another audit drew is not drawn twice."""
+    oracle = run.oracle()
+    ids, x = read_images(wanted.images)
+    editor = _by_gradient(run) if run.config.interventions.named is None else _by_word(run.config.interventions.named, run.device)
     rows: dict[str, list[Any]] = {}
-    for i, image_id in enumerate(ids):  # one at a time: see `tasks.stages.explain._together`
-        started = time.perf_counter()
-        edit, evaluated = editor(oracle, x[i : i + 1], position, [image_id])
-        row = _row(oracle, x[i : i + 1], position, edit) | {
-            "image_id": image_id,
-            "nfe_forward": evaluated,
-            "seconds": time.perf_counter() - started,
-        }
-        for name, value in row.items():
+    for i in range(wanted.n):  # one at a time: see `tasks.stages.explain._together`
+        started, one = time.perf_counter(), x[i : i + 1].to(run.device)
+        edit, evaluated = editor(oracle, one, wanted.position, [ids[i]])
+        seconds = {"image_id": ids[i], "nfe_forward": evaluated, "seconds": time.perf_counter() - started}
+        for name, value in (_row(oracle, one, wanted.position, edit) | seconds).items():
             rows.setdefault(name, []).append(value)
-    return write_shard(root, "edits", run_id, key, rows)
+    return rows
 
 
 Editor = Callable[[Oracle, Tensor, int, list[str]], tuple[Edit, int]]  # ... -> the edit, and UNet evaluations in pictures
 
 
-def _by_gradient(prior: Path, config: Interventions, device: str) -> Editor:
-    denoiser = denoiser_for(prior, device).respaced(config.steps)
+def _by_gradient(run: Run) -> Editor:
+    settings: Interventions = run.config.interventions
+    denoiser = run.denoiser().respaced(settings.steps)
 
     def edit(oracle: Oracle, x: Tensor, attribute: int, image_ids: list[str]) -> tuple[Edit, int]:
         counted = Counted(denoiser)
-        return edit_alone(counted, oracle, x, attribute, config, image_ids), counted.forward
+        return edit_alone(counted, oracle, x, attribute, settings, image_ids), counted.forward
 
     return edit
 
@@ -133,38 +137,20 @@ def _row(oracle: Oracle, x: Tensor, position: int, edit: Edit) -> dict[str, Any]
     } | {f"d_{name}": float(change[i]) for i, name in enumerate(oracle.attributes)}
 
 
-@torch.no_grad()
-def ask_edits(
-    root: Path,
-    run_id: str,
-    images: Shard,
-    edited: Shard,
-    classifier_config: AnyClassifier,
-    config: Interventions,
-    batch_size: int,
-    device: str,
-) -> Shard:
+@stage("effects")
+def ask_edits(run: Run, edited: Shard, images: Shard) -> Rows:
     """What the audited classifier says of one shard of edits; gradients are not needed, so it may be a black box."""
-    done = find_shard(root, "effects", run_id, edited.key)
-    if done is not None:
-        return done
-    classifier = classifier_for(classifier_config, device, answers_of(root, run_id))
-
-    def probabilities(pictures: Tensor) -> list[list[float]]:
-        answers = [classifier(x.to(device)).softmax(1).cpu() for x in pictures.split(batch_size)]
-        return [row for answer in answers for row in answer.tolist()]
-
     columns = ["image_id", "attribute", "switched_on", "confirmed", "side", "png", "sham_png"]
     table = read_shard(edited, columns).to_pydict()
-    place = {image_id: i for i, image_id in enumerate(image_rows(images))}
-    n = len(table["image_id"])
-    pictures = [read_batch(images)[[place[name] for name in table["image_id"]]], *(decode_png(table[c]) for c in columns[-2:])]
-    before, after, sham = (probabilities(x) for x in pictures)
-    rows: dict[str, list[Any]] = {name: table[name] for name in ("image_id", "attribute", "switched_on", "side")} | {
-        "edits": [edited.run_id] * n,
-        "counted": [ok and side <= config.side for ok, side in zip(table["confirmed"], table["side"], strict=True)],
+    ids, x = read_images(images)
+    place = {image_id: i for i, image_id in enumerate(ids)}
+    shown = x[[place[name] for name in table["image_id"]]], *(decode_png(table[name]) for name in columns[-2:])
+    before, after, sham = (run.probabilities(arm).tolist() for arm in shown)
+    most = run.config.interventions.side
+    return {name: table[name] for name in ("image_id", "attribute", "switched_on", "side")} | {
+        "edits": [edited.run_id] * len(table["image_id"]),
+        "counted": [ok and side <= most for ok, side in zip(table["confirmed"], table["side"], strict=True)],
         "probabilities_before": before,
         "probabilities_sham": sham,
         "probabilities_after": after,
     }
-    return write_shard(root, "effects", run_id, edited.key, rows)

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import combinations, groupby
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from cfx.attributes.oracle import OracleConfig
 from cfx.autoencoder import Autoencoders
-from cfx.classifiers import AnyClassifier
 from cfx.features import Encoder
 from cfx.images import decode_png
 from cfx.metrics.agreement import change_map
@@ -25,11 +22,13 @@ from cfx.metrics.plausibility import im1, im2
 from cfx.metrics.similarity import cosine
 from cfx.perceptual import LPIPS, Backbone
 from cfx.types import Classifier
+from tasks.run import Run
+from tasks.shard_images import read_images
+from tasks.stage import Rows, stage
 from tasks.stages.autoencoders import autoencoders_for
-from tasks.stages.encoders import MeasureConfig, encoders_for, measures_cout, perceptual_for
-from tasks.stages.predict import classifier_for, image_rows, read_batch
-from tasks.stages.queries import answers_of
-from warehouse.facts.shards import Shard, find_shard, read_shard, write_shard
+from tasks.stages.encoders import encoders_for, measures_cout, perceptual_for
+from tasks.stages.learn import Learned
+from warehouse.facts.shards import Shard, read_shard
 
 KEYS = ("image_id", "method", "arm", "seed")
 PATCHES, STEPS = 16, 16  # insertion and deletion play 16 x 16 patches in 16 steps
@@ -65,7 +64,8 @@ def read_explained(images: Shard, explained: Shard, device: str) -> Explained:
     """One shard's guided explanations beside their pictures."""
     table = read_shard(explained, [*KEYS, "source", "target", "png"])
     table = table.filter(pc.equal(table["arm"], "guided"))
-    ids, pictures = image_rows(images), read_batch(images).to(device)
+    ids, x = read_images(images)
+    pictures = x.to(device)
     place = {image_id: i for i, image_id in enumerate(ids)}
     keys = {name: table[name].to_pylist() for name in KEYS}
     x_cf = decode_png(table["png"].to_pylist()).to(device) if len(table) else pictures[:0]
@@ -131,26 +131,20 @@ def _plausible(found: Explained, autoencoders: Autoencoders) -> Iterator[Measure
     yield Measured("im2", None, torch.cat(two))
 
 
-def _measured(
-    found: Explained,
-    seen: dict[str, tuple[Tensor, Tensor]],
-    perceptual: dict[Backbone, LPIPS],
-    config: MeasureConfig,
-    classifier_config: AnyClassifier,
-    classifier: Classifier,
-    autoencoders: Autoencoders | None,
-    batch_size: int,
+def _measures(
+    run: Run, found: Explained, seen: dict[str, tuple[Tensor, Tensor]], perceptual: dict[Backbone, LPIPS], learned: Learned
 ) -> Iterator[Measured]:
     """Every measure that the configuration asks for."""
     if not found.rows:
         return
+    config, batch_size = run.config.measures, run.config.batch_size
     yield from _apart(found, seen, perceptual, batch_size)
-    if measures_cout(config, classifier_config):
-        yield from _transitions(found, classifier, batch_size)
-    if autoencoders is not None:
-        yield from _plausible(found, autoencoders)
+    if measures_cout(config, run.config.classifier):
+        yield from _transitions(found, run.classifier(), batch_size)
+    if learned.autoencoders is not None:
+        yield from _plausible(found, autoencoders_for(learned.autoencoders, run.device))
     if config.insertion_deletion:
-        yield from _games(found, classifier, batch_size)
+        yield from _games(found, run.classifier(), batch_size)
 
 
 def _measurement_rows(found: Explained, measured: Iterator[Measured]) -> Columns:
@@ -193,29 +187,15 @@ def _pair_rows(found: Explained, perceptual: dict[Backbone, LPIPS], batch_size: 
     return rows
 
 
+@stage("measurements", also=("features", "pairs"))
 @torch.no_grad()
-def measure_shard(
-    root: Path,
-    run_id: str,
-    images: Shard,
-    explained: Shard,
-    config: MeasureConfig,
-    classifier_config: AnyClassifier,
-    oracle: OracleConfig,
-    batch_size: int,
-    device: str,
-    autoencoders: Path | None = None,
-) -> Shard:
-    """Features, pairs and measurements of one shard. The measurements are written last, and returned: they say it is done."""
-    done = find_shard(root, "measurements", run_id, explained.key)
-    if done is not None:
-        return done
-    found = read_explained(images, explained, device)
-    perceptual = perceptual_for(config, device)
-    seen = _encoded(found, encoders_for(config, oracle, device), batch_size)
-    classifier = classifier_for(classifier_config, device, answers_of(root, run_id))
-    own = autoencoders_for(autoencoders, device) if autoencoders is not None else None
-    measured = _measured(found, seen, perceptual, config, classifier_config, classifier, own, batch_size)
-    write_shard(root, "features", run_id, explained.key, _feature_rows(found, seen))
-    write_shard(root, "pairs", run_id, explained.key, _pair_rows(found, perceptual, batch_size))
-    return write_shard(root, "measurements", run_id, explained.key, _measurement_rows(found, measured))
+def measure(run: Run, images: Shard, explained: Shard, learned: Learned) -> Rows:
+    """Features, pairs and measurements of one shard."""
+    found = read_explained(images, explained, run.device)
+    perceptual = perceptual_for(run.config.measures, run.device)
+    seen = _encoded(found, encoders_for(run), run.config.batch_size)
+    return {
+        "features": _feature_rows(found, seen),
+        "pairs": _pair_rows(found, perceptual, run.config.batch_size),
+        "measurements": _measurement_rows(found, _measures(run, found, seen, perceptual, learned)),
+    }

@@ -7,17 +7,16 @@ from collections.abc import Sequence
 import torch
 
 from cfx.nearest import Nearest, confusion_matrix, nearest_by_confusion, nearest_in_hierarchy
-from cfx.targets import Hierarchy
+from tasks.run import Run
 from warehouse.facts.shards import Shard, read_shard
 
 
-def nearest_classes(
-    policy: str, hierarchy: Hierarchy | None, classes: tuple[str, ...], images: Sequence[Shard], predicted: Sequence[Shard]
-) -> Nearest | None:
+def nearest_classes(run: Run, images: Sequence[Shard], predicted: Sequence[Shard]) -> Nearest | None:
     """For each class its nearest ones; none for a policy that does not ask.
 
     most-confused counts every labelled image of the audit, so that results do not depend on shards.
     """
+    policy, hierarchy, classes = run.config.target, run.config.hierarchy, run.classes
     if policy == "nearest-in-hierarchy":
         assert hierarchy is not None  # the configuration was checked
         return nearest_in_hierarchy(hierarchy, classes)
@@ -25,10 +24,10 @@ def nearest_classes(
         return None
     confusion = torch.zeros(len(classes), len(classes), dtype=torch.long)
     for shard, answers in zip(images, predicted, strict=True):
-        told = zip(_column(shard, "label"), _column(answers, "class"), strict=True)
-        pairs = [(classes.index(label), classes.index(said)) for label, said in told if label]
-        labels, said = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).unbind(1)
-        confusion += confusion_matrix(labels, said, len(classes))
+        both = zip(_column(shard, "label"), _column(answers, "class"), strict=True)
+        pairs = [(classes.index(label), classes.index(predicted_class)) for label, predicted_class in both if label]
+        labels, answered = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).unbind(1)
+        confusion += confusion_matrix(labels, answered, len(classes))
     return nearest_by_confusion(confusion, classes)
 
 

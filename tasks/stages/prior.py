@@ -1,4 +1,4 @@
-"""The prior stage: use a trained denoiser, or train one on the spot from the audited images."""
+"""The prior of an audit: a trained denoiser, or one to be trained on the spot from the audited images."""
 
 from __future__ import annotations
 
@@ -6,34 +6,17 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from pydantic import model_validator
 from torch import Tensor
 
-from cfx.diffusion.ddpm import DDPM, load_ddpm
-from cfx.diffusion.training import PriorTraining, train_prior
-from cfx.errors import UserError
-from cfx.types import Config
+from cfx.diffusion.training import train_prior
+from tasks.config import PriorConfig
 from tasks.training.batches import batches_of
-from warehouse.facts.storage import cache_of, fetched, write_whole
+from warehouse.facts.storage import cache_of, write_whole
 
 BUNDLED = "portraits:"
-
-
-class PriorConfig(Config):
-    """Either a trained prior or the way to train one."""
-
-    path: str | None = None  # a diffusers-format folder, or `portraits:prior` for the bundled one
-    train: PriorTraining | None = None  # train it from the audited images, once a data set and configuration
-
-    @model_validator(mode="after")
-    def _one_of(self) -> PriorConfig:
-        if (self.path is None) == (self.train is None):
-            raise UserError("give either `path` (a trained prior) or `train` (how to train one), not both and not neither")
-        return self
 
 
 def prior_folder(root: Path, config: PriorConfig, data_fingerprint: str) -> Path:
@@ -62,14 +45,6 @@ def fingerprint_folder(folder: Path) -> str:
         digest.update(f"{path.relative_to(folder)}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-@cache
-def denoiser_for(folder: Path, device: str) -> DDPM:
-    """The prior in this folder, local or of an object store, loaded once a process."""
-    prior = load_ddpm(fetched(folder))
-    prior.network.to(device)
-    return prior
 
 
 def ensure_prior(folder: Path, config: PriorConfig, pictures: Callable[[], Tensor], device: str) -> Path:

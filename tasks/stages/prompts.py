@@ -8,12 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from cfx.attributes.named_edits import NamedEdits
@@ -22,24 +20,19 @@ from cfx.errors import UserError
 from cfx.methods.textual_inversion import Tokens, TokenTraining, add_tokens, learn_tokens, load_tokens, save_tokens, start_from
 from cfx.methods.time_edit import TIME, Inversions, time_edit
 from cfx.random import ImageNoise
-from cfx.types import Classifier, Config, Counterfactual
-from tasks.stages.predict import pictures
+from cfx.types import Classifier, Counterfactual
+from tasks.config import WordsConfig
+from tasks.networks import kept, latent_for
+from tasks.run import Run
+from tasks.shard_images import pixels
 from warehouse.facts.shards import Shard, read_shard
 from warehouse.facts.storage import cache_of
 
 CONTEXT = tuple(f"A {{context}} {noun}" for noun in ("portrait", "picture", "image", "photo", "photograph", "snapshot at random"))
 
 
-class WordsConfig(Config):
-    """For the method `time`: which text-to-image model, and how its new words are learned."""
-
-    model: str = Field(description="a folder or hub id in Stable Diffusion's format; `portraits:text` comes with cfx")
-    begin: str = Field("photo", description="the word that new words begin as")
-    training: TokenTraining = Field(TokenTraining(), description="of three context words, then of three words a class")
-
-
 @dataclass
-class Spoken:
+class Prompted:
     """A text-to-image model with one prompt a class, the UNet evaluations it has done (in pictures), inversions so far."""
 
     model: LatentDiffusion
@@ -57,9 +50,9 @@ class Counting:
     def __init__(self, unet: Any) -> None:
         self._unet, self.config, self.evaluated = unet, unet.config, 0
 
-    def __call__(self, z: Tensor, *told: Any, **more: Any) -> Any:
+    def __call__(self, z: Tensor, *inputs: Any, **more: Any) -> Any:
         self.evaluated += len(z)
-        return self._unet(z, *told, **more)
+        return self._unet(z, *inputs, **more)
 
 
 def check_words(config: WordsConfig | None, methods: Sequence[object], device: str) -> LatentDiffusion | None:
@@ -85,69 +78,74 @@ def check_named(named: NamedEdits | None, attributes: Sequence[str], target: str
     return latent_for(named.model, device)
 
 
-def ensure_words(
-    root: Path,
-    run_id: str,
-    images: Sequence[Shard],
-    predicted: Sequence[Shard],
-    config: WordsConfig,
-    classes: Sequence[str],
-    device: str,
-) -> Path:
+def learned_prompts(run: Run, images: Sequence[Shard], predicted: Sequence[Shard]) -> Path | None:
     """The folder of this run's words, learned from the predictions of all its images unless they are there. Costs no query."""
-    folder = root / "words"
-    path = (folder if isinstance(folder, Path) else cache_of(folder)) / run_id
-    told = [name for shard in predicted for name in read_shard(shard, ["class"])["class"].to_pylist()]
-    labels = torch.tensor([classes.index(name) for name in told])
-    learn_words(load_latent(config.model, device), pictures(images), labels, classes, config, path)
+    config = run.config.words
+    if config is None:
+        return None
+    folder = run.root / "words"
+    path = (folder if isinstance(folder, Path) else cache_of(folder)) / run.id
+    classes = [name for shard in predicted for name in read_shard(shard, ["class"])["class"].to_pylist()]
+    labels = torch.tensor([run.classes.index(name) for name in classes])
+    learn_words(load_latent(config.model, run.device), Labelled(pixels(images), labels, run.classes), config, path)
     return path
 
 
-def learn_words(
-    model: LatentDiffusion, x: Tensor, predicted: Tensor, classes: Sequence[str], config: WordsConfig, folder: Path
-) -> tuple[str, ...]:
+class Labelled(NamedTuple):
+    """Images and what a classifier says of them."""
+
+    x: Tensor  # (N, 3, S, S) uint8
+    predicted: Tensor  # (N,) class ids
+    classes: Sequence[str]
+
+
+def learn_words(model: LatentDiffusion, answers: Labelled, config: WordsConfig, folder: Path) -> tuple[str, ...]:
     """One prompt a class: context words learned on all pictures, three words of its own on those predicted as it.
 
-    x: (N, 3, S, S) uint8; predicted: (N,) class ids. Words that are in the folder are kept. Raises UserError for a class that
+    Words that are in the folder are kept. Raises UserError for a class that
     no picture is predicted as.
     """
     begun = start_from(model, ["<c1>", "<c2>", "<c3>"], [config.begin] * 3)
     prompts = [prompt.format(context=begun.phrase) for prompt in CONTEXT]
-    context = _learned(folder / "context.pth", model, x, begun, prompts, config.training)
-    spoken = []
+    (x, predicted, classes), learned = answers, Lesson(model, config.training)
+    context = learned.tokens(folder / "context.pth", x, begun, prompts)
+    found = []
     for index, name in enumerate(classes):
         if not bool((predicted == index).any()):
             raise UserError(f"no picture is predicted as {name!r}, so there is nothing to learn its words from; add pictures")
         begun = start_from(model, [f"<k{index}-{i}>" for i in range(3)], [config.begin] * 3)
         prompt = _prompt(context, begun)
-        _learned(folder / f"class-{index}.pth", model, x[predicted == index], begun, [prompt], config.training)
-        spoken.append(prompt)
-    return tuple(spoken)
+        learned.tokens(folder / f"class-{index}.pth", x[predicted == index], begun, [prompt])
+        found.append(prompt)
+    return tuple(found)
 
 
-def _learned(path: Path, model: LatentDiffusion, x: Tensor, begun: Tokens, prompts: list[str], training: TokenTraining) -> Tokens:
-    if not path.is_file():
-        save_tokens(path, learn_tokens(model, x, begun, prompts, training))
-    tokens = load_tokens(path)
-    add_tokens(model, tokens)
-    return tokens
+class Lesson(NamedTuple):
+    """A text-to-image model, and how it learns words."""
+
+    model: LatentDiffusion
+    training: TokenTraining
+
+    def tokens(self, path: Path, x: Tensor, begun: Tokens, prompts: list[str]) -> Tokens:
+        """The words in this file, learned on x first unless it is there; the model knows them then."""
+        if not path.is_file():
+            save_tokens(path, learn_tokens(self.model, x, begun, prompts, self.training))
+        tokens = load_tokens(path)
+        add_tokens(self.model, tokens)
+        return tokens
 
 
 def _prompt(context: Tokens, words: Tokens) -> str:
     return f"A {context.phrase} photo with a {words.phrase}"
 
 
-def spoken_by(config: WordsConfig, folder: Path, device: str) -> Spoken:
-    """The model with the words of a folder, counting from nothing. The model itself is loaded once a process and folder."""
-    model, prompts = _spoken(config.model, folder, device)
-    return Spoken(replace(model, unet=Counting(model.unet)), prompts)
+def prompted_by(config: WordsConfig, folder: Path, device: str) -> Prompted:
+    """The model with the words of a folder, counting from nothing. The model itself is loaded once a folder."""
+    model, prompts = kept(("prompts", config.model, str(folder), device), lambda: _with_words(config.model, folder, device))
+    return Prompted(replace(model, unet=Counting(model.unet)), prompts)
 
 
-latent_for = cache(load_latent)  # once a process; to edit with as it is, not to give new words to
-
-
-@cache  # by the folder, too: two runs' words have the same names
-def _spoken(source: str, folder: Path, device: str) -> tuple[LatentDiffusion, tuple[str, ...]]:
+def _with_words(source: str, folder: Path, device: str) -> tuple[LatentDiffusion, tuple[str, ...]]:
     model = load_latent(source, device)
     context = load_tokens(folder / "context.pth")
     words = [load_tokens(folder / f"class-{index}.pth") for index in range(len(list(folder.glob("class-*.pth"))))]
@@ -158,14 +156,14 @@ def _spoken(source: str, folder: Path, device: str) -> tuple[LatentDiffusion, tu
 
 @torch.no_grad()
 def time_towards(
-    spoken: Spoken, classifier: Classifier, x: Tensor, target: Tensor, config: TIME, noise: ImageNoise
+    prompted: Prompted, classifier: Classifier, x: Tensor, target: Tensor, config: TIME, noise: ImageNoise
 ) -> Counterfactual:
     """TIME from the predicted class's prompt to the target's. It draws no noise: the inversion is exact.
 
     Guidance 0 is its null: the source's prompt both ways.
     """
     predicted = classifier(x).argmax(1).tolist()
-    source = [spoken.prompts[i] for i in predicted]
-    there = [spoken.prompts[i] for i in target.tolist()] if config.scale else source
+    source = [prompted.prompts[i] for i in predicted]
+    there = [prompted.prompts[i] for i in target.tolist()] if config.scale else source
     names = [hashlib.sha256(picture.cpu().contiguous().numpy().tobytes()).hexdigest() for picture in x]
-    return time_edit(spoken.model, x, source, there, config, names, spoken.inversions)
+    return time_edit(prompted.model, x, source, there, config, names, prompted.inversions)

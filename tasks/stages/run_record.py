@@ -13,9 +13,18 @@ from typing import Any
 
 import torch
 
-from warehouse.facts.shards import Shard, find_shard, read_shard, write_shard
+from tasks.run import Run
+from warehouse.facts.shards import Shard, find_shard, read_shard, write_shard, written
 from warehouse.lens.connect import open_warehouse
 
+COUNTS = """
+    select
+        (select count(*) from images where run_id = $run),
+        (select count(distinct image_id) from explanations where run_id = $run and arm = 'guided'),
+        (select count(distinct image_id) from explanations where run_id = $run and arm = 'guided' and flipped),
+        (select count(*) from rejected where run_id = $run)
+"""
+MOMENT = "%Y%m%dT%H%M%S%f"
 PACKAGES = ("torch", "torchvision", "diffusers", "duckdb", "pyarrow", "pandas", "numpy", "scipy", "prefect", "pydantic", "pillow")
 
 
@@ -38,35 +47,63 @@ def hardware(device: str) -> str:
     return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
 
 
-def start_run(root: Path, run_id: str, facts: dict[str, Any]) -> Shard:
+def facts_of(run: Run) -> dict[str, Any]:
+    """The columns of `runs` that are known at the start."""
+    config = run.config
+    return {
+        "name": config.name,
+        "config": config.model_dump_json(),
+        "config_hash": config.result_hash(),
+        "fingerprints": json.dumps(dict(run.fingerprints)),
+        "code_version": code_version(),
+        "packages": package_versions(),
+        "seeds": list(config.seeds),
+        "hardware": hardware(run.device),
+        "classes": list(run.classes),
+        "target_attribute": config.target_attribute,
+        "method": config.ladder[0].method,
+        "margin": config.margin,
+    }
+
+
+def start_run(run: Run) -> Shard:
     """The first event of a run; a run that is resumed keeps its first start."""
-    moment = datetime.now(UTC)
     counts = dict.fromkeys(("attempted", "explained", "flipped", "rejected"))
-    return write_shard(
-        root, "runs", run_id, "started", _one(facts | counts | {"status": "started", "started": moment, "finished": None})
-    )
+    event = {"status": "started", "reason": None, "started": datetime.now(UTC), "finished": None}
+    return write_shard(run.root, "runs", run.id, "started", _one(facts_of(run) | counts | event))
 
 
-def finish_run(root: Path, run_id: str, started: Shard) -> Shard:
-    """The last event of a run: what became of its images. Written once, when every shard is there."""
-    done = find_shard(root, "runs", run_id, "finished")
-    if done is not None:
+def fail_run(run: Run, reason: str) -> Shard:
+    """An event of a run that raised: its reason is one line. Another try may still finish the run."""
+    (first,) = read_shard(start_run(run)).to_pylist()
+    ended = datetime.now(UTC)
+    event = {"status": "failed", "reason": reason, "finished": ended}
+    return write_shard(run.root, "runs", run.id, f"failed-{ended:{MOMENT}}", _one(first | event))
+
+
+def finish_run(run: Run) -> Shard:
+    """The last event of a run: what became of its images. Written when every shard is there; again after a later failure."""
+    events = {path.stem for path in written(run.root, "runs").get(run.id, [])}
+    ends = sorted(event.partition("-")[2] for event in events if event.startswith("finished"))
+    failures = sorted(event.partition("-")[2] for event in events if event.startswith("failed"))
+    last = "finished" + (f"-{ends[-1]}" if ends and ends[-1] else "")
+    done = find_shard(run.root, "runs", run.id, last) if ends else None
+    now = datetime.now(UTC)
+    if done is not None and not (failures and failures[-1] > _when(done)):
         return done
-    asked = """
-        select
-            (select count(*) from images where run_id = $run),
-            (select count(distinct image_id) from explanations where run_id = $run and arm = 'guided'),
-            (select count(distinct image_id) from explanations where run_id = $run and arm = 'guided' and flipped),
-            (select count(*) from rejected where run_id = $run)
-    """
-    with open_warehouse(root, asked=asked) as lens:
-        counts = lens.execute(asked, {"run": run_id}).fetchone()
+    (first,) = read_shard(start_run(run)).to_pylist()
+    with open_warehouse(run.root, asked=COUNTS) as lens:
+        counts = lens.execute(COUNTS, {"run": run.id}).fetchone()
     assert counts is not None
-    (first,) = read_shard(started).to_pylist()
-    told = dict(zip(("attempted", "explained", "flipped", "rejected"), counts, strict=True))
-    return write_shard(
-        root, "runs", run_id, "finished", _one(first | told | {"status": "finished", "finished": datetime.now(UTC)})
-    )
+    known = dict(zip(("attempted", "explained", "flipped", "rejected"), counts, strict=True))
+    key = "finished" if done is None else f"finished-{now:{MOMENT}}"
+    return write_shard(run.root, "runs", run.id, key, _one(first | known | {"status": "finished", "finished": now}))
+
+
+def _when(event: Shard) -> str:
+    """When an event ended, as in the keys of events."""
+    (row,) = read_shard(event, ["finished"]).to_pylist()
+    return f"{row['finished']:{MOMENT}}"
 
 
 def _one(row: dict[str, Any]) -> dict[str, list[Any]]:

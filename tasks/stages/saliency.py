@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from cfx.classifiers import AnyClassifier, TorchClassifier
+from cfx.classifiers import TorchClassifier
 from cfx.errors import UserError
 from cfx.images import decode_png, encode_png, read_picture
 from cfx.metrics.agreement import against_truth, change_map, cross_examined
 from cfx.networks.hit import HiT
 from cfx.saliency.maps import Saliency, maps_for, saliency
-from cfx.types import Classifier, Config
-from tasks.stages.predict import classifier_for, read_batch
-from warehouse.facts.shards import Shard, find_shard, read_shard, write_shard
+from cfx.types import Classifier
+from tasks.config import SaliencyConfig
+from tasks.run import Run
+from tasks.shard_images import read_images
+from tasks.stage import Rows, stage
+from warehouse.facts.shards import Shard, read_shard
 
 MAX_PIXELS = 50_000_000  # of a picture of a region
-
-
-class SaliencyConfig(Config):
-    """Saliency of the classifier under audit, to hold the counterfactuals against. A black box has none."""
-
-    maps: tuple[Saliency, ...] = Field((), description="default: a HiT's own account, Grad-CAM for other torch classifiers")
-    regions: Path | None = Field(
-        None,
-        description="folder of what is known of where attributes show: `<attribute>/<file>.png`, black where it does not, with "
-        "the path of the picture; maps and counterfactuals are graded against it",
-    )
 
 
 def maps_of(config: SaliencyConfig, classifier: Classifier) -> tuple[Saliency, ...]:
@@ -45,9 +36,9 @@ def maps_of(config: SaliencyConfig, classifier: Classifier) -> tuple[Saliency, .
     if not config.maps:
         return (Saliency(map="hit" if isinstance(classifier.network.module, HiT) else "grad_cam"),)
     possible = maps_for(classifier)
-    for asked in config.maps:
-        if asked.map not in possible:
-            raise UserError(f"this classifier cannot have map {asked.map!r}; it can have {', '.join(possible)}")
+    for wanted in config.maps:
+        if wanted.map not in possible:
+            raise UserError(f"this classifier cannot have map {wanted.map!r}; it can have {', '.join(possible)}")
     return config.maps
 
 
@@ -58,62 +49,72 @@ def check_saliency(config: SaliencyConfig, classifier: Classifier) -> None:
         raise UserError(f"regions: {config.regions} holds no folder of an attribute; it should hold `<attribute>/<file>.png`")
 
 
-def cross_examine(
-    root: Path,
-    run_id: str,
-    images: Shard,
-    explained: Shard,
-    classifier_config: AnyClassifier,
-    config: SaliencyConfig,
-    batch_size: int,
-    device: str,
-) -> Shard:
+@stage("measurements", suffix="-saliency", also=("saliency",))
+def cross_examine(run: Run, images: Shard, explained: Shard) -> Rows:
     """The maps of the explained images of a shard, and how guided counterfactuals agree with them and with known regions.
 
-    A map shows the evidence for the class predicted on the image. Everything is read from the 8-bit pictures that people see.
+    A map shows the evidence for the class predicted on the image. Everything is read from the 8-bit images that people see.
     """
-    done = find_shard(root, "measurements", run_id, f"{explained.key}-saliency")
-    if done is not None:
-        return done
-    classifier: Classifier = classifier_for(classifier_config, device)
-    if isinstance(classifier, TorchClassifier):
-        classifier = copy.deepcopy(classifier)  # maps hook into it, while other shards ask it
     columns = ["image_id", "method", "arm", "seed", "source", "png", "mask_png"]
     rows = [row for row in read_shard(explained, columns).to_pylist() if row["arm"] == "guided"]
-    table = read_shard(images, ["image_id", "path"]).to_pylist()
-    row_of = {row["image_id"]: i for i, row in enumerate(table)}
-    source = {row["image_id"]: classifier.classes.index(row["source"]) for row in rows}
-    wanted = sorted(row_of[image_id] for image_id in source)
-    position = {table[i]["image_id"]: place for place, i in enumerate(wanted)}
-    x = read_batch(images)[wanted]
-    goal = torch.tensor([source[table[i]["image_id"]] for i in wanted], dtype=torch.long)
-    maps: dict[str, Tensor] = {
-        asked.map: _in_batches(classifier, x, goal, asked, batch_size, device)
-        for asked in (maps_of(config, classifier) if wanted else ())
-    }
-    write_shard(root, "saliency", run_id, explained.key, _pictures([table[i]["image_id"] for i in wanted], maps, x))
-    regions = _regions(config.regions, [table[i]["path"] for i in wanted], (x.shape[-2], x.shape[-1]))
+    source = {row["image_id"]: run.classes.index(row["source"]) for row in rows}
+    subjects = _subjects(images, source)
+    maps = _maps(run, subjects.x, torch.tensor([source[name] for name in subjects.ids], dtype=torch.long))
     measured: dict[str, list[Any]] = {name: [] for name in ("image_id", "method", "arm", "seed", "measure", "encoder", "value")}
-    for start in range(0, len(rows), batch_size):
-        batch = rows[start : start + batch_size]
+    config = run.config.saliency
+    regions = _regions(config.regions if config else None, subjects.paths, (subjects.x.shape[-2], subjects.x.shape[-1]))
+    position = {name: place for place, name in enumerate(subjects.ids)}
+    for start in range(0, len(rows), run.config.batch_size):
+        batch = rows[start : start + run.config.batch_size]
         chosen = [position[row["image_id"]] for row in batch]
-        _add(measured, batch, _examined(batch, x[chosen], {name: found[chosen] for name, found in maps.items()}))
+        _add(measured, batch, _examined(batch, subjects.x[chosen], {name: found[chosen] for name, found in maps.items()}))
         for attribute, (known, region) in regions.items():
-            told = [(row, place) for row, place in zip(batch, chosen, strict=True) if known[place]]
-            if told:
-                some, places = [row for row, _ in told], [place for _, place in told]
+            graded = [(row, place) for row, place in zip(batch, chosen, strict=True) if known[place]]
+            if graded:
+                some, places = [row for row, _ in graded], [place for _, place in graded]
                 found = {name: values[places] for name, values in maps.items()}
-                _add(measured, some, _graded(some, x[places], found, region[places], attribute))
-    return write_shard(root, "measurements", run_id, f"{explained.key}-saliency", measured)
+                _add(measured, some, _graded(some, Region(attribute, region[places]), subjects.x[places], found))
+    return {"saliency": _shown(subjects.ids, maps, subjects.x), "measurements": measured}
 
 
-def _in_batches(classifier: Classifier, x: Tensor, goal: Tensor, asked: Saliency, batch_size: int, device: str) -> Tensor:
-    assert isinstance(classifier, TorchClassifier)
-    pairs = zip(x.split(batch_size), goal.split(batch_size), strict=True)
-    return torch.cat([saliency(classifier, a.to(device), b.to(device), asked).cpu() for a, b in pairs])
+class Subjects(NamedTuple):
+    """The explained images of a shard, in its order."""
+
+    ids: list[str]
+    paths: list[str]
+    x: Tensor  # (N, 3, H, W) in [-1, 1]
 
 
-def _pictures(ids: Sequence[str], maps: dict[str, Tensor], x: Tensor) -> dict[str, list[Any]]:
+class Region(NamedTuple):
+    """Where an attribute shows."""
+
+    attribute: str
+    where: Tensor  # (N, H, W) bool
+
+
+def _subjects(images: Shard, explained: Container[str]) -> Subjects:
+    ids, x = read_images(images)
+    paths = read_shard(images, ["path"])["path"].to_pylist()
+    wanted = [i for i, name in enumerate(ids) if name in explained]
+    return Subjects([ids[i] for i in wanted], [paths[i] for i in wanted], x[wanted])
+
+
+def _maps(run: Run, x: Tensor, goal: Tensor) -> dict[str, Tensor]:
+    """By name, the maps (N, h, w) of the evidence for the classes (N,) on x."""
+    classifier = run.classifier()
+    if not isinstance(classifier, TorchClassifier) or run.config.saliency is None or not len(x):
+        return {}
+    alone = copy.deepcopy(classifier)  # maps hook into it, while other shards query it
+    wanted = maps_of(run.config.saliency, classifier)
+    return {settings.map: _in_batches(run, alone, x, goal, settings) for settings in wanted}
+
+
+def _in_batches(run: Run, classifier: TorchClassifier, x: Tensor, goal: Tensor, settings: Saliency) -> Tensor:
+    pairs = zip(x.split(run.config.batch_size), goal.split(run.config.batch_size), strict=True)
+    return torch.cat([saliency(classifier, a.to(run.device), b.to(run.device), settings).cpu() for a, b in pairs])
+
+
+def _shown(ids: Sequence[str], maps: dict[str, Tensor], x: Tensor) -> dict[str, list[Any]]:
     """Rows of `saliency`: what speaks for the class from black (nothing, or against it) to white (the image's most)."""
     rows: dict[str, list[Any]] = {"image_id": [], "map": [], "png": []}
     for name, found in maps.items():
@@ -138,7 +139,7 @@ def _examined(rows: Sequence[dict[str, Any]], x: Tensor, maps: dict[str, Tensor]
     return found
 
 
-def _graded(rows: Sequence[dict[str, Any]], x: Tensor, maps: dict[str, Tensor], region: Tensor, attribute: str) -> Measured:
+def _graded(rows: Sequence[dict[str, Any]], region: Region, x: Tensor, maps: dict[str, Tensor]) -> Measured:
     """Every map, what was changed, and the mask against where the attribute shows."""
     evidence = maps | {"change": change_map(x, decode_png([row["png"] for row in rows]))}
     masks = [row["mask_png"] for row in rows if row["mask_png"] is not None]
@@ -146,8 +147,8 @@ def _graded(rows: Sequence[dict[str, Any]], x: Tensor, maps: dict[str, Tensor], 
         evidence["mask"] = decode_png(masks)[:, 0]
     found: Measured = {}
     for name, values in evidence.items():
-        for measure, value in against_truth(values, region).items():
-            found[f"{measure}:{attribute}", None if measure.endswith("by_chance") else name] = value
+        for measure, value in against_truth(values, region.where).items():
+            found[f"{measure}:{region.attribute}", None if measure.endswith("by_chance") else name] = value
     return found
 
 

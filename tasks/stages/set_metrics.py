@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
@@ -12,11 +11,10 @@ import duckdb
 import torch
 from torch import Tensor
 
-from cfx.attributes.oracle import OracleConfig
-from cfx.classifiers import AnyClassifier
 from cfx.metrics.frechet import Moments, frechet_distance, kernel_distance
-from tasks.stages.encoders import MeasureConfig, absences, encoders_for
-from warehouse.facts.shards import Shard, find_shard, write_shard
+from tasks.run import Run
+from tasks.stage import Rows, stage
+from tasks.stages.encoders import absences, encoders_for
 from warehouse.lens.connect import open_warehouse
 
 SPLITS = 10  # of the images into halves, for sFID and KID
@@ -60,28 +58,16 @@ class Sets(NamedTuple):
         return all(side[part].n > 1 if part in side else False for side in (self.real, self.counterfactual) for part in parts)
 
 
-def compare_sets(
-    root: Path,
-    run_id: str,
-    method: str,
-    config: MeasureConfig,
-    classifier: AnyClassifier,
-    oracle: OracleConfig,
-    seeds: int,
-    device: str,
-) -> Shard:
+@stage("set_metrics")
+def compare_sets(run: Run) -> Rows:
     """FID, sFID, KID and crossover FID of a run under each of its encoders, and a row for every metric that it cannot have."""
-    done = find_shard(root, "set_metrics", run_id, method)
-    if done is not None:
-        return done
-    missing = absences(config, classifier, oracle, seeds, device)
-    rows = [_row(absent.metric, absent.encoder, absent=absent.reason) for absent in missing]
-    with open_warehouse(root, asked=COMPARED + CROSSED) as lens:
-        for encoder in encoders_for(config, oracle, device):
-            asked = {"run": run_id, "method": method, "encoder": encoder}
-            rows += [_fid(lens, asked), *_halves(lens, asked), _crossover(lens, asked)]
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
-    return write_shard(root, "set_metrics", run_id, method, columns | {"method": [method] * len(rows)})
+    method = run.config.ladder[0].method
+    rows = [_row(absent.metric, absent.encoder, absent=absent.reason) for absent in absences(run)]
+    with open_warehouse(run.root, asked=COMPARED + CROSSED) as lens:
+        for encoder in encoders_for(run):
+            parameters = {"run": run.id, "method": method, "encoder": encoder}
+            rows += [_fid(lens, parameters), *_halves(lens, parameters), _crossover(lens, parameters)]
+    return {name: [row[name] for row in rows] for name in rows[0]} | {"method": [method] * len(rows)}
 
 
 def _row(metric: str, encoder: str | None, **known: Any) -> Row:
@@ -91,12 +77,12 @@ def _row(metric: str, encoder: str | None, **known: Any) -> Row:
     return {name: round(value, 9) if isinstance(value, float) else value for name, value in row.items()}
 
 
-def _fid(lens: duckdb.DuckDBPyConnection, asked: Row) -> Row:
+def _fid(lens: duckdb.DuckDBPyConnection, parameters: Row) -> Row:
     """FID of flipped counterfactuals against all originals; its interval by the jackknife, a tenth of the images left out."""
-    sets = _gather(lens, COMPARED, asked | {"parts": GROUPS, "split": "groups", "share": 0.0})
+    sets = _gather(lens, COMPARED, parameters | {"parts": GROUPS, "split": "groups", "share": 0.0})
     known = sets.counts()
     if min(known.values()) < 2:
-        return _row("fid", asked["encoder"], absent=TOO_FEW, **known)
+        return _row("fid", parameters["encoder"], absent=TOO_FEW, **known)
 
     def fid(left_out: int | None) -> float:
         sides = ([side[part] for part in side if part != left_out] for side in (sets.real, sets.counterfactual))
@@ -105,34 +91,35 @@ def _fid(lens: duckdb.DuckDBPyConnection, asked: Row) -> Row:
 
     value = fid(None)
     if not sets.both(range(GROUPS)):
-        return _row("fid", asked["encoder"], value=value, **known)
+        return _row("fid", parameters["encoder"], value=value, **known)
     without = [fid(group) for group in range(GROUPS)]
     error = (GROUPS - 1) / GROUPS**0.5 * stdev(without)  # Tukey's: sqrt((G - 1) / G sum of squares)
-    return _row("fid", asked["encoder"], value=value, low=max(0.0, value - T_95 * error), high=value + T_95 * error, **known)
+    return _row("fid", parameters["encoder"], value=value, low=max(0.0, value - T_95 * error), high=value + T_95 * error, **known)
 
 
-def _halves(lens: duckdb.DuckDBPyConnection, asked: Row) -> list[Row]:
+def _halves(lens: duckdb.DuckDBPyConnection, parameters: Row) -> list[Row]:
     """sFID and KID, means over splits of the images into halves, so that no picture meets its own counterfactual."""
     images = lens.execute(
-        "select count(distinct image_id) from compared where run_id = $run and method = $method and encoder = $encoder", asked
+        "select count(distinct image_id) from compared where run_id = $run and method = $method and encoder = $encoder",
+        parameters,
     ).fetchone()
     share = min(1.0, 2 * SUBSET / max(1, images[0] if images else 0))
     sfids, kids, known = [], [], {"n": 0, "n_real": 0}
     for split in range(SPLITS):
-        sets = _gather(lens, COMPARED, asked | {"parts": 2, "split": str(split), "share": share})
+        sets = _gather(lens, COMPARED, parameters | {"parts": 2, "split": str(split), "share": share})
         known = sets.counts()
         if sets.both((0, 1)):
             sfids.append(fmean(frechet_distance(sets.real[half], sets.counterfactual[1 - half]) for half in (0, 1)))
             kids.append(fmean(kernel_distance(sets.drawn_real[half], sets.drawn_counterfactual[1 - half]) for half in (0, 1)))
-    return [_mean("sfid", asked["encoder"], sfids, known), _mean("kid", asked["encoder"], kids, known)]
+    return [_mean("sfid", parameters["encoder"], sfids, known), _mean("kid", parameters["encoder"], kids, known)]
 
 
-def _crossover(lens: duckdb.DuckDBPyConnection, asked: Row) -> Row:
+def _crossover(lens: duckdb.DuckDBPyConnection, parameters: Row) -> Row:
     """Mean, over the directions that the run has, of FID between counterfactuals and the real images of where they go."""
-    sets = _gather(lens, CROSSED, asked)
+    sets = _gather(lens, CROSSED, parameters)
     towards = [half for half in (0, 1) if sets.both((half,))]
     found = [frechet_distance(sets.real[half], sets.counterfactual[half]) for half in towards]
-    return _mean("crossover_fid", asked["encoder"], found, sets.counts())
+    return _mean("crossover_fid", parameters["encoder"], found, sets.counts())
 
 
 def _mean(metric: str, encoder: str, values: Sequence[float], known: Row) -> Row:
@@ -142,11 +129,11 @@ def _mean(metric: str, encoder: str, values: Sequence[float], known: Row) -> Row
     return _row(metric, encoder, value=fmean(values), splits=len(values), sd=spread, **known)
 
 
-def _gather(lens: duckdb.DuckDBPyConnection, sql: str, asked: Row) -> Sets:
+def _gather(lens: duckdb.DuckDBPyConnection, sql: str, parameters: Row) -> Sets:
     """The moments of every side and part, a batch of rows at a time, and the rows that are drawn."""
     sums: dict[tuple[str, int], Moments] = {}
     drawn: defaultdict[tuple[str, int], list[Tensor]] = defaultdict(list)
-    for batch in lens.execute(sql, asked).to_arrow_reader(ROWS):
+    for batch in lens.execute(sql, parameters).to_arrow_reader(ROWS):
         rows = torch.from_numpy(batch["vector"].flatten().to_numpy(zero_copy_only=False).copy()).view(len(batch), -1)
         keys = list(zip(batch["side"].to_pylist(), batch["part"].to_pylist(), strict=True))
         chosen = torch.tensor(batch["drawn"].to_pylist())

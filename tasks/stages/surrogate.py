@@ -1,4 +1,4 @@
-"""The surrogate stage: a network distilled from a black box's answers to the audited images, whose gradient guides the ladder."""
+"""The surrogate: a network distilled from a black box's answers to the audited images, whose gradient guides the ladder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from cfx.errors import UserError
 from cfx.training.classifier import ClassifierTraining, train_classifier
 from cfx.types import Classifier
-from tasks.stages.predict import pictures
+from tasks.run import Run
+from tasks.shard_images import pixels
 from warehouse.facts.shards import Shard, read_shard
 from warehouse.facts.storage import cache_of
 
@@ -23,20 +24,15 @@ def check_surrogate(training: ClassifierTraining | None, classifier: Classifier)
         raise UserError("the classifier gives its own gradients, so nothing is distilled from it; leave `surrogate` out")
 
 
-def ensure_surrogate(
-    root: Path,
-    run_id: str,
-    images: Sequence[Shard],
-    predicted: Sequence[Shard],
-    training: ClassifierTraining,
-    classes: Sequence[str],
-    device: str,
-) -> Path:
+def trained_surrogate(run: Run, images: Sequence[Shard], predicted: Sequence[Shard]) -> Path | None:
     """The surrogate of this run, trained on (image, the black box's probabilities) unless it is there. It costs no query."""
-    folder = root / "surrogates"
-    path = (folder if isinstance(folder, Path) else cache_of(folder)) / f"{run_id}.safetensors"
+    training = run.config.surrogate
+    if training is None:
+        return None
+    folder = run.root / "surrogates"
+    path = (folder if isinstance(folder, Path) else cache_of(folder)) / f"{run.id}.safetensors"
     if path.is_file():
         return path
     probabilities = [p for shard in predicted for p in read_shard(shard, ["probabilities"])["probabilities"].to_pylist()]
     answers = torch.tensor(probabilities).round(decimals=DECIMALS)
-    return train_classifier(pictures(images), answers, training, classes, path, device=device)
+    return train_classifier(pixels(images), answers, training, run.classes, path, device=run.device)

@@ -24,8 +24,9 @@ from cfx.portraits import (
     true_effects,
 )
 from cfx.training.portraits import RECIPES, train_on_portraits
-from tasks.stages.predict import classifier_for
-from tasks.stages.prior import PriorConfig, prior_folder
+from tasks.config import PriorConfig
+from tasks.networks import classifier_for
+from tasks.stages.prior import prior_folder
 
 PRIOR = PriorTraining(bf16=True, compile=True)
 TEXT_STEPS = 3600  # of growing the text-to-image model from the prior

@@ -10,7 +10,7 @@ from cfx.guidance import changed_region, class_gradient, class_loss
 from cfx.methods.dime import DiME, FastDiME, denoise, dime, fastdime
 from cfx.random import ImageNoise
 from cfx.types import Counterfactual
-from tasks.stages.explain import Counted, explain_images
+from tasks.stages.explain import Counted, Explainer, Targets, explain_images
 from tests.cfx.counting import counted_prior
 from tests.toys import Linear, gaussian_prior
 
@@ -143,9 +143,10 @@ def test_changed_region_grows_by_half_the_square() -> None:
 @pytest.mark.parametrize("method", [DiME(steps=50, tau=6, scale=20), FastDiME(steps=50, tau=12, scale=20)])
 def test_result_does_not_depend_on_the_batch(method: DiME | FastDiME) -> None:
     x, target, prior = pictures(), torch.ones(4, dtype=torch.long), gaussian_prior(steps=1000)
-    together, _ = explain_images(prior, CLASSIFIER, x, target, (method,), IDS, 5, batch_size=4)
-    alone, _ = explain_images(prior, CLASSIFIER, x, target, (method,), IDS, 5, batch_size=1)
-    backwards, _ = explain_images(prior, CLASSIFIER, x.flip(0), target, (method,), IDS[::-1], 5, batch_size=3)
+    forwards = Targets(IDS, x, target)
+    together, _ = explain_images(Explainer(prior, CLASSIFIER, (method,), 4), forwards, 5)
+    alone, _ = explain_images(Explainer(prior, CLASSIFIER, (method,), 1), forwards, 5)
+    backwards, _ = explain_images(Explainer(prior, CLASSIFIER, (method,), 3), Targets(IDS[::-1], x.flip(0), target), 5)
     torch.testing.assert_close(alone.x_cf, together.x_cf, atol=1e-5, rtol=0)
     torch.testing.assert_close(backwards.x_cf.flip(0), together.x_cf, atol=1e-5, rtol=0)
 

@@ -11,7 +11,7 @@ from cfx.methods.dime import DiME
 from cfx.methods.dvce import DVCE
 from cfx.methods.svce import SVCE
 from cfx.presets import DEFAULT, PAPER, named, paper
-from tasks.stages.explain import Ladder
+from tasks.config import Ladder
 
 
 def files_of(method: str) -> dict[str, Any]:

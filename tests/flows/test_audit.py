@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from cfx.portraits import write_portraits
 from flows.audit import run_audit
 from flows.cli import app
-from flows.config import AuditConfig
+from tasks.config import AuditConfig
 from warehouse.lens.connect import query
 
 pytestmark = pytest.mark.slow

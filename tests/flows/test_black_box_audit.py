@@ -24,8 +24,8 @@ from cfx.diffusion.latent import load_latent
 from cfx.images import decode_png
 from cfx.portraits import write_portraits
 from flows.audit import run_audit
-from flows.check import check
-from flows.config import AuditConfig, ConfigError
+from tasks.check import check
+from tasks.config import AuditConfig, ConfigError
 from tasks.stages.queries import black_box_for
 from tests.cfx.tiny_sd import write_pipeline
 from tests.servers import Moody
@@ -177,9 +177,9 @@ def test_what_cannot_work_with_a_black_box_is_refused_before_any_query(tmp_path:
             check(AuditConfig.model_validate(told))
         with pytest.raises(ConfigError, match="classifier: environment variable NO_SUCH_TOKEN is not set"):
             check(AuditConfig.model_validate(settings(tmp_path, door | {"auth": {"env": "NO_SUCH_TOKEN"}})))
-        first = check(AuditConfig.model_validate(settings(tmp_path, door))).run_id
+        first = check(AuditConfig.model_validate(settings(tmp_path, door))).id
         more = door | {"limits": {"budget": 7, "timeout": 3}}
-        assert check(AuditConfig.model_validate(settings(tmp_path, more))).run_id == first  # so that an audit goes on with more
+        assert check(AuditConfig.model_validate(settings(tmp_path, more))).id == first  # so that an audit goes on with more
         assert server.pictures == 0
     white = settings(tmp_path, {"weights": "portraits:planted"})
     with pytest.raises(ConfigError, match="surrogate: the classifier gives its own gradients"):

@@ -8,9 +8,10 @@ import yaml
 from typer.testing import CliRunner
 
 from cfx.portraits import write_portraits
-from flows.check import check
 from flows.cli import app
-from flows.config import ConfigError, load_config
+from flows.config import load_config
+from tasks.check import check
+from tasks.config import ConfigError
 
 HERE = Path(__file__).parent
 
@@ -42,7 +43,7 @@ def test_paths_are_relative_to_the_file_and_defaults_are_filled_in(tmp_path: Pat
     assert config.warehouse == tmp_path / "warehouse-data"
     checked = check(config)
     assert checked.classes == ("not_smiling", "smiling")
-    assert checked.run_id.startswith("trial-")
+    assert checked.id.startswith("trial-")
     assert not (tmp_path / "warehouse-data").exists()  # checking does no work
 
 
@@ -59,13 +60,13 @@ def test_paths_are_relative_to_the_file_and_defaults_are_filled_in(tmp_path: Pat
     ids=["most-confused", "hierarchy", "one column of a multi-label network"],
 )
 def test_other_targets_and_tasks_that_work(tmp_path: Path, told: dict[str, Any], change: dict[str, Any]) -> None:
-    assert check(loaded(tmp_path, told | change)).run_id.startswith("trial-")
+    assert check(loaded(tmp_path, told | change)).id.startswith("trial-")
 
 
 def test_what_results_do_not_depend_on_is_not_in_the_run_id(tmp_path: Path, told: dict[str, Any]) -> None:
     same = [told, told | {"batch_size": 3}, told | {"workers": 1}, told | {"warehouse": "elsewhere"}]
     other = [told | {"seeds": [1]}, told | {"target": "smiling"}, told | {"shard_size": 2}]
-    ids = [check(loaded(tmp_path, each)).run_id for each in same + other]
+    ids = [check(loaded(tmp_path, each)).id for each in same + other]
     assert len(set(ids[: len(same)])) == 1
     assert len(set(ids[len(same) - 1 :])) == 1 + len(other)
 

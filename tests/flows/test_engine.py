@@ -11,8 +11,8 @@ from prefect.concurrency.sync import concurrency
 
 from benchmarks.toy_audit import fact_hashes, lay_out, settings
 from flows.audit import run_audit
-from flows.config import AuditConfig, ConfigError
 from flows.deployed import nightly
+from tasks.config import AuditConfig, ConfigError
 from warehouse.lens.connect import query
 
 pytestmark = pytest.mark.slow

@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 from benchmarks.toy_audit import fact_hashes, lay_out, settings, write_settings
 from flows.audit import run_audit
 from flows.cli import app
-from flows.config import AuditConfig, ConfigError, load_config
-from tasks.data.ingest import DataConfig, fingerprint, ingest
+from flows.config import load_config
+from tasks.config import AuditConfig, ConfigError
+from tasks.data.ingest import DataConfig, fingerprint
+from tests.runs import ingested
 from warehouse.facts.shards import Shard, damaged, find_shard, read_shard, write_shard
 from warehouse.facts.storage import NotWritten, files_below, warehouse_at
 from warehouse.lens.connect import query
@@ -98,7 +100,7 @@ def test_pictures_of_an_object_store_are_those_of_a_folder(s3: Any, tmp_path: Pa
     for where in (str(folder), "s3://audits/pictures"):
         config = DataConfig.model_validate({"images": where, "table": table, "size": 16, "max_rejected": 1})
         root = tmp_path / f"warehouse-{len(found)}"
-        ingest(root, "r", config, 3)
+        ingested(root, config, 3)
         found[where] = [read_shard(shard).to_pylist() for fact in ("images", "rejected") for shard in shards_of(root, fact)]
     here, there = found.values()
     assert here == there

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from benchmarks.toy_audit import fact_hashes, lay_out, settings, write_settings
 from flows.audit import run_audit
 from flows.cli import app
-from flows.config import AuditConfig
+from tasks.config import AuditConfig
 
 
 def results(config: AuditConfig) -> dict[str, str]:

@@ -11,7 +11,9 @@ from cfx.classifiers import ClassifierConfig, load_classifier
 from cfx.images import decode_png, png_of
 from cfx.portraits import draw, region, render, write_portraits
 from cfx.saliency.maps import Saliency
-from tasks.stages.saliency import SaliencyConfig, check_saliency, cross_examine
+from tasks.config import SaliencyConfig
+from tasks.stages.saliency import check_saliency, cross_examine
+from tests.runs import run_of
 from warehouse.facts.shards import Shard, read_shard, write_shard
 from warehouse.lens.connect import query
 
@@ -53,9 +55,9 @@ def png(pixels: Any) -> bytes:
 def test_changes_are_held_against_maps_and_truth(shards: tuple[Path, Shard, Shard]) -> None:
     folder, images, explained = shards
     config = SaliencyConfig(maps=(Saliency(map="grad_cam"), Saliency(map="grad_cam++")), regions=folder / "regions")
-    told = (folder / "w", "run", images, explained, PLANTED, config, 2, "cpu")
-    shard = cross_examine(*told)
-    assert cross_examine(*told) == shard
+    run = run_of(folder / "w", "run", saliency=config, batch_size=2)
+    shard = cross_examine(run, images, explained)
+    assert cross_examine(run, images, explained) == shard
     measured = read_shard(shard).to_pylist()
     assert {row["arm"] for row in measured} == {"guided"}
     assert len(measured) == N * (2 * 3 + 1 + 3 * 2 + 1)  # maps and change, three and two measures each, and what chance scores
@@ -73,7 +75,7 @@ def test_changes_are_held_against_maps_and_truth(shards: tuple[Path, Shard, Shar
 
 def test_without_regions_only_the_maps_are_asked(shards: tuple[Path, Shard, Shard]) -> None:
     folder, images, explained = shards
-    shard = cross_examine(folder / "bare", "run", images, explained, PLANTED, SaliencyConfig(), 8, "cpu")
+    shard = cross_examine(run_of(folder / "bare", "run", batch_size=8), images, explained)
     assert {row["measure"] for row in read_shard(shard, ["measure"]).to_pylist()} == {
         "pointing",
         "iou_at_equal_area",

@@ -14,7 +14,8 @@ from PIL import Image
 
 from cfx.images import decode_png
 from cfx.portraits import ATTRIBUTES, draw, render, write_portraits
-from tasks.data.ingest import DataConfig, TooManyRejected, check, fingerprint, ingest
+from tasks.data.ingest import DataConfig, TooManyRejected, check, fingerprint
+from tests.runs import ingested
 from warehouse.facts.shards import find_shard, read_shard
 
 REASONS = {
@@ -62,7 +63,7 @@ def facts(root: Path, fact: str) -> list[dict]:
 
 
 def test_every_file_is_taken_or_told_why_not(nasty, tmp_path, recwarn):
-    shards = ingest(tmp_path, "r", nasty, shard_size=10)
+    shards = ingested(tmp_path, nasty, 10)
     taken, refused = facts(tmp_path, "images"), facts(tmp_path, "rejected")
     assert [row["path"] for row in taken] == [f"{i:05d}.png" for i in range(22)]
     assert sum(shard.rows for shard in shards) == 22
@@ -75,7 +76,7 @@ def test_every_file_is_taken_or_told_why_not(nasty, tmp_path, recwarn):
 
 
 def test_what_is_taken_is_what_lies_on_disk(nasty, tmp_path):
-    shards = ingest(tmp_path, "r", nasty, shard_size=10)
+    shards = ingested(tmp_path, nasty, 10)
     x = torch.cat([decode_png(read_shard(shard, ["png"])["png"].to_pylist()) for shard in shards])
     for row, picture, (label, portrait) in zip(facts(tmp_path, "images"), x, draw(22, seed=1), strict=True):
         assert row["image_id"] == hashlib.sha256((nasty.images / row["path"]).read_bytes()).hexdigest()
@@ -88,24 +89,24 @@ def test_what_is_taken_is_what_lies_on_disk(nasty, tmp_path):
 
 def test_a_run_after_a_kill_ends_as_an_undisturbed_one(nasty, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    ingest(whole, "r", nasty, shard_size=5)
-    ingest(killed, "r", nasty, shard_size=5)
+    ingested(whole, nasty, 5)
+    ingested(killed, nasty, 5)
     for path in sorted((killed / "facts" / "images").rglob("*.parquet"))[2:]:
         path.unlink()  # killed in shard 2: it had written what it refused, not yet what it took
     for path in sorted((killed / "facts" / "rejected").rglob("*.parquet")):
         if path.stem > "00005":
             path.unlink()
     before = {path: path.stat().st_mtime_ns for path in killed.rglob("*.parquet")}
-    shards = ingest(killed, "r", nasty, shard_size=5)
+    shards = ingested(killed, nasty, 5)
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert [(shard.key, shard.rows) for shard in shards] == [(shard.key, shard.rows) for shard in ingest(whole, "r", nasty, 5)]
+    assert [(shard.key, shard.rows) for shard in shards] == [(shard.key, shard.rows) for shard in ingested(whole, nasty, 5)]
     for fact in ("images", "rejected"):
         assert facts(killed, fact) == facts(whole, fact)
 
 
 def test_shards_do_not_change_what_is_taken(nasty, tmp_path):
-    ingest(tmp_path / "one", "r", nasty, shard_size=1000)
-    ingest(tmp_path / "many", "r", nasty, shard_size=1)
+    ingested(tmp_path / "one", nasty, 1000)
+    ingested(tmp_path / "many", nasty, 1)
     for fact in ("images", "rejected"):
         assert facts(tmp_path / "one", fact) == facts(tmp_path / "many", fact)
 
@@ -115,11 +116,11 @@ def test_too_many_refused_files_stop_the_audit_with_that_number(nasty, tmp_path)
     with pytest.raises(
         TooManyRejected, match=r"14 of 36 files were refused \(4 missing, .*\), more than a share of 0\.1; `rejected` of"
     ):
-        ingest(tmp_path, "r", config, shard_size=12)
+        ingested(tmp_path, config, 12)
     assert len(facts(tmp_path, "rejected")) >= 4
     with pytest.raises(TooManyRejected, match="of 36 files were refused"):
-        ingest(tmp_path, "r", config, shard_size=12)
-    ingest(tmp_path, "r", nasty, shard_size=12)
+        ingested(tmp_path, config, 12)
+    ingested(tmp_path, nasty, 12)
     assert len(facts(tmp_path, "rejected")) == len(REASONS)
 
 
@@ -130,7 +131,7 @@ def test_attributes_are_free_text(tmp_path):
         csv.writer(lines).writerows([["file", *names], ["00000.png", 1, 0, -1, "true", ""], ["00001.png", 0, 1, 1, "false", 1]])
     config = DataConfig(images=tmp_path / "images", table=table, size=16)
     assert check(config).attributes == tuple(names)
-    [shard] = ingest(tmp_path / "root", "r", config, shard_size=10)
+    [shard] = ingested(tmp_path / "root", config, 10)
     rows = read_shard(shard, [f"a_{name}" for name in names]).to_pylist()
     assert [list(row.values()) for row in rows] == [[True, False, False, True, None], [False, True, True, False, True]]
 
@@ -141,7 +142,7 @@ def test_links_are_followed_and_folders_below_are_reached(tmp_path):
     os.symlink(tmp_path / "lake" / "images" / "00000.png", tmp_path / "images" / "deep" / "linked.png")
     (tmp_path / "table.csv").write_text("file\ndeep/linked.png\n")
     config = DataConfig(images=tmp_path / "images", table=tmp_path / "table.csv", size=16)
-    [shard] = ingest(tmp_path / "root", "r", config, shard_size=4)
+    [shard] = ingested(tmp_path / "root", config, 4)
     assert read_shard(shard)["path"].to_pylist() == ["deep/linked.png"]
 
 
@@ -154,11 +155,11 @@ def test_check_says_what_is_selected(nasty):
 
 def test_what_cannot_work_is_refused_before_any_work(nasty, tmp_path):
     with pytest.raises(ValueError, match=r"images: there is no folder .*nowhere; give the folder"):
-        ingest(tmp_path, "r", nasty.model_copy(update={"images": Path("nowhere")}), 10)
+        ingested(tmp_path, nasty.model_copy(update={"images": Path("nowhere")}), 10)
     (tmp_path / "table.csv").write_text("file,label\n00000.png,\n00001.png,\n")
     blank = DataConfig(images=nasty.images, table=tmp_path / "table.csv", label_column="label")
     with pytest.raises(ValueError, match=r"label_column: 'label' is empty in all 2 rows .* set label_column to null"):
-        ingest(tmp_path, "r", blank, 10)
+        ingested(tmp_path, blank, 10)
     assert not (tmp_path / "facts").exists()
 
 

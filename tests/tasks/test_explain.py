@@ -15,9 +15,11 @@ from cfx.classifiers.torch_module import TorchClassifier
 from cfx.methods.dime import FastDiME
 from cfx.methods.maskdime import MaskDiME
 from cfx.portraits import draw, render
-from tasks.stages.explain import Method, _rows, check_ladder, explain_images, null_images
-from tasks.stages.predict import classifier_for
-from tasks.stages.prior import PriorConfig, denoiser_for, prior_folder
+from cfx.types import Counterfactual
+from tasks.config import Method, PriorConfig
+from tasks.networks import classifier_for, denoiser_for
+from tasks.stages.explain import Explainer, Targets, check_ladder, explain_images, measured, null_images
+from tasks.stages.prior import prior_folder
 
 PRIOR = prior_folder(Path(), PriorConfig(path="portraits:prior"), "")
 PLANTED = ClassifierConfig(weights="portraits:planted")
@@ -36,7 +38,8 @@ def x() -> torch.Tensor:
 def test_batches_of_1_7_and_64_give_the_same_explanations(x: torch.Tensor, method: Method) -> None:
     prior, classifier = denoiser_for(PRIOR, "cpu"), classifier_for(PLANTED, "cpu")
     target = 1 - classifier(x).argmax(1)
-    found = {size: explain_images(prior, classifier, x, target, (method,), IDS, 0, size)[0].x_cf for size in (64, 7, 1)}
+    targets = Targets(IDS, x, target)
+    found = {n: explain_images(Explainer(prior, classifier, (method,), n), targets, 0)[0].x_cf for n in (64, 7, 1)}
     torch.testing.assert_close(found[7], found[64], atol=1e-5, rtol=0)
     torch.testing.assert_close(found[1], found[64], atol=1e-5, rtol=0)
     assert (found[64] - x).abs().amax() > 0.1  # and they are explanations, not copies
@@ -46,9 +49,10 @@ def test_the_null_takes_the_rung_and_the_noise_of_each_image(x: torch.Tensor) ->
     prior, classifier = denoiser_for(PRIOR, "cpu"), classifier_for(PLANTED, "cpu")
     ladder = (FastDiME(steps=50, tau=3, scale=20), FastDiME(steps=50, tau=6, scale=20))
     target, attempt = torch.ones(4, dtype=torch.long), torch.tensor([0, 1, 0, 1])
-    null, _, costs = null_images(prior, classifier, x[:4], target, ladder, attempt, IDS[:4], 0, 64)
+    explainer = Explainer(prior, classifier, ladder, 64)
+    null, _, costs = null_images(explainer, Targets(IDS[:4], x[:4], target), attempt, 0)
     assert [cost.nfe_forward for cost in costs] == [3, 6, 3, 6]
-    other, _, _ = null_images(prior, classifier, x[:4], 1 - target, ladder, attempt, IDS[:4], 0, 1)
+    other, _, _ = null_images(Explainer(prior, classifier, ladder, 1), Targets(IDS[:4], x[:4], 1 - target), attempt, 0)
     torch.testing.assert_close(null, other, atol=1e-5, rtol=0)  # without guidance the target plays no part
 
 
@@ -83,7 +87,8 @@ def test_flips_are_the_worked_example_and_distances_scipys() -> None:
     x_cf[:, 0] = logits.view(4, 1, 1)
     network = Network(Grey(), "grey", NetworkConfig(module="torch.nn:Identity"), {})
     audited, judge = (TorchClassifier(network, names, "sigmoid") for names in (("no", "yes"), ("yes", "no")))
-    rows = _rows(audited, judge, x, x_cf, torch.full((4, 1, 6, 6), torch.nan), [0, 1, 0, 1], target)
+    targets, changed = Targets(IDS[:4], x, torch.tensor(target)), Counterfactual(x_cf, torch.full((4, 1, 6, 6), torch.nan))
+    rows = measured(audited, judge, targets, torch.tensor([0, 1, 0, 1]), changed)
     assert rows["flipped"] == [True, True, False, True]
     assert rows["judge_flipped"] == [False, False, True, False]  # it calls the same logits by the other name
     on_target = expit([0.2, 1.0, -0.3, 0.0])

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from tasks.data.formats import table_of
-from tasks.data.ingest import DataConfig, check, fingerprint, ingest
+from tasks.data.ingest import DataConfig, check, fingerprint
+from tests.runs import ingested
 from warehouse.facts.shards import find_shard, read_shard
 
 
@@ -37,8 +38,9 @@ def imported(form: str, folder: Path, **columns: object) -> tuple[list[dict], li
     to = folder.parent / "table.parquet"
     table_of(form, folder, to)
     config = DataConfig(images=folder, table=to, size=12, **columns)
-    shards = ingest(folder.parent / "warehouse", "r", config, 2)
-    assert find_shard(folder.parent / "warehouse", "rejected", "r", "00000") is None
+    shards = ingested(folder.parent / "warehouse", config, 2)
+    rejected = find_shard(folder.parent / "warehouse", "rejected", "r", "00000")
+    assert rejected is not None and rejected.rows == 0
     return pq.read_table(to).to_pylist(), [row for shard in shards for row in read_shard(shard).to_pylist()]
 
 
@@ -206,7 +208,7 @@ def test_a_tar_that_is_cut_short_and_rows_that_are_not_there_are_rejected(tmp_pa
     names = [*(f"a.tar/{i}.png" for i in (0, 1, 9)), *(f"b.parquet/{row}" for row in "012x"), "c.tar/1.png"]
     (tmp_path / "t.csv").write_text("\n".join(["file", *names, "../x.tar/1.png"]))
     config = DataConfig(images=folder, table=tmp_path / "t.csv", size=12, max_rejected=1)
-    (shard,) = ingest(tmp_path / "w", "r", config, 20)
+    (shard,) = ingested(tmp_path / "w", config, 20)
     assert read_shard(shard)["path"].to_pylist() == ["a.tar/0.png", "b.parquet/0"]
     rejected = read_shard(find_shard(tmp_path / "w", "rejected", "r", "00000")).to_pylist()
     missing = dict.fromkeys([names[2], *names[4:]], "missing")

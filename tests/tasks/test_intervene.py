@@ -1,63 +1,65 @@
 """The intervention stage: edits are drawn once, and every classifier is asked about the same ones."""
 
-import json
-from pathlib import Path
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from cfx.attributes.interventions import Interventions
-from cfx.attributes.oracle import OracleConfig
-from cfx.classifiers import ClassifierConfig
 from cfx.portraits import write_portraits
-from tasks.data.ingest import DataConfig, ingest
-from tasks.stages.interventions import ask_edits, edit_images, edits_id, first_images
-from tasks.stages.prior import PriorConfig, prior_folder
+from tasks.run import Run
+from tasks.stages.ingest import ingest
+from tasks.stages.interventions import Wanted, ask_edits, draw_edits, edits_id, first_images
+from tests.runs import run_of
 from warehouse.facts.shards import Shard, read_shard
 
 SETTINGS = Interventions(images=5)
-ORACLE = OracleConfig(weights=Path("portraits:oracle"))
-PRIOR = prior_folder(Path(), PriorConfig(path="portraits:prior"), "")
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Shard]]:
+def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Shard]]:
     root = tmp_path_factory.mktemp("warehouse")
-    table = write_portraits(root / "data", 6, seed=3)
-    return root, ingest(root, "r1", DataConfig(images=root / "data/images", table=table, label_column="label"), 3)
+    write_portraits(root / "data", 6, seed=3)
+    run = run_of(root, interventions=SETTINGS, shard_size=3, batch_size=4)
+    return run, ingest(run)
 
 
-def edit(root: Path, shard: Shard, n: int) -> Shard:
-    return edit_images(root, "edits-1", shard, n, "glasses", PRIOR, ORACLE, SETTINGS, "cpu")
-
-
-def test_the_first_images_of_all_shards_are_edited(images: tuple[Path, list[Shard]]) -> None:
+def test_the_first_images_of_all_shards_are_edited(images: tuple[Run, list[Shard]]) -> None:
     assert first_images(images[1], 5) == [3, 2]
     assert first_images(images[1], 2) == [2, 0]
     assert first_images(images[1], 100) == [3, 3]
 
 
-def test_edits_depend_on_images_oracle_and_prior_and_on_no_classifier() -> None:
-    def of(settings: Interventions = SETTINGS, **prints: str) -> str:
-        known = {"data": "a", "oracle": "b", "prior": "c", "classifier": "d", "judge": None}
-        return edits_id(settings, json.dumps(known | prints))
+def test_edits_depend_on_all_that_draws_them_and_on_no_classifier(images: tuple[Run, list[Shard]]) -> None:
+    run, _ = images
 
-    assert of() == of(classifier="other") == of(SETTINGS.model_copy(update={"images": 9, "side": 0.1}))
-    changed = [of(data="x"), of(oracle="x"), of(prior="x"), of(SETTINGS.model_copy(update={"tau": 12}))]
-    assert len({of(), *changed}) == 5
+    def of(prints: dict[str, str] | None = None, **settings: Any) -> str:
+        known = dict(run.fingerprints) | (prints or {})
+        return edits_id(replace(run, fingerprints=known, config=run.config.model_copy(update=settings)))
+
+    other = SETTINGS.model_copy(update={"images": 9, "side": 0.1})
+    assert of() == of({"classifier": "other"}) == of(interventions=other)
+    assert run.config.oracle is not None
+    changed = [of({"data": "x"}), of({"oracle": "x"}), of({"prior": "x"}), of(shard_size=4)]
+    changed += [of(interventions=SETTINGS.model_copy(update={"tau": 12}))]
+    changed += [of(oracle=run.config.oracle.model_copy(update={"std": (0.25, 0.25, 0.25)}))]
+    changed += [of(data=run.config.data.model_copy(update={"size": 32}))]
+    assert len({of(), *changed}) == 8
 
 
-def test_classifiers_are_asked_about_the_same_edits(images: tuple[Path, list[Shard]]) -> None:
-    root, (_, shard) = images
-    edited = edit(root, shard, 2)
-    assert edit(root, shard, 2).path.stat().st_mtime_ns == edited.path.stat().st_mtime_ns
+def test_classifiers_are_asked_about_the_same_edits(images: tuple[Run, list[Shard]]) -> None:
+    run, (_, shard) = images
+    wanted = Wanted(run.oracle().attributes.index("glasses"), shard, 2)
+    edited = draw_edits(run, wanted)
+    assert draw_edits(run, wanted).path.stat().st_mtime_ns == edited.path.stat().st_mtime_ns
     drawn = read_shard(edited).to_pylist()
     assert [row["nfe_forward"] for row in drawn] == [2 * SETTINGS.tau] * 2
     answers = {}
     for twin in ("planted", "clean"):
-        asked = ask_edits(root, twin, shard, edited, ClassifierConfig(weights=Path(f"portraits:{twin}")), SETTINGS, 4, "cpu")
-        answers[twin] = read_shard(asked).to_pylist()
+        other = run_of(run.root, twin, interventions=SETTINGS, batch_size=4, classifier={"weights": f"portraits:{twin}"})
+        answers[twin] = read_shard(ask_edits(other, edited, shard)).to_pylist()
         for row, source in zip(answers[twin], drawn, strict=True):
-            assert row["image_id"] == source["image_id"] and row["edits"] == "edits-1"
+            assert row["image_id"] == source["image_id"] and row["edits"] == edits_id(run)
             assert row["counted"] is (source["confirmed"] and source["side"] <= SETTINGS.side)
     reaction = {
         twin: [abs(row["probabilities_after"][1] - row["probabilities_sham"][1]) for row in rows]

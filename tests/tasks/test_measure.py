@@ -15,22 +15,24 @@ from portrait_run import CLASSES, write_portrait_run
 from scipy.linalg import sqrtm
 from torchvision.models.vgg import cfgs, make_layers
 
-from cfx.attributes.oracle import OracleConfig
 from cfx.autoencoder import AutoencoderTraining, load_autoencoders
 from cfx.classifiers import ClassifierConfig
 from cfx.images import decode_png, encode_png
 from cfx.metrics.frechet import Moments, frechet_distance
 from cfx.perceptual import load_lpips
-from tasks.stages.autoencoders import ensure_autoencoders
-from tasks.stages.encoders import MeasureConfig, encoders_for
-from tasks.stages.measure import measure_shard
+from tasks.config import MeasureConfig
+from tasks.run import Run
+from tasks.stages.autoencoders import trained_autoencoders
+from tasks.stages.encoders import encoders_for
+from tasks.stages.learn import Learned
+from tasks.stages.measure import measure
 from tasks.stages.set_metrics import compare_sets
+from tests.runs import run_of
 from warehouse.facts.shards import Shard, find_shard, read_shard, write_shard
 from warehouse.lens.connect import query
 
 N = 24
 CLASSIFIER = ClassifierConfig(weights="portraits:planted", classes=tuple(CLASSES))
-ORACLE = OracleConfig(weights="portraits:oracle")
 
 
 def shard(root: Path, fact: str) -> Shard:
@@ -39,10 +41,16 @@ def shard(root: Path, fact: str) -> Shard:
     return found
 
 
+def measuring(root: Path, config: MeasureConfig, **settings: Any) -> Run:
+    """An audit by DiME that measures as configured."""
+    return run_of(root, classifier=CLASSIFIER, measures=config, batch_size=7, ladder=[{"method": "dime"}], **settings)
+
+
 def measured(root: Path, config: MeasureConfig, seeds: int = 1) -> Shard:
     images, explained = shard(root, "images"), shard(root, "explanations")
-    measurements = measure_shard(root, "r1", images, explained, config, CLASSIFIER, ORACLE, 7, "cpu")
-    compare_sets(root, "r1", "dime", config, CLASSIFIER, ORACLE, seeds, "cpu")
+    run = measuring(root, config, seeds=tuple(range(seeds)))
+    measurements = measure(run, images, explained, Learned())
+    compare_sets(run)
     return measurements
 
 
@@ -99,7 +107,7 @@ def test_what_is_absent_is_said_with_its_reason_and_nothing_stands_in(root: Path
 def test_set_metrics_are_those_of_the_features_in_memory(root: Path) -> None:
     table = read_shard(shard(root, "explanations")).to_pylist()
     guided = [row for row in table if row["arm"] == "guided"]
-    encode = encoders_for(MeasureConfig(), ORACLE, "cpu")["oracle"]
+    encode = encoders_for(measuring(root, MeasureConfig()))["oracle"]
     originals = encode(decode_png(read_shard(shard(root, "images"))["png"].to_pylist()))
     flipped = encode(decode_png([row["png"] for row in guided if row["flipped"]]))
     (row,) = query(root, "from fid").to_pylist()
@@ -116,13 +124,15 @@ def test_im1_and_im2_come_with_the_runs_own_autoencoders(tmp_path: Path) -> None
     write_portrait_run(tmp_path, "r1", n=8, size=32)
     images, predicted = shard(tmp_path, "images"), shard(tmp_path, "predictions")
     training = AutoencoderTraining(width=4, steps=3)
-    path = ensure_autoencoders(tmp_path, "r1", [images], [predicted], training, CLASSES, "cpu")
-    before = path.stat().st_mtime_ns
-    assert ensure_autoencoders(tmp_path, "r1", [images], [predicted], training, CLASSES, "cpu") == path
-    assert path.stat().st_mtime_ns == before
     config = MeasureConfig(autoencoders=training)
-    measure_shard(tmp_path, "r1", images, shard(tmp_path, "explanations"), config, CLASSIFIER, ORACLE, 7, "cpu", path)
-    compare_sets(tmp_path, "r1", "dime", config, CLASSIFIER, ORACLE, 1, "cpu")
+    run = measuring(tmp_path, config)
+    path = trained_autoencoders(run, [images], [predicted])
+    assert path is not None
+    before = path.stat().st_mtime_ns
+    assert trained_autoencoders(run, [images], [predicted]) == path
+    assert path.stat().st_mtime_ns == before
+    measure(run, images, shard(tmp_path, "explanations"), Learned(autoencoders=path))
+    compare_sets(run)
     value = {row["metric"]: row["value"] for row in query(tmp_path, "select metric, value from scorecard").to_pylist()}
     assert value["im1"] > 0 and value["im2"] > 0
     networks, one, two = load_autoencoders(path), [], []
@@ -148,7 +158,7 @@ def test_counterfactuals_that_change_nothing_win_fid_and_lose_crossover_fid(tmp_
     measured(tmp_path, MeasureConfig())
 
     labels = read_shard(images, ["label"])["label"].to_pylist()
-    seen = encoders_for(MeasureConfig(), ORACLE, "cpu")["oracle"](decode_png(list(originals.values())))
+    seen = encoders_for(measuring(tmp_path, MeasureConfig()))["oracle"](decode_png(list(originals.values())))
     of = {name: Moments.of(seen[torch.tensor([label == name for label in labels])]) for name in CLASSES}
     value = {row["metric"]: row["value"] for row in query(tmp_path, "select metric, value from scorecard").to_pylist()}
     assert value["fid[oracle]"] == pytest.approx(0, abs=1e-6)
@@ -177,7 +187,7 @@ def test_diversity_is_the_mean_lpips_of_every_two_seeds(tmp_path: Path) -> None:
     write_shard(tmp_path, "runs", "r1", "finished", run_rows(seeds=[0, 1, 2]))
     done = write_shard(tmp_path, "explanations", "r1", "00000", together)
     config = MeasureConfig(vgg16=tmp_path / "vgg16.pth", cout=False)
-    measure_shard(tmp_path, "r1", images, done, config, CLASSIFIER, ORACLE, 4, "cpu")
+    measure(measuring(tmp_path, config, seeds=(0, 1, 2)), images, done, Learned())
     distance, seen = load_lpips(tmp_path / "vgg16.pth"), [decode_png(each) for each in png]
     expected = [float(distance(x[i : i + 1], x[j : j + 1])) for x in seen for i, j in combinations((1, 2, 3), 2)]
     (row,) = query(tmp_path, "from diversity").to_pylist()
@@ -223,7 +233,7 @@ def test_set_metrics_are_scipys_over_the_sets_they_say(tmp_path: Path, shards: i
         write_shard(tmp_path, "predictions", "r1", str(i), prediction_rows(ids[mine], classes[source[mine]]))
         write_shard(tmp_path, "explanations", "r1", str(i), explanation_rows(ids[mine], **asked))
         write_shard(tmp_path, "features", "r1", str(i), seen)
-    compare_sets(tmp_path, "r1", "dime", MeasureConfig(), CLASSIFIER, ORACLE, 1, "cpu")
+    compare_sets(measuring(tmp_path, MeasureConfig()))
     found = {row["metric"]: row for row in query(tmp_path, "from set_metrics where absent is null").to_pylist()}
 
     def part(split: str, parts: int) -> NDArray[np.int64]:

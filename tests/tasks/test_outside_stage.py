@@ -9,20 +9,19 @@ import torch
 from facts import explanation_rows, run_rows
 from torch import Tensor
 
-from cfx.attributes.oracle import OracleConfig
 from cfx.classifiers.python_function import CallableConfig
 from cfx.images import encode_png
 from cfx.portraits import stamped, write_portraits
-from tasks.data.ingest import DataConfig, ingest
-from tasks.stages.outside import ask_rest
-from tasks.stages.predict import image_rows, read_batch
+from tasks.shard_images import read_images
+from tasks.stages.ingest import ingest
+from tasks.stages.outside import ask_residual
 from tasks.stages.queries import write_queries
+from tests.runs import run_of
 from warehouse.facts.shards import Shard, write_shard
 from warehouse.lens.connect import query
 
 N = 24
 CLASSES = ("no_smile", "smile")
-ORACLE = OracleConfig(weights=Path("portraits:oracle"))
 
 
 def marked(pictures: np.ndarray) -> np.ndarray:
@@ -48,17 +47,18 @@ def with_another_face(x: Tensor) -> Tensor:
 
 def asked(root: Path, change: Any, limit: int = N) -> tuple[Shard, dict[str, Any]]:
     """The stage after explanations that did this to each picture, in two shards; and what the view makes of it."""
-    table = write_portraits(root / "data", N, seed=3)
-    images = ingest(root, "r1", DataConfig(images=root / "data/images", table=table, label_column="label"), N // 2)
+    write_portraits(root / "data", N, seed=3)
+    run = run_of(root, classifier=CORNER, interventions={"images": limit}, shard_size=N // 2, batch_size=16)
+    images = ingest(run)
     explained = []
     for shard in images:
-        ids, x = image_rows(shard), read_batch(shard)
+        ids, x = read_images(shard)
         rows = [explanation_rows(ids, arm, png=encode_png(y)) for arm, y in (("guided", change(x)), ("null", x))]
         both = {name: [*rows[0][name], *rows[1][name]] for name in rows[0]}
         explained.append(write_shard(root, "explanations", "r1", shard.key, both))
     write_shard(root, "runs", "r1", "finished", run_rows())
-    made = ask_rest(root, "r1", images, explained, limit, ORACLE, CORNER, 16, "cpu")
-    write_queries(root, "r1", (CORNER,))
+    made = ask_residual(run, images, explained)
+    write_queries(run)
     [row] = query(root, "from outside").to_pylist()
     return made, row
 

@@ -13,8 +13,11 @@ from cfx.methods.dime import DiME, FastDiME
 from cfx.methods.svce import SVCE
 from cfx.portraits import write_portraits
 from tasks.advice.prior_check import check_depth, filtered, survival, warnings_of
+from tasks.config import PriorConfig
 from tasks.data.ingest import DataConfig, sample
-from tasks.stages.prior import PriorConfig, prior_folder
+from tasks.networks import classifier_for, denoiser_for
+from tasks.shard_images import Images
+from tasks.stages.prior import prior_folder
 from tests.toys import Linear, Says, gaussian_prior
 
 BDD = DDPM(Says(0.0), Schedule(trained_timesteps=250), channels=3)
@@ -36,9 +39,9 @@ def test_filtering_by_an_exact_prior_of_grey_pictures() -> None:
     # pictures of N(0, .25 I) stay such pictures: with little noise the picture itself, with all of it another one
     x = (torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.5).clamp(-1, 1)
     ids = [str(i) for i in range(8)]
-    shallow = filtered(gaussian_prior(50), Linear(), x, ids, 50, 1)
+    shallow = filtered(gaussian_prior(50), Linear(), Images(ids, x), 50, 1)
     assert shallow.kept == 1 and shallow.distance < 0.01
-    deep = filtered(gaussian_prior(50), Linear(), x, ids, 50, 50)
+    deep = filtered(gaussian_prior(50), Linear(), Images(ids, x), 50, 50)
     assert deep.kept < 1 and 0.2 < deep.distance < 0.4  # of two independent such pictures: .5 sqrt(4 / pi) / 2 = .28
 
 
@@ -56,13 +59,13 @@ def test_the_sample_is_the_same_every_time_and_leaves_out_what_cannot_be_used(da
 
 
 def test_a_prior_that_fits_says_nothing_and_one_that_does_not_is_told(data: DataConfig, tmp_path: Path) -> None:
-    planted, ladder = ClassifierConfig(weights="portraits:planted"), (FastDiME(steps=50, tau=4),)
-    bundled = prior_folder(Path(), PriorConfig(path="portraits:prior"), "")
-    found = survival(bundled, planted, data, ladder, "cpu")
+    planted, ladder = classifier_for(ClassifierConfig(weights="portraits:planted"), "cpu"), (FastDiME(steps=50, tau=4),)
+    bundled = denoiser_for(prior_folder(Path(), PriorConfig(path="portraits:prior"), ""), "cpu")
+    found = survival(bundled, planted, data, ladder)
     assert found is not None and found.kept > 0.8 and warnings_of(found, ladder) == ()
     untrained = build_unet(PriorTraining(patch=4, channels=(32, 32)))
     save_ddpm(tmp_path / "prior", untrained, Schedule(prediction_type="sample"))
-    lost = survival(tmp_path / "prior", planted, data, (FastDiME(steps=50, tau=30),), "cpu")
+    lost = survival(denoiser_for(tmp_path / "prior", "cpu"), planted, data, (FastDiME(steps=50, tau=30),))
     assert lost is not None and lost.distance > 3 * found.distance
     lost = lost._replace(kept=0.25)
     (warning,) = warnings_of(lost, (FastDiME(steps=50, tau=30),))

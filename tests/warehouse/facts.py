@@ -44,6 +44,7 @@ def run_rows(**columns: object) -> Columns:
     row: dict[str, object] = {
         "name": "synthetic",
         "status": "finished",
+        "reason": None,
         "started": STARTED,
         "finished": FINISHED,
         "config": '{"method": {"method": "dime"}}',

@@ -171,6 +171,7 @@ def _write_run(root: Path, run_id: str, name: str, n: int, target_attribute: str
     started: dict[str, Any] = {
         "name": name,
         "status": "started",
+        "reason": None,
         "started": began,
         "finished": None,
         "config": json.dumps(config),

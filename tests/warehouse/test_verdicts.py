@@ -9,7 +9,7 @@ from facts import effect_rows, image_ids, run_rows
 from scipy.stats import norm, t
 from test_statistics import write_pairs
 
-from tasks.stages.canary import record_canary
+from tasks.stages.canary import Twins, judged
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import query
 
@@ -140,7 +140,7 @@ def write_canary(root: Path, run_id: str, planted: float, clean: float) -> None:
         write_pairs(root, run, {"hat": list(rng.normal(size, 0.04, N))}, margin=0.05)
         ids = image_ids(N, seed=9)
         write_shard(root, "effects", run, "hat", effect_rows(ids, "hat", rng.normal(size, 0.04, N)))
-    record_canary(root, run_id, "hat", f"{run_id}-p", f"{run_id}-c")
+    write_shard(root, "canaries", run_id, "all", judged(root, Twins("hat", f"{run_id}-p", f"{run_id}-c")))
 
 
 @pytest.mark.parametrize(
@@ -167,4 +167,4 @@ def test_an_audit_whose_canary_failed_refuses_a_verdict(
 def test_a_canary_without_the_planted_attribute_is_an_error(tmp_path: Path) -> None:
     write_pairs(tmp_path, "p", {"hat": [0.1] * 9})
     with pytest.raises(ValueError, match="no verdict on 'beard'; explain more images"):
-        record_canary(tmp_path, "r1", "beard", "p", "p")
+        judged(tmp_path, Twins("beard", "p", "p"))

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from portrait_run import write_portrait_run
 
-from tasks.stages.canary import record_canary
+from tasks.stages.canary import Twins, judged
 from warehouse.evidence.export import export, verify_archive
 from warehouse.evidence.verify import verify
 from warehouse.explorer.reviews import review
@@ -41,7 +41,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("run", "earlier", "run-planted", "run-clean"):
         write_portrait_run(root, name, n=24, size=16, planted=name != "run-clean", names={"hat": "<b>hat"})
     set_policy(root, "run", POLICY)
-    record_canary(root, "run", "glasses", "run-planted", "run-clean")
+    write_shard(root, "canaries", "run", "all", judged(root, Twins("glasses", "run-planted", "run-clean")))
     review(root, "run", "Ada", "confirmed", attribute="glasses")
     images, explained, attributes = (find_shard(root, fact, "run", "00000") for fact in ("images", "explanations", "attributes"))
     assert images and explained and attributes

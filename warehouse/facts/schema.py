@@ -24,6 +24,7 @@ RUNS = _fact(
     [
         _column("name", pa.string(), "the audit's name in its configuration"),
         _column("status", pa.string(), "started, finished or failed"),
+        _optional("reason", pa.string(), "why it failed, in one line"),
         _column("started", _INSTANT, "when the audit began, UTC"),
         _optional("finished", _INSTANT, "when it ended, UTC; null in the event started"),
         _column("config", pa.string(), "the configuration, JSON"),

@@ -1,0 +1,187 @@
+"""Refuse what cannot work before any work is done; what was found out on the way is the `Run`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cfx.attributes.oracle import Oracle
+from cfx.classifiers import ClassifierConfig
+from cfx.errors import UserError
+from cfx.targets import check_target
+from cfx.types import Classifier
+from tasks.advice.prior_check import check_depth, survival, warnings_of
+from tasks.config import AuditConfig, ConfigError
+from tasks.data import ingest as data
+from tasks.networks import classifier_for, denoiser_for, fingerprint, oracle_for
+from tasks.run import Run
+from tasks.stages.encoders import perceptual_for, published_for
+from tasks.stages.explain import check_ladder
+from tasks.stages.prior import prior_fingerprint, prior_folder
+from tasks.stages.prompts import check_named, check_words
+from tasks.stages.run_record import code_version
+from tasks.stages.saliency import check_saliency
+from tasks.stages.surrogate import check_surrogate
+
+Prints = dict[str, str | None]
+
+
+@contextmanager
+def setting(place: str) -> Iterator[None]:
+    """What goes wrong in the body is the fault of this setting."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (UserError, OSError, ImportError) as error:
+        raise ConfigError(f"{place}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What an audit names, loaded."""
+
+    classifier: Classifier
+    judge: Classifier | None
+    oracle: Oracle | None
+
+
+def check(config: AuditConfig) -> Run:
+    """Load and compare everything the audit will use. Raises ConfigError naming the setting, the value and the way out."""
+    device = device_of(config)
+    with setting("data"):
+        listed = data.check(config.data)
+        data_print = data.fingerprint(config.data)
+    networks = _networks(config, device)
+    classes = networks.classifier.classes
+    with setting("target"):
+        check_target(config.target, classes, config.hierarchy, listed.labels)
+    _check_names(config, networks)
+    prints: Prints = {
+        "classifier": fingerprint(networks.classifier),
+        "judge": fingerprint(networks.judge) if networks.judge is not None else None,
+        "oracle": fingerprint(networks.oracle.network) if networks.oracle is not None else None,
+    }
+    prints |= _prior_print(config, data_print) | {"data": data_print} | _method_prints(config, networks, device)
+    warnings = _check_prior(config, networks.classifier, data_print, device)
+    run_id = f"{config.name}-{config.result_hash(_json(prints), code_version())[:10]}"
+    run = Run(config, run_id, device, classes, prints, _prior(config, data_print), warnings)
+    run.keep(networks.classifier, networks.judge, networks.oracle)
+    return run
+
+
+def device_of(config: AuditConfig) -> str:
+    """The torch device to use. Raises ConfigError if a GPU is asked for and there is none."""
+    available = torch.cuda.is_available()
+    if config.device == "cuda" and not available:
+        raise ConfigError("device: 'cuda' was asked for, but torch sees no GPU; use 'cpu' or 'auto'")
+    return "cuda" if available and config.device != "cpu" else "cpu"
+
+
+def prior_of(config: AuditConfig) -> Path:
+    """The folder where the audit's prior is, or will be once it is trained. Raises ConfigError for an audit without one."""
+    if config.prior is None:
+        raise ConfigError("prior: is needed to draw images; give `path` (a trained prior) or `train`")
+    return prior_folder(config.warehouse, config.prior, data.fingerprint(config.data) if config.prior.train is not None else "")
+
+
+def _networks(config: AuditConfig, device: str) -> Networks:
+    with setting("classifier"):
+        classifier = classifier_for(config.classifier, device)
+    with setting("oracle"):
+        oracle = oracle_for(config.oracle, device) if config.oracle is not None else None
+    with setting("judge"):
+        judge = classifier_for(config.judge, device) if config.judge is not None else None
+    if judge is not None and set(judge.classes) != set(classifier.classes):
+        raise ConfigError(
+            f"judge: its classes ({', '.join(judge.classes)}) are not the classifier's ({', '.join(classifier.classes)})"
+        )
+    return Networks(classifier, judge, oracle)
+
+
+def _check_names(config: AuditConfig, networks: Networks) -> None:
+    """Raises ConfigError for an attribute that the oracle does not know, wherever one is named."""
+    known = networks.oracle.attributes if networks.oracle is not None else ()
+    named: dict[str, tuple[str, ...]] = {
+        "target_attribute": (config.target_attribute,) if config.target_attribute is not None else (),
+        "gate.forbidden": (config.gate.forbidden or ()) if config.gate is not None else (),
+    }
+    for place, names in named.items():
+        for name in names:
+            if name not in known:
+                there = f"the oracle does not know {name!r}; it knows {', '.join(known)}" if known else "there is no oracle"
+                raise ConfigError(f"{place}: {there}")
+    _check_canary(config, networks.classifier.classes, known)
+
+
+def _check_canary(config: AuditConfig, classes: tuple[str, ...], attributes: tuple[str, ...]) -> None:
+    """Raises ConfigError if a twin cannot be loaded or has other classes, or if the oracle cannot see what was planted."""
+    if config.canary is None:
+        return
+    for twin in ("planted", "clean"):
+        with setting(f"canary.{twin}"):
+            known = classifier_for(getattr(config.canary, twin), device_of(config)).classes
+        if known != classes:
+            raise ConfigError(f"canary.{twin}: its classes ({', '.join(known)}) are not the classifier's ({', '.join(classes)})")
+    if config.canary.attribute not in attributes or config.canary.attribute == config.target_attribute:
+        ranked = ", ".join(name for name in attributes if name != config.target_attribute)
+        raise ConfigError(f"canary.attribute: {config.canary.attribute!r} cannot be ranked; the oracle ranks {ranked}")
+
+
+def _method_prints(config: AuditConfig, networks: Networks, device: str) -> Prints:
+    """Everything that explains and measures fits; the fingerprints of its networks."""
+    classifier, prints = networks.classifier, Prints()
+    with setting("ladder"):
+        if config.prior is not None:
+            check_ladder(config.ladder, classifier, config.surrogate is not None)
+    with setting("surrogate"):
+        check_surrogate(config.surrogate, classifier)
+    with setting("words"):
+        model = check_words(config.words, config.ladder, device)
+        prints |= {"words": fingerprint(model.unet)} if model is not None else {}
+    with setting("interventions"):
+        known = networks.oracle.attributes if networks.oracle is not None else ()
+        named = check_named(config.interventions.named, known, config.target_attribute, device)
+        prints |= {"named": fingerprint(named.unet)} if named is not None else {}
+    with setting("saliency"):
+        if config.saliency is not None:
+            check_saliency(config.saliency, classifier)
+    with setting("measures"):
+        measures = published_for(config.measures, device)
+        prints |= {f"measures.{name}": fingerprint(network) for name, network in measures.items()}
+        lpips = perceptual_for(config.measures, device)
+        prints |= {f"measures.lpips.{name}": fingerprint(network) for name, network in lpips.items()}
+    return prints
+
+
+def _prior(config: AuditConfig, data_print: str) -> Path | None:
+    return None if config.prior is None else prior_folder(config.warehouse, config.prior, data_print)
+
+
+def _prior_print(config: AuditConfig, data_print: str) -> Prints:
+    with setting("prior"):
+        return {
+            "prior": None if config.prior is None else prior_fingerprint(config.warehouse, config.prior, data_print),
+        }
+
+
+def _check_prior(config: AuditConfig, classifier: Classifier, data_print: str, device: str) -> tuple[str, ...]:
+    """Warnings about a prior that was trained before. A black box is queried nothing before the audit starts to count."""
+    folder = _prior(config, data_print)
+    if folder is None or config.prior is None or config.prior.train is not None:
+        return ()
+    with setting("prior"):
+        prior = denoiser_for(folder, device)
+        check_depth(config.ladder, prior)
+        if not isinstance(config.classifier, ClassifierConfig):
+            return ()
+        return warnings_of(survival(prior, classifier, config.data, config.ladder), config.ladder)
+
+
+def _json(prints: Prints) -> str:
+    return json.dumps(prints)

@@ -1,0 +1,184 @@
+"""`AuditConfig`: everything an audit needs, checked before any work. Each section stands where its parts are defined, or here."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
+
+from cfx.attributes.interventions import Interventions
+from cfx.attributes.oracle import OracleConfig
+from cfx.autoencoder import AutoencoderTraining
+from cfx.classifiers import AnyClassifier, ClassifierConfig
+from cfx.diffusion.training import PriorTraining
+from cfx.errors import UserError
+from cfx.methods.ace import ACE
+from cfx.methods.blended import Blended
+from cfx.methods.dime import DiME, FastDiME
+from cfx.methods.dvce import DVCE
+from cfx.methods.maskdime import MaskDiME
+from cfx.methods.svce import SVCE
+from cfx.methods.textual_inversion import TokenTraining
+from cfx.methods.time_edit import TIME
+from cfx.presets import named
+from cfx.saliency.maps import Saliency
+from cfx.training.classifier import ClassifierTraining
+from cfx.types import Config
+from tasks.data.ingest import DataConfig
+from tasks.reading.gate import Policy
+from warehouse.facts.storage import warehouse_at
+
+Method = Annotated[DiME | FastDiME | MaskDiME | ACE | DVCE | SVCE | Blended | TIME, Field(discriminator="method")]
+Ladder = Annotated[tuple[Method, ...], Field(min_length=1), BeforeValidator(named)]  # or a preset's name
+
+
+class ConfigError(UserError):
+    """A configuration that cannot work; its message names the place, the value and the way out."""
+
+
+WITHOUT_EFFECT: Any = {  # on results: where, how fast and how often, and what is allowed
+    **dict.fromkeys(("warehouse", "gate", "batch_size", "workers", "device", "engine", "cluster"), True),
+    **{who: {"limits", "auth", "ca"} for who in ("classifier", "judge")},
+}
+
+
+# A folder or a URL; never with credentials, because a configuration is kept among the facts.
+WarehousePath = Annotated[Path, PlainValidator(warehouse_at), PlainSerializer(str), WithJsonSchema({"type": "string"})]
+
+
+class PriorConfig(Config):
+    """Either a trained prior or the way to train one."""
+
+    path: str | None = None  # a diffusers-format folder, or `portraits:prior` for the bundled one
+    train: PriorTraining | None = None  # train it from the audited images, once a data set and configuration
+
+    @model_validator(mode="after")
+    def _one_of(self) -> PriorConfig:
+        if (self.path is None) == (self.train is None):
+            raise UserError("give either `path` (a trained prior) or `train` (how to train one), not both and not neither")
+        return self
+
+
+class WordsConfig(Config):
+    """For the method `time`: which text-to-image model, and how its new words are learned."""
+
+    model: str = Field(description="a folder or hub id in Stable Diffusion's format; `portraits:text` comes with cfx")
+    begin: str = Field("photo", description="the word that new words begin as")
+    training: TokenTraining = Field(TokenTraining(), description="of three context words, then of three words a class")
+
+
+class SaliencyConfig(Config):
+    """Saliency of the classifier under audit, to hold the counterfactuals against. A black box has none."""
+
+    maps: tuple[Saliency, ...] = Field((), description="default: a HiT's own account, Grad-CAM for other torch classifiers")
+    regions: Path | None = Field(
+        None,
+        description="folder of what is known of where attributes show: `<attribute>/<file>.png`, black where it does not, with "
+        "the path of the picture; maps and counterfactuals are graded against it",
+    )
+
+
+class MeasureConfig(Config):
+    """What counterfactuals are measured with. Files are published weights, none of which comes with cfx; without one, the metrics
+    that need it are absent, and said to be."""
+
+    cout: bool | None = Field(
+        None, description="COUT: 52 questions to the classifier per explanation; default: only of a classifier in this process"
+    )
+    insertion_deletion: bool = Field(False, description="insertion and deletion by the change map: 36 questions per explanation")
+    autoencoders: AutoencoderTraining | None = Field(
+        None, description="IM1 and IM2: trained on the audited images, one autoencoder a class; `{}` for the defaults"
+    )
+    inception: Path | None = Field(None, description="pytorch-fid's pt_inception-2015-12-05-6726825d.pth: FID, sFID, KID")
+    vggface2: Path | None = Field(None, description="VGGFace2-pytorch's resnet50_ft_weight.pkl: FVA, FS")
+    simsiam: Path | None = Field(None, description="SimSiam's checkpoint_0099.pth.tar: S3")
+    vgg16: Path | None = Field(None, description="torchvision's vgg16-397923af.pth: LPIPS and diversity")
+    alexnet: Path | None = Field(None, description="torchvision's alexnet-owt-7be5be79.pth: LPIPS as DVCE reports it")
+
+
+class Canary(Config):
+    """Two twins of the classifier under audit, of the same classes: one trained to lean on a known attribute, one not."""
+
+    planted: ClassifierConfig = Field(description="the twin that leans on `attribute`")
+    clean: ClassifierConfig = Field(description="the twin that leans on nothing but what it should")
+    attribute: str = Field(description="the oracle's attribute that the planted twin leans on")
+
+
+class AuditConfig(BaseModel):
+    """One audit. Relative paths are relative to the YAML file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="what the run is called: lower case, digits, dashes")
+    warehouse: WarehousePath = Field(
+        Path("warehouse-data"), description="where facts and reports are kept: a folder, or a URL such as s3://bucket/prefix"
+    )
+    data: DataConfig
+    classifier: AnyClassifier = Field(description="the classifier under audit")
+    judge: AnyClassifier | None = Field(None, description="a second classifier of the same task, never used for guidance")
+    oracle: OracleConfig | None = Field(
+        None, description="names the attributes of an image; without one, nothing is said of attributes and none is edited"
+    )
+    prior: PriorConfig | None = Field(
+        None, description="the diffusion model that draws; without one there are no counterfactuals and no edits by gradient"
+    )
+    surrogate: ClassifierTraining | None = Field(
+        None, description="for a black box: how to train the network that guides the ladder, on the images and its answers"
+    )
+    words: WordsConfig | None = Field(
+        None, description="for the method time: its text-to-image model, and how words are learned from the predictions"
+    )
+    target: str = Field(
+        "opposite",
+        description="opposite (of two classes), second-best, nearest-in-hierarchy, most-confused (by these images' labels), or a "
+        "class to ask for",
+    )
+    hierarchy: dict[str, tuple[str, ...]] | None = Field(
+        None, description="for nearest-in-hierarchy: class -> names from the root down to its parent"
+    )
+    target_attribute: str | None = Field(
+        None, description="the oracle's attribute that is the label itself; left out of rankings"
+    )
+    ladder: Ladder = Field(
+        "default",
+        validate_default=True,
+        description="method configurations, tried in turn on the images that did not flip; or a preset: default, dime/celeba …",
+    )
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    interventions: Interventions = Field(Interventions(), description="edits of one attribute alone, to tell cause from company")
+    saliency: SaliencyConfig | None = Field(
+        SaliencyConfig(), description="saliency of the classifier, to hold the counterfactuals against; null for none"
+    )
+    measures: MeasureConfig = Field(MeasureConfig(), description="what the counterfactuals are measured with")
+    canary: Canary | None = Field(None, description="a planted and a clean twin, audited alike: what can this audit see?")
+    margin: float = Field(0.1, gt=0, description="an effect inside +- this is too small to matter")
+    gate: Policy | None = Field(None, description="what it must not do; default: as the run is held to already")
+    thumbnails: bool = Field(
+        True, description="show pictures in the report, the explorer and Prefect's pages; other than before, it is another run"
+    )
+    shard_size: int = Field(64, ge=1, description="images a shard: the unit of work, of resuming and of storage")
+    batch_size: int = Field(
+        64, ge=1, description="images a forward pass; a CPU explains one at a time, so that results do not depend on it"
+    )
+    workers: int | None = Field(None, ge=1, description="shards at a time; default: one a CPU core, or one for a GPU")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    engine: Literal["local", "dask", "ray"] = Field(
+        "local", description="local: threads of one process; dask or ray: processes, here or of a cluster, one GPU a task"
+    )
+    cluster: str | None = Field(None, description="address of a Dask scheduler or Ray head that is there; default: started here")
+
+    def result_hash(self, *more: str) -> str:
+        """SHA-256 of the settings that results depend on, and of `more` (weights, data, code)."""
+        settings = self.model_dump_json(exclude=WITHOUT_EFFECT)
+        return hashlib.sha256("\0".join((settings, *more)).encode()).hexdigest()

@@ -1,0 +1,109 @@
+"""Networks in memory: each is loaded once, shared by the shards that work side by side, and given back when a run ends.
+
+What is kept is known by all that it depends on, the content of its files included: a weights file that is overwritten is
+another network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from threading import RLock
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from cfx.attributes.oracle import Oracle, OracleConfig, load_oracle
+from cfx.classifiers import AnyClassifier, BlackBox, ClassifierConfig, load_classifier
+from cfx.classifiers.network import weights_path
+from cfx.diffusion.ddpm import DDPM, load_ddpm
+from cfx.diffusion.latent import LatentDiffusion, load_latent
+from cfx.perceptual import LPIPS, Perceptual, load_lpips, load_perceptual
+from cfx.types import Classifier
+from tasks.black_boxes import connect
+from warehouse.facts.storage import fetched
+
+T = TypeVar("T")
+
+_KEPT: dict[Hashable, Any] = {}
+_LOADING = RLock()  # an encoder may load the oracle
+
+
+def kept(key: Hashable, load: Callable[[], T]) -> T:
+    """What was loaded under this key, or is now."""
+    with _LOADING:
+        if key not in _KEPT:
+            _KEPT[key] = load()
+        found: T = _KEPT[key]
+        return found
+
+
+def give_back() -> None:
+    """Forget every network; whoever still holds one keeps it."""
+    with _LOADING:
+        _KEPT.clear()
+
+
+def state_of(path: Path) -> tuple[str, int, int]:
+    """What tells a file from what it was: its name, size and time of writing. Raises FileNotFoundError."""
+    stat = path.stat()
+    return str(path), stat.st_size, stat.st_mtime_ns
+
+
+def classifier_for(config: AnyClassifier, device: str, answers: Path | None = None) -> Classifier:
+    """The classifier of this configuration, loaded anew. `answers`: where a run's black boxes keep their ledgers."""
+    return load_classifier(config, device) if isinstance(config, ClassifierConfig) else connect(config, device, answers)
+
+
+def oracle_for(config: OracleConfig, device: str) -> Oracle:
+    """The oracle of this configuration, loaded anew."""
+    return load_oracle(config, device)
+
+
+def denoiser_for(folder: Path, device: str) -> DDPM:
+    """The prior in this folder, local or of an object store, loaded anew."""
+    prior = load_ddpm(fetched(folder))
+    prior.network.to(device)
+    return prior
+
+
+def robust_for(config: ClassifierConfig, device: str) -> Classifier:
+    """The robust classifier of DVCE's cone."""
+    state = state_of(weights_path(config.weights)) if config.weights is not None else None
+    return kept(("robust", config.model_dump_json(), state, device), lambda: load_classifier(config, device))
+
+
+def perceptual_for(vgg19: str | None, device: str) -> Perceptual | None:
+    """VGG19's distance, if a file of its weights is given."""
+    if vgg19 is None:
+        return None
+    return kept(("vgg19", *state_of(Path(vgg19)), device), lambda: load_perceptual(Path(vgg19), device))
+
+
+def lpips_for(vgg16: str | None, device: str) -> LPIPS | None:
+    """LPIPS, if a file of VGG16's weights is given."""
+    if vgg16 is None:
+        return None
+    return kept(("vgg16", *state_of(Path(vgg16)), device), lambda: load_lpips(Path(vgg16), device))
+
+
+def latent_for(source: str, device: str) -> LatentDiffusion:
+    """A text-to-image model to edit with as it is, not to give new words to."""
+    return kept(("latent", source, device), lambda: load_latent(source, device))
+
+
+def fingerprint(network: nn.Module | Classifier) -> str:
+    """SHA-256 over the names and values of a network's parameters and buffers, wherever they were read from.
+
+    Of a black box: of its file, its source, or what its server says of it; an endpoint that changes unannounced is not seen.
+    """
+    if isinstance(network, BlackBox):
+        return network.fingerprint
+    assert isinstance(network, nn.Module)
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())
+        digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

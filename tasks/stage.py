@@ -1,0 +1,65 @@
+"""`stage`: what every stage of an audit shares. A stage turns a run and shards into rows of one fact, which are written once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
+
+from tasks.run import Run
+from warehouse.facts.shards import Shard, find_shard, write_shard
+
+P = ParamSpec("P")
+Rows = Mapping[str, Any]  # values by column; for a stage with several facts: rows by fact
+
+_log = logging.getLogger("cfx.stages")
+
+
+def stage(
+    fact: str, suffix: str = "", also: tuple[str, ...] = (), within: Callable[[Run], str] = lambda run: run.id
+) -> Callable[[Callable[Concatenate[Run, P], Rows]], Callable[Concatenate[Run, P], Shard]]:
+    """Declare a function from (run, input, …) to rows as the stage that writes `fact`; it then returns the shard.
+
+    A shard that is there is returned and nothing is computed. Its key is that of the input (a shard, or anything with a `key`),
+    with `suffix`; `all` where the input is the whole run. `within` gives the run id that the shard is kept under.
+    With `also`, the function returns {fact: rows} for those facts and its own, which is written last: where it is, all are.
+    The undecorated function is the stage's `__wrapped__`.
+    """
+
+    def declare(rows_of: Callable[Concatenate[Run, P], Rows]) -> Callable[Concatenate[Run, P], Shard]:
+        @wraps(rows_of)
+        def shard(run: Run, /, *args: P.args, **kwargs: P.kwargs) -> Shard:
+            key, owner = getattr(args[0], "key", "all") if args else "all", within(run)
+            if done := find_shard(run.root, fact, owner, key + suffix):
+                return done
+            with stopwatch(run, owner, fact, key + suffix) as count:
+                rows = rows_of(run, *args, **kwargs)
+                for other in also:
+                    write_shard(run.root, other, owner, key, rows[other])
+                made = write_shard(run.root, fact, owner, key + suffix, rows[fact] if also else rows)
+                count(made.rows)
+            return made
+
+        return shard
+
+    return declare
+
+
+@contextmanager
+def stopwatch(run: Run, owner: str, fact: str, key: str) -> Iterator[Callable[[int], None]]:
+    """When and where a shard was made, as a row of `stages` and a line of the log; `count` tells how many rows it has.
+
+    A fact of its own, so that no other fact differs from run to run.
+    """
+    began, started, rows = datetime.now(UTC), time.monotonic(), [0]
+    yield lambda n: rows.__setitem__(0, n)
+    place = {"host": [socket.gethostname()], "process": [os.getpid()]}
+    row = {"stage": [fact], "shard": [key], "began": [began], "ended": [datetime.now(UTC)], **place}
+    write_shard(run.root, "stages", owner, f"{fact}.{key}", row)
+    _log.info("run=%s stage=%s shard=%s rows=%d seconds=%.2f", owner, fact, key, rows[0], time.monotonic() - started)

@@ -1,0 +1,62 @@
+"""The ingest stage: the listing of a run's data becomes shards of `images`, and of `rejected` for what was refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from tasks.data.annotations import FIXED
+from tasks.data.ingest import TooManyRejected, admit, selected
+from tasks.data.seen_files import SeenFiles
+from tasks.run import Run
+from tasks.stage import Rows, stage
+from warehouse.facts.shards import Shard, find_shard, read_shard
+
+
+class Part(NamedTuple):
+    """The rows of the listing that become one shard."""
+
+    key: str
+    rows: pa.Table
+
+
+@stage("images", also=("rejected",))
+def take_in(run: Run, part: Part, seen: SeenFiles) -> Rows:
+    """The files of a part that can be used, and why the others cannot; `seen` holds those of the parts before."""
+    images, rejected = admit(part.rows.to_pylist(), run.config.data, seen)
+    names = ["image_id", "split", "path", "width", "height", "label", "png", *part.rows.column_names[FIXED:]]
+    return {"images": _columns(images, names), "rejected": _columns(rejected, ["path", "stage", "reason", "error"])}
+
+
+def ingest(run: Run) -> list[Shard]:
+    """The shards of `images` of the rows selected, `shard_size` rows a shard; one that kept no image is not returned.
+
+    A shard that exists is returned untouched, so a run after a kill ends as an undisturbed one would. Memory holds the images
+    of one shard and the table; what duplicates are found by is on disk.
+    Raises TooManyRejected as soon as the share of refused files is sure to pass `max_rejected`; their reasons are on disk then.
+    """
+    listing, seen, reasons = selected(run.config.data), SeenFiles(), Counter[str]()
+    shards: list[Shard] = []
+    for part in _parts(listing, run.config.shard_size):
+        images = take_in(run, part, seen)
+        done = read_shard(images, ["image_id", "path"])
+        seen.update(zip(done["image_id"].to_pylist(), done["path"].to_pylist(), strict=True))
+        if (rejected := find_shard(run.root, "rejected", run.id, part.key)) is not None:
+            reasons.update(read_shard(rejected, ["reason"])["reason"].to_pylist())
+        if reasons.total() > run.config.data.max_rejected * len(listing):
+            raise TooManyRejected(run.config.data.max_rejected, reasons, len(listing), run.id)
+        if images.rows:
+            shards.append(images)
+    return shards
+
+
+def _parts(listing: pa.Table, size: int) -> Iterator[Part]:
+    for number, start in enumerate(range(0, len(listing), size)):
+        yield Part(f"{number:05d}", listing.slice(start, size))
+
+
+def _columns(rows: list[dict[str, Any]], names: list[str]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in names}
