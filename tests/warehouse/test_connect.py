@@ -12,7 +12,8 @@ from facts import attribute_rows, image_ids, prediction_rows, run_rows, write_ru
 import warehouse
 from warehouse.facts.schema import FACTS
 from warehouse.facts.shards import DamagedShard, write_shard
-from warehouse.lens.connect import VIEWS, open_warehouse, query, views
+from warehouse.lens.catalog import VIEWS
+from warehouse.lens.connect import open_warehouse, query, views
 from warehouse.lens.readonly import ReadOnlyError
 
 IDS = image_ids(2)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
-from warehouse.lens.reference import macros, view_sql
+from warehouse.lens.catalog import macros, view_sql
 
 _CATALOGUE = re.compile(r"\b(show|duckdb_\w+|information_schema|pg_\w+)\b")
 
