@@ -18,7 +18,7 @@ from warehouse.facts.schema import FACTS
 from warehouse.facts.shards import written
 from warehouse.facts.storage import Root, remembered
 from warehouse.lens.catalog import SUMS, VIEWS, header, view_sql
-from warehouse.lens.needed_views import reached
+from warehouse.lens.needed_views import needed_views
 from warehouse.lens.readonly import QueryTimeout, lock, refuse_writes, refused
 from warehouse.lens.scans import columns_of, scan, with_derived
 
@@ -39,11 +39,11 @@ class View:
     sql: str | None
 
 
-def open_warehouse(root: Path, from_rows: bool = False, asked: str | None = None) -> duckdb.DuckDBPyConnection:
+def open_warehouse(root: Path, from_rows: bool = False, sql: str | None = None) -> duckdb.DuckDBPyConnection:
     """A lens over the facts under root, also when there are none yet. One thread per connection: `.cursor()` for another.
 
     from_rows: the sums that an audit wrote down are taken anew, from the rows themselves, to check them.
-    asked: the one question that will be asked, to lay out no more views than it can reach.
+    sql: the one query that will be asked, to lay out no more views than it needs.
     SQL on it reads this warehouse's facts and no other file, and cannot change a setting or fetch an extension.
     Raises DamagedShard naming the first file that was cut short.
     """
@@ -65,7 +65,7 @@ def open_warehouse(root: Path, from_rows: bool = False, asked: str | None = None
     for name, runs in unsummed.items():
         rows = scan(FACTS[name], runs) if runs else f"from facts.{name} where false"
         con.execute(f"create view facts.unsummed_{name} as {with_derived(con, FACTS[name], rows)}")
-    for name in VIEWS if asked is None else reached(asked, VIEWS, tuple(FACTS)):
+    for name in VIEWS if sql is None else needed_views(sql):
         con.execute(view_sql(name))
     lock(con, place)
     return con
@@ -83,7 +83,7 @@ def query(root: Path, sql: str, seconds: float = 300) -> pa.Table:
     Raises ReadOnlyError for anything else, DamagedShard for a broken file, QueryTimeout after so many seconds, and DuckDB's own
     error for wrong SQL.
     """
-    with open_warehouse(root, asked=sql) as con:
+    with open_warehouse(root, sql=sql) as con:
         limit = Timer(seconds, con.interrupt)
         limit.start()
         try:

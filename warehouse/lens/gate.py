@@ -35,7 +35,7 @@ class Gate:
 
 def read_policy(root: Path, run_id: str) -> Row | None:
     """The policy that a run is held to now, or None. Raises UserError for an unknown run, with the runs there are."""
-    with closing(open_warehouse(root, asked="from runs, policies")) as lens:
+    with closing(open_warehouse(root, sql="from runs, policies")) as lens:
         check_run(lens, root, run_id)
         return _policy(lens, run_id)
 
@@ -45,7 +45,7 @@ def set_policy(root: Path, run_id: str, policy: Mapping[str, Any]) -> bool:
 
     Raises UserError for an unknown run or base, or where the policy forbids an attribute that the run's oracle does not know.
     """
-    with closing(open_warehouse(root, asked="from runs, policies, attributes")) as lens:
+    with closing(open_warehouse(root, sql="from runs, policies, attributes")) as lens:
         for name in (run_id, policy["base"]):
             if name is not None:
                 check_run(lens, root, name)
@@ -69,7 +69,7 @@ def check_run(lens: duckdb.DuckDBPyConnection, root: Path, run_id: str) -> None:
 
 def gate(root: Path, run_id: str) -> Gate:
     """The verdict on a run that has a policy. Raises UserError for an unknown run, or one without a policy."""
-    with closing(open_warehouse(root, asked="from runs, gate")) as lens:
+    with closing(open_warehouse(root, sql="from runs, gate")) as lens:
         check_run(lens, root, run_id)
         rules = fetched(lens.execute("from gate where run_id = ? order by place, subject", [run_id]))
     if not rules:
