@@ -29,8 +29,8 @@ def record_canary(root: Path, run_id: str, attribute: str, planted_run: str, cle
     done = find_shard(root, "canaries", run_id, "all")
     if done is not None:
         return done
-    asked = "select attribute, rank, verdict, coalesce(power, 0) as power from claims where run_id = '{}' order by rank"
-    planted, clean = (query(root, asked.format(run)).to_pylist() for run in (planted_run, clean_run))
+    sql = "select attribute, rank, verdict, coalesce(power, 0) as power from claims where run_id = $run order by rank"
+    planted, clean = (query(root, sql, {"run": run}).to_pylist() for run in (planted_run, clean_run))
     found = next((row for row in planted if row["attribute"] == attribute), None)
     if found is None:
         raise UserError(f"canary: the planted twin's audit {planted_run!r} has no verdict on {attribute!r}; explain more images")

@@ -34,9 +34,8 @@ EDITING = ("steps", "tau", "scale", "share")  # the settings that an edit depend
 
 def suspects(root: Path, run_id: str, config: Interventions) -> list[str]:
     """The attributes to edit, in this order: those above the null, then those with the largest effects."""
-    name = run_id.replace("'", "''")
-    sql = f"select attribute from ranked_attributes where run_id = '{name}' order by status <> 'above null', rank"
-    ranked: list[str] = query(root, sql)["attribute"].to_pylist()
+    sql = "select attribute from ranked_attributes where run_id = $run order by status <> 'above null', rank"
+    ranked: list[str] = query(root, sql, {"run": run_id})["attribute"].to_pylist()
     return ranked[: config.attributes] if config.images else []
 
 

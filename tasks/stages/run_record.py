@@ -59,7 +59,7 @@ def finish_run(root: Path, run_id: str, started: Shard) -> Shard:
             (select count(distinct image_id) from explanations where run_id = $run and arm = 'guided' and flipped),
             (select count(*) from rejected where run_id = $run)
     """
-    with open_warehouse(root, asked=asked) as lens:
+    with open_warehouse(root, sql=asked) as lens:
         counts = lens.execute(asked, {"run": run_id}).fetchone()
     assert counts is not None
     (first,) = read_shard(started).to_pylist()

@@ -76,7 +76,7 @@ def compare_sets(
         return done
     missing = absences(config, classifier, oracle, seeds, device)
     rows = [_row(absent.metric, absent.encoder, absent=absent.reason) for absent in missing]
-    with open_warehouse(root, asked=COMPARED + CROSSED) as lens:
+    with open_warehouse(root, sql=f"{COMPARED};{CROSSED}") as lens:
         for encoder in encoders_for(config, oracle, device):
             asked = {"run": run_id, "method": method, "encoder": encoder}
             rows += [_fid(lens, asked), *_halves(lens, asked), _crossover(lens, asked)]

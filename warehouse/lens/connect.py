@@ -6,6 +6,7 @@ while an audit is writing. Open another to see more.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,9 +78,10 @@ def _unsummed(rows: dict[str, list[Root]], sums: dict[str, list[Root]]) -> dict[
     return {run: paths for run, paths in rows.items() if not {path.name for path in paths} <= done.get(run, set())}
 
 
-def query(root: Path, sql: str, seconds: float = 300) -> pa.Table:
+def query(root: Path, sql: str, values: Mapping[str, object] | None = None, seconds: float = 300) -> pa.Table:
     """The answer to one SELECT (also FROM, WITH, DESCRIBE, SUMMARIZE, SHOW) over the facts and views.
 
+    values: those of its parameters: `query(root, "from scorecard where run_id = $run", {"run": run_id})`.
     Raises ReadOnlyError for anything else, DamagedShard for a broken file, QueryTimeout after so many seconds, and DuckDB's own
     error for wrong SQL.
     """
@@ -88,7 +90,7 @@ def query(root: Path, sql: str, seconds: float = 300) -> pa.Table:
         limit.start()
         try:
             refuse_writes(con, sql)
-            return _with_integers(con.execute(sql).to_arrow_table())
+            return _with_integers(con.execute(sql, values or None).to_arrow_table())
         except duckdb.PermissionException as error:
             raise refused(str(error)) from error
         except duckdb.InterruptException as error:

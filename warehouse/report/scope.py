@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from warehouse.lens.fetch import Row
 from warehouse.report.formatting import count, listed
-from warehouse.report.queries import Row
 
 
 def scope(run: Row, splits: Sequence[Row], ranked: Sequence[Row]) -> list[tuple[str, str]]:
