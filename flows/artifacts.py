@@ -55,8 +55,8 @@ def all_of(futures: Sequence[PrefectFuture[Shard]]) -> list[Shard]:
 def publish(run: Run, report: Path) -> None:
     """Scorecard, report, images and fingerprints of a finished run."""
     name, root, run_id = run.config.name, run.root, run.id
-    literal = run_id.replace("'", "''")
-    scores = query(root, f"select metric, value, n from scorecard where run_id = '{literal}' order by metric").to_pylist()
+    sql = "select metric, value, n from scorecard where run_id = $run order by metric"
+    scores = query(root, sql, {"run": run_id}).to_pylist()
     create_table_artifact(scores, key=f"{name}-scorecard", description=f"scorecard of {run_id}")
     create_link_artifact(report.absolute().as_uri(), f"report of {run_id}", key=f"{name}-report")
     if (picture := strip(root, run_id)) is not None:

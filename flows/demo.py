@@ -13,6 +13,22 @@ TWINS = ("planted", "clean")
 SEED = 2026  # of the audited portraits; nothing was trained on it
 KNOWN = ("smile", "glasses")  # attributes whose region is written too: what is to be learned, and the shortcut
 
+FOUND = {  # what `findings` asks of a run
+    "rates": "select metric, value from scorecard where run_id = $run and metric in ('fr', 'judge_fr')",
+    "attributes": """
+        select attribute, effect, low, high, q, intervention, intervention_low, intervention_high, n, n_interventions,
+            verdict, images_needed, rests_on
+        from verdicts where run_id = $run order by rank
+    """,
+    "absent": "select reason, list(metric order by metric) as metrics from absent where run_id = $run group by all order by 1",
+    "warnings": """
+        select 'fid[' || encoder || ']: ' || warning as warning
+        from fid where run_id = $run and warning is not null order by encoder
+    """,
+    "outside": "from outside where run_id = $run",
+    "canary": "from canaries where run_id = $run",
+}
+
 
 def demo_config(folder: Path, twin: str, images: int) -> AuditConfig:
     """The demo's audit of one twin; written out, it is examples/portraits.yaml."""
@@ -49,32 +65,15 @@ def lay_out(folder: Path, images: int) -> None:
 def findings(root: Path, run_id: str) -> dict[str, Any]:
     """What an audit found, for machines: run_id, flip_rate, judge_flip_rate, the ranked attributes without the target, metrics
     that are absent by the reason, warnings, the canary and what was found outside the attributes (null: not looked)."""
-    name = run_id.replace("'", "''")
-    rates = query(
-        root, f"select metric, value from scorecard where run_id = '{name}' and metric in ('fr', 'judge_fr')"
-    ).to_pylist()
-    rate = {row["metric"]: row["value"] for row in rates}
-    ranked = query(
-        root,
-        f"""select attribute, effect, low, high, q, intervention, intervention_low, intervention_high, n, n_interventions,
-            verdict, images_needed, rests_on from verdicts where run_id = '{name}' order by rank""",
-    )
-    absent = query(
-        root,
-        f"select reason, list(metric order by metric) as metrics from absent where run_id = '{name}' group by all order by 1",
-    )
-    warnings = query(
-        root,
-        f"""select 'fid[' || encoder || ']: ' || warning as warning from fid
-            where run_id = '{name}' and warning is not null order by encoder""",
-    )
+    rows = {name: query(root, sql, {"run": run_id}).to_pylist() for name, sql in FOUND.items()}
+    rates = {row["metric"]: row["value"] for row in rows["rates"]}
     return {
         "run_id": run_id,
-        "flip_rate": rate.get("fr"),
-        "judge_flip_rate": rate.get("judge_fr"),
-        "attributes": ranked.to_pylist(),
-        "absent": {row["reason"]: row["metrics"] for row in absent.to_pylist()},
-        "warnings": warnings["warning"].to_pylist(),
-        "outside": next(iter(query(root, f"from outside where run_id = '{name}'").to_pylist()), None),
-        "canary": next(iter(query(root, f"from canaries where run_id = '{name}'").to_pylist()), None),
+        "flip_rate": rates.get("fr"),
+        "judge_flip_rate": rates.get("judge_fr"),
+        "attributes": rows["attributes"],
+        "absent": {row["reason"]: row["metrics"] for row in rows["absent"]},
+        "warnings": [row["warning"] for row in rows["warnings"]],
+        "outside": next(iter(rows["outside"]), None),
+        "canary": next(iter(rows["canary"]), None),
     }

@@ -39,7 +39,7 @@ def query(
 
         question = Path(sql).read_text(encoding="utf-8") if sql.endswith(".sql") else sql
         try:
-            answer = ask(warehouse, question, seconds)
+            answer = ask(warehouse, question, seconds=seconds)
         except duckdb.Error as error:  # wrong SQL, in DuckDB's words
             raise UserError(str(error)) from error
     if form == "table" and to is None and out.is_terminal:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cfx.errors import UserError
 from warehouse.lens.connect import open_warehouse
+from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.gate import check_run
-from warehouse.report.queries import Row, fetched
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ PAIR = "where run_id = $run and base_id = $base"
 
 def compare(root: Path, run_id: str, base_id: str) -> Comparison:
     """What changed from base to run. Raises UserError for an unknown run, or two runs with nothing in common."""
-    asked = {"run": run_id, "base": base_id}
+    pair = {"run": run_id, "base": base_id}
     with closing(open_warehouse(root)) as lens:
         for name in (run_id, base_id):
             check_run(lens, root, name)
-        attributes = fetched(lens.execute(f"from changes {PAIR} order by abs(change) desc, attribute", asked))
-        edits = fetched(lens.execute(f"from edit_changes {PAIR} order by abs(change) desc, attribute", asked))
-        flips = fetched(lens.execute(f"from flip_changes {PAIR}", asked))
-        metrics = fetched(lens.execute(METRICS, asked))
+        attributes = fetch(lens, f"from changes {PAIR} order by abs(change) desc, attribute", **pair)
+        edits = fetch(lens, f"from edit_changes {PAIR} order by abs(change) desc, attribute", **pair)
+        flips = fetch(lens, f"from flip_changes {PAIR}", **pair)
+        metrics = fetch(lens, METRICS, **pair)
     if not attributes and not flips:
         raise UserError(f"{run_id} and {base_id} cannot be compared: they share neither images nor attributes")
     return Comparison(run_id, base_id, attributes, edits, flips[0] if flips else None, metrics)

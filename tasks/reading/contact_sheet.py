@@ -22,7 +22,7 @@ _BEST = """
 
 def strip(root: Path, run_id: str) -> bytes | None:
     """The flipped explanations that changed least, as PNG; None if none flipped, or where thumbnails are off."""
-    with open_warehouse(root, asked=_BEST) as lens:
+    with open_warehouse(root, sql=_BEST) as lens:
         pairs = lens.execute(_BEST, {"run": run_id, "n": SHOWN}).fetchall()
     if not pairs:
         return None

@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 from pydantic import BaseModel, ConfigDict, Field
 
 from warehouse.lens import gate as kept
+from warehouse.lens.fetch import Row
 from warehouse.lens.gate import Gate
 from warehouse.report.formatting import markdown_table, number
-from warehouse.report.queries import Row
 
 
 class Policy(BaseModel):

@@ -31,8 +31,8 @@ def record_canary(run: Run, twins: Twins) -> Rows:
 def judged(root: Path, twins: Twins) -> dict[str, list[Any]]:
     """The row of `canaries` that the audits of the twins lead to."""
     attribute, planted_run, clean_run = twins
-    asked = "select attribute, rank, verdict, coalesce(power, 0) as power from claims where run_id = '{}' order by rank"
-    planted, clean = (query(root, asked.format(run)).to_pylist() for run in (planted_run, clean_run))
+    sql = "select attribute, rank, verdict, coalesce(power, 0) as power from claims where run_id = $run order by rank"
+    planted, clean = (query(root, sql, {"run": run}).to_pylist() for run in (planted_run, clean_run))
     found = next((row for row in planted if row["attribute"] == attribute), None)
     if found is None:
         raise UserError(f"canary: the planted twin's audit {planted_run!r} has no verdict on {attribute!r}; explain more images")

@@ -46,9 +46,8 @@ def wanted_edits(run: Run, images: Sequence[Shard]) -> list[Wanted]:
     drawable = run.config.oracle is not None and (run.prior is not None or settings.named is not None)
     if not settings.images or not drawable:
         return []
-    literal = run.id.replace("'", "''")
-    sql = f"select attribute from ranked_attributes where run_id = '{literal}' order by status <> 'above null', rank"
-    ranked: list[str] = query(run.root, sql)["attribute"].to_pylist()
+    sql = "select attribute from ranked_attributes where run_id = $run order by status <> 'above null', rank"
+    ranked: list[str] = query(run.root, sql, {"run": run.id})["attribute"].to_pylist()
     known, counts = run.oracle().attributes, first_images(images, settings.images)
     return [
         Wanted(known.index(attribute), shard, n)

@@ -92,7 +92,7 @@ def finish_run(run: Run) -> Shard:
     if done is not None and not (failures and failures[-1] > _when(done)):
         return done
     (first,) = read_shard(start_run(run)).to_pylist()
-    with open_warehouse(run.root, asked=COUNTS) as lens:
+    with open_warehouse(run.root, sql=COUNTS) as lens:
         counts = lens.execute(COUNTS, {"run": run.id}).fetchone()
     assert counts is not None
     known = dict(zip(("attempted", "explained", "flipped", "rejected"), counts, strict=True))

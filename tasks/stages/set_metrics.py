@@ -63,7 +63,7 @@ def compare_sets(run: Run) -> Rows:
     """FID, sFID, KID and crossover FID of a run under each of its encoders, and a row for every metric that it cannot have."""
     method = run.config.ladder[0].method
     rows = [_row(absent.metric, absent.encoder, absent=absent.reason) for absent in absences(run)]
-    with open_warehouse(run.root, asked=COMPARED + CROSSED) as lens:
+    with open_warehouse(run.root, sql=f"{COMPARED};{CROSSED}") as lens:
         for encoder in encoders_for(run):
             parameters = {"run": run.id, "method": method, "encoder": encoder}
             rows += [_fid(lens, parameters), *_halves(lens, parameters), _crossover(lens, parameters)]

@@ -12,7 +12,8 @@ from facts import attribute_rows, image_ids, prediction_rows, run_rows, write_ru
 import warehouse
 from warehouse.facts.schema import FACTS
 from warehouse.facts.shards import DamagedShard, write_shard
-from warehouse.lens.connect import VIEWS, open_warehouse, query, views
+from warehouse.lens.catalog import VIEWS
+from warehouse.lens.connect import open_warehouse, query, views
 from warehouse.lens.readonly import ReadOnlyError
 
 IDS = image_ids(2)
@@ -218,19 +219,3 @@ def test_a_lens_sees_the_facts_that_were_there_when_it_was_opened(tmp_path):
 def test_the_time_zone_is_that_of_the_facts_not_of_the_machine(tmp_path):
     write_shard(tmp_path, "runs", "r1", "started", run_rows())
     assert query(tmp_path, "select started::varchar as t from runs")["t"].to_pylist() == ["2025-01-01 00:00:00+00"]
-
-
-@pytest.mark.parametrize(
-    ("sql", "views"),
-    [
-        ("select count(*) from predictions", set()),
-        ("from FR where run_id = 'r1'", {"fr"}),
-        ("select widened(3) from runs", {"runs", "resamples", "buckets", "attribute_sums"}),
-        ("from nothing", set(VIEWS)),
-        ("show tables", set(VIEWS)),
-    ],
-)
-def test_a_question_lays_out_the_views_that_it_can_reach(tmp_path, sql, views):
-    with open_warehouse(tmp_path, asked=sql) as lens:
-        there = {name for (name,) in lens.execute("select view_name from duckdb_views() where schema_name = 'main'").fetchall()}
-    assert there & set(VIEWS) == views

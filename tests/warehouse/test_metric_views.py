@@ -9,7 +9,8 @@ import pytest
 from facts import attribute_rows, explanation_rows, image_ids, image_rows, prediction_rows, run_rows
 
 from warehouse.facts.shards import write_shard
-from warehouse.lens.connect import VIEWS, query
+from warehouse.lens.catalog import VIEWS
+from warehouse.lens.connect import query
 from warehouse.report.metric_names import MEASURES, measure
 
 COSINES = [0.9, 0.5, 0.49, 1.0]  # FVA .5, because .5 itself is not above .5; FS .7225

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from facts import write_run
 
-from warehouse.lens.connect import VIEWS, views
-from warehouse.lens.reference import header, macros, meaning_of, reference, view_sql
+from warehouse.lens.catalog import VIEWS, header, macros, view_sql
+from warehouse.lens.connect import views
+from warehouse.lens.reference import meaning_of, reference
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "warehouse.md"
 

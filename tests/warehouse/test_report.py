@@ -13,6 +13,7 @@ from portrait_run import write_portrait_run
 
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import query
+from warehouse.lens.fetch import printed
 from warehouse.report.queries import BEST, EVIDENCE, FAILED, RANDOM
 from warehouse.report.render import report_html, write_report
 
@@ -68,11 +69,11 @@ def test_the_page_shows_the_numbers_of_the_view(root: Path) -> None:
 
 def test_every_printed_query_can_be_asked_again(root: Path) -> None:
     page = report_html(root, "planted-run")
-    printed = [html.unescape(sql) for sql in re.findall(r'<details class="sql">.*?<code>(.*?)</code>', page, re.DOTALL)]
-    assert len(printed) == len(EVIDENCE) - 2 + 1 + 2  # no comparison; the label's question is there twice; a finding has two
+    shown = [html.unescape(sql) for sql in re.findall(r'<details class="sql">.*?<code>(.*?)</code>', page, re.DOTALL)]
+    assert len(shown) == len(EVIDENCE) - 2 + 1 + 2  # no comparison; the label's question is there twice; a finding has two
     silent = ("rules", "base", "marks", "agreement", "absent", "examined", "truths", "canary")  # no policy, review, …
-    empty = {EVIDENCE[name].strip().format(run="'planted-run'") for name in silent}
-    assert {sql for sql in printed if query(root, sql).num_rows == 0} <= empty
+    empty = {printed(EVIDENCE[name].strip(), run="planted-run") for name in silent}
+    assert {sql for sql in shown if query(root, sql).num_rows == 0} <= empty
 
 
 def test_a_metric_says_what_it_sees_with_and_one_that_is_absent_says_why(root: Path) -> None:
@@ -84,7 +85,7 @@ def test_a_metric_says_what_it_sees_with_and_one_that_is_absent_says_why(root: P
 
 def test_effect_is_guided_minus_null(root: Path) -> None:
     # The drawn null is on the same scale as the effect: the guided arm's own change is their sum.
-    changes = query(root, EVIDENCE["drift"].format(run="'planted-run'")).to_pylist()
+    changes = query(root, EVIDENCE["drift"], {"run": "planted-run"}).to_pylist()
     means = {(row["arm"], row["attribute"]): row["change"] for row in changes}
     [first] = query(root, "select * from ranked_attributes where run_id = 'planted-run' and rank = 1").to_pylist()
     assert means["guided", "glasses"] - means["null", "glasses"] == pytest.approx(first["effect"], abs=1e-6)

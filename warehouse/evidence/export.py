@@ -15,10 +15,11 @@ import yaml
 from cfx.errors import UserError
 from warehouse.evidence.verify import Verification, verify
 from warehouse.lens.connect import open_warehouse
+from warehouse.lens.fetch import Row
 from warehouse.lens.gate import Gate, check_run, verdict_of
 from warehouse.report.formatting import markdown_table, number
 from warehouse.report.hashes import hashes_path, name_in, other_runs, read_sums, run_files
-from warehouse.report.queries import Row, ask
+from warehouse.report.queries import evidence
 from warehouse.report.render import report_path, write_report
 from warehouse.report.verdict import verdict
 
@@ -30,7 +31,7 @@ def export(root: Path, run_id: str, to: Path) -> Path:
     """Write the archive, with every fact that the report rests on. Raises UserError for an unknown run."""
     with closing(open_warehouse(root)) as lens:
         check_run(lens, root, run_id)
-        found = {name: ask(lens, name, run_id).rows for name in ("runs", "ranked", "outside", "scorecard", "rules")}
+        found = {name: evidence(lens, name, run_id).rows for name in ("runs", "ranked", "outside", "scorecard", "rules")}
     if not report_path(root, run_id).is_file():
         write_report(root, run_id)
     together = (run_id, *other_runs(root, run_id))

@@ -14,9 +14,9 @@ import duckdb
 from cfx.errors import UserError
 from warehouse.facts.shards import damaged
 from warehouse.lens.connect import open_warehouse
+from warehouse.lens.fetch import fetch
 from warehouse.report.embedded_numbers import Page, numbers
 from warehouse.report.hashes import hashes_path, name_in, read_sums, report_name, run_hashes
-from warehouse.report.queries import fetched
 from warehouse.report.render import report_html, report_path
 
 
@@ -76,7 +76,7 @@ def _numbers(root: Path, run_id: str, page: str) -> tuple[int, int, list[str]]:
     counted, same, differing = 0, 0, []
     with closing(open_warehouse(root, from_rows=True)) as lens:
         for name, question in read.told["questions"].items():
-            now = dict(numbers(fetched(lens.execute(question["sql"]))))
+            now = dict(numbers(fetch(lens, question["sql"])))
             told = dict(numbers(question["rows"]))
             for place, value in told.items():
                 counted += 1

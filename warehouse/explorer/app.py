@@ -20,15 +20,20 @@ from starlette.routing import Route
 from cfx.errors import UserError
 from warehouse.explorer.queries import OPERATORS, PAGE, Choice, Lens, columns, explanations
 from warehouse.explorer.reviews import LONGEST, MARKS, review
+from warehouse.lens.fetch import fetch
 from warehouse.report import formatting as wording
 from warehouse.report.gallery import AMPLIFIED, changes, frames
-from warehouse.report.queries import ask, fetched, pictures
+from warehouse.report.queries import evidence, pictures
 from warehouse.report.render import TEMPLATES, report_html
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 POLICY = "default-src 'none'; img-src data:; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 STRANGER = "This form is not from this explorer; load the page again."
 LARGEST = 64 * 1024  # bytes of a form
+RUNS = """
+select runs.*, gate_verdicts.verdict from runs left join gate_verdicts using (run_id) order by started desc, run_id
+"""
+ONE = "where run_id = $run and image_id = $image and method = $method and seed = $seed"
 LAST = 10**9  # page of a gallery, whatever an address says
 
 
@@ -36,7 +41,7 @@ def is_loopback(host: str) -> bool:
     """Whether a server on this host can be reached from this machine alone."""
     try:
         return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except UserError:
+    except ValueError:
         return False
 
 
@@ -68,13 +73,7 @@ class Pages:
         self.templates.filters["path"] = lambda text: quote(str(text), safe="")
 
     def runs(self, _: Request) -> Response:
-        found = fetched(
-            self.lens.cursor().execute(
-                "select r.*, v.verdict from runs r left join (select run_id, verdict from gate_verdicts) v using (run_id) "
-                "order by started desc, run_id"
-            )
-        )
-        return self._page("explorer_runs.html.j2", runs=found)
+        return self._page("explorer_runs.html.j2", runs=fetch(self.lens.cursor(), RUNS))
 
     def run(self, request: Request) -> Response:
         run, lens, told = request.path_params["run"], self.lens.cursor(), request.query_params
@@ -100,9 +99,9 @@ class Pages:
         return self._page(
             "explorer_run.html.j2",
             run=self._run(run),
-            ranked=ask(lens, "ranked", run).rows,
-            marks=ask(lens, "marks", run).rows,
-            agreement=ask(lens, "agreement", run).rows,
+            ranked=evidence(lens, "ranked", run).rows,
+            marks=evidence(lens, "marks", run).rows,
+            agreement=evidence(lens, "agreement", run).rows,
             columns=known,
             operators=OPERATORS,
             chosen=chosen,
@@ -113,26 +112,20 @@ class Pages:
 
     def explanation(self, request: Request) -> Response:
         run, lens = request.path_params["run"], self.lens.cursor()
-        where = [request.path_params[key] for key in ("image", "method", "seed")]
-        found = fetched(
-            lens.execute("from outcomes where run_id = ? and image_id = ? and method = ? and seed = ?", [run, *where])
-        )
+        keys = {key: request.path_params[key] for key in ("image", "method", "seed")}
+        image, method, seed = keys.values()
+        found = fetch(lens, f"from outcomes {ONE}", run=run, **keys)
         if not found:
-            raise UserError(f"run {run} has no explanation of {where[0]!r} by {where[1]!r} with seed {where[2]}")
-        pictured = next(row for row in pictures(lens, run, [where[0]]) if (row["method"], row["seed"]) == (where[1], where[2]))
+            raise UserError(f"run {run} has no explanation of {image!r} by {method!r} with seed {seed}")
+        pictured = next(row for row in pictures(lens, run, [image]) if (row["method"], row["seed"]) == (method, seed))
         names = sorted(name[2:] for name in pictured if name.startswith("d_") and pictured[name] is not None)
-        marks = fetched(
-            lens.execute(
-                "from marks where run_id = ? and image_id = ? and method = ? and seed = ? order by reviewer", [run, *where]
-            )
-        )
         return self._page(
             "explorer_explanation.html.j2",
             run=self._run(run),
             row=found[0],
             frames=frames(*(pictured[key] for key in ("png", "png_cf", "mask_png", "map_png"))),
             attributes=[(name, pictured[f"p_{name}"], pictured[f"q_{name}"], pictured[f"d_{name}"]) for name in names],
-            marks=marks,
+            marks=fetch(lens, f"from marks {ONE} order by reviewer", run=run, **keys),
         )
 
     async def keep(self, request: Request) -> Response:
@@ -165,7 +158,7 @@ class Pages:
         return self._page("explorer_refused.html.j2", status=400, reason=str(error))
 
     def _run(self, run_id: str) -> dict[str, Any]:
-        found = fetched(self.lens.cursor().execute("from runs where run_id = ?", [run_id]))
+        found = fetch(self.lens.cursor(), "from runs where run_id = $run", run=run_id)
         if not found:
             raise UserError(f"there is no run {run_id!r} in this warehouse")
         return found[0]

@@ -10,15 +10,16 @@ import duckdb
 
 from cfx.errors import UserError
 from warehouse.lens.connect import open_warehouse
-from warehouse.report.queries import Row, fetched
+from warehouse.lens.fetch import Row, fetch
+from warehouse.lens.scans import identifier
 
 PAGE = 24  # explanations a page
 OPERATORS = {
-    "is": "lower(cast({column} as varchar)) = lower(?)",
-    "is not": "lower(cast({column} as varchar)) is distinct from lower(?)",
-    "contains": "contains(lower(cast({column} as varchar)), lower(?))",
-    "at least": "try_cast({column} as double) >= try_cast(? as double)",
-    "at most": "try_cast({column} as double) <= try_cast(? as double)",
+    "is": "lower(cast({column} as varchar)) = lower($value)",
+    "is not": "lower(cast({column} as varchar)) is distinct from lower($value)",
+    "contains": "contains(lower(cast({column} as varchar)), lower($value))",
+    "at least": "try_cast({column} as double) >= try_cast($value as double)",
+    "at most": "try_cast({column} as double) <= try_cast($value as double)",
 }
 SHOWN = """
 from (select * exclude (run_id) from outcomes where run_id = $run) o
@@ -59,7 +60,7 @@ class Lens:
 
 def columns(lens: duckdb.DuckDBPyConnection, run_id: str) -> list[str]:
     """Every column that a gallery can be sorted and filtered by, those without any value left out."""
-    found = fetched(lens.execute(f"summarize select * {SHOWN}", {"run": run_id}))
+    found = fetch(lens, f"summarize select * {SHOWN}", run=run_id)
     return [row["column_name"] for row in found if row["null_percentage"] is None or row["null_percentage"] < 100]
 
 
@@ -70,15 +71,11 @@ def explanations(lens: duckdb.DuckDBPyConnection, run_id: str, chosen: Choice, k
             raise UserError(f"there is no column {column!r}; there are {', '.join(known)}")
     if chosen.operator not in OPERATORS:
         raise UserError(f"there is no operator {chosen.operator!r}; there are {', '.join(OPERATORS)}")
-    kept, asked = "", {"run": run_id}
+    kept, values = "", {"run": run_id}
     if chosen.column:
-        kept = "where " + OPERATORS[chosen.operator].format(column=_quoted(chosen.column)).replace("?", "$value")
-        asked["value"] = chosen.value
-    (count,) = lens.execute(f"select count(*) {SHOWN} {kept}", asked).fetchone() or (0,)
-    order = f"order by {_quoted(chosen.sort)} {'desc' if chosen.down else 'asc'} nulls last, image_id, method, seed"
+        kept = "where " + OPERATORS[chosen.operator].format(column=identifier(chosen.column))
+        values["value"] = chosen.value
+    (counted,) = fetch(lens, f"select count(*) as n {SHOWN} {kept}", **values)
+    order = f"order by {identifier(chosen.sort)} {'desc' if chosen.down else 'asc'} nulls last, image_id, method, seed"
     page = f"limit {PAGE} offset {PAGE * chosen.page}"
-    return fetched(lens.execute(f"select * {SHOWN} {kept} {order} {page}", asked)), int(count)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    return fetch(lens, f"select * {SHOWN} {kept} {order} {page}", **values), int(counted["n"])

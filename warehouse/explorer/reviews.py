@@ -11,10 +11,13 @@ from pathlib import Path
 from cfx.errors import UserError
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import open_warehouse
+from warehouse.lens.fetch import fetch
 from warehouse.lens.gate import check_run
 
 MARKS = ("confirmed", "rejected", "out of distribution")
 LONGEST = 2000  # characters of a note
+EXPLANATION = "select 1 from explanations where run_id = $run and image_id = $image and method = $method and seed = $seed limit 1"
+ATTRIBUTE = "select 1 from attribute_tests where run_id = $run and attribute = $attribute limit 1"
 
 
 def review(
@@ -40,12 +43,11 @@ def review(
     with closing(open_warehouse(root)) as lens:
         check_run(lens, root, run_id)
         if explanation is not None:
-            asked = "select count(*) from explanations where run_id = ? and image_id = ? and method = ? and seed = ?"
-            known = lens.execute(asked, [run_id, image_id, method, seed]).fetchone()
+            keys = {"image": image_id, "method": method, "seed": seed}
+            known = fetch(lens, EXPLANATION, run=run_id, **keys)
         else:
-            asked = "select count(*) from attribute_tests where run_id = ? and attribute = ?"
-            known = lens.execute(asked, [run_id, attribute]).fetchone()
-    if not known or not known[0]:
+            known = fetch(lens, ATTRIBUTE, run=run_id, attribute=attribute)
+    if not known:
         raise UserError(f"run {run_id} has no {'such explanation' if explanation else f'attribute {attribute!r}'} to review")
     row = {
         "written": datetime.now(UTC),

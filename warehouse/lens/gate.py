@@ -17,7 +17,7 @@ from cfx.errors import UserError
 from warehouse.facts.schema import POLICIES
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import open_warehouse
-from warehouse.report.queries import Row, fetched
+from warehouse.lens.fetch import Row, fetch
 
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
 
@@ -35,7 +35,7 @@ class Gate:
 
 def read_policy(root: Path, run_id: str) -> Row | None:
     """The policy that a run is held to now, or None. Raises UserError for an unknown run, with the runs there are."""
-    with closing(open_warehouse(root, asked="from runs, policies")) as lens:
+    with closing(open_warehouse(root, sql="from runs, policies")) as lens:
         check_run(lens, root, run_id)
         return _policy(lens, run_id)
 
@@ -45,7 +45,7 @@ def set_policy(root: Path, run_id: str, policy: Mapping[str, Any]) -> bool:
 
     Raises UserError for an unknown run or base, or where the policy forbids an attribute that the run's oracle does not know.
     """
-    with closing(open_warehouse(root, asked="from runs, policies, attributes")) as lens:
+    with closing(open_warehouse(root, sql="from runs, policies, attributes")) as lens:
         for name in (run_id, policy["base"]):
             if name is not None:
                 check_run(lens, root, name)
@@ -69,9 +69,9 @@ def check_run(lens: duckdb.DuckDBPyConnection, root: Path, run_id: str) -> None:
 
 def gate(root: Path, run_id: str) -> Gate:
     """The verdict on a run that has a policy. Raises UserError for an unknown run, or one without a policy."""
-    with closing(open_warehouse(root, asked="from runs, gate")) as lens:
+    with closing(open_warehouse(root, sql="from runs, gate")) as lens:
         check_run(lens, root, run_id)
-        rules = fetched(lens.execute("from gate where run_id = ? order by place, subject", [run_id]))
+        rules = fetch(lens, "from gate where run_id = $run order by place, subject", run=run_id)
     if not rules:
         raise UserError(f"run {run_id} has no policy yet; `cfx gate {run_id}` holds it to one")
     return verdict_of(run_id, rules)
@@ -87,12 +87,12 @@ def verdict_of(run_id: str, rules: Sequence[Row]) -> Gate:
 
 
 def _policy(lens: duckdb.DuckDBPyConnection, run_id: str) -> Row | None:
-    found = fetched(lens.execute(f"select {', '.join(POLICIES.schema.names)} from policies where run_id = ?", [run_id]))
+    found = fetch(lens, f"select {', '.join(POLICIES.schema.names)} from policies where run_id = $run", run=run_id)
     return found[0] if found else None
 
 
 def _check_known(lens: duckdb.DuckDBPyConnection, run_id: str, forbidden: Sequence[str] | None) -> None:
-    rows = fetched(lens.execute("select columns('^d_') from attributes where run_id = ? limit 1", [run_id]))
+    rows = fetch(lens, "select columns('^d_') from attributes where run_id = $run limit 1", run=run_id)
     known = [column.removeprefix("d_") for row in rows for column, value in row.items() if value is not None]
     missing = sorted(set(forbidden or ()) - set(known))
     if known and missing:

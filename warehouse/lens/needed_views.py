@@ -1,46 +1,115 @@
-"""Which views a question can reach by the names in it: to lay out all of them takes DuckDB longer than most questions do."""
+"""Which views a query needs: to lay out all of them takes DuckDB longer than most queries do.
+
+DuckDB's own parser says which tables and functions a query names (`json_serialize_sql`), so a name in a comment, a string or a
+column counts for nothing, and a CTE hides the view of its name where the query itself sees the CTE.
+"""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from functools import cache
+from typing import TypeAlias
 
-from warehouse.lens.reference import macros, view_sql
+import duckdb
 
-_CATALOGUE = re.compile(r"\b(show|duckdb_\w+|information_schema|pg_\w+)\b")
+from warehouse.facts.schema import FACTS
+from warehouse.lens.catalog import VIEWS, macros, view_sql
+
+Json: TypeAlias = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
+
+_CREATES = re.compile(r"create\s+(?:view|macro)\s+\w+\s*(?:\([^)]*\))?\s+as\s+(?:table\s+)?", re.IGNORECASE)
+_ANY = "*"  # a name that may mean any view: the catalogue's own tables, `show tables`, query_table(...), one that is not there
+_OPEN_ENDED = re.compile(r"query|query_table|duckdb_\w+|pragma_\w+")
 
 
-def reached(sql: str, views: Sequence[str], facts: Sequence[str]) -> list[str]:
-    """The views that are named in sql, and those that these are made of, in the order given.
+def needed_views(sql: str) -> list[str]:
+    """The views that sql reads, and those that these are made of, in the order in which they build on each other.
 
-    All of them for a question about the catalogue, or one that names nothing that there is: its error then knows every name.
+    All of them where DuckDB cannot parse it, or where it reads the catalogue or a table that is not there: its error then knows
+    every name.
     """
-    asked = _words(sql)
-    if _CATALOGUE.search(sql.lower()) or not asked & {*views, *facts, *_homes(tuple(views))}:
-        return list(views)
-    wanted, new = set[str](), _named(asked, tuple(views))
+    new = _names(sql)
+    wanted = set[str]()
     while new:
+        if _ANY in new:
+            return list(VIEWS)
         wanted |= new
-        new = set().union(*(_made_of(name, tuple(views)) for name in new)) - wanted
-    return [name for name in views if name in wanted]
+        new = set().union(*(_reads(name) for name in new)) - wanted
+    return [name for name in VIEWS if name in wanted]
 
 
 @cache
-def _made_of(name: str, views: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(_named(_words(re.sub("--.*", "", view_sql(name))), views))
-
-
-def _named(words: set[str], views: tuple[str, ...]) -> set[str]:
-    homes = _homes(views)
-    return {homes.get(word, word) for word in words if word in homes or word in views}
+def _reads(name: str) -> frozenset[str]:
+    """The views that a view reads, and those whose files make its macros."""
+    return frozenset().union(*(_names(sql) for sql in _selects(name))) - {name}
 
 
 @cache
-def _homes(views: tuple[str, ...]) -> dict[str, str]:
+def _parser() -> duckdb.DuckDBPyConnection:
+    """DuckDB as a parser alone: it has no tables."""
+    return duckdb.connect(":memory:", config={"threads": 1})
+
+
+def _selects(name: str) -> Iterator[str]:
+    """What the views and macros of a view's file are made of, each as a SELECT: the parser writes out no other statement."""
+    for statement in _parser().cursor().extract_statements(view_sql(name)):
+        made_of = _CREATES.split(statement.query, maxsplit=1)[-1]
+        yield f"select {made_of}" if made_of.startswith("(") else made_of
+
+
+def _names(sql: str) -> set[str]:
+    """The views, or _ANY, that sql names itself."""
+    (written,) = _parser().cursor().execute("select json_serialize_sql($sql)", {"sql": sql}).fetchone() or ("{}",)
+    parsed = json.loads(written)
+    return {_ANY} if parsed.get("error", True) else set(_read(parsed["statements"], frozenset()))
+
+
+def _read(node: Json, ctes: frozenset[str]) -> Iterator[str]:
+    """The views that a part of a parsed query names where these CTEs are in sight."""
+    if isinstance(node, list):
+        for part in node:
+            yield from _read(part, ctes)
+    if not isinstance(node, dict):
+        return
+    match node:
+        case {"type": "BASE_TABLE", "schema_name": str(schema), "table_name": str(table)}:
+            yield from _of_table(schema.lower(), table.lower(), ctes)
+        case {"type": "SHOW_REF", "query": None}:
+            yield _ANY
+        case {"function_name": str(function)}:
+            yield from _of_function(function.lower())
+    if isinstance(node.get("cte_name"), str):  # a recursive one: it sees itself
+        ctes |= {str(node["cte_name"]).lower()}
+    match node.get("cte_map"):
+        case {"map": list(entries)}:
+            for entry in entries:
+                assert isinstance(entry, dict)
+                yield from _read(entry["value"], ctes)
+                ctes |= {str(entry["key"]).lower()}
+    for key, part in node.items():
+        if key != "cte_map":
+            yield from _read(part, ctes)
+
+
+def _of_table(schema: str, table: str, ctes: frozenset[str]) -> Iterator[str]:
+    if schema == "facts" or (not schema and table in ctes):
+        return
+    if schema in ("", "main") and table in VIEWS:
+        yield table
+    elif schema not in ("", "main") or table not in FACTS:
+        yield _ANY
+
+
+def _of_function(function: str) -> Iterator[str]:
+    if function in _homes():
+        yield _homes()[function]
+    elif _OPEN_ENDED.fullmatch(function):
+        yield _ANY
+
+
+@cache
+def _homes() -> dict[str, str]:
     """Macro -> the view whose file makes it."""
-    return {call.partition("(")[0]: name for name in views for call in macros(name)}
-
-
-def _words(sql: str) -> set[str]:
-    return set(re.findall(r"\w+", sql.lower()))
+    return {call.partition("(")[0]: name for name in VIEWS for call in macros(name)}

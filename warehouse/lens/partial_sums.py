@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from warehouse.facts.schema import FACTS
 from warehouse.facts.shards import Shard, find_shard, read_shard, write_shard
-from warehouse.lens.connect import SUMS, scan, with_derived
-from warehouse.lens.reference import view_sql
+from warehouse.lens.catalog import SUMS, view_sql
+from warehouse.lens.scans import scan, with_derived
 
 _WAYS = ["image_id", "method", "arm", "seed", "source", "target", "flipped"]
 

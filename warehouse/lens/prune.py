@@ -22,7 +22,7 @@ _OLD = """
 def expired(root: Path, days: float, keep: int, now: datetime | None = None) -> list[str]:
     """Runs that began more than so many days ago, oldest first; of each audit's name the `keep` newest finished ones stay."""
     before = (now or datetime.now(UTC)) - timedelta(days=days)
-    with closing(open_warehouse(root, asked=_OLD)) as lens:
+    with closing(open_warehouse(root, sql=_OLD)) as lens:
         return [run for (run,) in lens.execute(_OLD, {"before": before, "keep": keep}).fetchall()]
 
 

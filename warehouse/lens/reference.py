@@ -1,27 +1,21 @@
-"""What can be asked of a warehouse, in words taken from the code itself:  python -m warehouse.lens.reference > docs/warehouse.md
-
-A view's meaning is the comment that opens its SQL file. After it, `-- Columns:` and one `--   name, name: meaning` a line tell
-the columns that the view makes; a column that it takes from a fact keeps the fact's own words.
-"""
+"""The reference of facts and views, made from the code itself:  python -m warehouse.lens.reference > docs/warehouse.md"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from warehouse.facts.fact import Fact
 from warehouse.facts.schema import FACTS
+from warehouse.lens.catalog import COLUMNS, VIEWS, header, macros
+from warehouse.lens.connect import views
 
-COLUMNS = "-- Columns:"
 KEYS = {  # of every view
     "run_id": "the audit",
     "attribute": "the oracle's name of it",
     "value": "in the metric's own unit",
     "n": "what the value is taken over",
 }
-_MACRO = re.compile(r"^create macro (\w+\([^)]*\)) as .*?-- (.*)$", re.MULTILINE)
 _OPENING = """# What can be asked
 
 Made by `python -m warehouse.lens.reference` from the schema and from the comments of `warehouse/views/*.sql`; a test holds it to
@@ -29,36 +23,6 @@ them. Ask with `cfx query "select ..."`, in a notebook with `cfx.open(...)` (`ex
 [twelve worked questions](questions/README.md). A fact is what an audit wrote down, once. A view is a question over the facts that
 is asked anew each time. `<attribute>` stands for each attribute that the run's oracle knows.
 """
-
-
-@dataclass(frozen=True)
-class Header:
-    """The comment that opens a view's SQL: what it is, and what its own columns mean."""
-
-    text: str
-    columns: dict[str, str]
-
-
-def view_sql(name: str) -> str:
-    """The text of views/<name>.sql."""
-    return (files("warehouse") / "views" / f"{name}.sql").read_text(encoding="utf-8")
-
-
-def header(name: str) -> Header:
-    """The opening comment of views/<name>.sql, read."""
-    lines = view_sql(name).splitlines()
-    comment = lines[: next(i for i, line in enumerate(lines) if not line.startswith("--"))]
-    cut = comment.index(COLUMNS) if COLUMNS in comment else len(comment)
-    columns: dict[str, str] = {}
-    for line in comment[cut + 1 :]:
-        names, _, meaning = line.removeprefix("--").strip().partition(": ")
-        columns |= {column.strip(): meaning for column in names.split(",")}
-    return Header(" ".join(line.removeprefix("--").strip() for line in comment[:cut]), columns)
-
-
-def macros(name: str) -> dict[str, str]:
-    """The macros of views/<name>.sql, with the comment on the line that opens each."""
-    return dict(_MACRO.findall(view_sql(name)))
 
 
 def meaning_of(name: str, column: str) -> str:
@@ -89,8 +53,6 @@ def _of_fact(fact: Fact | None, column: str) -> str | None:
 
 def reference() -> str:
     """Every fact and view as Markdown, with its columns, their types and meanings."""
-    from warehouse.lens.connect import VIEWS, views
-
     parts = [_OPENING]
     for view in views(Path("/nowhere")):  # of no warehouse: only what is the same in all
         if view.name == "images":

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import duckdb
 
+from warehouse.lens.fetch import Row
+from warehouse.lens.scans import identifier
 from warehouse.report.formatting import percent
 from warehouse.report.gallery import Example, frames
-from warehouse.report.queries import Evidence, Row, fetched, literal
+from warehouse.report.queries import Evidence, answered
 from warehouse.report.verdict import edit_sentence, effect_sentence
 
 MOST = 6  # findings with a page of their own; the table of attributes has all
@@ -19,7 +21,7 @@ SHARE = """
 select count(*) as n, count_if({c} > 0) as appeared, count_if({c} < 0) as vanished
 from attributes
 join (select run_id, image_id, method, arm, seed, flipped from explanations) using (run_id, image_id, method, arm, seed)
-where run_id = {run} and arm = 'guided' and flipped
+where run_id = $run and arm = 'guided' and flipped
 """
 PICKS = """
 select image_id, seed, path, source, target, {p} as p, {q} as q
@@ -27,9 +29,9 @@ from attributes
 join (select run_id, image_id, method, arm, seed, flipped, source, target from explanations)
     using (run_id, image_id, method, arm, seed)
 left join (select run_id, image_id, path from images) using (run_id, image_id)
-where run_id = {run} and arm = 'guided' and flipped and {c} <> 0
+where run_id = $run and arm = 'guided' and flipped and {c} <> 0
 order by md5(image_id || ':' || seed)
-limit {examples}
+limit $examples
 """
 
 
@@ -56,7 +58,7 @@ class Finding:
 def ask_findings(lens: duckdb.DuckDBPyConnection, run_id: str, ranked: Sequence[Row]) -> list[Question]:
     """The questions about each confirmed, then each suspected attribute, with their answers."""
     found = [row for verdict in ("confirmed", "suspected") for row in ranked if row["verdict"] == verdict][:MOST]
-    return [Question(row, *(_ask(lens, sql, run_id, row["attribute"]) for sql in (SHARE, PICKS))) for row in found]
+    return [_question(lens, run_id, row) for row in found]
 
 
 def findings(run: Row, asked: Sequence[Question], shown: Sequence[Row]) -> list[Finding]:
@@ -86,7 +88,7 @@ def _sentences(run: Row, asked: Question) -> tuple[str, ...]:
     return effect_sentence(run, asked.row), edit_sentence(asked.row), crossed
 
 
-def _ask(lens: duckdb.DuckDBPyConnection, sql: str, run_id: str, attribute: str) -> Evidence:
-    names = {letter: '"' + f"{letter}_{attribute}".replace('"', '""') + '"' for letter in ("c", "p", "q")}
-    asked = sql.strip().format(run=literal(run_id), examples=EXAMPLES, **names)
-    return Evidence(asked, fetched(lens.execute(asked)))
+def _question(lens: duckdb.DuckDBPyConnection, run_id: str, row: Row) -> Question:
+    columns = {letter: identifier(f"{letter}_{row['attribute']}") for letter in ("c", "p", "q")}
+    shares = answered(lens, SHARE.format(**columns), run=run_id)
+    return Question(row, shares, answered(lens, PICKS.format(**columns), run=run_id, examples=EXAMPLES))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from warehouse.report.queries import Row
+from warehouse.lens.fetch import Row
 
 AMPLIFIED = 3  # differences are shown this many times stronger
 THUMBNAIL = 192  # the longest side of a thumbnail, in pixels

@@ -38,7 +38,7 @@ def other_runs(root: Path, run_id: str) -> list[str]:
         union select clean_run from canaries where run_id = $run
         order by 1
     """
-    with closing(open_warehouse(root, asked=asked)) as lens:
+    with closing(open_warehouse(root, sql=asked)) as lens:
         return [run for (run,) in lens.execute(asked, {"run": run_id}).fetchall()]
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from warehouse.lens.fetch import Row
 from warehouse.report.formatting import count, listed, percent, signed
-from warehouse.report.queries import Row
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from warehouse.report.queries import Row
+from warehouse.lens.fetch import Row
 
 
 @dataclass(frozen=True)

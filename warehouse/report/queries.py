@@ -1,37 +1,36 @@
-"""The SQL behind each table of the report. What is run is what is printed, so anyone can ask it again with `cfx query`."""
+"""The SQL behind each table of the report, printed beside it, so that anyone can ask it again with `cfx query`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import duckdb
 
-Row = dict[str, Any]
+from warehouse.lens.fetch import Row, fetch, printed
 
 RANDOM, BEST, FAILED = 12, 6, 6  # gallery rows of each kind: the page stays small at any number of explanations
 
 EVIDENCE = {
     "runs": """
-select * from runs where run_id = {run}
+select * from runs where run_id = $run
 """,
     "ranked": """
 select rank, attribute, source, target, effect, low, high, p, q, intervention, intervention_low, intervention_high,
     n, n_interventions, verdict, rests_on, images_needed
 from verdicts
-where run_id = {run}
+where run_id = $run
 order by method, rank
 """,
     "outside": """
-from outside where run_id = {run} order by method
+from outside where run_id = $run order by method
 """,
     "canary": """
-select * from canaries where run_id = {run}
+select * from canaries where run_id = $run
 """,
     "directions": """
 select attribute, source, target, effect, low, high, p, q, n
 from attribute_effects
-where run_id = {run}
+where run_id = $run
 order by method, attribute, source, target
 """,
     "drift": """
@@ -46,7 +45,7 @@ with changes as (
     from attributes
     join explanations using (run_id, image_id, method, arm, seed)
     join runs using (run_id)
-    where run_id = {run}
+    where run_id = $run
     qualify count(*) over (partition by image_id, explanations.method, seed) = 2  -- in both arms
 ), means as (
     select arm, source, target, avg(sign * columns('^d_')) from changes group by arm, source, target
@@ -56,17 +55,17 @@ from (unpivot means on columns('^d_') into name name value change)
 order by attribute, source, target, arm
 """,
     "scorecard": """
-select metric, method, value, n from scorecard where run_id = {run} order by metric, method
+select metric, method, value, n from scorecard where run_id = $run order by metric, method
 """,
     "examined": """
-select map, pointing, iou, iou_by_chance, rank_correlation, n from cross_examination where run_id = {run} order by map
+select map, pointing, iou, iou_by_chance, rank_correlation, n from cross_examination where run_id = $run order by map
 """,
     "truths": """
 select attribute, evidence, pointing, iou, iou_by_chance, n
-from truth_agreement where run_id = {run} order by attribute, evidence
+from truth_agreement where run_id = $run order by attribute, evidence
 """,
     "absent": """
-select reason, list(metric order by metric) as metrics from absent where run_id = {run} group by reason order by reason
+select reason, list(metric order by metric) as metrics from absent where run_id = $run group by reason order by reason
 """,
     "picks": """
 with guided as (
@@ -74,97 +73,100 @@ with guided as (
         md5(image_id || ':' || seed) as lot,  -- a draw that nobody chose and anyone can repeat
         case when not flipped then 'not flipped' when not judge_flipped then 'judge disagrees' end as failure
     from explanations
-    where run_id = {run} and arm = 'guided'
+    where run_id = $run and arm = 'guided'
 ), picks as (
-    (select 'random' as pick, row_number() over (order by lot) as place, * from guided order by lot limit {random})
+    (select 'random' as pick, row_number() over (order by lot) as place, * from guided order by lot limit $random)
     union all
-    (select 'best', row_number() over (order by l1, lot), * from guided where failure is null order by l1, lot limit {best})
+    (select 'best', row_number() over (order by l1, lot), * from guided where failure is null order by l1, lot limit $best)
     union all
     (select 'failed', row_number() over (order by flipped, lot), * from guided where failure is not null
-     order by flipped, lot limit {failed})
+     order by flipped, lot limit $failed)
 )
 select pick, image_id, seed, path, source, target, p_source, p_source_cf, p_target, p_target_cf, flipped, judge_flipped, l1
 from picks left join images using (run_id, image_id)
 order by pick, place
 """,
     "rules": """
-from gate where run_id = {run} order by place, subject
+from gate where run_id = $run order by place, subject
 """,
     "subgroups": """
 select attribute, present, n, reported, accuracy, flip_rate, judge_flip_rate
-from subgroups where run_id = {run} order by attribute, present desc
+from subgroups where run_id = $run order by attribute, present desc
 """,
     "base": """
-select base_id, chosen from bases where run_id = {run}
+select base_id, chosen from bases where run_id = $run
 """,
     "changes": """
 select c.attribute, base_effect, effect, change, low, high, n
 from changes c join bases using (run_id, base_id)
-where run_id = {run} order by abs(change) desc, c.attribute
+where run_id = $run order by abs(change) desc, c.attribute
 """,
     "flips": """
 select pairs, both_flip, only_run, only_base, neither, change, low, high
 from flip_changes join bases using (run_id, base_id)
-where run_id = {run}
+where run_id = $run
 """,
     "marks": """
 select coalesce(attribute, image_id[:12] || ', seed ' || seed) as subject, attribute is null as explanation, mark, count(*) as n,
     string_agg(reviewer, ', ' order by reviewer) as reviewers, string_agg(nullif(note, ''), '; ' order by reviewer) as notes
-from marks where run_id = {run} group by all order by explanation, subject, mark
+from marks where run_id = $run group by all order by explanation, subject, mark
 """,
     "agreement": """
-select judged, pairs, value from agreement where run_id = {run}
+select judged, pairs, value from agreement where run_id = $run
 """,
     "cd": """
-select value, low, high, floor, n, unchanged from cd_intervals where run_id = {run} order by method
+select value, low, high, floor, n, unchanged from cd_intervals where run_id = $run order by method
 """,
     "splits": """
-select coalesce(split, 'no split told') as split, count(*) as n from images where run_id = {run} group by all order by all
+select coalesce(split, 'no split told') as split, count(*) as n from images where run_id = $run group by all order by all
 """,
     "reasons": """
-select stage, reason, count(*) as n from rejected where run_id = {run} group by all order by n desc, reason, stage
+select stage, reason, count(*) as n from rejected where run_id = $run group by all order by n desc, reason, stage
 """,
     "rejected": """
-select path, stage, reason, error from rejected where run_id = {run} order by reason, path limit 20
+select path, stage, reason, error from rejected where run_id = $run order by reason, path limit 20
 """,
     "cost": """
 select arm, count(*) as explanations, count(distinct image_id) as images,
     sum(nfe_forward) as nfe_forward, sum(nfe_backward) as nfe_backward, sum(seconds) as seconds,
     list(distinct device order by device) as devices, count_if(flipped and not flipped_8bit) as lost_in_png,
     count_if(judge_flipped is not null) as judged
-from explanations where run_id = {run} group by arm order by arm
+from explanations where run_id = $run group by arm order by arm
 """,
 }
 
 
+_DRAWN = {"picks": {"random": RANDOM, "best": BEST, "failed": FAILED}}  # what a query takes besides the run
+
+
 @dataclass(frozen=True)
 class Evidence:
-    """A question and its answer."""
+    """A query with its values written out, and its answer."""
 
     sql: str
     rows: list[Row]
 
 
-def ask(lens: duckdb.DuckDBPyConnection, name: str, run_id: str) -> Evidence:
-    """The answer to one of EVIDENCE's questions for this run."""
-    sql = EVIDENCE[name].strip().format(run=literal(run_id), random=RANDOM, best=BEST, failed=FAILED)
-    return Evidence(sql, fetched(lens.execute(sql)))
+def evidence(lens: duckdb.DuckDBPyConnection, name: str, run_id: str) -> Evidence:
+    """The answer to one of EVIDENCE's queries for this run."""
+    return answered(lens, EVIDENCE[name], run=run_id, **_DRAWN.get(name, {}))
 
 
-def literal(text: str) -> str:
-    """Text as SQL writes it."""
-    return "'" + text.replace("'", "''") + "'"
+def answered(lens: duckdb.DuckDBPyConnection, sql: str, **values: str | int) -> Evidence:
+    """A query of the report and its answer."""
+    sql = sql.strip()
+    return Evidence(printed(sql, **values), fetch(lens, sql, **values))
 
 
 def pictures(lens: duckdb.DuckDBPyConnection, run_id: str, image_ids: list[str]) -> list[Row]:
     """PNG bytes and oracle probabilities of the guided explanations of these images, one row per image and seed.
 
     No bytes where the run's configuration says `thumbnails: false`.
-    Asked apart from the picks and by literal ids, so that Parquet's row groups without them are not even read.
+    Asked apart from the picks and id by id, so that Parquet's row groups without them are not even read.
     """
     if not image_ids:
         return []
-    listed = ", ".join("?" for _ in image_ids)
+    ids = {f"image_{i}": image_id for i, image_id in enumerate(image_ids)}
     sql = f"""
         select
             attributes.*, if(shown, images.png, null) as png, if(shown, explanations.png, null) as png_cf,
@@ -175,12 +177,6 @@ def pictures(lens: duckdb.DuckDBPyConnection, run_id: str, image_ids: list[str])
         left join images using (run_id, image_id)
         left join (select run_id, image_id, min(map) as map, arg_min(png, map) as png from saliency group by all) maps
             using (run_id, image_id)
-        where explanations.run_id = ? and arm = 'guided' and explanations.image_id in ({listed})
+        where explanations.run_id = $run and arm = 'guided' and explanations.image_id in ({", ".join(f"${name}" for name in ids)})
     """
-    return fetched(lens.execute(sql, [run_id, *image_ids]))
-
-
-def fetched(result: duckdb.DuckDBPyConnection) -> list[Row]:
-    """Every row of an answer, by column."""
-    names = [column[0] for column in result.description or []]
-    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+    return fetch(lens, sql, run=run_id, **ids)

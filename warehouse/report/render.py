@@ -17,10 +17,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from cfx.errors import UserError
 from warehouse.facts.storage import write_whole
 from warehouse.lens.connect import open_warehouse
-from warehouse.lens.gate import verdict_of
+from warehouse.lens.fetch import Row
+from warehouse.lens.gate import check_run, verdict_of
 from warehouse.report import formatting as wording
 from warehouse.report.charts import Axis, axis_over
 from warehouse.report.embedded_numbers import block
@@ -30,7 +30,7 @@ from warehouse.report.gallery_filters import Filters
 from warehouse.report.hashes import write_hashes
 from warehouse.report.limitations import limits
 from warehouse.report.metric_names import in_order, measure
-from warehouse.report.queries import EVIDENCE, Evidence, Row, ask, pictures
+from warehouse.report.queries import EVIDENCE, Evidence, evidence, pictures
 from warehouse.report.regulation import CROSSWALK
 from warehouse.report.scope import scope
 from warehouse.report.verdict import verdict
@@ -55,10 +55,8 @@ def report_path(root: Path, run_id: str) -> Path:
 def report_html(root: Path, run_id: str) -> str:
     """The report of one run. Raises UserError for an unknown run, with the runs there are."""
     with closing(open_warehouse(root)) as lens:
-        if not ask(lens, "runs", run_id).rows:
-            known = [row[0] for row in lens.execute("select run_id from runs order by started desc, run_id").fetchall()]
-            raise UserError(f"there is no run {run_id!r} in {root}; the runs are: {', '.join(known) or 'none yet'}")
-        found = {name: ask(lens, name, run_id) for name in EVIDENCE}
+        check_run(lens, root, run_id)
+        found = {name: evidence(lens, name, run_id) for name in EVIDENCE}
         asked = ask_findings(lens, run_id, found["ranked"].rows)
         picked = [found["picks"], *(each.picks for each in asked)]
         shown = pictures(lens, run_id, sorted({row["image_id"] for each in picked for row in each.rows}))

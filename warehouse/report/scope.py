@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from warehouse.lens.fetch import Row
 from warehouse.report.formatting import count, listed
-from warehouse.report.queries import Row
+
+ACCESS = {  # the configuration's `access` -> what could be seen through it
+    "torch": "white box: weights and gradients",
+    "callable": "black box: answers of a Python function, no gradients",
+    "onnx": "black box: answers of an ONNX file, no gradients",
+    "kserve": "black box: answers of a KServe endpoint, no gradients",
+    "json": "black box: answers of a JSON endpoint, no gradients",
+}
 
 
 def scope(run: Row, splits: Sequence[Row], ranked: Sequence[Row]) -> list[tuple[str, str]]:
@@ -15,31 +23,39 @@ def scope(run: Row, splits: Sequence[Row], ranked: Sequence[Row]) -> list[tuple[
     config = json.loads(run["config"])
     classifier = config.get("classifier") or {}
     entries = [
-        ("Classifier", _named(classifier)),
+        ("Classifier", model_name(classifier)),
         ("Access", access(classifier)),
         ("Classes", listed(run["classes"]) if len(run["classes"]) < 8 else f"{len(run['classes'])} classes"),
         ("Label", run["target_attribute"] or "not among the oracle's attributes"),
         ("Images", ", ".join(f"{count(row['n'])} ({row['split']})" for row in splits) or "none yet"),
         ("Data", str((config.get("data") or {}).get("images", ""))),
-        ("Judge", _named(config.get("judge") or {}) or "none"),
+        ("Judge", model_name(config.get("judge") or {}) or "none"),
         ("Attributes looked at", listed(sorted(row["attribute"] for row in ranked)) if ranked else "none yet"),
         ("Method", ", then ".join(str(rung.get("method", "")) for rung in _ladder(config))),
     ]
     return [(label, text) for label, text in entries if text]
 
 
-def access(classifier: dict[str, Any]) -> str:
-    """How much of the classifier the audit could see."""
+def access(classifier: Mapping[str, Any]) -> str:
+    """How much of the classifier the audit could see: its `access`, a torch network where it names none."""
     if not classifier:
         return ""
-    closed = next((key for key in ("endpoint", "url", "function", "callable") if classifier.get(key)), None)
-    if closed or str(classifier.get("weights") or "").endswith(".onnx"):
-        return "black box: its answers only, no gradients"
-    return "white box: weights and gradients"
+    kind = str(classifier.get("access", "torch"))
+    return ACCESS.get(kind, f"unknown: access {kind!r}")
 
 
-def _named(part: dict[str, Any]) -> str:
-    return str(next((part[key] for key in ("weights", "endpoint", "url", "function", "callable", "name") if part.get(key)), ""))
+def model_name(classifier: Mapping[str, Any]) -> str:
+    """The file, function or address of a classifier or judge; nothing for none."""
+    match classifier:
+        case {"access": "kserve", "url": str(url), "model": str(model)}:
+            version = classifier.get("version")
+            return f"{model}{f', version {version}' if version else ''} at {url}"
+        case {"access": "json", "url": str(url)}:
+            return url
+        case {"access": "callable", "module": str(function)}:
+            return function
+        case _:
+            return " with ".join(str(classifier[key]) for key in ("module", "weights") if classifier.get(key))
 
 
 def _ladder(config: dict[str, Any]) -> list[dict[str, Any]]:

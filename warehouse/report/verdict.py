@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from warehouse.lens.fetch import Row
 from warehouse.report.formatting import listed, signed
-from warehouse.report.queries import Row
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,88 @@
+"""Values reach SQL as parameters: no run id, attribute or mark can be more than what it is."""
+
+import shutil
+
+import duckdb
+import pytest
+from facts import run_rows
+from portrait_run import write_portrait_run
+
+from cfx.errors import UserError
+from warehouse.evidence.export import export
+from warehouse.evidence.verify import verify
+from warehouse.explorer.queries import Choice, columns, explanations
+from warehouse.explorer.reviews import review
+from warehouse.facts.shards import write_shard
+from warehouse.lens.connect import open_warehouse, query
+from warehouse.lens.fetch import fetch, printed
+from warehouse.lens.gate import gate, read_policy
+from warehouse.report.render import report_html, write_report
+
+HOSTILE = [
+    "nobody' or '1' = '1",
+    "r1' --",
+    "r1'; drop view runs; --",
+    "r1'' union all from runs --",
+    "$run",
+    "{run}",
+    'r"1',
+    "r1\\'",
+    "r1\n",
+    "%",
+    "",
+]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("warehouse")
+    write_shard(folder, "runs", "r1", "started", run_rows())
+    return folder
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, "r1"])
+def test_a_value_comes_back_as_it_is(text):
+    with duckdb.connect() as con:
+        assert fetch(con, "select $run as run, '$run' as word", run=text) == [{"run": text, "word": "$run"}]
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, "r1"])
+def test_printed_sql_gives_the_same_answer(text):
+    sql = """select $run as run, '$run it''s' as word, "$run" as "na""me"  -- $run isn't one here
+        from (select 7 as "$run") limit $most"""
+    with duckdb.connect() as con:
+        rows = fetch(con, sql, run=text, most=3)
+        assert fetch(con, printed(sql, run=text, most=3)) == rows
+    assert rows == [{"run": text, "word": "$run it's", 'na"me': 7}]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_hostile_run_id_finds_a_run(root, text):
+    assert query(root, "from runs where run_id = $run", {"run": text}).num_rows == 0
+    for ask in (report_html, gate, read_policy):
+        with pytest.raises(UserError, match="there is no run .*; the runs are: r1$"):
+            ask(root, text)
+    with pytest.raises(UserError, match="there is no run"):
+        review(root, text, "Ada", "confirmed", attribute="glasses")
+    with pytest.raises(UserError, match="there is no run"):
+        export(root, text, root / "out.zip")
+    assert not (root / "out.zip").exists() and not (root / "reports").exists()
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_hostile_value_widens_a_filter(root, text):
+    with open_warehouse(root) as lens:
+        assert explanations(lens, "r1", Choice(column="target", value=text), columns(lens, "r1"))[1] == 0
+        with pytest.raises(UserError, match="there is no column"):
+            explanations(lens, "r1", Choice(sort=text or "'"), columns(lens, "r1"))
+
+
+def test_a_run_whose_folder_has_a_hostile_name_is_reported_and_verified(tmp_path):
+    # No audit writes such a name, but a folder can be renamed.
+    write_portrait_run(tmp_path, "planted-run")
+    name = "it's $run {run} -- 1"
+    for folder in tmp_path.glob("facts/*/run_id=planted-run"):
+        shutil.move(folder, folder.with_name(f"run_id={name}"))
+    write_report(tmp_path, name)
+    found = verify(tmp_path, name)
+    assert found.sound and found.recomputed > 100

@@ -1,0 +1,111 @@
+"""Which views there are, and what is written in each view's file: its SQL, its opening comment, its macros.
+
+A view's meaning is the comment that opens its SQL file. After it, `-- Columns:` and one `--   name, name: meaning` a line name
+the columns that the view makes; a column that it takes from a fact keeps the fact's own words.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+
+COLUMNS = "-- Columns:"
+_MACRO = re.compile(r"^create macro (\w+\([^)]*\)) as .*?-- (.*)$", re.MULTILINE)
+
+# In the order in which they build on each other; each is views/<name>.sql.
+VIEWS = (
+    "runs",
+    "audits",
+    "attribute_sums",
+    "annotation_sums",
+    "outcomes",
+    "fr",
+    "judge_fr",
+    "confidence",
+    "bkl",
+    "mnac",
+    "annotated",
+    "changed",
+    "cd",
+    "compared",
+    "crossed",
+    "fid",
+    "sfid",
+    "kid",
+    "crossover_fid",
+    "absent",
+    "fs",
+    "fva",
+    "s3",
+    "cout",
+    "im1",
+    "im2",
+    "insertion",
+    "deletion",
+    "distances",
+    "diversity",
+    "scorecard",
+    "buckets",
+    "resamples",
+    "cd_intervals",
+    "attribute_tests",
+    "attribute_effects",
+    "ranked_attributes",
+    "edit_effects",
+    "interventions",
+    "outside",
+    "claims",
+    "verdicts",
+    "graded",
+    "cells",
+    "benchmark",
+    "image_effects",
+    "changes",
+    "edit_changes",
+    "flip_changes",
+    "subgroups",
+    "policies",
+    "bases",
+    "marks",
+    "agreement",
+    "gate",
+    "gate_verdicts",
+    "cross_examination",
+    "truth_agreement",
+    "stage_costs",
+    "near_copies",
+)
+
+
+SUMS = {"attributes": "attribute_sums", "images": "annotation_sums"}  # fact -> the fact of its sums, shard by shard
+
+
+@dataclass(frozen=True)
+class Header:
+    """The comment that opens a view's SQL: what it is, and what its own columns mean."""
+
+    text: str
+    columns: dict[str, str]
+
+
+def view_sql(name: str) -> str:
+    """The text of views/<name>.sql."""
+    return (files("warehouse") / "views" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def header(name: str) -> Header:
+    """The opening comment of views/<name>.sql, read."""
+    lines = view_sql(name).splitlines()
+    comment = lines[: next(i for i, line in enumerate(lines) if not line.startswith("--"))]
+    cut = comment.index(COLUMNS) if COLUMNS in comment else len(comment)
+    columns: dict[str, str] = {}
+    for line in comment[cut + 1 :]:
+        names, _, meaning = line.removeprefix("--").strip().partition(": ")
+        columns |= {column.strip(): meaning for column in names.split(",")}
+    return Header(" ".join(line.removeprefix("--").strip() for line in comment[:cut]), columns)
+
+
+def macros(name: str) -> dict[str, str]:
+    """The macros of views/<name>.sql, with the comment on the line that opens each."""
+    return dict(_MACRO.findall(view_sql(name)))

@@ -1,0 +1,86 @@
+"""SQL over the shards of a fact: its rows, and the columns that they gain in the lens."""
+
+from __future__ import annotations
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from warehouse.facts.fact import Fact
+from warehouse.facts.schema import BIT_SUMS, KNOWN_SUMS
+from warehouse.facts.storage import Root
+
+_TYPES = {
+    pa.string(): "varchar",
+    pa.binary(): "blob",
+    pa.bool_(): "boolean",
+    pa.int32(): "integer",
+    pa.int64(): "bigint",
+    pa.float32(): "float",
+    pa.float64(): "double",
+    pa.timestamp("us", tz="UTC"): "timestamptz",
+    pa.list_(pa.string()): "varchar[]",
+    pa.list_(pa.int64()): "bigint[]",
+    pa.list_(pa.float32()): "float[]",
+    BIT_SUMS: "struct(v bigint, u bigint, w bigint)",
+    KNOWN_SUMS: "struct(n bigint, v bigint, q bigint, w bigint)",
+}
+
+
+def scan(fact: Fact, runs: dict[str, list[Root]]) -> str:
+    """SQL for all rows of a fact, its shards named one by one; no rows of the right types where there are none.
+
+    Shards with the same columns are read together: to let DuckDB unite all by name would read every footer for every view.
+    """
+    alike: dict[tuple[str, ...], list[Root]] = {}
+    for paths in runs.values():  # the shards of one run have the same columns
+        columns = tuple(sorted(_names(paths[0]))) if fact.families else ()
+        alike.setdefault(columns, []).extend(paths)
+    if alike:
+        return " union all by name ".join(_read(paths) for paths in alike.values())
+    columns = tuple(f"null::{_TYPES[field.type]} as {identifier(field.name)}" for field in fact.schema)
+    return f"select {', '.join(columns)}, null::varchar as run_id where false"
+
+
+def _names(path: Root) -> list[str]:
+    with path.open("rb") as file, pq.ParquetFile(file) as parquet:
+        return list(parquet.schema_arrow.names)
+
+
+def _read(paths: list[Root]) -> str:
+    # read_parquet takes every name for a pattern, so what would be one is bracketed.
+    names = ("".join(f"[{c}]" if c in "*?[" else c for c in str(path)) for path in paths)
+    listed = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
+    return f"select * from read_parquet([{listed}], hive_partitioning = true, hive_types = {{'run_id': varchar}})"
+
+
+def with_derived(con: duckdb.DuckDBPyConnection, fact: Fact, rows: str) -> str:
+    """SQL for the rows of a fact with the columns that it gains in the lens.
+
+    attributes: c_<attribute>, -1, 0 or 1, the change of the oracle's bit, where .5 itself is not above threshold. They are
+    written out name by name because SQL cannot pair two families of columns; views read the c_ columns as one family.
+    A family without any column: one that is always null, because SQL refuses to ask for a family that is not there.
+    """
+    names = [name for name, _ in columns_of(con, rows)]
+    empty = [family for family in fact.families if not any(name.startswith(family.prefix) for name in names)]
+    derived = [f"null::{_TYPES[family.type]} as {family.prefix}none" for family in empty]
+    if fact.name == "attributes":
+        derived += [_bit_change(name.removeprefix("p_")) for name in names if name.startswith("p_")]
+        derived += ["null::tinyint as c_none"] if empty else []
+    return f"select *{''.join(f', {column}' for column in derived)} from ({rows})"
+
+
+def _bit_change(attribute: str) -> str:
+    p, q, c = (identifier(prefix + attribute) for prefix in ("p_", "q_", "c_"))
+    return f"({q} > .5)::tinyint - ({p} > .5)::tinyint as {c}"
+
+
+def columns_of(con: duckdb.DuckDBPyConnection, source: str) -> tuple[tuple[str, str], ...]:
+    """Columns as (name, SQL type) of a fact, a view or `from ...`."""
+    rows = con.execute(f"describe {source}").fetchall()
+    return tuple((str(row[0]), str(row[1])) for row in rows)
+
+
+def identifier(name: str) -> str:
+    """A name as SQL writes one that may hold anything."""
+    return '"' + name.replace('"', '""') + '"'
