@@ -18,6 +18,7 @@ from cfx.classifiers import AnyClassifier
 from cfx.diffusion.guided import PUBLISHED, GuidedDiffusion
 from cfx.errors import UserError
 from cfx.training.classifier import ClassifierTraining
+from cfx.user_code import importable_from
 from tasks.data.annotations import Annotations
 from tasks.data.ingest import DataConfig
 from tasks.reading.gate import Policy
@@ -165,7 +166,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def load_config(path: Path) -> AuditConfig:
-    """Read and check one audit's YAML file. Raises ConfigError, one line a finding."""
+    """Read and check one audit's YAML file; modules that lie beside it can be imported from now on.
+
+    Raises ConfigError, one line a finding.
+    """
+    importable_from(path.resolve().parent)
     told = {"warehouse": "warehouse-data"} | _read_yaml(path)
     try:
         return AuditConfig.model_validate(_resolved(told, path.resolve().parent))
