@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from warehouse.lens.notebook import Warehouse
 
+__version__ = "0.2.0"  # pyproject.toml reads it here
+
 
 def open(warehouse: str | Path = "cfx-demo/warehouse") -> Warehouse:
     """A warehouse to ask in a notebook: `cfx.open("cfx-demo/warehouse").sql("from scorecard")` is a pandas frame.

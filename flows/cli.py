@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
+import cfx
 from flows.commands.ask import query, views
 from flows.commands.audit import audit, demo
 from flows.commands.benchmark import benchmark
@@ -33,6 +35,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Audit image classifiers with counterfactual explanations. Exit codes: 0 done, 1 the work failed, 2 bad input.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cfx {cfx.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="the version")] = False,
+) -> None:
+    """What every command shares: nothing but the version."""
+
+
 for command in (*AUDITING, *ASKING, *PREPARING):
     app.command()(command)
 

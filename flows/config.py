@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cfx.diffusion.guided import PUBLISHED, GuidedDiffusion
+from cfx.user_code import importable_from
 from tasks.config import AuditConfig, ConfigError
 from tasks.data.annotations import Annotations
 from tasks.reading.gate import Policy
@@ -76,7 +77,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def load_config(path: Path) -> AuditConfig:
-    """Read and check one audit's YAML file. Raises ConfigError, one line a finding."""
+    """Read and check one audit's YAML file; modules that lie beside it can be imported from now on.
+
+    Raises ConfigError, one line a finding.
+    """
+    importable_from(path.resolve().parent)
     told = {"warehouse": "warehouse-data"} | _read_yaml(path)
     try:
         return AuditConfig.model_validate(_resolved(told, path.resolve().parent))

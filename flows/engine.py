@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 import torch
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from cfx.user_code import importable_from
 from tasks.config import AuditConfig, ConfigError
 
 Runner: TypeAlias = TaskRunner[PrefectFuture[Any]]
@@ -39,12 +42,19 @@ def runner_for(config: AuditConfig) -> Runner:
             if config.cluster is not None:
                 return cast(Runner, RayTaskRunner(address=config.cluster))
             alone = {"num_cpus": at_a_time, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-            return cast(Runner, RayTaskRunner(init_kwargs=alone))
+            same_places = {"worker_process_setup_hook": partial(extend_path, tuple(sys.path))}
+            return cast(Runner, RayTaskRunner(init_kwargs=alone | {"runtime_env": same_places}))
     except ImportError as error:
         raise ConfigError(
-            f"engine: {config.engine!r} needs a package that is not installed ({error}); pip install 'cfx[{config.engine}]'"
+            f"engine: {config.engine!r} needs a package that is not installed ({error}); pip install 'cfx-audit[{config.engine}]'"
         ) from error
     return cast(Runner, ThreadPoolTaskRunner(max_workers=at_a_time))
+
+
+def extend_path(places: tuple[str, ...]) -> None:
+    """In a process of Ray: modules are found where the audit's own process finds them. Dask's processes do so by themselves."""
+    for place in places:
+        importable_from(place)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cfx.errors import UserError
+from cfx.errors import UserCodeError, UserError
+from cfx.user_code import importable_from
 
 
 def _warehouse(told: str) -> Path:
@@ -33,12 +33,24 @@ out, err = Console(), Console(stderr=True)
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Bad input ends with its message and exit code 2, a disk or store that fails with 1; a defect keeps its trace."""
+    """Bad input ends with its message and exit code 2, a disk or store that fails with 1; a defect keeps its trace.
+
+    A defect of the user's own code ends with its frames, its message and exit code 2.
+    """
     try:
         yield
     except (UserError, OSError) as error:
+        if (theirs := user_code_error(error)) is not None:
+            err.print(escaped(theirs.trace), style="dim", soft_wrap=True, end="")
         err.print(f"[bold red]error[/] {escaped(str(error))}", soft_wrap=True)
         raise typer.Exit(2 if isinstance(error, UserError | FileNotFoundError) else 1) from None
+
+
+def user_code_error(error: BaseException | None) -> UserCodeError | None:
+    """The failure of a user's own code that this error tells of, if it does."""
+    while error is not None and not isinstance(error, UserCodeError):
+        error = error.__cause__
+    return error
 
 
 def escaped(text: str) -> str:
@@ -58,7 +70,7 @@ def settle(quiet: bool) -> bool:
         "DO_NOT_TRACK": "1",
     }.items():
         os.environ.setdefault(name, value)
-    sys.path.insert(0, os.getcwd())  # a user's `module: my_package:my_network`
+    importable_from(os.getcwd())  # a user's `module: my_package:my_network`
     return shown
 
 

@@ -5,8 +5,8 @@ Classifiers and the oracle come through this door; what their logits mean is the
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from torch.nn.functional import interpolate
 
 from cfx.checkpoint import fit, read_facts, read_state_dict
 from cfx.classifiers.hub import HUBS, from_hub
-from cfx.errors import UserError
+from cfx.errors import UserCodeError, UserError
 from cfx.types import Config
+from cfx.user_code import import_named, user_code
 
 BUNDLED = "portraits:"
 TRAINED_BY_CFX = tuple(f"cfx.networks.{name}" for name in ("convnet:ConvNet", "hit:HiT", "vit:vit"))  # what a file may name
@@ -73,6 +74,7 @@ class Network(nn.Module):
     def __init__(self, module: nn.Module, name: str, config: NetworkConfig, facts: Mapping[str, Any]) -> None:
         super().__init__()
         self.module, self.name, self.input_size = module, name, config.input_size or facts.get("input_size")
+        self.users = config.module if config.module and _is_users(config.module) else None
         mean = torch.tensor(config.mean or facts.get("mean", HALF)).view(-1, 1, 1)
         std = torch.tensor(config.std or facts.get("std", HALF)).view(-1, 1, 1)
         # ((x + 1) / 2 - mean) / std as one multiplication, so that .5 and .5 leave x exactly as it is
@@ -80,11 +82,13 @@ class Network(nn.Module):
         self.register_buffer("offset", (0.5 - mean) / std, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Raises UserError, naming the network, for an answer that is not (B, K) or not finite."""
+        """Raises UserError, naming the network, for an answer that is not (B, K) or not finite; UserCodeError for what a user's
+        own network raises."""
         side = self.input_size
         if side is not None and x.shape[-2:] != (side, side):
             x = interpolate(x, size=(side, side), mode="bilinear", antialias=True)
-        logits = self.module(x * self.gain + self.offset)
+        with user_code(self.users) if self.users else nullcontext():
+            logits = self.module(x * self.gain + self.offset)
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
             answer = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise UserError(f"{self.name} answered {answer} to {len(x)} pictures; a tensor of logits ({len(x)}, K) is needed")
@@ -100,6 +104,10 @@ class Network(nn.Module):
                 return int(self(torch.zeros(1, 3, side, side, device=self.gain.device)).shape[1])
         except (RuntimeError, AssertionError) as error:  # what torch and timm raise for a size they cannot take
             raise UserError(f"{self.name} fails on a blank picture of {side} x {side}; set `input_size`. {error}") from error
+        except UserCodeError as error:
+            raise UserCodeError(
+                f"{error} (on a blank picture of {side} x {side}; set `input_size` if it needs another size)", error.trace
+            ) from error
 
 
 def load_network(config: NetworkConfig, device: torch.device | str = "cpu") -> tuple[Network, dict[str, Any]]:
@@ -154,16 +162,25 @@ def _make(name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]
     package, factory = _moved(name).split(":")
     if package in HUBS:
         return from_hub(package, factory, kwargs)
-    try:
-        make = getattr(importlib.import_module(package), factory)
-    except ModuleNotFoundError as error:
-        raise ImportError(f"cannot import {package!r} ({error}); install it, or run where it can be imported") from error
-    except AttributeError as error:
-        raise ImportError(f"module {package!r} has no {factory!r}; `module` is package.module:factory") from error
-    try:
-        network = make(**kwargs)
-    except TypeError as error:
-        raise UserError(f"{name} cannot be called with kwargs {kwargs}: {error}") from error
+    _, make = import_named(f"{package}:{factory}")
+    with user_code(name) if _is_users(name) else nullcontext():
+        network = _called(make, name, kwargs)
     if not isinstance(network, nn.Module):
         raise UserError(f"{name} made a {type(network).__name__}, not a torch.nn.Module")
     return network, {}
+
+
+def _called(make: Callable[..., Any], name: str, kwargs: dict[str, Any]) -> Any:
+    """`make(**kwargs)`. Raises UserError for arguments that it does not take, and whatever its own body raises."""
+    try:
+        return make(**kwargs)
+    except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:  # raised inside, not by the call
+            raise
+        raise UserError(f"{name} cannot be called with kwargs {kwargs}: {error}") from error
+
+
+def _is_users(name: str) -> bool:
+    """Whether `package.module:factory` is neither cfx's nor a hub's."""
+    package = _moved(name).partition(":")[0]
+    return package not in HUBS and package.partition(".")[0] != "cfx"

@@ -30,7 +30,7 @@ def load_onnx(config: OnnxConfig, device: torch.device | str) -> tuple[Ask, str]
     try:
         import onnxruntime
     except ImportError as error:
-        raise ImportError("access: onnx needs ONNX Runtime; install it with: pip install 'cfx[onnx]'") from error
+        raise ImportError("access: onnx needs ONNX Runtime; install it with: pip install 'cfx-audit[onnx]'") from error
     if not config.weights.is_file():
         raise FileNotFoundError(f"there is no file {config.weights}; `weights` of an onnx classifier is a .onnx file")
     options = onnxruntime.SessionOptions()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
-from collections.abc import Callable
+from types import ModuleType
 from typing import Any, Literal
 
 from pydantic import Field
 
 from cfx.classifiers.black_box import Array, Ask, BlackBoxConfig, Ledger
+from cfx.user_code import import_named, user_code
 
 
 class CallableConfig(BlackBoxConfig):
@@ -21,29 +21,23 @@ class CallableConfig(BlackBoxConfig):
 
 
 def load_callable(config: CallableConfig) -> tuple[Ask, str]:
-    """The function as a black box's `ask`, and the SHA-256 of its module's source. Raises ImportError naming what is missing."""
-    function, source = _imported(config.module)
+    """The function as a black box's `ask`, and the SHA-256 of its module's source.
+
+    Raises ImportError naming what is missing. What the function raises when it is asked is a UserCodeError.
+    """
+    module, function = import_named(config.module)
 
     def ask(shown: Array, ledger: Ledger) -> Any:
-        with ledger.call(len(shown)) as call:
+        with ledger.call(len(shown)) as call, user_code(config.module):
             answers = function(shown)
             call.status = "answered"
         return answers
 
-    return ask, source
+    return ask, hashlib.sha256(_source(module, config.module).encode()).hexdigest()
 
 
-def _imported(name: str) -> tuple[Callable[[Array], Any], str]:
-    package, attribute = name.split(":")
+def _source(module: ModuleType, reference: str) -> str:
     try:
-        module = importlib.import_module(package)
-        function = getattr(module, attribute)
-    except ModuleNotFoundError as error:
-        raise ImportError(f"cannot import {package!r} ({error}); install it, or run where it can be imported") from error
-    except AttributeError as error:
-        raise ImportError(f"module {package!r} has no {attribute!r}; `module` is package.module:function") from error
-    try:
-        source = inspect.getsource(module)
-    except OSError:  # compiled: its name is all there is
-        source = name
-    return function, hashlib.sha256(source.encode()).hexdigest()
+        return inspect.getsource(module)
+    except (OSError, TypeError):  # compiled: its name is all there is
+        return reference

@@ -115,7 +115,9 @@ def load_latent(source: str, device: torch.device | str = "cpu") -> LatentDiffus
 
         import cfx.diffusion.folded  # noqa: F401  (the bundled model's autoencoder; diffusers loads no module of ours by itself)
     except (ImportError, RuntimeError) as error:  # diffusers needs transformers for it
-        raise ImportError(f"text-to-image models need transformers; install it with: pip install 'cfx[sd]' ({error})") from error
+        raise ImportError(
+            f"text-to-image models need transformers; install it with: pip install 'cfx-audit[sd]' ({error})"
+        ) from error
     if source.startswith("portraits:"):
         source = str(files("cfx") / "weights" / "portraits" / source.removeprefix("portraits:"))
     try:

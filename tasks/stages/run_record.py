@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from cfx import __version__
 from tasks.run import Run
 from warehouse.facts.shards import Shard, find_shard, read_shard, write_shard, written
 from warehouse.lens.connect import open_warehouse
@@ -37,7 +38,7 @@ def code_version() -> str:
         for source in sorted((home / package).rglob("*")):
             if source.suffix in {".py", ".sql"}:
                 digest.update(source.read_bytes())
-    return f"{importlib.metadata.version('cfx')}+{digest.hexdigest()[:12]}"
+    return f"{__version__}+{digest.hexdigest()[:12]}"
 
 
 def hardware(device: str) -> str:

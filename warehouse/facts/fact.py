@@ -28,6 +28,7 @@ class Fact:
     description: str
     schema: pa.Schema
     families: tuple[Family, ...] = ()
+    gained: tuple[str, ...] = ()  # columns that shards of older versions do not have: null there
 
     def family(self, column: str) -> Family | None:
         """The family that a column belongs to, or None."""
@@ -40,8 +41,8 @@ class Fact:
         return pa.schema([*self.schema, *fields], metadata=self.schema.metadata)
 
 
-def fact(name: str, description: str, fields: list[pa.Field], *families: Family) -> Fact:
-    return Fact(name, description, pa.schema(fields, metadata={"fact": name, "version": VERSION}), families)
+def fact(name: str, description: str, fields: list[pa.Field], *families: Family, gained: tuple[str, ...] = ()) -> Fact:
+    return Fact(name, description, pa.schema(fields, metadata={"fact": name, "version": VERSION}), families, gained)
 
 
 def column(name: str, type_: pa.DataType, description: str) -> pa.Field:

@@ -43,6 +43,7 @@ RUNS = _fact(
         _optional("flipped", pa.int64(), "explanations that flipped"),
         _optional("rejected", pa.int64(), "inputs refused"),
     ],
+    gained=("reason",),
 )
 
 IMAGES = _fact(

@@ -42,7 +42,7 @@ def warehouse_at(told: str | Path) -> Path:
     try:  # another process may write, so no list of files is remembered
         return cast(Path, UPath(told, use_listings_cache=False))
     except (ImportError, ValueError) as error:
-        raise UserError(f"{told} cannot be reached: {error}; for s3:// install the extra: pip install 'cfx[s3]'") from error
+        raise UserError(f"{told} cannot be reached: {error}; for s3:// install the extra: pip install 'cfx-audit[s3]'") from error
 
 
 def write_whole(root: Root, path: Root, data: bytes, replace: bool = False) -> None:

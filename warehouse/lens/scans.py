@@ -34,12 +34,13 @@ def scan(fact: Fact, runs: dict[str, list[Root]]) -> str:
     """
     alike: dict[tuple[str, ...], list[Root]] = {}
     for paths in runs.values():  # the shards of one run have the same columns
-        columns = tuple(sorted(_names(paths[0]))) if fact.families else ()
+        columns = tuple(sorted(_names(paths[0]))) if fact.families or fact.gained else ()
         alike.setdefault(columns, []).extend(paths)
-    if alike:
-        return " union all by name ".join(_read(paths) for paths in alike.values())
-    columns = tuple(f"null::{_TYPES[field.type]} as {identifier(field.name)}" for field in fact.schema)
-    return f"select {', '.join(columns)}, null::varchar as run_id where false"
+    parts = [_read(paths) for paths in alike.values()]
+    if fact.gained or not parts:  # also where every shard is older than a column
+        columns = tuple(f"null::{_TYPES[field.type]} as {identifier(field.name)}" for field in fact.schema)
+        parts.append(f"select {', '.join(columns)}, null::varchar as run_id where false")
+    return " union all by name ".join(parts)
 
 
 def _names(path: Root) -> list[str]:

@@ -1,0 +1,74 @@
+"""A user's own code, named in a configuration as `package.module:name`: where it is found, and whose its failures are."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from cfx.errors import TransientError, UserCodeError, UserError
+
+
+def importable_from(folder: str | Path) -> None:
+    """Modules in this folder can be imported from now on, where no installed one has their name.
+
+    The folder comes last: a file that happens to be called like a library must not be taken for it.
+    """
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+def import_named(reference: str) -> tuple[ModuleType, Any]:
+    """The module and the object of `package.module:name`.
+
+    Raises ImportError for a module or a name that is not there, UserCodeError for a module that fails while it is imported.
+    """
+    package, name = reference.split(":")
+    try:
+        with user_code(package):
+            module = importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"cannot import {package!r} ({error}); put it beside the YAML file or into the current folder, or install it"
+        ) from error
+    if not hasattr(module, name):
+        place = getattr(module, "__file__", None) or "built in"
+        raise ImportError(f"module {package!r} ({place}) has no {name!r}; `module` is package.module:name")
+    return module, getattr(module, name)
+
+
+@contextmanager
+def user_code(reference: str) -> Iterator[None]:
+    """What is raised in the body by the user's own code is a UserCodeError that names it.
+
+    A missing module stays ModuleNotFoundError where it is the named one or a parent of it; a connection that fails or takes too
+    long is a TransientError, worth another try.
+    """
+    try:
+        yield
+    except (UserError, TransientError):  # whose it is has been said
+        raise
+    except (ConnectionError, TimeoutError) as error:
+        raise TransientError(f"{reference} raised {_in_a_line(error)}") from error
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{reference}.".startswith(f"{error.name}."):
+            raise
+        raise UserCodeError(f"{reference} raised {_in_a_line(error)}", _their_frames(error)) from error
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+
+
+def _their_frames(error: Exception) -> str:
+    """The traceback from the first frame on that is neither cfx's nor the import system's."""
+    ours = (str(Path(__file__).parent), importlib.__file__, "<frozen importlib")
+    frames = error.__traceback__
+    while frames is not None and frames.tb_next is not None and frames.tb_frame.f_code.co_filename.startswith(ours):
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(error), error, frames))
