@@ -99,7 +99,7 @@ PAPER: dict[tuple[str, str], Published] = {
     ),
 }
 
-# This project's own, see docs/methods.md for what it was measured against. FastDiME's one-step estimate, MaskDiME's masks, nine
+# This project's own, see docs/explanation/methods.md for what it was measured against. FastDiME's one-step estimate, MaskDiME's masks, nine
 # long steps without noise inside them (as DDIM's), DVCE's rescaled gradient, so that the scales fit any classifier; failures are
 # pooled and asked again with more room and more force.
 DEFAULT_RUNG = MaskDiME(steps=25, tau=9, strength=1.0, adaptive=True, scale=0.4, share=0.05)

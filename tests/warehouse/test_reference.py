@@ -1,4 +1,4 @@
-"""What can be asked is told in words: every view, column and macro, and docs/warehouse.md as the code says it."""
+"""What can be asked is told in words: every view, column and macro, and docs/reference/warehouse.md as the code says it."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from facts import write_run
 from warehouse.lens.connect import VIEWS, views
 from warehouse.lens.reference import header, macros, meaning_of, reference, view_sql
 
-DOCS = Path(__file__).parent.parent.parent / "docs" / "warehouse.md"
+DOCS = Path(__file__).parent.parent.parent / "docs" / "reference" / "warehouse.md"
 
 
 def test_the_page_is_what_the_code_says():
-    assert DOCS.read_text() == reference(), "stale: .venv/bin/python -m warehouse.lens.reference > docs/warehouse.md"
+    assert DOCS.read_text() == reference(), "stale: .venv/bin/python -m warehouse.lens.reference > docs/reference/warehouse.md"
 
 
 def test_every_column_of_every_fact_and_view_has_a_meaning(tmp_path):

@@ -1,4 +1,4 @@
-"""What can be asked of a warehouse, in words taken from the code itself:  python -m warehouse.lens.reference > docs/warehouse.md
+"""What can be asked, in words taken from the code itself:  python -m warehouse.lens.reference > docs/reference/warehouse.md
 
 A view's meaning is the comment that opens its SQL file. After it, `-- Columns:` and one `--   name, name: meaning` a line tell
 the columns that the view makes; a column that it takes from a fact keeps the fact's own words.
@@ -26,7 +26,7 @@ _OPENING = """# What can be asked
 
 Made by `python -m warehouse.lens.reference` from the schema and from the comments of `warehouse/views/*.sql`; a test holds it to
 them. Ask with `cfx query "select ..."`, in a notebook with `cfx.open(...)` (`examples/ask.ipynb`), or see
-[twelve worked questions](questions/README.md). A fact is what an audit wrote down, once. A view is a question over the facts that
+[twelve worked questions](../how-to/questions/README.md). A fact is what an audit wrote down, once. A view is a question over the facts that
 is asked anew each time. `<attribute>` stands for each attribute that the run's oracle knows.
 """
 
