@@ -26,8 +26,8 @@ _OPENING = """# What can be asked
 
 Made by `python -m warehouse.lens.reference` from the schema and from the comments of `warehouse/views/*.sql`; a test holds it to
 them. Ask with `cfx query "select ..."`, in a notebook with `cfx.open(...)` (`examples/ask.ipynb`), or see
-[twelve worked questions](../how-to/questions/README.md). A fact is what an audit wrote down, once. A view is a question over the facts that
-is asked anew each time. `<attribute>` stands for each attribute that the run's oracle knows.
+[twelve worked questions](../how-to/questions/README.md). A fact is what an audit wrote down, once. A view is a question over the
+facts that is asked anew each time. `<attribute>` stands for each attribute that the run's oracle knows.
 """
 
 
