@@ -6,7 +6,7 @@ import pytest
 from facts import write_run
 
 from warehouse.lens.connect import VIEWS, views
-from warehouse.lens.reference import header, macros, meaning_of, reference, view_sql
+from warehouse.lens.reference import header, macros, meaning_of, reference, view_sql, wide
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "reference" / "warehouse.md"
 
@@ -22,6 +22,12 @@ def test_every_column_of_every_fact_and_view_has_a_meaning(tmp_path):
     assert meaning_of("attributes", "c_hat") == "change of the oracle's bit: -1, 0 or 1; above .5 is 1"
     assert meaning_of("outcomes", "l1") == "mean |difference|, images on [0, 1]"  # as the fact says
     assert meaning_of("fr", "value") == "share, 0 to 1"  # as the view says
+
+
+def test_a_column_of_an_attribute_is_told_from_one_that_a_fact_names():
+    assert (wide("d_hat"), wide("p_source"), wide("l1")) == ("d_<attribute>", "p_source", "l1")
+    rows = [line for line in DOCS.read_text().splitlines() if line.startswith("|")]
+    assert {line.replace(r"\|", "").count("|") for line in rows} == {4}  # three cells each
 
 
 def test_a_column_that_nobody_explains_is_named():

@@ -72,7 +72,9 @@ def meaning_of(name: str, column: str) -> str:
 
 
 def wide(column: str) -> str:
-    """`d_hat` is one of the columns `d_<attribute>`."""
+    """`d_hat` is one of the columns `d_<attribute>`; `p_source`, which a fact names, is itself."""
+    if any(column in fact.schema.names for fact in FACTS.values()):
+        return column
     return re.sub(r"^([a-z])_.+", r"\1_<attribute>", column)
 
 
@@ -87,6 +89,10 @@ def _of_fact(fact: Fact | None, column: str) -> str | None:
     return family.description if family else None
 
 
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
 def reference() -> str:
     """Every fact and view as Markdown, with its columns, their types and meanings."""
     from warehouse.lens.connect import VIEWS, views
@@ -98,7 +104,7 @@ def reference() -> str:
         elif view.name == VIEWS[0]:
             parts.append("## Views\n")
         parts.append(f"### {view.name}\n\n{view.description}\n\n| column | type | meaning |\n|---|---|---|")
-        rows = [f"| `{wide(name)}` | {kind.lower()} | {meaning_of(view.name, name)} |" for name, kind in view.columns]
+        rows = [f"| `{wide(name)}` | {kind.lower()} | {_cell(meaning_of(view.name, name))} |" for name, kind in view.columns]
         parts.append("\n".join(rows) + "\n")
         if view.name in VIEWS:
             parts += [f"Macro `{call}`: {meaning}\n" for call, meaning in macros(view.name).items()]
