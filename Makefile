@@ -1,13 +1,14 @@
 # Everything lives in .venv, which the first target builds; a machine needs python3 (3.11 or newer) and make.
 #   make demo    audit a classifier with a planted shortcut, print the table, write the report
 #   make test    lint, types, tests
+#   make docs    the pages of docs/ as a site, build/site/index.html
 #   make clean   remove .venv and the caches
 
 PYTHON ?= python3
 PY     := .venv/bin/python
 READY  := .venv/ready
 
-.PHONY: demo test setup browser clean
+.PHONY: demo test docs setup browser clean
 
 demo: $(READY)
 	@.venv/bin/cfx demo
@@ -17,6 +18,10 @@ test: $(READY) browser
 	@$(PY) -m ruff format --check --quiet
 	@$(PY) -m mypy
 	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder # two processes; the tests of a file share what they set up
+
+docs: $(READY)
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
+	@echo build/site/index.html
 
 setup: $(READY)
 

@@ -1,4 +1,4 @@
-"""What docs/evidence.md shows, from the warehouse of `cfx benchmark`.
+"""What docs/explanation/evidence.md shows, from the warehouse of `cfx benchmark`.
 
 python benchmarks/evidence_figures.py COMMAND WAREHOUSE RESULT.json [PICTURE.svg [OTHER.json ...]]
 

@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.kills --kills 10 --json
 
-Real processes throughout, brought up by the commands that docs/production.md gives.
+Real processes throughout, brought up by the commands that docs/how-to/production.md gives.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Stack:
             free.bind(("127.0.0.1", 0))
             self.port = str(free.getsockname()[1])
         self.home, self.environment = str(folder / "prefect"), environment
-        text = (ROOT / "docs" / "production.md").read_text()
+        text = (ROOT / "docs" / "how-to" / "production.md").read_text()
         (block,) = re.findall(r"```sh\n(.*?)```", text, re.S)
         self.commands = block.replace("4200", self.port).replace("$PWD/examples/portraits.yaml", str(audit))
         self.log = (folder / "stack.log").open("ab")

@@ -1,4 +1,4 @@
-"""What docs/methods.md shows, from a result of benchmarks/methods.py and the warehouse that it left.
+"""What docs/explanation/methods.md shows, from a result of benchmarks/methods.py and the warehouse that it left.
 
 python benchmarks/methods_figures.py RESULT.json WAREHOUSE DOCS     prints the table, writes speed.svg and galleries
 """

@@ -15,6 +15,12 @@ def open(warehouse: str | Path = "cfx-demo/warehouse") -> Warehouse:
     """A warehouse to ask in a notebook: `cfx.open("cfx-demo/warehouse").sql("from scorecard")` is a pandas frame.
 
     Raises FileNotFoundError where there is none.
+
+    Examples:
+        >>> open("nowhere")
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: there is no warehouse at nowhere; `cfx demo` makes one at cfx-demo/warehouse
     """
     from warehouse.lens.notebook import Warehouse  # when it is asked for: nothing else of cfx needs the warehouse
 

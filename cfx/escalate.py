@@ -36,6 +36,17 @@ def escalate(
     """Climb the ladder with the images that have not flipped yet; an image that never flips keeps its last attempt.
 
     Each attempt draws its own noise from (image id, seed, attempt), so a retry does not depend on who else failed.
+
+    Examples:
+        A method that adds a constant, and a classifier of the mean: dark images need the second rung.
+
+        >>> def lighten(step, x, target, noise):
+        ...     return Counterfactual(x + step, None)
+        >>> def bright(x):
+        ...     return torch.stack([-x.mean((1, 2, 3)), x.mean((1, 2, 3))], dim=1)
+        >>> x = torch.tensor([-0.1, -0.4]).view(2, 1, 1, 1).expand(2, 3, 8, 8)
+        >>> escalate(lighten, bright, x, torch.tensor([1, 1]), (0.2, 0.5), ["a", "b"], seed=0).attempt.tolist()
+        [0, 1]
     """
     if not ladder:
         raise UserError("the ladder is empty; give at least one method configuration")

@@ -126,6 +126,11 @@ def encode_png(x: Tensor) -> list[bytes]:
     """The inverse of `decode_png` for x (B, 3, H, W): clamped to [-1, 1] and rounded to the nearest of 256 values.
 
     A batch that lies on the 8-bit grid comes back exactly. Raises UserError for non-finite values.
+
+    Examples:
+        >>> x = torch.tensor([-1.0, 0.0, 1.0]).view(1, 3, 1, 1)
+        >>> decode_png(encode_png(x)).flatten().tolist()  # 0 lies between two of the 256 values
+        [-1.0, 0.003921627998352051, 1.0]
     """
     if not x.isfinite().all():
         raise UserError("a picture with NaN or infinite values cannot be written as PNG")

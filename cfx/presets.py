@@ -99,9 +99,9 @@ PAPER: dict[tuple[str, str], Published] = {
     ),
 }
 
-# This project's own, see docs/methods.md for what it was measured against. FastDiME's one-step estimate, MaskDiME's masks, nine
-# long steps without noise inside them (as DDIM's), DVCE's rescaled gradient, so that the scales fit any classifier; failures are
-# pooled and asked again with more room and more force.
+# This project's own; docs/explanation/methods.md says what it was measured against. FastDiME's one-step estimate, MaskDiME's
+# masks, nine long steps without noise inside them (as DDIM's), DVCE's rescaled gradient, so that the scales fit any classifier;
+# failures are pooled and asked again with more room and more force.
 DEFAULT_RUNG = MaskDiME(steps=25, tau=9, strength=1.0, adaptive=True, scale=0.4, share=0.05)
 DEFAULT: tuple[MaskDiME, ...] = (
     DEFAULT_RUNG,
@@ -114,6 +114,10 @@ def named(told: Any) -> Any:
     """The ladder of a name: `default`, or METHOD/DATA for a paper's. What is no name comes back as it is.
 
     {preset: NAME, vgg19: FILE} names what a paper's ladder reads from files. Raises UserError for an unknown name.
+
+    Examples:
+        >>> [(rung.steps, rung.tau, rung.scale) for rung in named("default")]
+        [(25, 9, 0.4), (25, 9, 1.2), (25, 9, 3.6)]
     """
     if isinstance(told, str):
         told = {"preset": told}
@@ -130,6 +134,10 @@ def paper(method: str, data: str, **files: Any) -> tuple[WhiteBox, ...]:
     """The published ladder of a method for a data set; what it reads from files is given by name: vgg19, vgg16, robust.
 
     Raises UserError listing what there is for an unknown pair, or naming the file that is missing.
+
+    Examples:
+        >>> [rung.scale for rung in paper("fastdime", "celeba", vgg19="vgg19.pth")]
+        [8.0, 10.0, 15.0]
     """
     if (method, data) not in PAPER:
         known = ", ".join(f"{a}/{b}" for a, b in PAPER)

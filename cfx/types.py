@@ -12,7 +12,20 @@ from torch import Tensor
 
 
 class Config(BaseModel):
-    """A frozen, typo-proof group of settings, declared beside the code that reads it."""
+    """A frozen, typo-proof group of settings, declared beside the code that reads it.
+
+    Examples:
+        >>> class Blur(Config):
+        ...     radius: float = 1.5
+        >>> Blur().radius
+        1.5
+        >>> Blur(radus=2.0)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        pydantic_core._pydantic_core.ValidationError: 1 validation error for Blur
+        radus
+          Extra inputs are not permitted ...
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,7 +49,22 @@ class Denoiser(Protocol):
 
 @runtime_checkable
 class Classifier(Protocol):
-    """Maps (B, 3, H, W) in [-1, 1] to logits (B, K); softmax over K gives the probabilities."""
+    """Maps (B, 3, H, W) in [-1, 1] to logits (B, K); softmax over K gives the probabilities.
+
+    Examples:
+        Any callable with names and a flag is one; here of the mean brightness:
+
+        >>> import torch
+        >>> class Bright:
+        ...     classes, differentiable = ("dark", "bright"), True
+        ...     def __call__(self, x):
+        ...         mean = x.mean((1, 2, 3))
+        ...         return torch.stack([-mean, mean], dim=1)
+        >>> isinstance(Bright(), Classifier)
+        True
+        >>> Bright()(torch.full((1, 3, 8, 8), 0.5)).softmax(1)[0, 1].item()  # 1 / (1 + exp(-1))
+        0.7310585975646973
+    """
 
     classes: tuple[str, ...]
     differentiable: bool

@@ -5,7 +5,7 @@
 
 Learns what pictures of each *predicted* class have in common (kept in OUT/tokens, not learned twice), edits the first pictures
 towards their target class, retries what did not flip, and writes each with its edit to OUT/edits. What it finds is association in
-these pictures, not reliance: see docs/black-box.md.
+these pictures, not reliance: see docs/how-to/black-box.md.
 """
 
 from __future__ import annotations

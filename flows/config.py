@@ -55,7 +55,7 @@ def told_plainly(source: str, error: ValidationError) -> ConfigError:
         place = ".".join(str(part) for part in finding["loc"])
         if finding["type"] == "extra_forbidden":
             close = difflib.get_close_matches(str(finding["loc"][-1]), _settings(), n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "remove it, or see docs/config.md for what there is"
+            hint = f"did you mean {close[0]!r}?" if close else "remove it, or see docs/reference/config.md for what there is"
             lines.append(f"{source}: {place}: there is no such setting; {hint}")
         elif finding["type"] == "missing":
             lines.append(f"{source}: {place}: is required")

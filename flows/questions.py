@@ -1,4 +1,4 @@
-"""The worked questions with their answers:  python -m flows.questions cfx-demo/warehouse > docs/questions/README.md"""
+"""The worked questions with their answers:  python -m flows.questions cfx-demo/warehouse > docs/how-to/questions/README.md"""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 from warehouse.lens.connect import query
 from warehouse.report.formatting import markdown_table
 
-FOLDER = Path(__file__).parent.parent / "docs" / "questions"
+FOLDER = Path(__file__).parent.parent / "docs" / "how-to" / "questions"
 OPENING = """# Worked questions
 
 Each is an .sql file of this folder; the answers are those of the demo (`make demo`), printed by
 `python -m flows.questions cfx-demo/warehouse`. Ask one yourself with
 
-    .venv/bin/cfx query docs/questions/01-what-does-it-lean-on.sql
+    .venv/bin/cfx query docs/how-to/questions/01-what-does-it-lean-on.sql
 
-and see [what can be asked](../warehouse.md) for every fact and view.
+and see [what can be asked](../../reference/warehouse.md) for every fact and view.
 """
 
 
 def worked(root: Path) -> str:
-    """Every question of docs/questions as Markdown: its words, its SQL, its answer in this warehouse."""
+    """Every question of docs/how-to/questions as Markdown: its words, its SQL, its answer in this warehouse."""
     parts = [OPENING]
     for number, path in enumerate(sorted(FOLDER.glob("*.sql")), 1):
         asked, _, sql = path.read_text(encoding="utf-8").partition("\n")

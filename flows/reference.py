@@ -1,4 +1,4 @@
-"""The reference of settings, made from the configuration itself:  python -m flows.reference > docs/config.md"""
+"""The reference of settings, made from the configuration itself:  python -m flows.reference > docs/reference/config.md"""
 
 from __future__ import annotations
 

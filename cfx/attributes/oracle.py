@@ -35,7 +35,13 @@ class Oracle:
 
 
 def load_oracle(config: OracleConfig, device: torch.device | str = "cpu") -> Oracle:
-    """The oracle, frozen. Raises FileNotFoundError, ImportError or UserError naming what does not fit."""
+    """The oracle, frozen. Raises FileNotFoundError, ImportError or UserError naming what does not fit.
+
+    Examples:
+        >>> oracle = load_oracle(OracleConfig(weights="portraits:oracle"))
+        >>> oracle.attributes[:3], oracle(torch.zeros(2, 3, 64, 64)).shape
+        (('smile', 'glasses', 'hat'), torch.Size([2, 10]))
+    """
     network, facts = load_network(config, device)
     attributes, outputs = config.attributes or tuple(facts.get("attributes", ())), network.outputs()
     if not attributes:

@@ -21,7 +21,14 @@ SHIFTS = (1, 5)  # whose content a picture is lent: that of the pictures so many
 
 
 def mean_in_cells(values: Tensor) -> Tensor:
-    """The mean of values (B, H, W) in each cell, (B, CELLS, CELLS)."""
+    """The mean of values (B, H, W) in each cell, (B, CELLS, CELLS).
+
+    Examples:
+        >>> values = torch.zeros(1, 64, 64)
+        >>> values[0, :4, :8] = 1.0  # half of the first cell
+        >>> mean_in_cells(values)[0, 0, :2].tolist()
+        [0.5, 0.0]
+    """
     return adaptive_avg_pool2d(values[:, None], CELLS)[:, 0]
 
 

@@ -53,6 +53,13 @@ def load_classifier(config: ClassifierConfig, device: torch.device | str = "cpu"
     """The classifier, frozen and in eval mode. `weights` may be `portraits:planted`, `portraits:clean` or `portraits:judge`.
 
     Raises FileNotFoundError, ImportError or UserError naming what does not fit; one blank picture is shown to be sure.
+
+    Examples:
+        >>> smiles = load_classifier(ClassifierConfig(weights="portraits:planted"))
+        >>> smiles.classes
+        ('not_smiling', 'smiling')
+        >>> smiles(torch.zeros(2, 3, 64, 64)).shape
+        torch.Size([2, 2])
     """
     network, facts = load_network(config, device)
     classes = _classes(config, facts, network)

@@ -182,7 +182,12 @@ def refine(denoiser: Denoiser, x: Tensor, pre_explanation: Tensor, mask: Tensor,
 
 
 def distance_gradient(x: Tensor, u: Tensor, distance: Literal["l1", "l2"]) -> Tensor:
-    """Gradient with respect to u of sum |x - u|, or of the norm of x - u, an image; zero where u is x."""
+    """Gradient with respect to u of sum |x - u|, or of the norm of x - u, an image; zero where u is x.
+
+    Examples:
+        >>> distance_gradient(torch.tensor([[0.2, 0.5]]), torch.tensor([[0.7, 0.1]]), "l1").tolist()
+        [[1.0, -1.0]]
+    """
     if distance == "l1":
         return (u - x).sign()
     norm = (u - x).flatten(1).norm(dim=1).view(-1, 1, 1, 1)

@@ -120,6 +120,10 @@ def dime(
     x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. tau (tau + 1) / 2 UNet evaluations an image, tau if `guide` is not the
     denoised picture or nothing looks at it. A region keeps the rest of the picture as the thesis does in its eq. 3.21: the
     classifier sees the input there, and z is the noised input.
+
+    Examples:
+        >>> DiME().tau * (DiME().tau + 1) // 2  # UNet evaluations an image, with the released settings
+        1830
     """
     pull = perceptual_pull(perceptual, x, config.perceptual)
     z, x_t = q_sample(denoiser, x, config.tau - config.exact_start, noise), x
@@ -171,6 +175,13 @@ def fastdime(
 
     x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids; mask: (B, 1, H, W), where the picture may change, if that is known
     beforehand: then one pass. tau UNet evaluations an image, 2 tau in two passes.
+
+    Examples:
+        >>> FastDiME(tau=300)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        pydantic_core._pydantic_core.ValidationError: 1 validation error for FastDiME
+          Value error, tau is 300, but the prior is respaced to 200 steps; lower tau or raise steps ...
     """
     if config.passes == "1" or mask is not None:
         return _fast_pass(denoiser, classifier, x, target, config, noise, perceptual, mask)

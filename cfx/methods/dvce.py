@@ -123,6 +123,13 @@ def project_onto_cone(w: Tensor, v: Tensor, degrees: float, keep_inside: bool = 
     w, v: (B, ...). Outside the cone: cos(alpha) v + sin(alpha) w_perp, of unit vectors; always on w's side of v (the paper's
     formula turns round for w more than 90 degrees + alpha away). Inside: v, as the released code, or w, as the paper.
     Zero where v is zero: a classifier without an opinion is not explained by another one's.
+
+    Examples:
+        A cone of 30 degrees around (1, 0); (0, 1) lies outside and comes to its edge:
+
+        >>> w, v = torch.tensor([[0.0, 2.0]]), torch.tensor([[3.0, 0.0]])
+        >>> [round(value, 3) for value in project_onto_cone(w, v, 30).flatten().tolist()]
+        [0.866, 0.5]
     """
     axis, other = unit(v), unit(w)
     cosine = (axis * other).flatten(1).sum(1).clamp(-1, 1).view(-1, *[1] * (v.dim() - 1))

@@ -52,6 +52,11 @@ def top_region(saliency: Tensor, share: float, dilation: int) -> Tensor:
     """1 at the `share` of pixels with the highest saliency (B, 1, H, W), grown by a square; (B, 1, H, W) float.
 
     Pixels that tie with the last one in are in; pixels without any saliency never are.
+
+    Examples:
+        >>> saliency = torch.tensor([[4.0, 3.0], [2.0, 0.0]]).view(1, 1, 2, 2)
+        >>> top_region(saliency, share=0.5, dilation=1).flatten().tolist()
+        [1.0, 1.0, 0.0, 0.0]
     """
     flat = saliency.flatten(1)
     last_in = flat.topk(max(1, round(share * flat.shape[1])), dim=1).values[:, -1].view(-1, 1, 1, 1)
@@ -74,6 +79,25 @@ def maskdime(
     x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. tau UNet evaluations an image. The mask comes from the gradient before its
     weight, so the null run (scale 0) denoises inside the mask without being steered. Outside it the input is noised to t - 1, the
     level z is at, and is the input itself at the end (the released code noises it to t, and leaves that noise in the result).
+
+    Examples:
+        One portrait that does not smile, the bundled classifier and prior, the first rung of the default ladder:
+
+        >>> from importlib.resources import files
+        >>> from cfx.classifiers import ClassifierConfig, load_classifier
+        >>> from cfx.diffusion.ddpm import load_ddpm
+        >>> from cfx.portraits import draw, render
+        >>> from cfx.presets import DEFAULT_RUNG
+        >>> smiles = load_classifier(ClassifierConfig(weights="portraits:planted"))
+        >>> prior = load_ddpm(files("cfx") / "weights" / "portraits" / "prior", steps=DEFAULT_RUNG.steps)
+        >>> _, portrait = next(draw(1, seed=1))
+        >>> x = torch.from_numpy(render(portrait)).permute(2, 0, 1)[None] / 127.5 - 1
+        >>> predicted = smiles(x).argmax(1)
+        >>> found = maskdime(prior, smiles, x, 1 - predicted, DEFAULT_RUNG, ImageNoise.of(["portrait"], seed=0))
+        >>> smiles.classes[predicted.item()], smiles.classes[smiles(found.x_cf).argmax(1).item()]
+        ('not_smiling', 'smiling')
+        >>> (found.x_cf != x).any(1).float().mean().item() < 0.2  # share of the pixels that changed
+        True
     """
     pull = perceptual_pull(perceptual, x, config.perceptual)
     z = q_sample(denoiser, x, config.tau - 1, noise)

@@ -140,7 +140,13 @@ def largest_product(gradient: Tensor, x: Tensor, p: float, radius: float) -> Ten
 
 
 def project_l2(u: Tensor, x: Tensor, radius: float) -> Tensor:
-    """u drawn back into the l2 ball around x, then into [0, 1]; the second cannot leave the first, as x is in the box."""
+    """u drawn back into the l2 ball around x, then into [0, 1]; the second cannot leave the first, as x is in the box.
+
+    Examples:
+        >>> u = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)  # of norm 5
+        >>> [round(value, 6) for value in project_l2(u, torch.zeros(1, 2, 1, 1), radius=0.5).flatten().tolist()]
+        [0.3, 0.4]
+    """
     delta = u - x
     return (x + delta * (radius / _norm(delta)).clamp(max=1)).clamp(0, 1)
 

@@ -24,6 +24,11 @@ def pointing(saliency: Tensor, region: Tensor) -> Tensor:
     """Pointing game (Zhang et al. 2016, arXiv:1608.00507), (B,): 1 if the map's largest pixel lies in the region, else 0.
 
     saliency: (B, H, W); region: (B, H, W) bool. Of several equally large pixels, the share that lies inside.
+
+    Examples:
+        >>> saliency = torch.tensor([[[0.0, 2.0], [1.0, 2.0]]])
+        >>> pointing(saliency, saliency > 1.5).item(), pointing(saliency, saliency < 1.5).item()
+        (1.0, 0.0)
     """
     largest = (saliency == saliency.amax((1, 2), keepdim=True)).double()
     return (largest * region).sum((1, 2)) / largest.sum((1, 2))
@@ -34,6 +39,11 @@ def iou_at_equal_area(saliency: Tensor, region: Tensor) -> Tensor:
 
     saliency: (B, H, W); region: (B, H, W) bool. Pixels that tie for the last places share them, so a constant map of N pixels
     scores what chance scores: k (k / N) of k pixels in common. An empty region scores 0.
+
+    Examples:
+        >>> region = torch.tensor([[[True, True], [False, False]]])
+        >>> iou_at_equal_area(torch.tensor([[[3.0, 0.0], [2.0, 1.0]]]), region).item()  # one of three pixels in common
+        0.3333333333333333
     """
     values, inside = saliency.flatten(1).double(), region.flatten(1).double()
     area = inside.sum(1, keepdim=True)

@@ -25,6 +25,17 @@ def cout(classifier: Classifier, x: Tensor, x_cf: Tensor, source: Tensor, target
 
     x, x_cf: (B, 3, H, W) in [-1, 1]; source: (B,), the class predicted on x; target: (B,). A classifier of one logit l answers
     (0, l), for which this is the binary COUT: softmax[1] is sigmoid(l).
+
+    Examples:
+        One pixel of 64 decides. Pasted first, it takes the answer from -1 to 1 at once: 63 of 64 steps lie at 1.
+
+        >>> def first_pixel(x):
+        ...     return torch.stack([-50 * x[:, 0, 0, 0], 50 * x[:, 0, 0, 0]], dim=1)
+        >>> x = torch.full((1, 3, 8, 8), -1.0)
+        >>> x_cf = x.clone()
+        >>> x_cf[0, :, 0, 0] = 1.0
+        >>> round(cout(first_pixel, x, x_cf, torch.tensor([0]), torch.tensor([1])).value.item(), 3)
+        0.984
     """
     ranks, step = _ranks((x_cf - x).abs().sum(1)), max(1, x.shape[-2] * x.shape[-1] // STEPS)
     pixels = ranks[0].numel()

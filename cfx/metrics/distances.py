@@ -10,6 +10,14 @@ def distances(x: Tensor, x_cf: Tensor) -> dict[str, Tensor]:
 
     l1_mean: over C H W, as DiME, ACE and TIME print it. l1_sum, l1_5 and l2: norms of the whole difference, as DVCE prints them.
     linf: the largest. sparsity: share of pixels that are the same in every channel.
+
+    Examples:
+        >>> import torch
+        >>> x = torch.zeros(1, 3, 2, 2)
+        >>> x_cf = x.clone()
+        >>> x_cf[0, :, 0, 0] = 1.0  # half of the range, in one of four pixels
+        >>> {name: round(value.item(), 3) for name, value in distances(x, x_cf).items()}
+        {'l1_mean': 0.125, 'l1_sum': 1.5, 'l1_5': 1.04, 'l2': 0.866, 'linf': 0.5, 'sparsity': 0.75}
     """
     difference = (x_cf.double() - x.double()).flatten(1).abs() / 2
     return {

@@ -67,7 +67,12 @@ def curves(
 
 
 def patch_ranks(saliency: Tensor) -> Tensor:
-    """Position of every patch when played, the most salient first: (B, h, w) int64. Ties go row by row."""
+    """Position of every patch when played, the most salient first: (B, h, w) int64. Ties go row by row.
+
+    Examples:
+        >>> patch_ranks(torch.tensor([[[0.1, 0.9], [0.5, 0.5]]])).tolist()
+        [[[3, 0], [1, 2]]]
+    """
     order = saliency.flatten(1).argsort(dim=1, descending=True, stable=True)
     return order.argsort(dim=1).view(saliency.shape)
 

@@ -54,7 +54,7 @@ def views(
     name: Annotated[str | None, typer.Argument(help="one fact or view: its columns in words, and its SQL")] = None,
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
 ) -> None:
-    """What can be asked: every fact and view with its columns; also docs/warehouse.md."""
+    """What can be asked: every fact and view with its columns; also docs/reference/warehouse.md."""
     with told():
         from warehouse.lens.connect import views as listed
         from warehouse.lens.reference import meaning_of

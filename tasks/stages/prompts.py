@@ -1,6 +1,6 @@
 """The words stage: what a text-to-image model says of each *predicted* class, learned from a black box's answers, for TIME.
 
-Association, not reliance: see docs/black-box.md.
+Association, not reliance: see docs/how-to/black-box.md.
 """
 
 from __future__ import annotations

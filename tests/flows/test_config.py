@@ -136,8 +136,8 @@ def test_the_command_line_says_it_in_one_line_and_exits_with_2(tmp_path: Path, t
 def test_the_reference_of_settings_is_up_to_date() -> None:
     from flows.reference import reference
 
-    kept = (HERE.parents[1] / "docs" / "config.md").read_text()
-    assert kept == reference(), "run: python -m flows.reference > docs/config.md"
+    kept = (HERE.parents[1] / "docs" / "reference" / "config.md").read_text()
+    assert kept == reference(), "run: python -m flows.reference > docs/reference/config.md"
 
 
 @pytest.mark.parametrize("name", ["portraits.yaml", "digits.yaml", "endpoint.yaml"])

@@ -1,4 +1,4 @@
-"""docs/production.md as it stands, in real processes: from an empty folder to a scheduled audit, then kills."""
+"""docs/how-to/production.md as it stands, in real processes: from an empty folder to a scheduled audit, then kills."""
 
 from pathlib import Path
 

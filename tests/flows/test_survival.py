@@ -1,4 +1,4 @@
-"""A full disk, two audits at once, damaged shards, and an estimate beforehand: what happens is what docs/production.md says."""
+"""A full disk, two audits at once, damaged shards, and an estimate beforehand: as docs/how-to/production.md says."""
 
 import json
 import subprocess

@@ -1,7 +1,8 @@
 """The gate over hundreds of re-runs: new seeds do not fail it, a shortcut that grew does.
 
-The numbers drawn from are those of `cfx benchmark` for glasses of correlation .5 and .9 (docs/evidence.md): explanations of both
-change the glasses of about a third of the images, all the way or not at all, but alone they move the answer by .15 and .57.
+The numbers drawn from are those of `cfx benchmark` for glasses of correlation .5 and .9 (docs/explanation/evidence.md):
+explanations of both change the glasses of about a third of the images, all the way or not at all, but alone they move the answer
+by .15 and .57.
 """
 
 from __future__ import annotations

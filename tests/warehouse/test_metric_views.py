@@ -149,7 +149,7 @@ def test_the_glossary_knows_every_metric_view() -> None:
 
 
 def test_the_guide_explains_every_metric() -> None:
-    guide = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    guide = (Path(__file__).parents[2] / "docs" / "reference" / "metrics.md").read_text()
     costs = {"mask_fraction", "seconds", "nfe_forward", "nfe_backward"}
     assert {name for name in MEASURES if not re.search(rf"`{name}[\[`]", guide)} <= costs
 

@@ -1,4 +1,4 @@
-"""What can be asked is told in words: every view, column and macro, and docs/warehouse.md as the code says it."""
+"""What can be asked is told in words: every view, column and macro, and docs/reference/warehouse.md as the code says it."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ from facts import write_run
 
 from warehouse.lens.catalog import VIEWS, header, macros, view_sql
 from warehouse.lens.connect import views
-from warehouse.lens.reference import meaning_of, reference
+from warehouse.lens.reference import meaning_of, reference, wide
 
-DOCS = Path(__file__).parent.parent.parent / "docs" / "warehouse.md"
+DOCS = Path(__file__).parent.parent.parent / "docs" / "reference" / "warehouse.md"
 
 
 def test_the_page_is_what_the_code_says():
-    assert DOCS.read_text() == reference(), "stale: .venv/bin/python -m warehouse.lens.reference > docs/warehouse.md"
+    assert DOCS.read_text() == reference(), "stale: .venv/bin/python -m warehouse.lens.reference > docs/reference/warehouse.md"
 
 
 def test_every_column_of_every_fact_and_view_has_a_meaning(tmp_path):
@@ -23,6 +23,12 @@ def test_every_column_of_every_fact_and_view_has_a_meaning(tmp_path):
     assert meaning_of("attributes", "c_hat") == "change of the oracle's bit: -1, 0 or 1; above .5 is 1"
     assert meaning_of("outcomes", "l1") == "mean |difference|, images on [0, 1]"  # as the fact says
     assert meaning_of("fr", "value") == "share, 0 to 1"  # as the view says
+
+
+def test_a_column_of_an_attribute_is_told_from_one_that_a_fact_names():
+    assert (wide("d_hat"), wide("p_source"), wide("l1")) == ("d_<attribute>", "p_source", "l1")
+    rows = [line for line in DOCS.read_text().splitlines() if line.startswith("|")]
+    assert {line.replace(r"\|", "").count("|") for line in rows} == {4}  # three cells each
 
 
 def test_a_column_that_nobody_explains_is_named():

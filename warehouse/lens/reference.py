@@ -1,4 +1,4 @@
-"""The reference of facts and views, made from the code itself:  python -m warehouse.lens.reference > docs/warehouse.md"""
+"""The reference of facts and views, made from the code:  python -m warehouse.lens.reference > docs/reference/warehouse.md"""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _OPENING = """# What can be asked
 
 Made by `python -m warehouse.lens.reference` from the schema and from the comments of `warehouse/views/*.sql`; a test holds it to
 them. Ask with `cfx query "select ..."`, in a notebook with `cfx.open(...)` (`examples/ask.ipynb`), or see
-[twelve worked questions](questions/README.md). A fact is what an audit wrote down, once. A view is a question over the facts that
-is asked anew each time. `<attribute>` stands for each attribute that the run's oracle knows.
+[twelve worked questions](../how-to/questions/README.md). A fact is what an audit wrote down, once. A view is a question over the
+facts that is asked anew each time. `<attribute>` stands for each attribute that the run's oracle knows.
 """
 
 
@@ -36,7 +36,9 @@ def meaning_of(name: str, column: str) -> str:
 
 
 def wide(column: str) -> str:
-    """`d_hat` is one of the columns `d_<attribute>`."""
+    """`d_hat` is one of the columns `d_<attribute>`; `p_source`, which a fact names, is itself."""
+    if any(column in fact.schema.names for fact in FACTS.values()):
+        return column
     return re.sub(r"^([a-z])_.+", r"\1_<attribute>", column)
 
 
@@ -51,6 +53,10 @@ def _of_fact(fact: Fact | None, column: str) -> str | None:
     return family.description if family else None
 
 
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
 def reference() -> str:
     """Every fact and view as Markdown, with its columns, their types and meanings."""
     parts = [_OPENING]
@@ -60,7 +66,7 @@ def reference() -> str:
         elif view.name == VIEWS[0]:
             parts.append("## Views\n")
         parts.append(f"### {view.name}\n\n{view.description}\n\n| column | type | meaning |\n|---|---|---|")
-        rows = [f"| `{wide(name)}` | {kind.lower()} | {meaning_of(view.name, name)} |" for name, kind in view.columns]
+        rows = [f"| `{wide(name)}` | {kind.lower()} | {_cell(meaning_of(view.name, name))} |" for name, kind in view.columns]
         parts.append("\n".join(rows) + "\n")
         if view.name in VIEWS:
             parts += [f"Macro `{call}`: {meaning}\n" for call, meaning in macros(view.name).items()]
