@@ -1,4 +1,4 @@
-"""Black boxes audited from outside, with and without a planted shortcut, on balanced and on biased pools of pictures.
+"""Black boxes audited from outside, with and without a planted shortcut, on balanced and on biased pools of images.
 
     .venv/bin/python benchmarks/black_box.py [--quick | --time] [--json] [--only NAME ...] [--into FOLDER] [--out FILE]
 
@@ -46,13 +46,13 @@ from warehouse.lens.connect import query  # noqa: E402
 
 RHO = 0.9  # of a planted attribute with the label, and of a biased pool's attribute with the smile
 SEED = 2027  # of the pools; no classifier was trained on them
-PICTURES, STEPS = 10_000, 1_200  # portraits and optimizer steps that a classifier is trained with
+IMAGES, STEPS = 10_000, 1_200  # portraits and optimizer steps that a classifier is trained with
 BUNDLED = {"planted": "glasses", "clean": None}  # the demo's twins
 POOLS = ("even", "glasses", "beard")  # what agrees with the smile in each
 
 
 class Box(NamedTuple):
-    """A black box: one of the demo's twins, or a classifier trained here, asked about the pictures of a pool."""
+    """A black box: one of the demo's twins, or a classifier trained here, asked about the images of a pool."""
 
     classifier: str | Planting
     pool: str = "even"
@@ -70,7 +70,7 @@ class Box(NamedTuple):
         return BUNDLED[self.classifier] if isinstance(self.classifier, str) else next(iter(self.classifier.attributes), None)
 
 
-AUGMENTATION = {"shift": 0.03, "zoom": 0.03, "noise": 0.6, "erase": 0.08}  # of a surrogate's pictures, as in the example
+AUGMENTATION = {"shift": 0.03, "zoom": 0.03, "noise": 0.6, "erase": 0.08}  # of a surrogate's images, as in the example
 LADDER = [{"method": "fastdime", "steps": 50, "tau": 18, "scale": scale, "threshold": 0.3} for scale in (25, 60)]
 
 
@@ -78,9 +78,9 @@ class Size(NamedTuple):
     """How much is asked."""
 
     boxes: tuple[Box, ...]
-    pictures: int  # of a pool
+    images: int  # of a pool
     edited: int  # attributes that are edited
-    edits: int  # pictures that each is edited on
+    edits: int  # images that each is edited on
     how: Mapping[str, Any]  # the search
     intervene: Mapping[str, Any] = {}  # how, if not by the oracle's gradient
 
@@ -112,14 +112,14 @@ FULL = Size(
         Box(_shortcut("beard", 0), "beard"),
         Box(Planting(seed=1), "beard"),
     ),
-    pictures=64,
+    images=64,
     edited=9,
     edits=32,
     how={"surrogate": {"steps": 600, "augmentation": AUGMENTATION}, "ladder": LADDER},
 )
 QUICK = Size(
     tuple(Box(twin, pool) for pool in ("even", "beard") for twin in BUNDLED),
-    pictures=48,
+    images=48,
     edited=2,
     edits=20,
     how={"surrogate": {"steps": 260, "augmentation": AUGMENTATION}, "ladder": LADDER},
@@ -127,7 +127,7 @@ QUICK = Size(
 
 TIME = Size(
     (Box("planted"), Box("clean"), Box("planted", "glasses"), Box("clean", "glasses")),
-    pictures=32,
+    images=32,
     edited=2,
     edits=16,
     how={
@@ -140,7 +140,7 @@ TIME = Size(
 
 def audit_config(folder: Path, url: str, box: Box, size: Size) -> AuditConfig:
     """The audit of a black box on a pool: examples/endpoint.yaml, or TIME instead of the surrogate and edits by word."""
-    pool = folder / f"{box.pool}-{size.pictures}"
+    pool = folder / f"{box.pool}-{size.images}"
     return AuditConfig.model_validate(
         {
             "name": box.name if size is not TIME else f"{box.name}-time",
@@ -151,7 +151,7 @@ def audit_config(folder: Path, url: str, box: Box, size: Size) -> AuditConfig:
                 "url": url,
                 "model": box.model,
                 "classes": ["not_smiling", "smiling"],
-                "limits": {"budget": 40 * size.pictures, "batch": 16, "concurrency": 1},
+                "limits": {"budget": 40 * size.images, "batch": 16, "concurrency": 1},
             },
             **size.how,
             "judge": {"weights": "portraits:judge"},
@@ -159,7 +159,7 @@ def audit_config(folder: Path, url: str, box: Box, size: Size) -> AuditConfig:
             "prior": {"path": "portraits:prior"},
             "target_attribute": "smile",
             "interventions": {"images": size.edits, "attributes": size.edited, **size.intervene},
-            "shard_size": size.pictures // 2,
+            "shard_size": size.images // 2,
         }
     )
 
@@ -209,7 +209,7 @@ def graded(folder: Path, box: Box, run: str) -> dict[str, Any]:
     of_run = f"where run_id = '{run}'"
     confirmed = named(f"select attribute from verdicts {of_run} and verdict = 'confirmed' order by rank")
     (flips,) = query(root, f"select value, n from scorecard {of_run} and metric = 'fr'").to_pylist()
-    asked = f"select sum(batch) as pictures from queries {of_run} and status <> 'not reached'"
+    asked = f"select sum(batch) as images from queries {of_run} and status <> 'not reached'"
     (ledger,) = query(root, asked).to_pylist()
     (spent,) = query(root, f"select epoch(finished - started) as seconds from runs {of_run}").to_pylist()
     surrogate = root / "surrogates" / f"{run}.safetensors"
@@ -225,7 +225,7 @@ def graded(folder: Path, box: Box, run: str) -> dict[str, Any]:
         "flip_rate": flips["value"],
         "surrogate_accuracy": read_facts(surrogate)["accuracy"] if surrogate.is_file() else None,
         "largest_difference": difference(folder, box, run),
-        "queries_per_image": ledger["pictures"] / flips["n"],
+        "queries_per_image": ledger["images"] / flips["n"],
         "seconds": round(spent["seconds"], 1),
         "verdicts": query(
             root,
@@ -280,10 +280,10 @@ def main() -> None:
     (folder / "classifiers").mkdir(parents=True, exist_ok=True)
     for place, pool in enumerate(POOLS):
         agreement = {"smile": 1.0} | ({} if pool == "even" else {pool: (1 + RHO) / 2})
-        write_portraits(folder / f"{pool}-{size.pictures}", size.pictures, SEED + place, agreement)
+        write_portraits(folder / f"{pool}-{size.images}", size.images, SEED + place, agreement)
     for box in boxes:
         if isinstance(box.classifier, Planting):
-            train_planted(folder / "classifiers", box.classifier, PICTURES, STEPS)
+            train_planted(folder / "classifiers", box.classifier, IMAGES, STEPS)
     rows = []
     with served(folder / "classifiers", free_port(folder)) as url:
         for box in boxes:

@@ -3,7 +3,7 @@
     python benchmarks/gpu.py [--batch 8] [--json] [--out FILE]
     python benchmarks/gpu.py --tiny      that it runs: small networks, few steps, also without a GPU
 
-Pictures mean nothing here, so no rate is given: a row is the first rung of a method's ladder on one batch, in bf16 where
+Images mean nothing here, so no rate is given: a row is the first rung of a method's ladder on one batch, in bf16 where
 autocast takes it. Memory is the allocator's peak, with the weights; without a GPU it is counted, without them.
 """
 
@@ -92,7 +92,7 @@ def measured(method: Method, prior: DDPM, classifier: TorchClassifier, x: torch.
     peak = torch.cuda.max_memory_allocated() if on_gpu else live.peak
     return {
         "batch": len(x),
-        "seconds_per_picture": seconds / len(x),
+        "seconds_per_image": seconds / len(x),
         "nfe_forward": counted.forward // len(x),
         "nfe_backward": counted.backward // len(x),
         "peak_mib": peak / 2**20,
@@ -101,7 +101,7 @@ def measured(method: Method, prior: DDPM, classifier: TorchClassifier, x: torch.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=8, help="pictures at a time")
+    parser.add_argument("--batch", type=int, default=8, help="images at a time")
     parser.add_argument("--tiny", action="store_true", help="small networks and few steps: only that it runs")
     parser.add_argument("--json", action="store_true", help="the rows as JSON, as the last line")
     parser.add_argument("--out", type=Path, help="write rows, command and hardware to this JSON file")

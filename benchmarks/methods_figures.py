@@ -28,7 +28,7 @@ COLUMNS = {
     "planted_effect": "glasses", "planted_ranks": "rank", "clean_ranks": "rank, clean", "nfe_forward": "UNet f",
     "nfe_backward": "UNet b", "seconds_per_flip": "s a flip", "speedup": "speed", "nfe_ratio": "fewer UNet", "peak_mib": "MiB",
 }  # fmt: skip
-SHOWN = 8  # pictures of a gallery
+SHOWN = 8  # images of a gallery
 
 
 def cell(value: Any) -> str:
@@ -50,7 +50,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def picture(rows: Sequence[dict[str, Any]], out: Path) -> None:
+def figure(rows: Sequence[dict[str, Any]], out: Path) -> None:
     """Speed against judge flip rate."""
     matplotlib.use("svg")
     from matplotlib import pyplot
@@ -81,7 +81,7 @@ def _together(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def gallery(root: Path, run: str, out: Path) -> None:
-    """Inputs, counterfactuals, masks where there are any, differences (times 2 around grey), of the first pictures of a run."""
+    """Inputs, counterfactuals, masks where there are any, differences (times 2 around grey), of the first images of a run."""
     asked = f"""
         select i.png as before, e.png as after, e.mask_png as mask from explanations e join images i using (run_id, image_id)
         where run_id = '{run}' and arm = 'guided' order by i.path limit {SHOWN}
@@ -100,7 +100,7 @@ def main(result: Path, root: Path, docs: Path) -> None:
     rows = json.loads(result.read_text())["rows"]
     docs.mkdir(parents=True, exist_ok=True)
     print(table(rows))  # noqa: T201
-    picture(rows, docs / "speed.svg")
+    figure(rows, docs / "speed.svg")
     for row in rows:
         gallery(root, row["run"], docs / f"{row['method']}-{row['preset']}.png".replace("+", "p"))
 

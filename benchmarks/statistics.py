@@ -42,9 +42,9 @@ def write_facts(root: Path, n: int, attributes: int) -> None:
         floats = ("p_source", "p_target", "p_source_cf", "p_target_cf", "l1", "l2", "linf", "mask_fraction", "seconds")
         measured = {name: [0.5] * n for name in floats} | {name: [18] * n for name in ("nfe_forward", "nfe_backward", "attempt")}
         said = {"flipped": [True] * n, "flipped_8bit": [True] * n, "judge_flipped": [None] * n}
-        pictures = {"png": [b""] * n, "mask_png": [None] * n, "device": ["cpu"] * n}
+        images = {"png": [b""] * n, "mask_png": [None] * n, "device": ["cpu"] * n}
         ways = {"source": classes[:, 0].tolist(), "target": classes[:, 1].tolist()}
-        write_shard(root, "explanations", "r1", arm, keys | ways | measured | said | pictures)
+        write_shard(root, "explanations", "r1", arm, keys | ways | measured | said | images)
     annotations = {f"a_{name}": (rng.random(n) < 0.5).tolist() for name in names}
     files = {"image_id": ids, "path": ids, "split": [None] * n, "label": [None] * n, "png": [None] * n}
     write_shard(root, "images", "r1", "all", files | {"width": [64] * n, "height": [64] * n} | annotations)

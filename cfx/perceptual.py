@@ -25,7 +25,7 @@ DOWNLOADS = "https://download.pytorch.org/models/"
 
 
 class Perceptual(nn.Module):
-    """Pictures (B, 3, H, W), clamped to [-1, 1], to VGG19's features (B, 256, H/4, W/4)."""
+    """Images (B, 3, H, W), clamped to [-1, 1], to VGG19's features (B, 256, H/4, W/4)."""
 
     mean: Tensor
     std: Tensor
@@ -50,7 +50,7 @@ def load_perceptual(weights: Path, device: torch.device | str = "cpu") -> Percep
 
 
 class LPIPS(nn.Module):
-    """Learned perceptual distance of pictures in [-1, 1]: (B, 3, H, W) twice to (B,). Equal pictures are 0 apart."""
+    """Learned perceptual distance of images in [-1, 1]: (B, 3, H, W) twice to (B,). Equal images are 0 apart."""
 
     mean: Tensor
     std: Tensor

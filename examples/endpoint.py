@@ -3,7 +3,7 @@
     .venv/bin/python examples/endpoint.py          # needs aissemble-open-inference-protocol-fastapi, which the extra `dev` brings
     .venv/bin/cfx audit examples/endpoint.yaml     # in another terminal
 
-Models `planted` and `clean`: input `picture` FP32 (n, 3, 64, 64), RGB in [0, 1]; output `probabilities` FP32 (n, 2).
+Models `planted` and `clean`: input `image` FP32 (n, 3, 64, 64), RGB in [0, 1]; output `probabilities` FP32 (n, 2).
 With --weights FOLDER, each FOLDER/NAME.safetensors is a model NAME, too.
 """
 
@@ -49,8 +49,8 @@ class Portraits(DefaultModelHandler):
     @torch.no_grad()
     def infer(self, payload: InferenceRequest, model_name: str, model_version: str | None = None) -> InferenceResponse:
         told = payload.inputs[0]
-        pictures = torch.tensor(told.data.root, dtype=torch.float32).view(told.shape)
-        answers: Any = self.network(model_name)(pictures * 2 - 1).softmax(1)
+        images = torch.tensor(told.data.root, dtype=torch.float32).view(told.shape)
+        answers: Any = self.network(model_name)(images * 2 - 1).softmax(1)
         output = ResponseOutput(name="probabilities", shape=list(answers.shape), datatype="FP32", data=answers.ravel().tolist())
         return InferenceResponse(model_name=model_name, outputs=[output])
 
@@ -58,7 +58,7 @@ class Portraits(DefaultModelHandler):
         return ModelMetadataResponse(
             name=model_name,
             platform="pytorch",
-            inputs=[MetadataTensor(name="picture", datatype="FP32", shape=[-1, 3, 64, 64])],
+            inputs=[MetadataTensor(name="image", datatype="FP32", shape=[-1, 3, 64, 64])],
             outputs=[MetadataTensor(name="probabilities", datatype="FP32", shape=[-1, 2])],
         )
 

@@ -1,4 +1,4 @@
-"""What no attribute names: where in a picture nothing that the oracle looks at lies, and counterfactuals that change only that.
+"""What no attribute names: where in an image nothing that the oracle looks at lies, and counterfactuals that change only that.
 
 A classifier may lean on what no attribute describes, a mark in a corner or the grain of a scanner; ranking attributes cannot show
 it. But explanations change it. So their changes are kept only where the oracle does not look, and the classifier is asked again:
@@ -15,9 +15,9 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from cfx.metrics.agreement import enlarged
 
-CELLS = 8  # the picture is cut into CELLS x CELLS
+CELLS = 8  # the image is cut into CELLS x CELLS
 NOTICED = 0.02  # mean |change| of a probability from which on a cell's content is something that the oracle looks at
-SHIFTS = (1, 5)  # whose content a picture is lent: that of the pictures so many places before it
+SHIFTS = (1, 5)  # whose content an image is lent: that of the images so many places before it
 
 
 def mean_in_cells(values: Tensor) -> Tensor:
@@ -27,10 +27,10 @@ def mean_in_cells(values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def named_cells(probabilities: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Which cells hold something that the oracle looks at, (CELLS, CELLS) bool; `probabilities` maps pictures to (B, A).
+    """Which cells hold something that the oracle looks at, (CELLS, CELLS) bool; `probabilities` maps images to (B, A).
 
-    A cell counts if lending it, with half a cell around it, the content of other pictures moves any attribute's probability by
-    more than NOTICED, mean over x (B, 3, H, W) and SHIFTS. Pictures should be framed alike. Two pictures or more: of one there is
+    A cell counts if lending it, with half a cell around it, the content of other images moves any attribute's probability by
+    more than NOTICED, mean over x (B, 3, H, W) and SHIFTS. Images should be framed alike. Two images or more: of one there is
     nothing to lend, so all its cells count.
     """
     if len(x) < 2:

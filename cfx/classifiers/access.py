@@ -47,7 +47,7 @@ def named(config: BlackBoxes) -> str:
 def load_black_box(config: BlackBoxes, ledger: Ledger, secret: str | None = None, device: torch.device | str = "cpu") -> BlackBox:
     """The classifier behind this configuration; `secret` is the value of the variable that `auth.env` names.
 
-    No picture is asked. Raises ImportError, FileNotFoundError, ConnectionError or UserError naming what does not fit.
+    No image is asked. Raises ImportError, FileNotFoundError, ConnectionError or UserError naming what does not fit.
     """
     match config:
         case CallableConfig():

@@ -81,14 +81,14 @@ class Endpoint:
         weakref.finalize(self, self._client.close)
 
     def get(self, url: str) -> httpx.Response:
-        """A page about the model; no picture is asked."""
+        """A page about the model; no image is asked."""
         return self._patiently(lambda: self._client.get(url), url)
 
-    def post(self, url: str, content: bytes, headers: Mapping[str, str], pictures: int, ledger: Ledger) -> httpx.Response:
+    def post(self, url: str, content: bytes, headers: Mapping[str, str], images: int, ledger: Ledger) -> httpx.Response:
         """One call. Raises Unavailable once patience has run out, UserError for a call that the endpoint refuses."""
 
         def once() -> httpx.Response:
-            with ledger.call(pictures) as call:
+            with ledger.call(images) as call:
                 try:
                     response = self._client.post(url, content=content, headers=dict(headers))
                 except (httpx.ConnectError, httpx.ConnectTimeout):

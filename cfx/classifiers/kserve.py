@@ -28,7 +28,7 @@ class KServeConfig(EndpointConfig):
     access: Literal["kserve"]
     model: str = Field(pattern=r"^[\w.-]+$", description="the model's name on the server")
     version: str | None = Field(None, pattern=r"^[\w.-]+$", description="its version; default: the server's choice")
-    input: str | None = Field(None, description="the input that takes the pictures; default: the model's only one")
+    input: str | None = Field(None, description="the input that takes the images; default: the model's only one")
     output: str | None = Field(None, description="the output that answers; default: the model's only one")
     tensors: Literal["json", "binary"] = Field("json", description="binary: smaller and faster, where the server knows it")
 
@@ -56,7 +56,7 @@ def load_kserve(config: KServeConfig, endpoint: Endpoint) -> tuple[Ask, str]:
 
 
 def request(shown: Array, source: str, answer: str, binary: bool) -> tuple[bytes, dict[str, str]]:
-    """Body and headers of an inference request for pictures (b, ...), float32 or uint8."""
+    """Body and headers of an inference request for images (b, ...), float32 or uint8."""
     tensor: dict[str, Any] = {"name": source, "shape": list(shown.shape), "datatype": SENT_AS[str(shown.dtype)]}
     if not binary:
         told = {"inputs": [tensor | {"data": shown.ravel().tolist()}], "outputs": [{"name": answer}]}

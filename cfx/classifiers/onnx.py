@@ -18,7 +18,7 @@ class OnnxConfig(BlackBoxConfig):
 
     access: Literal["onnx"]
     weights: Path = Field(description="the .onnx file")
-    input: str | None = Field(None, description="the input that takes the pictures; default: the first")
+    input: str | None = Field(None, description="the input that takes the images; default: the first")
     output: str | None = Field(None, description="the output that answers; default: the first")
 
 

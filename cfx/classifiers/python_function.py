@@ -14,7 +14,7 @@ from cfx.classifiers.black_box import Array, Ask, BlackBoxConfig, Ledger
 
 
 class CallableConfig(BlackBoxConfig):
-    """A Python function from a NumPy array of prepared pictures, (b, 3, S, S) or (b, S, S, 3), to the answers (b, K)."""
+    """A Python function from a NumPy array of prepared images, (b, 3, S, S) or (b, S, S, 3), to the answers (b, K)."""
 
     access: Literal["callable"]
     module: str = Field(pattern=r"^[\w.]+:\w+$", description="`package.module:function`, importable where the audit runs")

@@ -32,7 +32,7 @@ class ClassifierConfig(NetworkConfig):
 
 
 class TorchClassifier(nn.Module):
-    """A frozen network with named classes: (B, 3, H, W) in [-1, 1] to logits (B, K) float32. Gradients reach the picture."""
+    """A frozen network with named classes: (B, 3, H, W) in [-1, 1] to logits (B, K) float32. Gradients reach the image."""
 
     differentiable = True
 
@@ -52,7 +52,7 @@ class TorchClassifier(nn.Module):
 def load_classifier(config: ClassifierConfig, device: torch.device | str = "cpu") -> TorchClassifier:
     """The classifier, frozen and in eval mode. `weights` may be `portraits:planted`, `portraits:clean` or `portraits:judge`.
 
-    Raises FileNotFoundError, ImportError or UserError naming what does not fit; one blank picture is shown to be sure.
+    Raises FileNotFoundError, ImportError or UserError naming what does not fit; one blank image is shown to be sure.
     """
     network, facts = load_network(config, device)
     classes = _classes(config, facts, network)

@@ -32,7 +32,7 @@ class DDPM:
     """A UNet with its noise schedule, respaced to `steps`   (Ho et al. 2020; Nichol & Dhariwal 2021, learned range).
 
     The UNet maps (B, C, H, W) and (B,) original timesteps to C channels (fixed variance) or 2C (learned range). A UNet with 3 p^2
-    input channels sees pictures folded, p x p pixels into one position. `clip` clamps the clean estimate to [-1, 1] before
+    input channels sees images folded, p x p pixels into one position. `clip` clamps the clean estimate to [-1, 1] before
     the mean is taken. Use `network` and `alphas_cumprod` freely; both are read only.
     """
 

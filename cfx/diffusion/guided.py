@@ -1,6 +1,6 @@
 """guided-diffusion's UNet (Dhariwal & Nichol 2021, "ADM") as a diffusers UNet2DModel: renames and reshapes, nothing else.
 
-Several of the settings below have no trace in the weights: a wrong one loads and gives wrong pictures. So nothing is guessed.
+Several of the settings below have no trace in the weights: a wrong one loads and gives wrong images. So nothing is guessed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class GuidedDiffusion(Config):
     def _can_work(self) -> GuidedDiffusion:
         if (self.num_heads is None) == (self.num_head_channels is None):
             raise UserError(
-                "give num_heads or num_head_channels, one of them: the weights fit either, and the wrong one spoils the pictures"
+                "give num_heads or num_head_channels, one of them: the weights fit either, and the wrong one spoils the images"
             )
         if self.channel_mult is None and self.image_size not in MULTIPLIERS:
             raise UserError(f"image_size {self.image_size} has no channel_mult of its own; give it")

@@ -1,4 +1,4 @@
-"""Saliency: where in the picture the evidence for a class lies, by the classifier's own account or by attribution methods.
+"""Saliency: where in the image the evidence for a class lies, by the classifier's own account or by attribution methods.
 
 A map is (B, h, w), on the method's own grid, larger where more speaks for the class: a grid of patches for transformers, of
 features for Grad-CAM, of pixels for integrated gradients. Every method explains one number, the one that guides counterfactuals:
@@ -33,7 +33,7 @@ class Saliency(Config):
 
     map: MapName = Field(description="hit and rollout need a transformer; the others take any torch classifier")
     layer: str | None = Field(None, description="for Grad-CAM: dotted name of the layer; default: the last that still has places")
-    steps: int = Field(32, ge=1, description="for integrated gradients: points along the way from grey to the picture")
+    steps: int = Field(32, ge=1, description="for integrated gradients: points along the way from grey to the image")
 
 
 def saliency(classifier: TorchClassifier, x: Tensor, target: Tensor, config: Saliency) -> Tensor:
@@ -64,7 +64,7 @@ def maps_for(classifier: TorchClassifier) -> tuple[MapName, ...]:
 def hit_map(classifier: TorchClassifier, x: Tensor, target: Tensor, empty: Tensor | None = None) -> Tensor:
     """HiT's own contributions, exact: they add up to the explained number, less the bias of the head.
 
-    With `empty`, shaped like x, what each place contributes above what it does in that picture: the sum is then the difference
+    With `empty`, shaped like x, what each place contributes above what it does in that image: the sum is then the difference
     between the explained numbers of the two.
     """
     if empty is not None:

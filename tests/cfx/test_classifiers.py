@@ -34,7 +34,7 @@ class Channels(nn.Module):
 
 
 class Corner(nn.Module):
-    """The picture itself, flattened: 2 x 2 pixels of 3 channels are 12 logits."""
+    """The image itself, flattened: 2 x 2 pixels of 3 channels are 12 logits."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1)
@@ -199,7 +199,7 @@ def test_normalisation_worked_example():
     torch.testing.assert_close(load_classifier(config)(x), torch.tensor([[-1.0, 1.0, 2.0]]))
 
 
-def test_the_default_convention_leaves_pictures_exactly_as_they_are():
+def test_the_default_convention_leaves_images_exactly_as_they_are():
     names = tuple("abcdefghijkl")
     classifier = load_classifier(ClassifierConfig(module=here("Corner"), classes=names, input_size=2))
     x = torch.rand(5, 3, 2, 2) * 2 - 1
@@ -242,8 +242,8 @@ def test_one_column_of_a_multi_label_network():
         ({}, "set `classes`, in the order of its outputs"),
         ({"classes": ("a", "b", "c"), "kwargs": {"weight": math.nan}}, "answered NaN or infinity"),
         ({"classes": YES_NO, "kwargs": {"outptus": 2}}, "cannot be called with kwargs .*outptus"),
-        ({"classes": YES_NO, "module": here("Wordy")}, "answered dict to 1 pictures"),
-        ({"classes": YES_NO, "module": here("Linear"), "kwargs": {"side": 8}}, "blank picture of 224 x 224; set `input_size`"),
+        ({"classes": YES_NO, "module": here("Wordy")}, "answered dict to 1 images"),
+        ({"classes": YES_NO, "module": here("Linear"), "kwargs": {"side": 8}}, "blank image of 224 x 224; set `input_size`"),
         ({"classes": YES_NO, "module": "builtins:dict"}, "made a dict, not a torch.nn.Module"),
     ],
 )
@@ -284,7 +284,7 @@ def test_an_answer_that_turns_nan_is_refused():
 
 
 @pytest.mark.parametrize("side", [16, 64, 256])
-def test_the_convnet_takes_any_side_and_keeps_pictures_of_a_batch_apart(side):
+def test_the_convnet_takes_any_side_and_keeps_images_of_a_batch_apart(side):
     network, x = ConvNet(3), torch.rand(3, 3, side, side)
     together = network(x)
     assert together.shape == (3, 3)

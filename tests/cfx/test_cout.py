@@ -101,10 +101,10 @@ def test_the_exact_range_is_one_and_the_published_sum_exceeds_it(height: int, wi
     found = cout(Flips(), x, x + 0.5, BLACK, WHITE)
     assert found.value.item() == pytest.approx(1.0)
     assert found.reference.item() == pytest.approx(reference, abs=5e-6)
-    assert len(asked) == 1 + reveals  # the clean picture, then every reveal
+    assert len(asked) == 1 + reveals  # the clean image, then every reveal
 
 
-def test_a_counterfactual_that_equals_its_picture_has_no_cout() -> None:
+def test_a_counterfactual_that_equals_its_image_has_no_cout() -> None:
     x, x_cf = example()
     found = cout(Staircase(), torch.cat([x, x]), torch.cat([x, x_cf]), BLACK.repeat(2), WHITE.repeat(2))
     assert found.value.isnan().tolist() == [True, False]

@@ -39,7 +39,7 @@ def plain_json(url: str, ledger: QueryLedger, **more: Any) -> BlackBox:
         "url": f"{url}/classify",
         "classes": CLASSES,
         "send": "numbers",
-        "request": '{"instances": {{ pictures | tojson }}}',
+        "request": '{"instances": {{ images | tojson }}}',
         "response": "{{ reply.predictions | map(attribute='scores') | list | tojson }}",
         "limits": {"timeout": 0.5, "patience": 5},
     }
@@ -65,9 +65,22 @@ def test_a_plain_json_endpoint_is_described_by_two_templates() -> None:
         with pytest.raises(ValueError, match="does not make a list of numbers.*tojson"):
             plain_json(server.url, memory(), response="{{ reply.predictions }}")(X)
     with pytest.raises(ValidationError, match="not a Jinja template"):
-        plain_json("http://127.0.0.1:1", memory(), request="{{ pictures")
+        plain_json("http://127.0.0.1:1", memory(), request="{{ images")
     with pytest.raises(ValidationError, match="8-bit pixels"):
-        plain_json("http://127.0.0.1:1", memory(), send="png", picture={"mean": (0.5, 0.5, 0.5)})
+        plain_json("http://127.0.0.1:1", memory(), send="png", image={"mean": (0.5, 0.5, 0.5)})
+
+
+def test_the_old_names_image_and_images_still_work_with_a_warning() -> None:
+    declared = {"std": (2.0, 2.0, 2.0)}
+    with Moody() as server:
+        new = plain_json(server.url, memory(), image=declared)(X)
+        with pytest.warns(DeprecationWarning, match="`images` of `request` is now `images`"):
+            template = plain_json(server.url, memory(), image=declared, request='{"instances": {{ images | tojson }}}')
+        with pytest.warns(DeprecationWarning, match="`image` is now `image`"):
+            setting = plain_json(server.url, memory(), image=declared)
+        assert torch.equal(template(X), new) and torch.equal(setting(X), new)
+    with pytest.raises(ValidationError, match="both are set"):
+        plain_json("http://127.0.0.1:1", memory(), image=declared, image=declared)
 
 
 def test_a_server_in_trouble_is_asked_again_and_every_attempt_is_in_the_ledger() -> None:
@@ -78,7 +91,7 @@ def test_a_server_in_trouble_is_asked_again_and_every_attempt_is_in_the_ledger()
         calls = ledger.calls(0)
         assert calls["status"] == ["503", "broken off", "429", "timed out", "200", "200", "200"]
         assert calls["batch"] == [4, 4, 4, 4, 4, 4, 2]
-        assert ledger.spent() == server.pictures == 26
+        assert ledger.spent() == server.images == 26
 
 
 def test_a_server_that_is_killed_and_started_again_is_waited_for() -> None:
@@ -116,7 +129,7 @@ def test_a_server_that_stays_away_is_told_and_costs_nothing() -> None:
     [
         (lambda p: p * np.float32("nan"), "NaN"),
         (lambda p: p[:, :1], r"shape \(4, 1\)"),
-        (lambda p: p[:1], r"shape \(1, 2\) to 4 pictures"),
+        (lambda p: p[:1], r"shape \(1, 2\) to 4 images"),
         (lambda p: p * 7, "no probabilities"),
         (404, "answered 404"),
     ],
@@ -137,9 +150,9 @@ def test_the_budget_is_never_exceeded_and_answers_already_there_stay() -> None:
         black_box = kserve(server.url, ledger, limits={"concurrency": 1})
         with pytest.raises(BudgetSpent, match=f"{server.url}|brightness"):
             black_box(X)
-        assert server.pictures == ledger.spent() == 8
+        assert server.images == ledger.spent() == 8
         torch.testing.assert_close(black_box(X[:8]).softmax(1), RIGHT[:8], atol=1e-6, rtol=0)
-        assert server.pictures == 8
+        assert server.images == 8
 
 
 def test_no_more_calls_at_a_time_than_allowed() -> None:
@@ -199,16 +212,16 @@ def test_an_answer_outside_the_protocol_is_refused_by_name(content: bytes, words
         answer_in(httpx.Response(200, content=content), "p", "http://model")
 
 
-def test_a_model_without_such_an_output_is_refused_before_any_picture_is_asked() -> None:
+def test_a_model_without_such_an_output_is_refused_before_any_image_is_asked() -> None:
     with Moody() as server:
         with pytest.raises(ValueError, match="has no output 'q'; it has other, p"):
             kserve(server.url, memory(), output="q")
         with pytest.raises(ValueError, match="has outputs other, p; pick one with `output`"):
             kserve(server.url, memory(), output=None)
-        assert server.pictures == 0
+        assert server.images == 0
 
 
-def test_a_picture_can_be_sent_as_png_in_base64() -> None:
+def test_an_image_can_be_sent_as_png_in_base64() -> None:
     with Moody() as server:
         p = plain_json(server.url, memory(), send="png")(X).softmax(1)
     torch.testing.assert_close(p, RIGHT, atol=1 / 255, rtol=0)  # rounded to 8 bits

@@ -72,7 +72,7 @@ def test_another_head_layout_loads_and_is_another_function(wrong: dict[str, Any]
         assert (other - network(z, timesteps)).abs().max() > 1e-2
 
 
-def test_gradients_reach_the_picture_alike() -> None:
+def test_gradients_reach_the_image_alike() -> None:
     arguments, own, size = CASES["celeba"]
     network, (z, timesteps) = random_adm(**own).requires_grad_(False), asked(size)
     imported = convert(network.state_dict(), arguments, "ema.pt")

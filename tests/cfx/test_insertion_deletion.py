@@ -42,7 +42,7 @@ def test_the_game_follows_the_one_patch_that_counts():
     assert curves(corner, x, last, "insertion")[0].tolist() == pytest.approx([UNDECIDED] * 4 + [SURE])
 
 
-def test_it_explains_the_class_predicted_on_the_whole_picture():
+def test_it_explains_the_class_predicted_on_the_whole_image():
     deletion = curves(corner, -torch.ones(1, 3, 8, 8), torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]), "deletion")
     assert deletion[0, 0].item() == pytest.approx(SURE)  # of the first class
 

@@ -29,7 +29,7 @@ def test_probabilities_are_the_sigmoid_of_the_logits():
     torch.testing.assert_close(oracle.logits(x).sigmoid(), oracle(x))
 
 
-def test_gradients_of_the_logits_reach_the_picture():
+def test_gradients_of_the_logits_reach_the_image():
     x = torch.zeros(1, 3, 4, 4, requires_grad=True)
     (gradient,) = torch.autograd.grad(load_oracle(OracleConfig(module=MEAN, attributes=RGB)).logits(x)[:, 1].sum(), x)
     assert torch.equal(gradient[0, 1], torch.full((4, 4), 1 / 16)) and not gradient[0, 0].any()

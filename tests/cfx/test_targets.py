@@ -51,6 +51,6 @@ def test_what_fits_is_silent() -> None:
     check_target("second-best", CLASSES)
 
 
-def test_one_picture_alone_has_no_audit_to_ask() -> None:
+def test_one_image_alone_has_no_audit_to_ask() -> None:
     with pytest.raises(ValueError, match="'most-confused' is worked out for a whole audit"):
         choose_targets(LOGITS, "most-confused", CLASSES)
