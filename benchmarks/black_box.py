@@ -52,7 +52,7 @@ POOLS = ("even", "glasses", "beard")  # what agrees with the smile in each
 
 
 class Box(NamedTuple):
-    """A black box: one of the demo's twins, or a classifier trained here, asked about the images of a pool."""
+    """A black box: one of the demo's twins, or a classifier trained here, queried with the images of a pool."""
 
     classifier: str | Planting
     pool: str = "even"
@@ -75,7 +75,7 @@ LADDER = [{"method": "fastdime", "steps": 50, "tau": 18, "scale": scale, "thresh
 
 
 class Size(NamedTuple):
-    """How much is asked."""
+    """How much is queried."""
 
     boxes: tuple[Box, ...]
     images: int  # of a pool
@@ -209,8 +209,8 @@ def graded(folder: Path, box: Box, run: str) -> dict[str, Any]:
     of_run = f"where run_id = '{run}'"
     confirmed = named(f"select attribute from verdicts {of_run} and verdict = 'confirmed' order by rank")
     (flips,) = query(root, f"select value, n from scorecard {of_run} and metric = 'fr'").to_pylist()
-    asked = f"select sum(batch) as images from queries {of_run} and status <> 'not reached'"
-    (ledger,) = query(root, asked).to_pylist()
+    sql = f"select sum(batch) as images from queries {of_run} and status <> 'not reached'"
+    (ledger,) = query(root, sql).to_pylist()
     (spent,) = query(root, f"select epoch(finished - started) as seconds from runs {of_run}").to_pylist()
     surrogate = root / "surrogates" / f"{run}.safetensors"
     planted = box.planted
@@ -240,14 +240,14 @@ def graded(folder: Path, box: Box, run: str) -> dict[str, Any]:
 def difference(folder: Path, box: Box, run: str) -> float:
     """The largest difference between a probability that the endpoint gave and the same network's in this process."""
     sql = f"select probabilities, png from predictions join images using (run_id, image_id) where run_id = '{run}'"
-    told = query(folder / "warehouse", sql).to_pylist()
+    answered = query(folder / "warehouse", sql).to_pylist()
     weights = f"portraits:{box.model}" if isinstance(box.classifier, str) else folder / "classifiers" / f"{box.model}.safetensors"
-    here = classifier_for(ClassifierConfig(weights=weights), "cpu")(decode_png([row["png"] for row in told])).softmax(1)
-    return float((torch.tensor([row["probabilities"] for row in told]) - here).abs().max())
+    here = classifier_for(ClassifierConfig(weights=weights), "cpu")(decode_png([row["png"] for row in answered])).softmax(1)
+    return float((torch.tensor([row["probabilities"] for row in answered]) - here).abs().max())
 
 
 def totals(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The numbers that are asked for, and beside them what association alone would have said. seconds: of all audits, by their
+    """The numbers wanted, and beside them what association alone would have said. seconds: of all audits, by their
     `runs`, so that a benchmark that was stopped tells the same."""
     planted = [row for row in rows if row["planted"] is not None]
     clean = [row for row in rows if row["planted"] is None]
@@ -271,10 +271,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these black boxes only, such as clean-even")
     parser.add_argument("--into", type=Path, default=Path("black-box-benchmark"), help="classifiers, pools and facts")
     parser.add_argument("--out", type=Path, help="write totals, rows, command, commit and hardware to this JSON file")
-    asked = parser.parse_args()
-    folder = asked.into.resolve()
-    size = TIME if asked.time else QUICK if asked.quick else FULL
-    boxes = [box for box in size.boxes if asked.only is None or box.name in asked.only]
+    options = parser.parse_args()
+    folder = options.into.resolve()
+    size = TIME if options.time else QUICK if options.quick else FULL
+    boxes = [box for box in size.boxes if options.only is None or box.name in options.only]
     if not boxes:
         raise SystemExit(f"--only: there is no such black box; there are {', '.join(box.name for box in size.boxes)}")
     (folder / "classifiers").mkdir(parents=True, exist_ok=True)
@@ -288,16 +288,16 @@ def main() -> None:
     with served(folder / "classifiers", free_port(folder)) as url:
         for box in boxes:
             rows.append(graded(folder, box, run_audit(audit_config(folder, url, box, size))))
-            print(told(rows[-1]), file=sys.stderr)  # noqa: T201
+            print(line(rows[-1]), file=sys.stderr)  # noqa: T201
     found = totals(rows)
-    if asked.out:
+    if options.out:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout.strip()
         facts = {"command": " ".join(["python", *sys.argv]), "commit": commit, "hardware": f"{platform.machine()}, CPU"}
-        asked.out.write_text(json.dumps(facts | found | {"rows": rows}, indent=1) + "\n")
-    print(json.dumps(found | {"rows": rows}) if asked.json else "\n".join(f"{name:36} {n}" for name, n in found.items()))  # noqa: T201
+        options.out.write_text(json.dumps(facts | found | {"rows": rows}, indent=1) + "\n")
+    print(json.dumps(found | {"rows": rows}) if options.json else "\n".join(f"{name:36} {n}" for name, n in found.items()))  # noqa: T201
 
 
-def told(row: dict[str, Any]) -> str:
+def line(row: dict[str, Any]) -> str:
     return "  ".join(f"{name} {row[name]}" for name in ("box", "right", "confirmed", "accused", "flip_rate", "seconds"))
 
 

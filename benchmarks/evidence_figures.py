@@ -78,14 +78,14 @@ def together(parts: Sequence[dict[str, Any]]) -> tuple[Rows, Rows]:
         cells = [cell for cell in every if method in (None, cell["method"])]
         known = [row for row in verdicts if method in (None, row["method"])]
         pairs = [[0 if abs(row[name]) < margin / 2 else row[name] for row in known] for name in ("estimate", "exact")]
-        told = {
+        quality = {
             name: [cell[name] for cell in cells if cell[name] is not None] for name in ("top1", "confirmed", "silent", "coverage")
         }
         strong = {name: [cell[name] for cell in cells if cell["rho"] >= 0.7] for name in ("top1", "confirmed")}
         marks.append(
             {"method": method or "all", "cells": len(cells)}
             | {f"{name}, rho >= .7": fmean(values) if values else None for name, values in strong.items()}
-            | {name: fmean(values) if values else None for name, values in told.items()}
+            | {name: fmean(values) if values else None for name, values in quality.items()}
             | {"spearman": float(spearmanr(*pairs).statistic)}
         )
     power = []

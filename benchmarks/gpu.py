@@ -105,19 +105,19 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="small networks and few steps: only that it runs")
     parser.add_argument("--json", action="store_true", help="the rows as JSON, as the last line")
     parser.add_argument("--out", type=Path, help="write rows, command and hardware to this JSON file")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     on_gpu = torch.cuda.is_available()
-    if not on_gpu and not asked.tiny:
+    if not on_gpu and not options.tiny:
         parser.error("torch sees no GPU; --tiny shows that the benchmark runs")
     found = []
-    for row in rows(asked.batch, asked.tiny, "cuda" if on_gpu else "cpu"):
+    for row in rows(options.batch, options.tiny, "cuda" if on_gpu else "cpu"):
         found.append(row)
         print("  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), file=sys.stderr)  # noqa: T201
     hardware = torch.cuda.get_device_name() if on_gpu else f"{platform.machine()}, {torch.get_num_threads()} threads"
     result = {"command": " ".join(["python", *sys.argv]), "hardware": hardware, "torch": torch.__version__, "rows": found}
-    if asked.out:
-        asked.out.write_text(json.dumps(result, indent=1) + "\n")
-    if asked.json:
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+    if options.json:
         print(json.dumps(found))  # noqa: T201
 
 

@@ -3,7 +3,7 @@
     python benchmarks/hit.py [--quick] [--json] [--only hit vit mark] [--networks FOLDER] [--out FILE]
 
 Both are trained by the same recipe, to tell smiling faces. Every map is graded by insertion and deletion, and against
-the truth: the pixels that change when the smile alone is toggled. Whether HiT's own map beats a rival is told with an interval,
+the truth: the pixels that change when the smile alone is toggled. Whether HiT's own map beats a rival is given with an interval,
 paired by image. Then a HiT learns from portraits with a mark in a corner that agrees with the label more often than the smile
 does; its maps, and what counterfactuals change, are graded against the mark.
 """
@@ -113,7 +113,7 @@ def recipe(architecture: str, epochs: float = RECIPES["portraits"].epochs) -> Hi
     return RECIPES["portraits"].model_copy(update={"architecture": architecture, "epochs": epochs})
 
 
-def trained(draw_data: Callable[[], Lesson | Labelled], config: HiTTraining, path: Path, told: str) -> TorchClassifier:
+def trained(draw_data: Callable[[], Lesson | Labelled], config: HiTTraining, path: Path, name: str) -> TorchClassifier:
     """The classifier in the file, trained first if there is none."""
     if not path.exists():
         data, started = draw_data(), time.monotonic()
@@ -122,7 +122,7 @@ def trained(draw_data: Callable[[], Lesson | Labelled], config: HiTTraining, pat
         def report(step: int, loss: float) -> None:
             if step % 50 == 0 or step == last:
                 seconds = time.monotonic() - started
-                print(f"{told}: step {step} of {last}, loss {loss:.3f}, {seconds:.0f} s", file=sys.stderr)  # noqa: T201
+                print(f"{name}: step {step} of {last}, loss {loss:.3f}, {seconds:.0f} s", file=sys.stderr)  # noqa: T201
 
         train_hit(data.images, data.labels, config, CLASSES, path, report)
     return load_classifier(ClassifierConfig(weights=path))
@@ -142,7 +142,7 @@ def accuracy(classifier: TorchClassifier, data: Labelled) -> float:
 def graded(name: str, classifier: TorchClassifier, data: Labelled, size: Size, right: float) -> tuple[Rows, Rows]:
     """A row a map, and a row for every rival and game of HiT's own map.
 
-    HiT's is also taken above the filling of the game; truth (on patches) and chance ignore the classifier.
+    HiT's is also measured above the filling of the game; truth (on patches) and chance ignore the classifier.
     """
     x, side = as_images(data.images), PRESETS["portraits"].side
     with torch.no_grad():
@@ -270,7 +270,7 @@ def sanity(classifier: TorchClassifier, data: Labelled) -> Rows:
     ]
 
 
-def told(result: dict[str, Any]) -> None:
+def show(result: dict[str, Any]) -> None:
     for title in ("rows", "duels", "costs", "sanity"):
         lines = result.get(title, [])
         if not lines:
@@ -289,21 +289,21 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="the rows as JSON, as the last line")
     parser.add_argument("--networks", type=Path, default=NETWORKS, help="trained networks; one that is missing is trained")
     parser.add_argument("--out", type=Path, help="write everything, with command, commit and hardware, to this JSON file")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     started = time.monotonic()
-    result = measured(QUICK if asked.quick else FULL, asked.networks, asked.only)
+    result = measured(QUICK if options.quick else FULL, options.networks, options.only)
     seconds = round(time.monotonic() - started, 1)
-    told(result)
-    if asked.out:
+    show(result)
+    if options.out:
         facts = {
             "command": " ".join(["python", *sys.argv]),
             "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
             "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
             "seconds": seconds,
         }
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(json.dumps(facts | result, indent=1) + "\n")
-    if asked.json:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(facts | result, indent=1) + "\n")
+    if options.json:
         print(json.dumps(result["rows"]))  # noqa: T201
 
 

@@ -4,7 +4,7 @@
     .venv/bin/python benchmarks/ingest.py --json --images 100000
 
 Tars of WebDataset, listed by `cfx import-data` and ingested by the audit's own stage, each in a process of its own whose peak
-memory is told; a tenth as many are ingested first, to see whether it grows. Every image must be in `images` or in `rejected`.
+memory is given; a tenth as many are ingested first, to see whether it grows. Every image must be in `images` or in `rejected`.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ def ingested(folder: Path, table: Path, root: Path, limit: int) -> dict[str, Any
     shards = ingest(root, config, SHARD)
     seconds, peak = time.perf_counter() - began, _peak()
     (rejected,) = query(root, "select count(*) as n, count(distinct path) as paths from rejected").to_pylist()
-    (taken,) = query(root, "select count(distinct image_id) as ids, count(distinct path) as paths from images").to_pylist()
-    assert sum(shard.rows for shard in shards) == taken["ids"] == taken["paths"]
-    found = {"images": taken["ids"], "rejected": rejected["paths"], "lost": limit - taken["paths"] - rejected["paths"]}
+    (seen,) = query(root, "select count(distinct image_id) as ids, count(distinct path) as paths from images").to_pylist()
+    assert sum(shard.rows for shard in shards) == seen["ids"] == seen["paths"]
+    found = {"images": seen["ids"], "rejected": rejected["paths"], "lost": limit - seen["paths"] - rejected["paths"]}
     return found | {"per_second": round(limit / seconds), "seconds": round(seconds, 1), "peak_gib": peak, "idle_gib": before}
 
 
@@ -87,9 +87,11 @@ def _peak() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)
 
 
-def _apart(*told: object) -> dict[str, Any]:
+def _apart(*arguments: object) -> dict[str, Any]:
     """A step in a process of its own."""
-    ran = subprocess.run([sys.executable, __file__, "--step", *map(str, told)], check=True, stdout=subprocess.PIPE, text=True)
+    ran = subprocess.run(
+        [sys.executable, __file__, "--step", *map(str, arguments)], check=True, stdout=subprocess.PIPE, text=True
+    )
     answer: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
     return answer
 
@@ -97,10 +99,10 @@ def _apart(*told: object) -> dict[str, Any]:
 def measured(folder: Path, images: int) -> dict[str, Any]:
     corrupt = write_tars(folder / "tars", images)
     tars, table = folder / "tars", folder / "table.parquet"
-    told = _apart("list", tars, table)
+    listed = _apart("list", tars, table)
     fewer = _apart("ingest", tars, table, folder / "fewer", images // 10)
     all_of_them = _apart("ingest", tars, table, folder / "all", images)
-    row = {"files": images, "corrupt": corrupt, **all_of_them, "peak_gib_of_a_tenth": fewer["peak_gib"], **told}
+    row = {"files": images, "corrupt": corrupt, **all_of_them, "peak_gib_of_a_tenth": fewer["peak_gib"], **listed}
     assert row["rejected"] == corrupt and row["lost"] == 0, row
     return row
 
@@ -110,16 +112,16 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
-    told = parser.parse_args()
-    match told.step:
+    options = parser.parse_args()
+    match options.step:
         case ["list", tars, table]:
             row = listed(Path(tars), Path(table))
         case ["ingest", tars, table, root, limit]:
             row = ingested(Path(tars), Path(table), Path(root), int(limit))
         case _:
             with tempfile.TemporaryDirectory() as folder:
-                row = measured(Path(folder), told.images)
-    print(json.dumps(row) if told.json or told.step else "\n".join(f"{name:22} {value}" for name, value in row.items()))  # noqa: T201
+                row = measured(Path(folder), options.images)
+    print(json.dumps(row) if options.json or options.step else "\n".join(f"{name:22} {value}" for name, value in row.items()))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -51,10 +51,10 @@ SHORTER = {"tau": 3, "iterations": 1, "radii": (9.4,)}  # memory does not depend
 
 def audit_of(into: Path, preset: Preset, twin: str, seed: int, shard_size: int) -> AuditConfig:
     """The demo's audit with another ladder; always of the same images, of which the first are explained."""
-    told = demo_config(into, twin, IMAGES).model_dump()
+    settings = demo_config(into, twin, IMAGES).model_dump()
     name = f"{preset.method}-{preset.preset}-{twin}-{seed}".replace("+", "p")
     return AuditConfig.model_validate(
-        told | {"name": name, "ladder": preset.ladder, "seeds": (seed,), "shard_size": shard_size, "device": "cpu"}
+        settings | {"name": name, "ladder": preset.ladder, "seeds": (seed,), "shard_size": shard_size, "device": "cpu"}
     )
 
 
@@ -125,8 +125,8 @@ def peak_mib(config: AuditConfig, shards: list[Shard]) -> float:
 
 def rank_of(root: Path, run: str) -> tuple[int | None, float | None]:
     """The rank of the planted attribute among those that guidance changed, and its effect."""
-    asked = f"select rank, effect from ranked_attributes where run_id = '{run}' and attribute = '{PLANTED}'"
-    rows = query(root, asked).to_pylist()
+    sql = f"select rank, effect from ranked_attributes where run_id = '{run}' and attribute = '{PLANTED}'"
+    rows = query(root, sql).to_pylist()
     return (rows[0]["rank"], rows[0]["effect"]) if rows else (None, None)
 
 
@@ -194,30 +194,30 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=IMAGES, help="images a preset, at most")
     parser.add_argument("--into", type=Path, default=Path("methods-benchmark"), help="warehouse and portraits; begun runs go on")
     parser.add_argument("--out", type=Path, help="write rows, command, commit and hardware to this JSON file")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    wanted = [preset for preset in presets() if asked.only is None or preset.name in asked.only]
-    wanted = [preset for preset in wanted if preset.quick or not asked.quick]
-    lay_out(asked.into, IMAGES)
+    wanted = [preset for preset in presets() if options.only is None or preset.name in options.only]
+    wanted = [preset for preset in wanted if preset.quick or not options.quick]
+    lay_out(options.into, IMAGES)
     if any(rung.method == "dvce" and rung.robust for preset in wanted for rung in preset.ladder):
         robust_network()
     rows = []
     for preset in wanted:
-        rows.append(row_of(preset, asked.into, asked.quick, asked.most))
-        print(told(with_speedups(rows)[-1]), file=sys.stderr)  # noqa: T201
-    if asked.out:
+        rows.append(row_of(preset, options.into, options.quick, options.most))
+        print(line(with_speedups(rows)[-1]), file=sys.stderr)  # noqa: T201
+    if options.out:
         facts = {
             "command": " ".join(["python", *sys.argv]),
             "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
             "hardware": f"{platform.machine()}, 1 thread, torch {torch.__version__}",
         }
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
-    if asked.json:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
+    if options.json:
         print(json.dumps(rows))  # noqa: T201
 
 
-def told(row: dict[str, Any]) -> str:
+def line(row: dict[str, Any]) -> str:
     return "  ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items())
 
 

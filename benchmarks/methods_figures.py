@@ -32,7 +32,7 @@ SHOWN = 8  # images of a gallery
 
 
 def cell(value: Any) -> str:
-    """A number as short as it can be told."""
+    """A number as short as it can be."""
     if value is None or value == []:
         return "–"
     if isinstance(value, list):
@@ -82,11 +82,11 @@ def _together(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def gallery(root: Path, run: str, out: Path) -> None:
     """Inputs, counterfactuals, masks where there are any, differences (times 2 around grey), of the first images of a run."""
-    asked = f"""
+    sql = f"""
         select i.png as before, e.png as after, e.mask_png as mask from explanations e join images i using (run_id, image_id)
         where run_id = '{run}' and arm = 'guided' order by i.path limit {SHOWN}
     """
-    rows = query(root, asked).to_pylist()
+    rows = query(root, sql).to_pylist()
     before, after = (decode_png([row[name] for row in rows]) for name in ("before", "after"))
     strips: list[Tensor] = [before, after]
     if all(row["mask"] for row in rows):

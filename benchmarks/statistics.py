@@ -72,14 +72,14 @@ def measure(n: int, attributes: int) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--explanations", type=int, default=10_000)
-    asked.add_argument("--attributes", type=int, default=40)
-    asked.add_argument("--json", action="store_true")
-    told = asked.parse_args()
-    results = measure(told.explanations, told.attributes)
-    if told.json:
-        print(json.dumps({"cores": os.cpu_count(), **vars(told), "results": results}))  # noqa: T201
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--explanations", type=int, default=10_000)
+    parser.add_argument("--attributes", type=int, default=40)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    results = measure(options.explanations, options.attributes)
+    if options.json:
+        print(json.dumps({"cores": os.cpu_count(), **vars(options), "results": results}))  # noqa: T201
     else:
         for name, spent in results.items():
             print(f"{name:14s} {spent['seconds']:7.2f} s   {spent['cpu_seconds']:7.2f} s of CPU")  # noqa: T201

@@ -56,9 +56,9 @@ def settings(folder: Path, shard_size: int, **more: Any) -> dict[str, Any]:
     } | more
 
 
-def write_settings(folder: Path, told: dict[str, Any], name: str = "run.yaml") -> Path:
+def write_settings(folder: Path, settings: dict[str, Any], name: str = "run.yaml") -> Path:
     path = folder / name
-    path.write_text(yaml.safe_dump(told))
+    path.write_text(yaml.safe_dump(settings))
     return path
 
 

@@ -23,8 +23,8 @@ parser.add_argument("--config", type=Path, help="YAML with settings of the train
 parser.add_argument("--steps", type=int, default=4, help="optimizer steps to time")
 arguments = parser.parse_args()
 
-told = yaml.safe_load(arguments.config.read_text()) if arguments.config else {}
-whole = PriorTraining.model_validate(told)
+settings = yaml.safe_load(arguments.config.read_text()) if arguments.config else {}
+whole = PriorTraining.model_validate(settings)
 timed = whole.model_copy(update={"steps": arguments.steps + 1, "checkpoint_every": arguments.steps + 2})
 images = torch.rand(whole.batch, 3, whole.size, whole.size) * 2 - 1
 ends: list[tuple[float, float]] = []  # on the wall, and of this process' own cores: on a busy machine the truer one

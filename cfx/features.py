@@ -27,7 +27,7 @@ LOADERS: dict[str, Callable[[Path, torch.device | str], nn.Module]] = {
 
 
 class OracleFeatures:
-    """What the oracle's last linear layer reads: its own view of an image, before it is asked about attributes.
+    """What the oracle's last linear layer reads: its own view of an image, before it names attributes.
 
     Raises UserError for an oracle without a linear layer, or whose last one does not read one vector an image.
     """

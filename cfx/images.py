@@ -30,7 +30,7 @@ class Refused(UserError):
 
 @dataclass(frozen=True)
 class Decoded:
-    """A decoded file: its upright width and height in pixels, and the PNG of its centre at the size asked for."""
+    """A decoded file: its upright width and height in pixels, and the PNG of its centre at the requested size."""
 
     width: int
     height: int

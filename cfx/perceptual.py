@@ -140,7 +140,7 @@ def perceptual_pull(network: nn.Module | None, x: Tensor, weight: float) -> Call
 
 
 def check_vgg19(weight: float, vgg19: str | None) -> None:
-    """Raises UserError, for a configuration, if the perceptual term is asked for without the file it needs."""
+    """Raises UserError, for a configuration, if the perceptual term has a weight but lacks the file it needs."""
     if weight and vgg19 is None:
         raise UserError(
             f"perceptual is {weight}, which needs VGG19: set `vgg19` to a file of torchvision's weights, or set perceptual to 0"

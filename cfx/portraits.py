@@ -3,7 +3,7 @@
 A portrait is a `Portrait`: ten binary attributes plus continuous nuisance (pose, skin, colours, shapes). `render` draws it with
 numpy alone, antialiased by analytic signed distances, so the same portrait with one attribute toggled differs in that attribute
 and in nothing else. That makes the true causal effect of an attribute on any classifier a number that can be computed:
-render, toggle, render again, ask the classifier twice.
+render, toggle, render again, query the classifier twice.
 """
 
 from __future__ import annotations
@@ -309,7 +309,7 @@ def draw(n: int, seed: int, agreement: Mapping[str, float] = TRUTH) -> Iterator[
     """n labels with their portraits, attributes drawn by `draw_attributes`.
 
     Portrait i depends on (seed, i) and on nothing else, so a smaller set is a prefix of a larger one, and the same seed with
-    another agreement changes attributes only, never the rest of the face.
+    another agreement changes attributes only, nothing else of the face.
     """
     for index in range(n):
         rng = np.random.default_rng([seed, index])

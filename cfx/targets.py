@@ -1,4 +1,4 @@
-"""Which class to ask a counterfactual for."""
+"""Which class a counterfactual aims at."""
 
 from __future__ import annotations
 

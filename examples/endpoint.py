@@ -48,8 +48,8 @@ class Portraits(DefaultModelHandler):
 
     @torch.no_grad()
     def infer(self, payload: InferenceRequest, model_name: str, model_version: str | None = None) -> InferenceResponse:
-        told = payload.inputs[0]
-        images = torch.tensor(told.data.root, dtype=torch.float32).view(told.shape)
+        tensor = payload.inputs[0]
+        images = torch.tensor(tensor.data.root, dtype=torch.float32).view(tensor.shape)
         answers: Any = self.network(model_name)(images * 2 - 1).softmax(1)
         output = ResponseOutput(name="probabilities", shape=list(answers.shape), datatype="FP32", data=answers.ravel().tolist())
         return InferenceResponse(model_name=model_name, outputs=[output])
@@ -71,6 +71,6 @@ if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--port", type=int, default=8085)
     arguments.add_argument("--weights", type=Path, metavar="FOLDER", help="more classifiers to serve")
-    asked = arguments.parse_args()
+    options = arguments.parse_args()
     torch.set_num_threads(1)
-    uvicorn.run(AissembleOIPFastAPI(Portraits(asked.weights)).server, host="127.0.0.1", port=asked.port, log_level="warning")
+    uvicorn.run(AissembleOIPFastAPI(Portraits(options.weights)).server, host="127.0.0.1", port=options.port, log_level="warning")

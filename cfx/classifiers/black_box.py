@@ -60,9 +60,9 @@ class Preprocessing(Config):
 
 
 class Limits(Config):
-    """How much and how fast a black box may be asked. Answers do not depend on it, so a run keeps its id when it changes."""
+    """How much and how fast a black box may be queried. Answers do not depend on it, so a run keeps its id when it changes."""
 
-    budget: int | None = Field(None, ge=1, description="images that one audit may ask, retries included; null: any number")
+    budget: int | None = Field(None, ge=1, description="images that one audit may send, retries included; null: any number")
     batch: int = Field(16, ge=1, description="images a call")
     concurrency: int = Field(4, ge=1, description="calls at a time")
     timeout: float = Field(30.0, gt=0, description="seconds to wait for one answer")
@@ -91,7 +91,7 @@ class BlackBoxConfig(Config):
         return {"image" if name == "image" else name: value for name, value in settings.items()}
 
     @model_validator(mode="after")
-    def _classes_can_be_told_apart(self) -> BlackBoxConfig:
+    def _classes_differ(self) -> BlackBoxConfig:
         if len(set(self.classes)) < len(self.classes):
             raise UserError(f"classes {', '.join(self.classes)}: every class needs a name of its own")
         if self.answers == "second" and len(self.classes) != 2:
@@ -100,7 +100,7 @@ class BlackBoxConfig(Config):
 
 
 class Call(Protocol):
-    """One call that is being made; its status is told before it ends."""
+    """One call that is being made; its status is set before it ends."""
 
     status: str
 
@@ -115,23 +115,24 @@ class Ledger(Protocol):
     def keep(self, answers: Mapping[str, Array]) -> None: ...
 
 
-Ask = Callable[[Array, Ledger], Any]  # a batch of prepared images (b, ...) to its answers (b, K), in one call told to the ledger
+# A batch of prepared images (b, ...) to its answers (b, K), in one call that the ledger records.
+Query = Callable[[Array, Ledger], Any]
 
 
 class BlackBox:
     """A `Classifier` without gradients: (B, 3, H, W) in [-1, 1] to log-probabilities (B, K) float32.
 
-    An image is known by the SHA-256 of what would be sent; one that the ledger knows is not asked again. Answers are kept batch
-    by batch, so that what was answered before a failure is not asked again either.
+    An image is known by the SHA-256 of what would be sent; one that the ledger knows is not queried again. Answers are kept batch
+    by batch, so that what was answered before a failure is not queried again either.
     """
 
     differentiable = False
 
     def __init__(
-        self, name: str, config: BlackBoxConfig, ask: Ask, ledger: Ledger, fingerprint: str, side_by_side: int = 1
+        self, name: str, config: BlackBoxConfig, query: Query, ledger: Ledger, fingerprint: str, side_by_side: int = 1
     ) -> None:
         self.name, self.config, self.classes, self.fingerprint = name, config, config.classes, fingerprint
-        self._ask, self._ledger = ask, ledger
+        self._query, self._ledger = query, ledger
         self._threads = ThreadPoolExecutor(side_by_side, thread_name_prefix=name) if side_by_side > 1 else None
 
     @torch.no_grad()
@@ -150,7 +151,7 @@ class BlackBox:
         return probabilities.clamp(min=FLOOR).log().float().to(x.device)
 
     def _answers(self, names: list[str], shown: Array) -> dict[str, Array]:
-        found = as_probabilities(self._ask(shown, self._ledger), len(shown), self.config, self.name)
+        found = as_probabilities(self._query(shown, self._ledger), len(shown), self.config, self.name)
         answers = dict(zip(names, found, strict=True))
         self._ledger.keep(answers)
         return answers
@@ -185,6 +186,6 @@ def as_probabilities(answer: Any, n: int, config: BlackBoxConfig, name: str) -> 
     total = values.sum(1)
     if values.min() < -SLACK or values.max() > 1 + SLACK or np.abs(total - 1).max() > SLACK:
         worst = values[np.abs(total - 1).argmax()]
-        told = ", ".join(f"{value:.4g}" for value in worst)
-        raise UserError(f"{name} answered ({told}), which are no probabilities; if they are scores, set `answers: logits`")
+        row = ", ".join(f"{value:.4g}" for value in worst)
+        raise UserError(f"{name} answered ({row}), which are not probabilities; if they are scores, set `answers: logits`")
     return values.clip(0, 1) / values.clip(0, 1).sum(1, keepdims=True)

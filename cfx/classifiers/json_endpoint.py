@@ -14,7 +14,7 @@ from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field, field_validator, model_validator
 
-from cfx.classifiers.black_box import Array, Ask, Ledger, Preprocessing
+from cfx.classifiers.black_box import Array, Ledger, Preprocessing, Query
 from cfx.classifiers.endpoint import Endpoint, EndpointConfig
 from cfx.errors import UserError
 from cfx.images import encode_png
@@ -50,11 +50,11 @@ class JsonConfig(EndpointConfig):
         return self
 
 
-def load_json(config: JsonConfig, endpoint: Endpoint) -> tuple[Ask, str]:
-    """The endpoint as a black box's `ask`, and the SHA-256 of its address: nothing else is known of what answers there."""
+def load_json(config: JsonConfig, endpoint: Endpoint) -> tuple[Query, str]:
+    """The endpoint as a black box's `query`, and the SHA-256 of its address: nothing else is known of what answers there."""
     body, reading = _JINJA.from_string(config.request), _JINJA.from_string(config.response)
 
-    def ask(shown: Array, ledger: Ledger) -> Any:
+    def query(shown: Array, ledger: Ledger) -> Any:
         images = _as_png(shown) if config.send == "png" else shown.tolist()
         content = _filled(body, "request", images=images, images=images).encode()
         response = endpoint.post(config.url, content, {"Content-Type": "application/json"}, len(shown), ledger)
@@ -67,7 +67,7 @@ def load_json(config: JsonConfig, endpoint: Endpoint) -> tuple[Ask, str]:
         except json.JSONDecodeError as error:
             raise UserError(f"template `response` does not make a list of numbers ({error}); end it with `| tojson`") from error
 
-    return ask, hashlib.sha256(config.url.encode()).hexdigest()
+    return query, hashlib.sha256(config.url.encode()).hexdigest()
 
 
 def _as_png(shown: Array) -> list[str]:

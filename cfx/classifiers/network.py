@@ -65,7 +65,7 @@ class NetworkConfig(Config):
 
 
 class Network(nn.Module):
-    """(B, 3, H, W) in [-1, 1] to logits (B, outputs) float32: resamples, normalises, asks, and refuses an unusable answer."""
+    """(B, 3, H, W) in [-1, 1] to logits (B, outputs) float32: resamples, normalises, refuses an unusable answer."""
 
     gain: Tensor  # (3, 1, 1)
     offset: Tensor
@@ -111,8 +111,8 @@ def load_network(config: NetworkConfig, device: torch.device | str = "cpu") -> t
     state = None if path is None else read_state_dict(path, config.allow_pickle)
     facts = {} if path is None else read_facts(path)
     name, kwargs = (config.module, config.kwargs) if config.module else _named_by_file(path, facts, config.kwargs)
-    module, told = _make(name, kwargs)
-    facts = told | facts
+    module, known = _make(name, kwargs)
+    facts = known | facts
     if path is not None and state is not None:
         fit(module, state, path, name)
     network = Network(module, str(config.weights or name), config, facts)
@@ -149,7 +149,7 @@ def _moved(name: str) -> str:
 
 
 def _make(name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
-    """Call `package.module:factory`, or ask a hub, which also tells facts. Raises ImportError or UserError naming what is
+    """Call `package.module:factory`, or query a hub, which also gives facts. Raises ImportError or UserError naming what is
     not right."""
     package, factory = _moved(name).split(":")
     if package in HUBS:

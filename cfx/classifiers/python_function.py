@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from cfx.classifiers.black_box import Array, Ask, BlackBoxConfig, Ledger
+from cfx.classifiers.black_box import Array, BlackBoxConfig, Ledger, Query
 
 
 class CallableConfig(BlackBoxConfig):
@@ -20,17 +20,17 @@ class CallableConfig(BlackBoxConfig):
     module: str = Field(pattern=r"^[\w.]+:\w+$", description="`package.module:function`, importable where the audit runs")
 
 
-def load_callable(config: CallableConfig) -> tuple[Ask, str]:
-    """The function as a black box's `ask`, and the SHA-256 of its module's source. Raises ImportError naming what is missing."""
+def load_callable(config: CallableConfig) -> tuple[Query, str]:
+    """The function as a black box's `query`, and its module's SHA-256. Raises ImportError naming what is missing."""
     function, source = _imported(config.module)
 
-    def ask(shown: Array, ledger: Ledger) -> Any:
+    def query(shown: Array, ledger: Ledger) -> Any:
         with ledger.call(len(shown)) as call:
             answers = function(shown)
             call.status = "answered"
         return answers
 
-    return ask, source
+    return query, source
 
 
 def _imported(name: str) -> tuple[Callable[[Array], Any], str]:

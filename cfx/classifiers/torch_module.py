@@ -65,8 +65,10 @@ def _classes(config: ClassifierConfig, facts: dict[str, Any], network: Network) 
     if classes:
         return classes
     if "attributes" in facts:
-        told = ", ".join(facts["attributes"])
-        raise UserError(f"{network.name} is an oracle ({told}); to audit one of these set `output`, `head: sigmoid`, `classes`")
+        attributes = ", ".join(facts["attributes"])
+        raise UserError(
+            f"{network.name} is an oracle ({attributes}); to audit one of these set `output`, `head: sigmoid`, `classes`"
+        )
     raise UserError(f"{network.name} does not say what its classes are called; set `classes`, in the order of its outputs")
 
 

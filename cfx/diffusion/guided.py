@@ -34,7 +34,7 @@ ATTENTION = {"norm": "group_norm", "qkv": "to_q to_k to_v", "proj_out": "to_out.
 
 
 class GuidedDiffusion(Config):
-    """The arguments that a guided-diffusion checkpoint was trained with, under its own names; the rest is as in its commands:
+    """The arguments that a guided-diffusion checkpoint was trained with, under its own names; all others are as in its commands:
     unconditional, learn_sigma, resblock_updown, use_scale_shift_norm, linear noise, legacy attention order."""
 
     image_size: int = Field(ge=1, description="the argument of that name; what attention_resolutions refer to")

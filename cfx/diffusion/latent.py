@@ -60,8 +60,8 @@ class LatentDiffusion:
         longest = max(len(ids) for ids in self.tokenizer(list(prompts)).input_ids)
         if longest > length:
             raise UserError(f"a prompt takes {longest} tokens, but the text encoder reads {length}; use fewer words")
-        told = self.tokenizer(list(prompts), padding="max_length", max_length=length, return_tensors="pt")
-        return told.input_ids.to(self.device)
+        tokens = self.tokenizer(list(prompts), padding="max_length", max_length=length, return_tensors="pt")
+        return tokens.input_ids.to(self.device)
 
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """The prompts as the UNet reads them, (B, L, D)."""

@@ -26,7 +26,7 @@ from cfx.errors import UserError
 from cfx.random import derived_seed
 from cfx.types import Config
 
-Told = Callable[[int], tuple[Tensor, list[str]]]  # step -> images (B, 3, H, W) in [-1, 1] and a prompt for each
+PromptedBatches = Callable[[int], tuple[Tensor, list[str]]]  # step -> images (B, 3, H, W) in [-1, 1] and a prompt for each
 
 
 class TextTraining(Config):
@@ -58,7 +58,7 @@ class Prompted(nn.Module):
 
 
 def train_text_to_image(
-    batches: Told,
+    batches: PromptedBatches,
     words: Sequence[str],
     prior: Path,
     config: TextTraining,
@@ -72,10 +72,10 @@ def train_text_to_image(
     how much each pixel's error counts; default: all the same. Loss and schedule are the prior's (`cfx.diffusion.training`).
     Raises UserError for a prior that predicts something else, and as `word_tokenizer` and `Checkpoint.restore` do.
     """
-    told = json.loads((prior / "scheduler" / "scheduler_config.json").read_text())
-    if told["prediction_type"] != "sample" or told["beta_schedule"] != "linear":
+    schedule = json.loads((prior / "scheduler" / "scheduler_config.json").read_text())
+    if schedule["prediction_type"] != "sample" or schedule["beta_schedule"] != "linear":
         raise UserError(
-            f"{prior} predicts {told['prediction_type']}; a text-to-image model grows from one that predicts `sample`"
+            f"{prior} predicts {schedule['prediction_type']}; a text-to-image model grows from one that predicts `sample`"
         )
     torch.manual_seed(config.seed)
     tokenizer = word_tokenizer(folder / "tokenizer", words, config.length)
@@ -100,8 +100,8 @@ def train_text_to_image(
         chance = torch.Generator().manual_seed(derived_seed("text-to-image", config.seed, step))
         x, prompts = batches(step)
         left_out = (torch.rand(len(x), generator=chance) < config.silent).tolist()
-        said = ["" if silent else prompt for silent, prompt in zip(left_out, prompts, strict=True)]
-        ids = tokenizer(said, padding="max_length", max_length=config.length, return_tensors="pt").input_ids
+        texts = ["" if silent else prompt for silent, prompt in zip(left_out, prompts, strict=True)]
+        ids = tokenizer(texts, padding="max_length", max_length=config.length, return_tensors="pt").input_ids
         t = torch.randint(len(_levels()), (len(x),), generator=chance)
         z0 = vae.encode(x).latent_dist.mean
         loss = (counted * clean_error(network, z0, t, torch.randn(z0.shape, generator=chance), ids, config.max_weight)).mean()
@@ -227,6 +227,6 @@ def save(folder: Path, pipeline: StableDiffusionPipeline) -> Path:
     """Write the pipeline's folder, in half precision; its autoencoder is ours, and the index says where to find it."""
     pipeline.save_pretrained(folder)
     index = folder / "model_index.json"
-    told = json.loads(index.read_text()) | {"vae": [Folded.__module__, Folded.__name__]}
-    index.write_text(json.dumps(told, indent=2) + "\n")
+    contents = json.loads(index.read_text()) | {"vae": [Folded.__module__, Folded.__name__]}
+    index.write_text(json.dumps(contents, indent=2) + "\n")
     return folder

@@ -67,7 +67,7 @@ def denoising_loss(ddpm: DDPM, x: Tensor, timesteps: Tensor, noise: Tensor, max_
     """Squared error of what the UNet predicts, averaged over pixels and images.
 
     x, noise: (B, 3, H, W); timesteps: (B,) original steps. A clean estimate's error is weighted by SNR + 1, which makes it that
-    of the velocity (Salimans & Ho 2022), up to `max_weight` (Hang et al. 2023): else nearly clean images would drown the rest.
+    of the velocity (Salimans & Ho 2022), up to `max_weight` (Hang et al. 2023): else nearly clean images would drown all others.
     """
     level = ddpm.alphas_cumprod.to(x)[timesteps].view(-1, 1, 1, 1)
     z = level.sqrt() * x + (1 - level).sqrt() * noise

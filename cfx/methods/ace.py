@@ -143,7 +143,7 @@ def filtered_gradient(
 def filtered(denoiser: Denoiser, x: Tensor, drawn: Sequence[Tensor], recompute: bool = False) -> Tensor:
     """F_tau(x): x noised to step tau - 1 and denoised, tau = len(drawn); differentiable. No noise is drawn inside.
 
-    With `recompute` only z is kept of each UNet call, and the rest is computed again for the backward pass.
+    With `recompute` only z is kept of each UNet call, and everything else is computed again for the backward pass.
     """
 
     def reverse_step(z: Tensor, t: int, n: Tensor | None) -> Tensor:

@@ -71,7 +71,7 @@ def blended(
             if t == 0:
                 break
             share = math.sqrt(1 - float(denoiser.alphas_cumprod[t]))
-            seen = share * x0 + (1 - share) * z  # what the losses are taken at
+            seen = share * x0 + (1 - share) * z  # what the losses are evaluated at
             loss = config.squared * (seen - x).square().flatten(1).mean(1)
             loss = loss + config.overshoot * (x0 - x0.clamp(-1, 1)).square().flatten(1).mean(1)
             views = draw_views(x, config.augmentations, noise)

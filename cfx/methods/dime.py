@@ -35,7 +35,7 @@ class DiME(Config):
     exact_start: bool = Field(
         True, description="noise to step tau - 1, where denoising starts; off: to tau, as the released code"
     )
-    guide: Literal["denoised", "noisy", "input"] = Field("denoised", description="which image the class gradient is taken at")
+    guide: Literal["denoised", "noisy", "input"] = Field("denoised", description="which image the class gradient is evaluated at")
     early_stopping: bool = Field(False, description="an image is done when its denoised image is predicted as the target")
     guided_steps: int | None = Field(None, ge=1, description="guide this many steps, then denoise freely; none: to the end")
     region: tuple[float, float, float, float] | None = Field(
@@ -116,7 +116,7 @@ def dime(
     """Guided denoising towards `target`; the classifier sees an unguided denoising of each noisy state.
 
     x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. tau (tau + 1) / 2 UNet evaluations an image, tau if `guide` is not the
-    denoised image or nothing looks at it. A region keeps the rest of the image as the thesis does in its eq. 3.21: the
+    denoised image or nothing looks at it. A region keeps what lies outside it as the thesis does in its eq. 3.21: the
     classifier sees the input there, and z is the noised input.
     """
     pull = perceptual_pull(perceptual, x, config.perceptual)

@@ -38,7 +38,7 @@ class SVCE(Config):
     @model_validator(mode="after")
     def _can_work(self) -> SVCE:
         if min(self.radii) <= 0 or list(self.radii) != sorted(self.radii):
-            raise UserError(f"radii {self.radii} must be positive and grow, as the first that is enough is taken")
+            raise UserError(f"radii {self.radii} must be positive and grow, as the first that is enough is used")
         return self
 
 

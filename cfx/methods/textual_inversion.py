@@ -114,11 +114,11 @@ def learn_tokens(
     optimizer = torch.optim.AdamW([table], lr=config.learning_rate, betas=(0.9, 0.999), eps=1e-9, weight_decay=0)
     chance = torch.Generator().manual_seed(derived_seed("tokens", config.seed))
     for step in range(config.steps):
-        x, spread, noise, t, said = _draw(model, images, prompts, config, chance)
+        x, spread, noise, t, drawn = _draw(model, images, prompts, config, chance)
         total = 0.0
         for start in range(0, config.batch, config.at_once):
             part = slice(start, start + config.at_once)
-            loss = _loss(model, x[part], spread[part], noise[part], t[part], said[part]) / config.batch
+            loss = _loss(model, x[part], spread[part], noise[part], t[part], drawn[part]) / config.batch
             loss.backward()
             total += loss.item()
         assert table.grad is not None
@@ -144,7 +144,7 @@ def _draw(
     return x, spread, noise, t, [prompts[i] for i in torch.randint(len(prompts), (n,), generator=chance).tolist()]
 
 
-def _loss(model: LatentDiffusion, x: Tensor, spread: Tensor, noise: Tensor, t: Tensor, said: list[str]) -> Tensor:
+def _loss(model: LatentDiffusion, x: Tensor, spread: Tensor, noise: Tensor, t: Tensor, drawn: list[str]) -> Tensor:
     """Summed squared error of the noise in the latents of these images, each at its depth t under its prompt."""
     device = model.device
     with torch.no_grad():
@@ -152,9 +152,9 @@ def _loss(model: LatentDiffusion, x: Tensor, spread: Tensor, noise: Tensor, t: T
         z0 = (latent.mean + latent.std * spread.to(device)) * model.vae.config.scaling_factor
     level = model.alphas_cumprod[t].float().to(device).view(-1, 1, 1, 1)
     z = level.sqrt() * z0 + (1 - level).sqrt() * noise.to(device)
-    predicted = model.noise(z, t.to(device), model.embed(said))
+    predicted = model.noise(z, t.to(device), model.embed(drawn))
     error = (predicted - noise.to(device)).square()
-    if model.prediction == "sample":  # what is nearly clean tells such a model little about the noise, and would drown the rest
+    if model.prediction == "sample":  # what is nearly clean tells such a model little about the noise, and would drown all else
         error = error * (MAX_SNR * (1 - level) / level).clamp(max=1)
     return error.sum()
 
@@ -171,15 +171,15 @@ def load_tokens(path: Path) -> Tokens:
     """Read a token file: {'words': n strings, 'embs': (n, D)}. Runs no code of the file.
 
     A command line of the released code leaves literal quotes at the ends of words, and prompts then miss the words: they are
-    taken off, with a warning. Raises FileNotFoundError, or UserError for another content.
+    removed, with a warning. Raises FileNotFoundError, or UserError for another content.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no token file {path}")
-    told = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(told, dict) or not {"words", "embs"} <= set(told) or len(told["words"]) != len(told["embs"]):
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict) or not {"words", "embs"} <= set(content) or len(content["words"]) != len(content["embs"]):
         raise UserError(f"{path} is no token file; it holds 'words', a list of n strings, and 'embs', a tensor (n, D)")
-    words = tuple(word.strip("'\"") for word in told["words"])
-    if words != tuple(told["words"]):
-        quoted = ", ".join(repr(word) for word in told["words"])
-        _log.warning("%s: quote characters taken off the words %s, as prompts are written without them", path, quoted)
-    return Tokens(words, told["embs"].float())
+    words = tuple(word.strip("'\"") for word in content["words"])
+    if words != tuple(content["words"]):
+        quoted = ", ".join(repr(word) for word in content["words"])
+        _log.warning("%s: quote characters removed from the words %s, as prompts are written without them", path, quoted)
+    return Tokens(words, content["embs"].float())

@@ -1,6 +1,6 @@
 """Insertion and deletion: does the classifier's answer hang on what a map calls salient (Petsiuk et al. 2018; thesis, 6.4)?
 
-Patches are put into an empty image, or taken out of the image, the most salient first, and the probability of the class
+Patches are put into an empty image, or removed from the image, the most salient first, and the probability of the class
 predicted on the whole image is followed. A faithful map makes it rise at once (insertion) or fall at once (deletion).
 """
 

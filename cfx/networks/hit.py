@@ -73,7 +73,7 @@ class Attended(NamedTuple):
 
 
 class Contributions(NamedTuple):
-    """Logits taken apart. Over patches, and over layers, the parts and the head's bias add up to the logits."""
+    """Logits decomposed. Over patches, and over layers, the parts and the head's bias add up to the logits."""
 
     logits: Tensor  # (B, K)
     patches: Tensor  # (B, K, h, w), on the finest grid of patches

@@ -93,8 +93,8 @@ def rollout(classifier: TorchClassifier, x: Tensor) -> Tensor:
         looked = torch.stack([network.spread(attended.weights.mean(1)[..., None])[..., 0] for attended in walked]).mean(0)
         return looked.unflatten(1, (network.shape.side, network.shape.side))
     if not isinstance(network, VisionTransformer):
-        told = _or(maps_for(classifier))
-        raise UserError(f"map 'rollout' needs a HiT or timm's VisionTransformer, not a {type(network).__name__}; use {told}")
+        usable = _or(maps_for(classifier))
+        raise UserError(f"map 'rollout' needs a HiT or timm's VisionTransformer, not a {type(network).__name__}; use {usable}")
     with _attention(network) as seen:
         classifier(x)
     flow = torch.eye(seen[0].shape[-1], device=x.device)
@@ -105,7 +105,7 @@ def rollout(classifier: TorchClassifier, x: Tensor) -> Tensor:
 
 def integrated_gradients(classifier: TorchClassifier, x: Tensor, target: Tensor, steps: int = 32) -> Tensor:
     """Integrated gradients from mid-grey (Sundararajan et al. 2017, arXiv:1703.01365), by captum, summed over channels."""
-    from captum.attr import IntegratedGradients  # imports matplotlib: seconds that only those who ask should pay
+    from captum.attr import IntegratedGradients  # imports matplotlib: seconds that only its users should pay
 
     method = IntegratedGradients(_explained(classifier))
     given = x.detach().requires_grad_()

@@ -41,7 +41,7 @@ def train_classifier(
     report: Callable[[int, float], None] = lambda step, loss: None,
     device: str = "cpu",
 ) -> Path:
-    """Train a ConvNet and write it to `out` (.safetensors); `load_classifier` or `load_oracle` reads it without being told more.
+    """Train a ConvNet and write it to `out` (.safetensors); `load_classifier` or `load_oracle` reads it without further settings.
 
     images: (N, 3, S, S) uint8. labels: (N,) class ids, for a classifier of the classes `names`; (N, K) float probabilities, to
     distil one from another's answers; (N, A) zeros and ones, for an oracle of the attributes `names`. A tenth, chosen by the

@@ -49,7 +49,7 @@ class HiTTraining(Config):
     attention_dropout: float = Field(0.2, ge=0, lt=1, description="share of the attention dropped")
     drop_path: float = Field(0.0, ge=0, lt=1)
     blanked: float = Field(
-        0.0, ge=0, le=1, description="largest share of its patches taken out of an image; rises to it in the middle third"
+        0.0, ge=0, le=1, description="largest share of its patches removed from an image; rises to it in the middle third"
     )
     position_std: float = Field(
         0.02, gt=0, description="of the position embeddings at first; with more, attention goes by place from the start"
@@ -61,10 +61,10 @@ class HiTTraining(Config):
 
     @field_validator("shape", mode="before")
     @classmethod
-    def _by_name(cls, told: Any) -> Any:
-        if isinstance(told, str) and told not in PRESETS:
-            raise UserError(f"there is no HiT preset {told!r}; choose one of {', '.join(PRESETS)}")
-        return PRESETS[told] if isinstance(told, str) else told
+    def _by_name(cls, shape: Any) -> Any:
+        if isinstance(shape, str) and shape not in PRESETS:
+            raise UserError(f"there is no HiT preset {shape!r}; choose one of {', '.join(PRESETS)}")
+        return PRESETS[shape] if isinstance(shape, str) else shape
 
 
 def _fine_tuned(learning_rate: float) -> HiTTraining:
@@ -126,7 +126,7 @@ def train_hit(
             _begin_from(network, config.start, config.allow_pickle)
         _optimise(network.to(device), images, labels, kept, config, len(names), checkpoint, report, device)
     facts = {
-        "module": f"cfx.classifiers.{'hit:HiT' if config.architecture == 'hit' else 'vit:vit'}",
+        "module": f"cfx.networks.{'hit:HiT' if config.architecture == 'hit' else 'vit:vit'}",
         "kwargs": {"outputs": len(names), "shape": config.shape.model_dump()},
         "classes": list(names),
         "input_size": config.shape.size,
@@ -218,8 +218,10 @@ def _optimise(
 def _keep(checkpoint: Path, config: HiTTraining, step: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Write, then rename: a kill leaves the previous checkpoint or the next, never half of one."""
     part = checkpoint.with_name(f".{uuid4().hex}.tmp")
-    told = config.model_dump_json()
-    torch.save({"config": told, "step": step, "network": network.state_dict(), "optimizer": optimizer.state_dict()}, part)
+    torch.save(
+        {"config": config.model_dump_json(), "step": step, "network": network.state_dict(), "optimizer": optimizer.state_dict()},
+        part,
+    )
     os.replace(part, checkpoint)
 
 

@@ -199,7 +199,7 @@ def test_what_refinement_loses_falls_back_to_the_pre_explanation() -> None:
 
 
 def test_only_what_was_lost_is_refined_again() -> None:
-    # grey is "low": the first image loses its flip each time, the second was asked for "low" and keeps it
+    # grey is "low": the first image loses its flip each time, the second aimed at "low" and keeps it
     prior, network = counted_prior(variance=1e-6)
     ace(prior, Above(), torch.full((2, 3, 8, 8), 0.1), torch.tensor([1, 0]), UNDONE, ImageNoise.of(IDS[:2], 0))
     assert network.forwards == 10 * (2 * 5 + 2 + 1 + 1)

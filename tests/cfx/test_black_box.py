@@ -76,7 +76,7 @@ def test_an_answer_is_read_as_declared(answers: str, given: object, expected: ob
         ([[0.2, 0.3, 0.5]], r"shape \(1, 3\) to 1 images; probabilities of low, high have shape \(1, 2\)"),
         ([[0.5, 0.5], [0.5, 0.5]], r"shape \(2, 2\) to 1"),
         ([0.5, 0.5], "shape"),
-        ([[2.0, -1.0]], r"\(2, -1\), which are no probabilities; if they are scores, set `answers: logits`"),
+        ([[2.0, -1.0]], r"\(2, -1\), which are not probabilities; if they are scores, set `answers: logits`"),
         ([[0.9, 0.9]], "no probabilities"),
         ([["cat", "dog"]], "no table of numbers"),
         ([[0.5], [0.5, 0.5]], "no table of numbers"),
@@ -89,7 +89,7 @@ def test_an_answer_that_cannot_be_used_is_refused_by_name(given: object, words: 
     assert "http://model" in str(error.value)
 
 
-def test_a_python_function_is_a_classifier_and_is_asked_each_image_once() -> None:
+def test_a_python_function_is_a_classifier_and_is_queried_with_each_image_once() -> None:
     ledger = QueryLedger(None, "brightness", None)
     config = CallableConfig(access="callable", module="tests.servers:brightness", classes=("low", "high"), limits={"batch": 3})
     black_box = load_black_box(config, ledger)
@@ -106,18 +106,18 @@ def test_a_python_function_is_a_classifier_and_is_asked_each_image_once() -> Non
 def test_one_field_tells_the_ways_to_a_classifier_apart_and_none_means_torch() -> None:
     read = TypeAdapter(AnyClassifier).validate_python
     assert isinstance(read({"weights": "portraits:planted"}), ClassifierConfig)
-    told = {"access": "callable", "module": "tests.cfx.test_black_box:halves", "classes": ["a", "b"]}
-    assert isinstance(read(told), CallableConfig)
+    settings = {"access": "callable", "module": "tests.cfx.test_black_box:halves", "classes": ["a", "b"]}
+    assert isinstance(read(settings), CallableConfig)
     with pytest.raises(ValidationError, match="telepathy.*'torch', 'callable', 'onnx', 'kserve', 'json'"):
         read({"access": "telepathy"})
     with pytest.raises(ValidationError, match="name of its own"):
-        read(told | {"classes": ["a", "a"]})
+        read(settings | {"classes": ["a", "a"]})
     with pytest.raises(ValidationError, match="two classes"):
-        read(told | {"classes": ["a", "b", "c"], "answers": "second"})
+        read(settings | {"classes": ["a", "b", "c"], "answers": "second"})
 
 
 @pytest.mark.parametrize("module", ["tests.nowhere:f", "tests.cfx.test_black_box:nothing"])
-def test_a_function_that_is_not_there_is_told(module: str) -> None:
+def test_a_function_that_is_not_there_is_reported(module: str) -> None:
     with pytest.raises(ImportError, match=module.split(":")[-1] if "nothing" in module else "tests.nowhere"):
         load_black_box(CallableConfig(access="callable", module=module, classes=("a", "b")), QueryLedger(None, "f", None))
 

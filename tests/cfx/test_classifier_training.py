@@ -34,16 +34,16 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_separable_toy_is_learned_and_its_accuracy_told(tmp_path):
+def test_a_separable_toy_is_learned_and_its_accuracy_recorded(tmp_path):
     images, facts = squares()
     config = TINY.model_copy(update={"grid": 2})
     path = train_classifier(images, facts[:, 0], config, ("below", "above"), tmp_path / "toy.safetensors")
     classifier = load_classifier(ClassifierConfig(weights=path))
     assert classifier.classes == ("below", "above")
     assert (classifier(as_images(images)).argmax(1) == facts[:, 0]).all()
-    told = read_facts(path)
-    assert told["accuracy"] == 1.0 and told["input_size"] == 16
-    assert told["training"] == config.model_dump(mode="json")
+    facts = read_facts(path)
+    assert facts["accuracy"] == 1.0 and facts["input_size"] == 16
+    assert facts["training"] == config.model_dump(mode="json")
 
 
 def test_an_oracle_learns_several_attributes_at_once(tmp_path):
@@ -77,22 +77,22 @@ def test_progress_is_reported_after_every_step(tmp_path):
     images, facts = squares(30)
     steps: list[int] = []
     config = TINY.model_copy(update={"steps": 4})
-    told = train_classifier(
+    path = train_classifier(
         images, facts[:, 0], config, ("a", "b"), tmp_path / "x.safetensors", lambda step, loss: steps.append(step)
     )
-    assert steps == [1, 2, 3, 4] and told.is_file()
+    assert steps == [1, 2, 3, 4] and path.is_file()
 
 
 @pytest.mark.parametrize(
-    ("labels", "names", "told"),
+    ("labels", "names", "message"),
     [
         (torch.zeros(9, dtype=torch.long), ("a", "b"), "20 images with 9 labels"),
         (torch.full((20,), 2), ("a", "b"), "labels run from 2 to 2, but the classes are a, b"),
         (torch.zeros(20, 3), ("red", "above"), "labels have 3 columns for 2 names: red, above"),
     ],
 )
-def test_labels_that_do_not_fit_are_refused(tmp_path, labels, names, told):
-    with pytest.raises(ValueError, match=told):
+def test_labels_that_do_not_fit_are_refused(tmp_path, labels, names, message):
+    with pytest.raises(ValueError, match=message):
         train_classifier(torch.zeros(20, 3, 16, 16, dtype=torch.uint8), labels, TINY, names, tmp_path / "x.safetensors")
 
 
@@ -119,8 +119,8 @@ def test_rendered_portraits_are_what_their_labels_say():
 @pytest.mark.parametrize(("name", "learns"), [("planted", "classes"), ("oracle", "attributes")])
 def test_a_recipe_trains_a_network_that_says_what_it_tells(tmp_path, name, learns):
     recipe = RECIPES[name]._replace(images=20, training=TINY.model_copy(update={"steps": 2}))
-    told = read_facts(train_on_portraits(recipe, tmp_path / "network.safetensors"))
-    assert tuple(told[learns]) == recipe.learns and told["input_size"] == 64
+    facts = read_facts(train_on_portraits(recipe, tmp_path / "network.safetensors"))
+    assert tuple(facts[learns]) == recipe.learns and facts["input_size"] == 64
 
 
 @pytest.fixture(scope="module")

@@ -159,21 +159,21 @@ def test_noise_belongs_to_image_seed_and_attempt() -> None:
     torch.testing.assert_close(ImageNoise.of(["b", "a"], 0).like(torch.zeros(2, 3, 4, 4))[1:], draws[("a", 0, 0)])
     values = list(draws.values())
     assert not any(torch.equal(values[i], values[j]) for i in range(4) for j in range(i))
-    with pytest.raises(ValueError, match="noise for 1 images was asked for a batch of 2"):
+    with pytest.raises(ValueError, match="noise for 1 images was used for a batch of 2"):
         ImageNoise.of(["a"], 0).like(torch.zeros(2, 3, 4, 4))
 
 
 def test_retries_touch_failures_only() -> None:
-    asked: list[tuple[float, int]] = []
+    attempts: list[tuple[float, int]] = []
 
     def explain(scale: float, x: torch.Tensor, target: torch.Tensor, noise: ImageNoise) -> Counterfactual:
-        asked.append((scale, len(x)))
+        attempts.append((scale, len(x)))
         return Counterfactual(x + scale, None)
 
     # log-odds are 5 (mean of the upper half): images at -.3, -.1 and .4 need a shift above .3, .1 and none
     x = torch.tensor([-0.3, -0.1, 0.4]).view(3, 1, 1, 1).expand(3, 3, 8, 8).contiguous()
     found = escalate(explain, CLASSIFIER, x, torch.ones(3, dtype=torch.long), (0.0, 0.2, 0.25), ["a", "b", "c"], 0)
-    assert asked == [(0.0, 3), (0.2, 2), (0.25, 1)]
+    assert attempts == [(0.0, 3), (0.2, 2), (0.25, 1)]
     assert found.attempt.tolist() == [2, 1, 0]
     torch.testing.assert_close(found.x_cf[:, 0, 0, 0], torch.tensor([-0.05, 0.1, 0.4]))  # the first never flips: its last attempt
 

@@ -30,7 +30,7 @@ def noise(seed: int = 0) -> ImageNoise:
 
 
 class Bent(Linear):
-    """A classifier whose gradient depends on where it is taken."""
+    """A classifier whose gradient depends on where it is evaluated."""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return super().__call__(x.pow(3) + x)
@@ -77,7 +77,7 @@ def test_stopping_early_returns_the_first_denoised_image_that_flips() -> None:
         torch.testing.assert_close(alone[0], found[i], atol=1e-5, rtol=0)
 
 
-def test_a_region_keeps_the_rest_of_the_image() -> None:
+def test_a_region_keeps_what_lies_outside_it() -> None:
     x, method = images(), TOY.model_copy(update={"region": (0.0, 0.5, 0.25, 1.0)})
     found = dime(gaussian_prior(), CLASSIFIER, x, UP, method, noise())
     assert found.mask is not None

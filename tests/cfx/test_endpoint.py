@@ -29,12 +29,12 @@ def kserve(
     url: str, ledger: QueryLedger, secret: str | None = None, limits: dict[str, Any] | None = None, **more: Any
 ) -> BlackBox:
     limits = {"batch": 4, "timeout": 0.5, "patience": 20} | (limits or {})
-    told = {"access": "kserve", "url": url, "model": "brightness", "output": "p", "classes": CLASSES, "limits": limits} | more
-    return load_black_box(KServeConfig.model_validate(told), ledger, secret)
+    settings = {"access": "kserve", "url": url, "model": "brightness", "output": "p", "classes": CLASSES, "limits": limits} | more
+    return load_black_box(KServeConfig.model_validate(settings), ledger, secret)
 
 
 def plain_json(url: str, ledger: QueryLedger, **more: Any) -> BlackBox:
-    told = {
+    settings = {
         "access": "json",
         "url": f"{url}/classify",
         "classes": CLASSES,
@@ -43,7 +43,7 @@ def plain_json(url: str, ledger: QueryLedger, **more: Any) -> BlackBox:
         "response": "{{ reply.predictions | map(attribute='scores') | list | tojson }}",
         "limits": {"timeout": 0.5, "patience": 5},
     }
-    return load_black_box(JsonConfig.model_validate(told | more), ledger)
+    return load_black_box(JsonConfig.model_validate(settings | more), ledger)
 
 
 def memory(budget: int | None = None) -> QueryLedger:
@@ -83,7 +83,7 @@ def test_the_old_names_image_and_images_still_work_with_a_warning() -> None:
         plain_json("http://127.0.0.1:1", memory(), image=declared, image=declared)
 
 
-def test_a_server_in_trouble_is_asked_again_and_every_attempt_is_in_the_ledger() -> None:
+def test_a_server_in_trouble_is_queried_again_and_every_attempt_is_in_the_ledger() -> None:
     ledger = memory()
     with Moody([503, "hang up", 429, "hang"]) as server:
         p = kserve(server.url, ledger, limits={"concurrency": 1})(X).softmax(1)
@@ -114,7 +114,7 @@ def test_a_server_that_is_killed_and_started_again_is_waited_for() -> None:
     assert "not reached" in ledger.calls(0)["status"] or "broken off" in ledger.calls(0)["status"]
 
 
-def test_a_server_that_stays_away_is_told_and_costs_nothing() -> None:
+def test_a_server_that_stays_away_is_reported_and_costs_nothing() -> None:
     ledger = memory(budget=2)
     with Moody() as server:
         black_box = kserve(server.url, ledger, limits={"patience": 0.3})
@@ -141,7 +141,7 @@ def test_an_answer_that_cannot_be_used_is_refused_once_and_not_kept(mood: Any, w
         with pytest.raises(ValueError, match=words):
             black_box(X[:4])
         assert len(ledger.calls(0)["call"]) == 1
-        torch.testing.assert_close(black_box(X[:4]).softmax(1), RIGHT[:4], atol=1e-6, rtol=0)  # well again: asked again
+        torch.testing.assert_close(black_box(X[:4]).softmax(1), RIGHT[:4], atol=1e-6, rtol=0)  # well again: queried again
 
 
 def test_the_budget_is_never_exceeded_and_answers_already_there_stay() -> None:
@@ -212,7 +212,7 @@ def test_an_answer_outside_the_protocol_is_refused_by_name(content: bytes, words
         answer_in(httpx.Response(200, content=content), "p", "http://model")
 
 
-def test_a_model_without_such_an_output_is_refused_before_any_image_is_asked() -> None:
+def test_a_model_without_such_an_output_is_refused_before_any_image_is_sent() -> None:
     with Moody() as server:
         with pytest.raises(ValueError, match="has no output 'q'; it has other, p"):
             kserve(server.url, memory(), output="q")

@@ -155,7 +155,7 @@ def test_presets_have_names():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"size": 60, "patch": 16}, "60 is not a multiple of 16"),
         ({"size": 72, "patch": 8, "blocks": (1, 1, 1)}, "72 is not a multiple of 32"),
@@ -163,8 +163,8 @@ def test_presets_have_names():
         ({"blocks": (2, 0)}, "every block needs a layer"),
     ],
 )
-def test_shapes_that_cannot_be_are_refused(wrong, told):
-    with pytest.raises(ValueError, match=told):
+def test_shapes_that_cannot_be_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
         HiTShape(**wrong)
 
 
@@ -228,9 +228,9 @@ class Killed(Exception):
 def test_training_learns_and_a_killed_one_comes_to_the_same_end(tmp_path):
     images, labels = brighter_half(200)
     config, names = SMALL, ("left", "right")
-    told: list[int] = []
-    one = train_hit(images, labels, config, names, tmp_path / "one.safetensors", lambda step, loss: told.append(step))
-    assert told == list(range(1, 136)) and steps(config, 200) == 135
+    reported: list[int] = []
+    one = train_hit(images, labels, config, names, tmp_path / "one.safetensors", lambda step, loss: reported.append(step))
+    assert reported == list(range(1, 136)) and steps(config, 200) == 135
 
     def kill(step: int, loss: float) -> None:
         if step == 120:
@@ -241,9 +241,9 @@ def test_training_learns_and_a_killed_one_comes_to_the_same_end(tmp_path):
         train_hit(images, labels, config, names, two, kill)
     with pytest.raises(ValueError, match="two.safetensors.checkpoint belongs to another configuration"):
         train_hit(images, labels, config.model_copy(update={"epochs": 13.0}), names, two)
-    told.clear()
-    train_hit(images, labels, config, names, two, lambda step, loss: told.append(step))
-    assert told[0] == 101 and one.read_bytes() == two.read_bytes()
+    reported.clear()
+    train_hit(images, labels, config, names, two, lambda step, loss: reported.append(step))
+    assert reported[0] == 101 and one.read_bytes() == two.read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["one.safetensors", "two.safetensors"]
     assert read_facts(one)["accuracy"] >= 0.9
     classifier = load_classifier(ClassifierConfig(weights=one))  # says itself what it is
@@ -262,10 +262,19 @@ def test_training_goes_on_from_a_released_file_with_a_new_head(tmp_path):
     images, labels = brighter_half(20)
     released = random_hit(TINY, outputs=5)
     torch.save({"model": released.state_dict(), "args": argparse.Namespace(lr=8e-4)}, tmp_path / "released.pth")
-    told = {"shape": TINY, "epochs": 1, "batch": 18, "learning_rate": 0.0001, "start": tmp_path / "released.pth", "warm_up": 0}
+    settings = {
+        "shape": TINY,
+        "epochs": 1,
+        "batch": 18,
+        "learning_rate": 0.0001,
+        "start": tmp_path / "released.pth",
+        "warm_up": 0,
+    }
     with pytest.raises(ValueError, match="allow_pickle"):
-        train_hit(images, labels, HiTTraining(**told), ("left", "right"), tmp_path / "no.safetensors")
-    path = train_hit(images, labels, HiTTraining(**told, allow_pickle=True), ("left", "right"), tmp_path / "tuned.safetensors")
+        train_hit(images, labels, HiTTraining(**settings), ("left", "right"), tmp_path / "no.safetensors")
+    path = train_hit(
+        images, labels, HiTTraining(**settings, allow_pickle=True), ("left", "right"), tmp_path / "tuned.safetensors"
+    )
     tuned, before = read_state_dict(path), released.state_dict()
     assert tuned["heads.head.weight"].shape == (2, 8)
     assert all((tuned[name] - before[name]).abs().max() < 1e-3 for name in tuned if not name.startswith("heads"))

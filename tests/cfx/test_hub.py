@@ -43,7 +43,7 @@ def test_a_network_of_one_size_is_given_that_size():
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"module": "torchvision:resnet5o"}, "torchvision makes no 'resnet5o'"),
         ({"module": "timm:resnet5o"}, "timm makes no 'resnet5o'"),
@@ -51,6 +51,6 @@ def test_a_network_of_one_size_is_given_that_size():
         ({"module": "timm:test_resnet", "kwargs": {"num_classes": 3}}, "set `classes`"),
     ],
 )
-def test_what_a_hub_cannot_make_is_told(settings, told):
-    with pytest.raises(ValueError, match=told):
+def test_what_a_hub_cannot_make_is_reported(settings, message):
+    with pytest.raises(ValueError, match=message):
         load_classifier(ClassifierConfig(**settings))

@@ -116,10 +116,10 @@ def test_damaged_metadata_does_not_cost_an_image():
 
 
 def test_equal_pixels_give_equal_bytes_whatever_else_the_files_tell():
-    plain, told = Image.fromarray(np.full((16, 16, 3), 90, np.uint8)), PngInfo()
-    told.add_text("Comment", "from the shop")
+    plain, comment = Image.fromarray(np.full((16, 16, 3), 90, np.uint8)), PngInfo()
+    comment.add_text("Comment", "from the shop")
     profile = ImageCmsProfile(createProfile("sRGB")).tobytes()
-    rich = file_of(plain, dpi=(72, 72), pnginfo=told, icc_profile=profile)
+    rich = file_of(plain, dpi=(72, 72), pnginfo=comment, icc_profile=profile)
     assert read_image(rich, 16, 10**6, 8).png == read_image(file_of(plain), 16, 10**6, 8).png
 
 

@@ -47,7 +47,7 @@ def test_it_explains_the_class_predicted_on_the_whole_image():
     assert deletion[0, 0].item() == pytest.approx(SURE)  # of the first class
 
 
-def test_removed_patches_take_the_colour_asked_for():
+def test_removed_patches_take_the_requested_colour():
     x = torch.ones(1, 3, 8, 8)
     deletion = curves(corner, x, torch.zeros(1, 2, 2), "deletion", empty=(-1.0, -1.0, -1.0))
     assert deletion[0, -1].item() == pytest.approx(1 - SURE, abs=1e-6)

@@ -50,13 +50,13 @@ def test_an_oracle_reads_weights_through_the_classifiers_door(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("attributes", "told"),
+    ("attributes", "message"),
     [
         (None, "set `attributes`, in the order of its outputs"),
         (("red", "green"), r"gives 3 logits for 2 attributes \(red, green\)"),
         (("red", "green", "red"), "every attribute needs a name of its own"),
     ],
 )
-def test_attributes_that_do_not_fit_are_refused(attributes, told):
-    with pytest.raises(ValueError, match=told):
+def test_attributes_that_do_not_fit_are_refused(attributes, message):
+    with pytest.raises(ValueError, match=message):
         load_oracle(OracleConfig(module=MEAN, attributes=attributes))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from cfx.attributes.outside import CELLS, mean_in_cells, named_cells, rest_of
+from cfx.attributes.outside import CELLS, mean_in_cells, named_cells, residual
 
 
 def corner(x: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def test_only_what_changed_outside_the_named_cells_is_kept() -> None:
     x = images(2)
     named = torch.zeros(CELLS, CELLS, dtype=torch.bool)
     named[0, 1] = True
-    kept = rest_of(x, -x, named)
+    kept = residual(x, -x, named)
     assert torch.equal(kept[:, :, :4, 4:8], x[:, :, :4, 4:8])
     assert torch.equal(kept[:, :, 4:], -x[:, :, 4:]) and torch.equal(kept[:, :, :4, :4], -x[:, :, :4, :4])
 

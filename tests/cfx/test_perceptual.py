@@ -108,7 +108,7 @@ def test_lpips_has_a_gradient_where_features_vanish(tmp_path: Path) -> None:
     assert gradient.isfinite().all()
 
 
-def test_missing_or_foreign_weights_are_told_plainly(tmp_path: Path) -> None:
+def test_missing_or_foreign_weights_are_reported_plainly(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"torchvision's vgg19-dcbb9e9d.pth, but there is no file .*fetch https://"):
         load_perceptual(tmp_path / "vgg19.pth")
     with pytest.raises(FileNotFoundError, match="vgg16-397923af.pth"):

@@ -18,7 +18,7 @@ def test_worked_example() -> None:
     assert im2(X, BY_TARGET, BY_ALL).item() == pytest.approx(0.05 / 2)
 
 
-def test_images_are_taken_one_by_one_as_numpy_takes_them() -> None:
+def test_images_are_measured_one_by_one_as_numpy_takes_them() -> None:
     generator = torch.Generator().manual_seed(0)
     x, a, b = (torch.rand(3, 3, 4, 4, generator=generator) for _ in range(3))
     for i in range(3):

@@ -196,12 +196,12 @@ def test_simsiam(folder: Path) -> None:
         torch.testing.assert_close(network(x), encoder(((x + 1) / 2 - mean) / std))
     state["module.encoder.fc.9.weight"] = state.pop("module.encoder.fc.4.weight")
     torch.save({"state_dict": state}, path)
-    with pytest.raises(ValueError) as told:
+    with pytest.raises(ValueError) as error:
         load_simsiam(path)
-    assert '"encoder.fc.4.weight"' in str(told.value) and '"encoder.fc.9.weight"' in str(told.value)
+    assert '"encoder.fc.4.weight"' in str(error.value) and '"encoder.fc.9.weight"' in str(error.value)
 
 
-@pytest.mark.parametrize(("load", "told"), [(load_vggface2, "resnet50_ft_weight.pkl"), (load_simsiam, "checkpoint_0099")])
-def test_a_missing_file_is_told_with_where_it_is_to_be_had(load: object, told: str) -> None:
-    with pytest.raises(FileNotFoundError, match=f"nowhere; get {told}"):
+@pytest.mark.parametrize(("load", "message"), [(load_vggface2, "resnet50_ft_weight.pkl"), (load_simsiam, "checkpoint_0099")])
+def test_a_missing_file_is_reported_with_where_it_is_to_be_had(load: object, message: str) -> None:
+    with pytest.raises(FileNotFoundError, match=f"nowhere; get {message}"):
         load(Path("nowhere"))

@@ -107,7 +107,7 @@ def test_without_guidance_the_input_comes_back_exactly(attack: str) -> None:
     torch.testing.assert_close(svce(gaussian_prior(), CLASSIFIER, x, UP, method, ImageNoise.of(IDS, 0)).x_cf, x, atol=0, rtol=0)
 
 
-def test_the_smallest_radius_that_is_enough_is_taken() -> None:
+def test_the_smallest_radius_that_is_enough_is_used() -> None:
     x = torch.stack(
         [torch.full((3, 8, 8), 0.5), torch.full((3, 8, 8), -0.5)]
     )  # log-odds 2.5 (p .92) and -2.5; p .9 is a radius of 9.86

@@ -192,7 +192,7 @@ def test_a_released_token_file_with_quotes_in_its_words_loads_with_a_warning(
     with caplog.at_level(logging.WARNING):
         tokens = load_tokens(tmp_path / "context.pth")
     assert tokens.words == ("|<C*1>|", "|<C*2>|", "|<C*3>|")
-    assert "quote characters taken off" in caplog.text and "context.pth" in caplog.text
+    assert "quote characters removed" in caplog.text and "context.pth" in caplog.text
     ids = add_tokens(model, tokens)
     check_prompt(model, f"a {tokens.phrase} photo", tokens)
     assert torch.equal(model.text_encoder.get_input_embeddings().weight[ids], embeddings)
@@ -218,7 +218,7 @@ def test_time_changes_the_prompt_and_a_deeper_retry_gives_what_it_gives_afresh(m
     alone = time_edit(model, x[1:], source[1:], target[1:], deep, ids[1:], {})
     torch.testing.assert_close(alone.x_cf, afresh.x_cf[1:], atol=1e-5, rtol=0)
     same = time_edit(model, x, source, source, deep, ids, {})
-    torch.testing.assert_close(same.x_cf, model.decode(model.encode(x), 32), atol=1e-4, rtol=0)  # no change asked, none made
+    torch.testing.assert_close(same.x_cf, model.decode(model.encode(x), 32), atol=1e-4, rtol=0)  # no change wanted, none made
     assert float((afresh.x_cf - same.x_cf).abs().max()) > 1e-4
 
 
@@ -260,8 +260,8 @@ def test_attributes_weigh_the_same_over_the_image() -> None:
 
 
 def test_the_bundled_model_loads_in_a_process_that_imported_nothing_else() -> None:
-    told = "from cfx.diffusion.latent import load_latent; print(load_latent('portraits:text').side)"
-    answer = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    code = "from cfx.diffusion.latent import load_latent; print(load_latent('portraits:text').side)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert answer.stdout.split() == ["64"], answer.stderr
     assert "Loading" not in answer.stderr and "Expected" not in answer.stderr  # the libraries keep their bars and remarks
 
@@ -304,14 +304,14 @@ def test_words_for_edits_are_checked() -> None:
         check_named(NamedEdits(model="x", words={"hat": "hat"}), ("smile", "glasses", "hat", "beard"), "smile", "cpu")
 
 
-def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_model_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no text-to-image model.*model_index.json"):
         load_latent(str(tmp_path / "nowhere"))
 
 
 def test_the_example_learns_words_from_a_black_boxs_predictions_and_edits_images(tmp_path: Path, folder: Path) -> None:
     write_portraits(tmp_path / "data", 8, seed=0)
-    told = {
+    settings = {
         "name": "trial",
         "data": {"images": "data/images", "table": "data/attributes.csv", "label_column": "label", "size": 32},
         "classifier": {"access": "callable", "module": "tests.cfx.test_time:warm", "classes": ["cold", "warm"]},
@@ -319,7 +319,7 @@ def test_the_example_learns_words_from_a_black_boxs_predictions_and_edits_images
         "prior": {"path": "portraits:prior"},
         "ladder": [{"method": "fastdime"}],
     }
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(told))
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
     script = Path(__file__).parents[2] / "examples" / "edit_with_time.py"
     arguments = ["--model", str(folder), "--out", str(tmp_path / "time"), "--images", "2", "--device", "cpu"]
     command = [
