@@ -82,13 +82,13 @@ class BlackBoxConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _old_names(cls, settings: Any) -> Any:
-        """`image`, as 0.1 called `image`. Works until 0.3."""
-        if not isinstance(settings, dict) or "image" not in settings:
+        """`picture`, as 0.1 called `image`. Works until 0.3."""
+        if not isinstance(settings, dict) or "picture" not in settings:
             return settings
         if "image" in settings:
-            raise UserError("`image` is the old name of `image`, and both are set; leave `image` out")
-        warnings.warn("the classifier's setting `image` is now `image`; rename it", DeprecationWarning, stacklevel=2)
-        return {"image" if name == "image" else name: value for name, value in settings.items()}
+            raise UserError("`picture` is the old name of `image`, and both are set; leave `picture` out")
+        warnings.warn("the classifier's setting `picture` is now `image`; rename it", DeprecationWarning, stacklevel=2)
+        return {"image" if name == "picture" else name: value for name, value in settings.items()}
 
     @model_validator(mode="after")
     def _classes_differ(self) -> BlackBoxConfig:

@@ -39,8 +39,8 @@ class JsonConfig(EndpointConfig):
             needed = find_undeclared_variables(_JINJA.parse(text))
         except TemplateError as error:
             raise UserError(f"not a Jinja template: {error}") from error
-        if "images" in needed:  # as 0.1 called them; works until 0.3
-            warnings.warn("the variable `images` of `request` is now `images`; rename it", DeprecationWarning, stacklevel=2)
+        if "pictures" in needed:  # as 0.1 called them; works until 0.3
+            warnings.warn("the variable `pictures` of `request` is now `images`; rename it", DeprecationWarning, stacklevel=2)
         return text
 
     @model_validator(mode="after")
@@ -56,7 +56,7 @@ def load_json(config: JsonConfig, endpoint: Endpoint) -> tuple[Query, str]:
 
     def query(shown: Array, ledger: Ledger) -> Any:
         images = _as_png(shown) if config.send == "png" else shown.tolist()
-        content = _filled(body, "request", images=images, images=images).encode()
+        content = _filled(body, "request", images=images, pictures=images).encode()
         response = endpoint.post(config.url, content, {"Content-Type": "application/json"}, len(shown), ledger)
         try:
             reply = response.json()

@@ -77,7 +77,7 @@ def test_an_answer_is_read_as_declared(answers: str, given: object, expected: ob
         ([[0.5, 0.5], [0.5, 0.5]], r"shape \(2, 2\) to 1"),
         ([0.5, 0.5], "shape"),
         ([[2.0, -1.0]], r"\(2, -1\), which are not probabilities; if they are scores, set `answers: logits`"),
-        ([[0.9, 0.9]], "no probabilities"),
+        ([[0.9, 0.9]], "not probabilities"),
         ([["cat", "dog"]], "no table of numbers"),
         ([[0.5], [0.5, 0.5]], "no table of numbers"),
         (None, "shape|NaN"),

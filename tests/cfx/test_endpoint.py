@@ -70,17 +70,17 @@ def test_a_plain_json_endpoint_is_described_by_two_templates() -> None:
         plain_json("http://127.0.0.1:1", memory(), send="png", image={"mean": (0.5, 0.5, 0.5)})
 
 
-def test_the_old_names_image_and_images_still_work_with_a_warning() -> None:
+def test_the_old_names_picture_and_pictures_still_work_with_a_warning() -> None:
     declared = {"std": (2.0, 2.0, 2.0)}
     with Moody() as server:
         new = plain_json(server.url, memory(), image=declared)(X)
-        with pytest.warns(DeprecationWarning, match="`images` of `request` is now `images`"):
-            template = plain_json(server.url, memory(), image=declared, request='{"instances": {{ images | tojson }}}')
-        with pytest.warns(DeprecationWarning, match="`image` is now `image`"):
-            setting = plain_json(server.url, memory(), image=declared)
+        with pytest.warns(DeprecationWarning, match="`pictures` of `request` is now `images`"):
+            template = plain_json(server.url, memory(), image=declared, request='{"instances": {{ pictures | tojson }}}')
+        with pytest.warns(DeprecationWarning, match="`picture` is now `image`"):
+            setting = plain_json(server.url, memory(), picture=declared)
         assert torch.equal(template(X), new) and torch.equal(setting(X), new)
     with pytest.raises(ValidationError, match="both are set"):
-        plain_json("http://127.0.0.1:1", memory(), image=declared, image=declared)
+        plain_json("http://127.0.0.1:1", memory(), picture=declared, image=declared)
 
 
 def test_a_server_in_trouble_is_queried_again_and_every_attempt_is_in_the_ledger() -> None:
@@ -130,7 +130,7 @@ def test_a_server_that_stays_away_is_reported_and_costs_nothing() -> None:
         (lambda p: p * np.float32("nan"), "NaN"),
         (lambda p: p[:, :1], r"shape \(4, 1\)"),
         (lambda p: p[:1], r"shape \(1, 2\) to 4 images"),
-        (lambda p: p * 7, "no probabilities"),
+        (lambda p: p * 7, "not probabilities"),
         (404, "answered 404"),
     ],
 )
