@@ -1,4 +1,4 @@
-"""Black boxes audited from outside, with and without a planted shortcut, on balanced and on biased pools of pictures.
+"""Black boxes audited from outside, with and without a planted shortcut, on balanced and on biased pools of images.
 
     .venv/bin/python benchmarks/black_box.py [--quick | --time] [--json] [--only NAME ...] [--into FOLDER] [--out FILE]
 
@@ -46,13 +46,13 @@ from warehouse.lens.connect import query  # noqa: E402
 
 RHO = 0.9  # of a planted attribute with the label, and of a biased pool's attribute with the smile
 SEED = 2027  # of the pools; no classifier was trained on them
-PICTURES, STEPS = 10_000, 1_200  # portraits and optimizer steps that a classifier is trained with
+IMAGES, STEPS = 10_000, 1_200  # portraits and optimizer steps that a classifier is trained with
 BUNDLED = {"planted": "glasses", "clean": None}  # the demo's twins
 POOLS = ("even", "glasses", "beard")  # what agrees with the smile in each
 
 
 class Box(NamedTuple):
-    """A black box: one of the demo's twins, or a classifier trained here, asked about the pictures of a pool."""
+    """A black box: one of the demo's twins, or a classifier trained here, queried with the images of a pool."""
 
     classifier: str | Planting
     pool: str = "even"
@@ -70,17 +70,17 @@ class Box(NamedTuple):
         return BUNDLED[self.classifier] if isinstance(self.classifier, str) else next(iter(self.classifier.attributes), None)
 
 
-AUGMENTATION = {"shift": 0.03, "zoom": 0.03, "noise": 0.6, "erase": 0.08}  # of a surrogate's pictures, as in the example
+AUGMENTATION = {"shift": 0.03, "zoom": 0.03, "noise": 0.6, "erase": 0.08}  # of a surrogate's images, as in the example
 LADDER = [{"method": "fastdime", "steps": 50, "tau": 18, "scale": scale, "threshold": 0.3} for scale in (25, 60)]
 
 
 class Size(NamedTuple):
-    """How much is asked."""
+    """How much is queried."""
 
     boxes: tuple[Box, ...]
-    pictures: int  # of a pool
+    images: int  # of a pool
     edited: int  # attributes that are edited
-    edits: int  # pictures that each is edited on
+    edits: int  # images that each is edited on
     how: Mapping[str, Any]  # the search
     intervene: Mapping[str, Any] = {}  # how, if not by the oracle's gradient
 
@@ -112,14 +112,14 @@ FULL = Size(
         Box(_shortcut("beard", 0), "beard"),
         Box(Planting(seed=1), "beard"),
     ),
-    pictures=64,
+    images=64,
     edited=9,
     edits=32,
     how={"surrogate": {"steps": 600, "augmentation": AUGMENTATION}, "ladder": LADDER},
 )
 QUICK = Size(
     tuple(Box(twin, pool) for pool in ("even", "beard") for twin in BUNDLED),
-    pictures=48,
+    images=48,
     edited=2,
     edits=20,
     how={"surrogate": {"steps": 260, "augmentation": AUGMENTATION}, "ladder": LADDER},
@@ -127,7 +127,7 @@ QUICK = Size(
 
 TIME = Size(
     (Box("planted"), Box("clean"), Box("planted", "glasses"), Box("clean", "glasses")),
-    pictures=32,
+    images=32,
     edited=2,
     edits=16,
     how={
@@ -140,7 +140,7 @@ TIME = Size(
 
 def audit_config(folder: Path, url: str, box: Box, size: Size) -> AuditConfig:
     """The audit of a black box on a pool: examples/endpoint.yaml, or TIME instead of the surrogate and edits by word."""
-    pool = folder / f"{box.pool}-{size.pictures}"
+    pool = folder / f"{box.pool}-{size.images}"
     return AuditConfig.model_validate(
         {
             "name": box.name if size is not TIME else f"{box.name}-time",
@@ -151,7 +151,7 @@ def audit_config(folder: Path, url: str, box: Box, size: Size) -> AuditConfig:
                 "url": url,
                 "model": box.model,
                 "classes": ["not_smiling", "smiling"],
-                "limits": {"budget": 40 * size.pictures, "batch": 16, "concurrency": 1},
+                "limits": {"budget": 40 * size.images, "batch": 16, "concurrency": 1},
             },
             **size.how,
             "judge": {"weights": "portraits:judge"},
@@ -159,7 +159,7 @@ def audit_config(folder: Path, url: str, box: Box, size: Size) -> AuditConfig:
             "prior": {"path": "portraits:prior"},
             "target_attribute": "smile",
             "interventions": {"images": size.edits, "attributes": size.edited, **size.intervene},
-            "shard_size": size.pictures // 2,
+            "shard_size": size.images // 2,
         }
     )
 
@@ -209,8 +209,8 @@ def graded(folder: Path, box: Box, run: str) -> dict[str, Any]:
     of_run = f"where run_id = '{run}'"
     confirmed = named(f"select attribute from verdicts {of_run} and verdict = 'confirmed' order by rank")
     (flips,) = query(root, f"select value, n from scorecard {of_run} and metric = 'fr'").to_pylist()
-    asked = f"select sum(batch) as pictures from queries {of_run} and status <> 'not reached'"
-    (ledger,) = query(root, asked).to_pylist()
+    sql = f"select sum(batch) as images from queries {of_run} and status <> 'not reached'"
+    (ledger,) = query(root, sql).to_pylist()
     (spent,) = query(root, f"select epoch(finished - started) as seconds from runs {of_run}").to_pylist()
     surrogate = root / "surrogates" / f"{run}.safetensors"
     planted = box.planted
@@ -225,7 +225,7 @@ def graded(folder: Path, box: Box, run: str) -> dict[str, Any]:
         "flip_rate": flips["value"],
         "surrogate_accuracy": read_facts(surrogate)["accuracy"] if surrogate.is_file() else None,
         "largest_difference": difference(folder, box, run),
-        "queries_per_image": ledger["pictures"] / flips["n"],
+        "queries_per_image": ledger["images"] / flips["n"],
         "seconds": round(spent["seconds"], 1),
         "verdicts": query(
             root,
@@ -240,14 +240,14 @@ def graded(folder: Path, box: Box, run: str) -> dict[str, Any]:
 def difference(folder: Path, box: Box, run: str) -> float:
     """The largest difference between a probability that the endpoint gave and the same network's in this process."""
     sql = f"select probabilities, png from predictions join images using (run_id, image_id) where run_id = '{run}'"
-    told = query(folder / "warehouse", sql).to_pylist()
+    answered = query(folder / "warehouse", sql).to_pylist()
     weights = f"portraits:{box.model}" if isinstance(box.classifier, str) else folder / "classifiers" / f"{box.model}.safetensors"
-    here = classifier_for(ClassifierConfig(weights=weights), "cpu")(decode_png([row["png"] for row in told])).softmax(1)
-    return float((torch.tensor([row["probabilities"] for row in told]) - here).abs().max())
+    here = classifier_for(ClassifierConfig(weights=weights), "cpu")(decode_png([row["png"] for row in answered])).softmax(1)
+    return float((torch.tensor([row["probabilities"] for row in answered]) - here).abs().max())
 
 
 def totals(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The numbers that are asked for, and beside them what association alone would have said. seconds: of all audits, by their
+    """The numbers wanted, and beside them what association alone would have said. seconds: of all audits, by their
     `runs`, so that a benchmark that was stopped tells the same."""
     planted = [row for row in rows if row["planted"] is not None]
     clean = [row for row in rows if row["planted"] is None]
@@ -271,33 +271,33 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these black boxes only, such as clean-even")
     parser.add_argument("--into", type=Path, default=Path("black-box-benchmark"), help="classifiers, pools and facts")
     parser.add_argument("--out", type=Path, help="write totals, rows, command, commit and hardware to this JSON file")
-    asked = parser.parse_args()
-    folder = asked.into.resolve()
-    size = TIME if asked.time else QUICK if asked.quick else FULL
-    boxes = [box for box in size.boxes if asked.only is None or box.name in asked.only]
+    options = parser.parse_args()
+    folder = options.into.resolve()
+    size = TIME if options.time else QUICK if options.quick else FULL
+    boxes = [box for box in size.boxes if options.only is None or box.name in options.only]
     if not boxes:
         raise SystemExit(f"--only: there is no such black box; there are {', '.join(box.name for box in size.boxes)}")
     (folder / "classifiers").mkdir(parents=True, exist_ok=True)
     for place, pool in enumerate(POOLS):
         agreement = {"smile": 1.0} | ({} if pool == "even" else {pool: (1 + RHO) / 2})
-        write_portraits(folder / f"{pool}-{size.pictures}", size.pictures, SEED + place, agreement)
+        write_portraits(folder / f"{pool}-{size.images}", size.images, SEED + place, agreement)
     for box in boxes:
         if isinstance(box.classifier, Planting):
-            train_planted(folder / "classifiers", box.classifier, PICTURES, STEPS)
+            train_planted(folder / "classifiers", box.classifier, IMAGES, STEPS)
     rows = []
     with served(folder / "classifiers", free_port(folder)) as url:
         for box in boxes:
             rows.append(graded(folder, box, run_audit(audit_config(folder, url, box, size))))
-            print(told(rows[-1]), file=sys.stderr)  # noqa: T201
+            print(line(rows[-1]), file=sys.stderr)  # noqa: T201
     found = totals(rows)
-    if asked.out:
+    if options.out:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout.strip()
         facts = {"command": " ".join(["python", *sys.argv]), "commit": commit, "hardware": f"{platform.machine()}, CPU"}
-        asked.out.write_text(json.dumps(facts | found | {"rows": rows}, indent=1) + "\n")
-    print(json.dumps(found | {"rows": rows}) if asked.json else "\n".join(f"{name:36} {n}" for name, n in found.items()))  # noqa: T201
+        options.out.write_text(json.dumps(facts | found | {"rows": rows}, indent=1) + "\n")
+    print(json.dumps(found | {"rows": rows}) if options.json else "\n".join(f"{name:36} {n}" for name, n in found.items()))  # noqa: T201
 
 
-def told(row: dict[str, Any]) -> str:
+def line(row: dict[str, Any]) -> str:
     return "  ".join(f"{name} {row[name]}" for name in ("box", "right", "confirmed", "accused", "flip_rate", "seconds"))
 
 

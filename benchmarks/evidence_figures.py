@@ -1,10 +1,10 @@
 """What docs/explanation/evidence.md shows, from the warehouse of `cfx benchmark`.
 
-python benchmarks/evidence_figures.py COMMAND WAREHOUSE RESULT.json [PICTURE.svg [OTHER.json ...]]
+python benchmarks/evidence_figures.py COMMAND WAREHOUSE RESULT.json [FIGURE.svg [OTHER.json ...]]
 
 Writes the cells, every verdict beside the truth, the command, the commit of the checkout it runs in and the hardware to
 RESULT.json, prints the tables, and draws edits beside exact effects, and the share of shortcuts confirmed by correlation.
-OTHER.json: results of other parts of the grid, graded elsewhere; the last two tables and the picture are of all together.
+OTHER.json: results of other parts of the grid, graded elsewhere; the last two tables and the figure are of all together.
 """
 
 from __future__ import annotations
@@ -78,14 +78,14 @@ def together(parts: Sequence[dict[str, Any]]) -> tuple[Rows, Rows]:
         cells = [cell for cell in every if method in (None, cell["method"])]
         known = [row for row in verdicts if method in (None, row["method"])]
         pairs = [[0 if abs(row[name]) < margin / 2 else row[name] for row in known] for name in ("estimate", "exact")]
-        told = {
+        quality = {
             name: [cell[name] for cell in cells if cell[name] is not None] for name in ("top1", "confirmed", "silent", "coverage")
         }
         strong = {name: [cell[name] for cell in cells if cell["rho"] >= 0.7] for name in ("top1", "confirmed")}
         marks.append(
             {"method": method or "all", "cells": len(cells)}
             | {f"{name}, rho >= .7": fmean(values) if values else None for name, values in strong.items()}
-            | {name: fmean(values) if values else None for name, values in told.items()}
+            | {name: fmean(values) if values else None for name, values in quality.items()}
             | {"spearman": float(spearmanr(*pairs).statistic)}
         )
     power = []
@@ -97,7 +97,7 @@ def together(parts: Sequence[dict[str, Any]]) -> tuple[Rows, Rows]:
     return marks, power
 
 
-def picture(graded: Rows, cells: Sequence[dict[str, Any]], out: Path) -> None:
+def figure(graded: Rows, cells: Sequence[dict[str, Any]], out: Path) -> None:
     """Edits beside the truth; how the share of confirmed shortcuts grows with their correlation with the label."""
     matplotlib.use("svg")
     from matplotlib import pyplot
@@ -146,7 +146,7 @@ def main(command: str, root: Path, result: Path, out: Path | None = None, *other
     for rows in together(parts) if others else ():
         print(f"\n{table(rows)}")  # noqa: T201
     if out is not None:
-        picture([row for part in parts for row in part["graded"]], [cell for part in parts for cell in part["cells"]], out)
+        figure([row for part in parts for row in part["graded"]], [cell for part in parts for cell in part["cells"]], out)
 
 
 if __name__ == "__main__":

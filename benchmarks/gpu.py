@@ -3,7 +3,7 @@
     python benchmarks/gpu.py [--batch 8] [--json] [--out FILE]
     python benchmarks/gpu.py --tiny      that it runs: small networks, few steps, also without a GPU
 
-Pictures mean nothing here, so no rate is given: a row is the first rung of a method's ladder on one batch, in bf16 where
+Images mean nothing here, so no rate is given: a row is the first rung of a method's ladder on one batch, in bf16 where
 autocast takes it. Memory is the allocator's peak, with the weights; without a GPU it is counted, without them.
 """
 
@@ -92,7 +92,7 @@ def measured(method: Method, prior: DDPM, classifier: TorchClassifier, x: torch.
     peak = torch.cuda.max_memory_allocated() if on_gpu else live.peak
     return {
         "batch": len(x),
-        "seconds_per_picture": seconds / len(x),
+        "seconds_per_image": seconds / len(x),
         "nfe_forward": counted.forward // len(x),
         "nfe_backward": counted.backward // len(x),
         "peak_mib": peak / 2**20,
@@ -101,23 +101,23 @@ def measured(method: Method, prior: DDPM, classifier: TorchClassifier, x: torch.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=8, help="pictures at a time")
+    parser.add_argument("--batch", type=int, default=8, help="images at a time")
     parser.add_argument("--tiny", action="store_true", help="small networks and few steps: only that it runs")
     parser.add_argument("--json", action="store_true", help="the rows as JSON, as the last line")
     parser.add_argument("--out", type=Path, help="write rows, command and hardware to this JSON file")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     on_gpu = torch.cuda.is_available()
-    if not on_gpu and not asked.tiny:
+    if not on_gpu and not options.tiny:
         parser.error("torch sees no GPU; --tiny shows that the benchmark runs")
     found = []
-    for row in rows(asked.batch, asked.tiny, "cuda" if on_gpu else "cpu"):
+    for row in rows(options.batch, options.tiny, "cuda" if on_gpu else "cpu"):
         found.append(row)
         print("  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), file=sys.stderr)  # noqa: T201
     hardware = torch.cuda.get_device_name() if on_gpu else f"{platform.machine()}, {torch.get_num_threads()} threads"
     result = {"command": " ".join(["python", *sys.argv]), "hardware": hardware, "torch": torch.__version__, "rows": found}
-    if asked.out:
-        asked.out.write_text(json.dumps(result, indent=1) + "\n")
-    if asked.json:
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+    if options.json:
         print(json.dumps(found))  # noqa: T201
 
 

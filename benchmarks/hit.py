@@ -3,8 +3,8 @@
     python benchmarks/hit.py [--quick] [--json] [--only hit vit mark] [--networks FOLDER] [--out FILE]
 
 Both are trained by the same recipe, to tell smiling faces. Every map is graded by insertion and deletion, and against
-the truth: the pixels that change when the smile alone is toggled. Whether HiT's own map beats a rival is told with an interval,
-paired by picture. Then a HiT learns from portraits with a mark in a corner that agrees with the label more often than the smile
+the truth: the pixels that change when the smile alone is toggled. Whether HiT's own map beats a rival is given with an interval,
+paired by image. Then a HiT learns from portraits with a mark in a corner that agrees with the label more often than the smile
 does; its maps, and what counterfactuals change, are graded against the mark.
 """
 
@@ -58,9 +58,9 @@ Rows = list[dict[str, Any]]
 class Size(NamedTuple):
     """How much is measured."""
 
-    tested: int  # pictures for accuracy
-    explained: int  # pictures for maps
-    marked: int  # pictures with the mark for maps
+    tested: int  # images for accuracy
+    explained: int  # images for maps
+    marked: int  # images with the mark for maps
     played: int  # steps of insertion and deletion
 
 
@@ -73,14 +73,14 @@ PLAYED: dict[str, tuple[Game, Filling]] = {
 }
 RIVALS = ("rollout", "grad_cam")  # of HiT's own map, as in the thesis (table 6.2)
 DRAWS = 8  # random weights that the sanity check is averaged over
-COUNTERFACTUALS = 8  # pictures with the mark that are explained
+COUNTERFACTUALS = 8  # images with the mark that are explained
 LADDER = tuple(FastDiME(steps=50, tau=18, scale=scale, threshold=0.3) for scale in (25, 60))  # as in the demo
 
 
 class Labelled(NamedTuple):
-    """Pictures with their labels and the region where the evidence lies."""
+    """Images with their labels and the region where the evidence lies."""
 
-    pictures: Tensor  # (N, 3, 64, 64) uint8
+    images: Tensor  # (N, 3, 64, 64) uint8
     labels: Tensor  # (N,)
     region: Tensor  # (N, 64, 64) bool
     marked: Tensor  # (N,) bool
@@ -89,64 +89,62 @@ class Labelled(NamedTuple):
 class Lesson(NamedTuple):
     """What a network learns from."""
 
-    pictures: Tensor  # (N, 3, 64, 64) uint8
+    images: Tensor  # (N, 3, 64, 64) uint8
     labels: Tensor  # (N,)
 
 
 def smiles(n: int, seed: int) -> Labelled:
     """Portraits without any correlation; the evidence is the mouth."""
     drawn = list(draw(n, seed, TRUTH))
-    pictures = torch.from_numpy(np.stack([render(portrait) for _, portrait in drawn])).permute(0, 3, 1, 2).contiguous()
+    images = torch.from_numpy(np.stack([render(portrait) for _, portrait in drawn])).permute(0, 3, 1, 2).contiguous()
     region = torch.stack([torch.from_numpy(region_of(portrait, "smile")) for _, portrait in drawn])
-    return Labelled(pictures, torch.tensor([int(label) for label, _ in drawn]), region, torch.zeros(n, dtype=torch.bool))
+    return Labelled(images, torch.tensor([int(label) for label, _ in drawn]), region, torch.zeros(n, dtype=torch.bool))
 
 
 def marks(n: int, seed: int) -> Labelled:
     """Portraits of which most smiling ones, and few others, carry a mark in the upper left corner."""
-    pictures, labels, _ = rendered(n, seed, SHORTCUT, MARK_AGREES)
+    images, labels, _ = rendered(n, seed, SHORTCUT, MARK_AGREES)
     region = torch.zeros(n, 64, 64, dtype=torch.bool)
     region[:, *mark_region()] = True  # one patch of the networks here
-    return Labelled(pictures.contiguous(), labels, region, torch.from_numpy(carry_mark(labels.numpy() == 1, MARK_AGREES, seed)))
+    return Labelled(images.contiguous(), labels, region, torch.from_numpy(carry_mark(labels.numpy() == 1, MARK_AGREES, seed)))
 
 
 def recipe(architecture: str, epochs: float = RECIPES["portraits"].epochs) -> HiTTraining:
     return RECIPES["portraits"].model_copy(update={"architecture": architecture, "epochs": epochs})
 
 
-def trained(draw_data: Callable[[], Lesson | Labelled], config: HiTTraining, path: Path, told: str) -> TorchClassifier:
+def trained(draw_data: Callable[[], Lesson | Labelled], config: HiTTraining, path: Path, name: str) -> TorchClassifier:
     """The classifier in the file, trained first if there is none."""
     if not path.exists():
         data, started = draw_data(), time.monotonic()
-        last = steps(config, len(data.pictures))
+        last = steps(config, len(data.images))
 
         def report(step: int, loss: float) -> None:
             if step % 50 == 0 or step == last:
                 seconds = time.monotonic() - started
-                print(f"{told}: step {step} of {last}, loss {loss:.3f}, {seconds:.0f} s", file=sys.stderr)  # noqa: T201
+                print(f"{name}: step {step} of {last}, loss {loss:.3f}, {seconds:.0f} s", file=sys.stderr)  # noqa: T201
 
-        train_hit(data.pictures, data.labels, config, CLASSES, path, report)
+        train_hit(data.images, data.labels, config, CLASSES, path, report)
     return load_classifier(ClassifierConfig(weights=path))
 
 
 def gflops(network: torch.nn.Module, size: int) -> float:
-    """Multiplications with addition for one picture, in 10^9, as vision papers count."""
+    """Multiplications with addition for one image, in 10^9, as vision papers count."""
     return flops(network, size) / 2e9
 
 
 @torch.no_grad()
 def accuracy(classifier: TorchClassifier, data: Labelled) -> float:
-    right = [
-        classifier(as_images(x)).argmax(1) == y for x, y in zip(data.pictures.split(128), data.labels.split(128), strict=True)
-    ]
+    right = [classifier(as_images(x)).argmax(1) == y for x, y in zip(data.images.split(128), data.labels.split(128), strict=True)]
     return float(torch.cat(right).float().mean())
 
 
 def graded(name: str, classifier: TorchClassifier, data: Labelled, size: Size, right: float) -> tuple[Rows, Rows]:
     """A row a map, and a row for every rival and game of HiT's own map.
 
-    HiT's is also taken above the filling of the game; truth (on patches) and chance ignore the classifier.
+    HiT's is also measured above the filling of the game; truth (on patches) and chance ignore the classifier.
     """
-    x, side = as_images(data.pictures), PRESETS["portraits"].side
+    x, side = as_images(data.images), PRESETS["portraits"].side
     with torch.no_grad():
         target = classifier(x).argmax(1)
     maps = {kind: saliency(classifier, x, target, Saliency(map=kind)) for kind in maps_for(classifier)}
@@ -185,7 +183,7 @@ def agreement(evidence: Tensor, region: Tensor) -> dict[str, float]:
 
 
 def interval(differences: Tensor) -> dict[str, float]:
-    """Mean of HiT's own less the rival's, with a 95 % bootstrap interval over pictures."""
+    """Mean of HiT's own less the rival's, with a 95 % bootstrap interval over images."""
     values = differences.double().numpy()
     drawn = np.random.default_rng(0).integers(len(values), size=(2_000, len(values)))
     low, high = np.quantile(values[drawn].mean(1), (0.025, 0.975))
@@ -195,7 +193,7 @@ def interval(differences: Tensor) -> dict[str, float]:
 def counterfactuals(name: str, classifier: TorchClassifier, data: Labelled, right: float) -> Rows:
     """What counterfactuals away from the predicted class change, and their masks; the demo's prior knows no mark."""
     some = Labelled(*(part[:COUNTERFACTUALS] for part in data))
-    x = as_images(some.pictures)
+    x = as_images(some.images)
     with torch.no_grad():
         target = 1 - classifier(x).argmax(1)
     prior = denoiser_for(prior_folder(Path(), PriorConfig(path="portraits:prior"), ""), "cpu")
@@ -209,7 +207,7 @@ def counterfactuals(name: str, classifier: TorchClassifier, data: Labelled, righ
 
 
 def costs() -> list[dict[str, Any]]:
-    """Cost of the published shapes, and of one shape on growing pictures: a HiT's grows as the number of tokens."""
+    """Cost of the published shapes, and of one shape on growing images: a HiT's grows as the number of tokens."""
     shapes = {name: (shape, 1000) for name, shape in PRESETS.items() if shape.blocks == (12,)}
     shapes |= {f"small, {size} px": (HiTShape(size=size, width=384, heads=6, blocks=(12,)), 1000) for size in (448, 896)}
     found = []
@@ -242,7 +240,7 @@ def measured(size: Size, folder: Path, only: Collection[str]) -> dict[str, Any]:
         if name == "hit":
             result["sanity"] = sanity(classifier, few)
             network = classifier.network.module
-            result["layers"] = layer_ablation(network, as_images(unseen.pictures), unseen.labels)._asdict()
+            result["layers"] = layer_ablation(network, as_images(unseen.images), unseen.labels)._asdict()
     if "mark" in only:
         tested = marks(size.tested, TEST_SEED)
         leaning = trained(lambda: marks(1_300, 2), recipe("hit"), folder / "mark.safetensors", "hit, planted mark")
@@ -255,7 +253,7 @@ def measured(size: Size, folder: Path, only: Collection[str]) -> dict[str, Any]:
 
 def sanity(classifier: TorchClassifier, data: Labelled) -> Rows:
     """How alike HiT's map stays while its parts are randomised from the head down: a row a stage, the mean over DRAWS."""
-    x = as_images(data.pictures)
+    x = as_images(data.images)
     with torch.no_grad():
         target = classifier(x).argmax(1)
 
@@ -272,7 +270,7 @@ def sanity(classifier: TorchClassifier, data: Labelled) -> Rows:
     ]
 
 
-def told(result: dict[str, Any]) -> None:
+def show(result: dict[str, Any]) -> None:
     for title in ("rows", "duels", "costs", "sanity"):
         lines = result.get(title, [])
         if not lines:
@@ -286,26 +284,26 @@ def told(result: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer pictures, fewer steps: minutes on two cores")
+    parser.add_argument("--quick", action="store_true", help="fewer images, fewer steps: minutes on two cores")
     parser.add_argument("--only", nargs="+", choices=MODELS, default=MODELS, help="measure these only")
     parser.add_argument("--json", action="store_true", help="the rows as JSON, as the last line")
     parser.add_argument("--networks", type=Path, default=NETWORKS, help="trained networks; one that is missing is trained")
     parser.add_argument("--out", type=Path, help="write everything, with command, commit and hardware, to this JSON file")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     started = time.monotonic()
-    result = measured(QUICK if asked.quick else FULL, asked.networks, asked.only)
+    result = measured(QUICK if options.quick else FULL, options.networks, options.only)
     seconds = round(time.monotonic() - started, 1)
-    told(result)
-    if asked.out:
+    show(result)
+    if options.out:
         facts = {
             "command": " ".join(["python", *sys.argv]),
             "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
             "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
             "seconds": seconds,
         }
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(json.dumps(facts | result, indent=1) + "\n")
-    if asked.json:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(facts | result, indent=1) + "\n")
+    if options.json:
         print(json.dumps(result["rows"]))  # noqa: T201
 
 

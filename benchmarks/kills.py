@@ -59,8 +59,8 @@ class Stack:
         env = os.environ | {"PREFECT_HOME": self.home, "OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "1"} | self.environment
         for name in ("PREFECT_API_URL", "PREFECT_TEST_MODE"):
             env.pop(name, None)
-        told = {"cwd": ROOT, "env": env, "stdout": self.log, "stderr": self.log, "stdin": subprocess.DEVNULL}
-        subprocess.run(["bash", "-ec", commands], check=True, start_new_session=True, **told)
+        context = {"cwd": ROOT, "env": env, "stdout": self.log, "stderr": self.log, "stdin": subprocess.DEVNULL}
+        subprocess.run(["bash", "-ec", commands], check=True, start_new_session=True, **context)
 
     def again(self, what: str) -> None:
         """Start the server or the worker again, by its own line of the documentation."""
@@ -71,7 +71,7 @@ class Stack:
         self._bash("\n".join([*exports, line, *waiting]))
 
     def processes(self, word: str) -> list[psutil.Process]:
-        """This stack's own processes, told by their PREFECT_HOME, whose command has the word in it."""
+        """This stack's own processes, known by their PREFECT_HOME, whose command has the word in it."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -81,8 +81,8 @@ class Stack:
                 continue
         return found
 
-    def ask(self, method: str, path: str, **body: Any) -> Any:
-        """What the server answers; asked again for a minute while it is too far behind with its records to answer (503)."""
+    def request(self, method: str, path: str, **body: Any) -> Any:
+        """What the server answers; requested again for a minute while it is too far behind with its records to answer (503)."""
         patience = time.monotonic() + 60
         while True:
             answer = self.client.request(method, path, json=body.get("json"))
@@ -93,26 +93,26 @@ class Stack:
         return answer.json() if answer.content else None
 
     def deployment(self) -> str:
-        return str(self.ask("GET", "/deployments/name/nightly/audit")["id"])
+        return str(self.request("GET", "/deployments/name/nightly/audit")["id"])
 
     def start(self) -> str:
         """Run the audit now; returns the id of the flow run."""
-        return str(self.ask("POST", f"/deployments/{self.deployment()}/create_flow_run", json={})["id"])
+        return str(self.request("POST", f"/deployments/{self.deployment()}/create_flow_run", json={})["id"])
 
     def schedule(self, seconds: float) -> None:
         """One more schedule: every day, first in so many seconds."""
         first = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
-        told = [{"schedule": {"interval": 86400, "anchor_date": first}, "active": True}]
-        self.ask("POST", f"/deployments/{self.deployment()}/schedules", json=told)
+        schedules = [{"schedule": {"interval": 86400, "anchor_date": first}, "active": True}]
+        self.request("POST", f"/deployments/{self.deployment()}/schedules", json=schedules)
 
     def scheduled(self) -> str:
-        """The run of this hour that the schedule has made; the scheduler looks once a minute unless it is told otherwise."""
+        """The run of this hour that the schedule has made; the scheduler looks once a minute unless it is set otherwise."""
         soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
         due = {"deployment_id": {"any_": [self.deployment()]}, "expected_start_time": {"before_": soon}}
-        return str(_until(lambda: self.ask("POST", "/flow_runs/filter", json={"flow_runs": due}), 120)[0]["id"])
+        return str(_until(lambda: self.request("POST", "/flow_runs/filter", json={"flow_runs": due}), 120)[0]["id"])
 
     def state(self, run: str) -> str:
-        return str(self.ask("GET", f"/flow_runs/{run}")["state_type"])
+        return str(self.request("GET", f"/flow_runs/{run}")["state_type"])
 
     def ended(self, run: str, seconds: float = 600) -> str:
         return str(_until(lambda: self.state(run) in ENDED and self.state(run), seconds))
@@ -139,8 +139,8 @@ def shards(root: Path) -> dict[str, tuple[int, int]]:
     """Every shard with what would tell that it was written again."""
     found = {}
     for path in root.glob("facts/*/*/*.parquet"):
-        told = path.stat()
-        found[str(path)] = (told.st_mtime_ns, told.st_ino)
+        stat = path.stat()
+        found[str(path)] = (stat.st_mtime_ns, stat.st_ino)
     return found
 
 
@@ -170,7 +170,7 @@ def kill_once(
     if what != "flow":
         stack.again(what)
     if what == "worker" and stack.state(first) not in ENDED:  # what zombies.yaml does, 90 seconds later
-        stack.ask("POST", f"/flow_runs/{first}/set_state", json={"state": {"type": "CRASHED"}, "force": True})
+        stack.request("POST", f"/flow_runs/{first}/set_state", json={"state": {"type": "CRASHED"}, "force": True})
     stack.ended(first)
     state = stack.ended(stack.start())
     left = shards(root)
@@ -178,7 +178,7 @@ def kill_once(
         "killed": what,
         "shards_before": len(before),
         "next_run": state,
-        "written_again": sum(left.get(path) != told for path, told in before.items()),
+        "written_again": sum(left.get(path) != stat for path, stat in before.items()),
         "same_facts": fact_hashes(root) == undisturbed,
     }
 
@@ -189,8 +189,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--zombies", action="store_true", help="let the automation find the runs of dead machines: 90 s each")
     parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args()
-    chance = random.Random(asked.seed)
+    options = parser.parse_args()
+    chance = random.Random(options.seed)
     folder = Path(tempfile.mkdtemp(prefix="cfx-kills-"))
     lay_out(folder, 2 * SHARDS)
     root, audit = folder / "warehouse", write_settings(folder, settings(folder, 2))
@@ -198,10 +198,10 @@ def main() -> None:
     with Stack(folder, audit) as stack:
         assert stack.ended(stack.start()) == "COMPLETED", folder / "stack.log"
         undisturbed, total = fact_hashes(root), len(shards(root))
-        for number in range(asked.kills):
+        for number in range(options.kills):
             what = ("flow", "worker", "server")[number % 3]
-            rows.append(kill_once(stack, root, what, chance.randrange(2, total), undisturbed, asked.zombies))
-            print(json.dumps(rows[-1]) if asked.json else rows[-1], flush=True)  # noqa: T201
+            rows.append(kill_once(stack, root, what, chance.randrange(2, total), undisturbed, options.zombies))
+            print(json.dumps(rows[-1]) if options.json else rows[-1], flush=True)  # noqa: T201
     shutil.rmtree(folder)
     good = [row for row in rows if row["next_run"] == "COMPLETED" and row["same_facts"] and not row["written_again"]]
     print(json.dumps({"kills": len(rows), "good": len(good), "shards": SHARDS}))  # noqa: T201

@@ -1,10 +1,10 @@
-"""Every method and preset on the same Portraits: do the pictures flip, for the judge too, what changed, and what did it cost?
+"""Every method and preset on the same Portraits: do the images flip, for the judge too, what changed, and what did it cost?
 
     python benchmarks/methods.py [--quick] [--json] [--only dime/paper default/default ...] [--into FOLDER] [--out FILE]
 
 Runs that were begun in FOLDER go on where they stopped. Each preset audits the classifier with planted glasses and, where the
-table says so, its clean twin; metrics are the warehouse's views. Costs are of guided explanations, one picture at a time on one
-CPU thread: seconds are those that the CPU worked, so another program's load counts little. Memory is counted on one picture.
+table says so, its clean twin; metrics are the warehouse's views. Costs are of guided explanations, one image at a time on one
+CPU thread: seconds are those that the CPU worked, so another program's load counts little. Memory is counted on one image.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from tasks.stages.run_record import start_run
 from warehouse.facts.shards import Shard, find_shard, read_shard
 from warehouse.lens.connect import query
 
-PICTURES = 256
+IMAGES = 256
 SHARD = 4
 PLANTED = "glasses"
 VISIBLE = 8 / 255  # a pixel has changed when a channel moved by more
@@ -50,11 +50,11 @@ SHORTER = {"tau": 3, "iterations": 1, "radii": (9.4,)}  # memory does not depend
 
 
 def audit_of(into: Path, preset: Preset, twin: str, seed: int, shard_size: int) -> AuditConfig:
-    """The demo's audit with another ladder; always of the same pictures, of which the first are explained."""
-    told = demo_config(into, twin, PICTURES).model_dump()
+    """The demo's audit with another ladder; always of the same images, of which the first are explained."""
+    settings = demo_config(into, twin, IMAGES).model_dump()
     name = f"{preset.method}-{preset.preset}-{twin}-{seed}".replace("+", "p")
     return AuditConfig.model_validate(
-        told | {"name": name, "ladder": preset.ladder, "seeds": (seed,), "shard_size": shard_size, "device": "cpu"}
+        settings | {"name": name, "ladder": preset.ladder, "seeds": (seed,), "shard_size": shard_size, "device": "cpu"}
     )
 
 
@@ -106,7 +106,7 @@ def unchanged(root: Path, run: str, shards: list[Shard]) -> float:
 
 
 def peak_mib(config: AuditConfig, shards: list[Shard]) -> float:
-    """Most memory alive while one picture is explained, without weights: of a short run, where its length does not matter."""
+    """Most memory alive while one image is explained, without weights: of a short run, where its length does not matter."""
     first = config.ladder[0]
     short = {name: value for name, value in SHORTER.items() if name in type(first).model_fields}
     if first.method == "ace":
@@ -125,13 +125,13 @@ def peak_mib(config: AuditConfig, shards: list[Shard]) -> float:
 
 def rank_of(root: Path, run: str) -> tuple[int | None, float | None]:
     """The rank of the planted attribute among those that guidance changed, and its effect."""
-    asked = f"select rank, effect from ranked_attributes where run_id = '{run}' and attribute = '{PLANTED}'"
-    rows = query(root, asked).to_pylist()
+    sql = f"select rank, effect from ranked_attributes where run_id = '{run}' and attribute = '{PLANTED}'"
+    rows = query(root, sql).to_pylist()
     return (rows[0]["rank"], rows[0]["effect"]) if rows else (None, None)
 
 
 def row_of(preset: Preset, into: Path, quick: bool, most: int) -> dict[str, Any]:
-    """One row of the result, of at most so many pictures, in whole shards."""
+    """One row of the result, of at most so many images, in whole shards."""
     n, clean, seeds = (preset.quick, 0, 1) if quick else (min(preset.n, most), min(preset.clean, most), preset.seeds)
     size = 1 if preset.method == "dime" and preset.preset == "paper" else min(preset.quick if quick else preset.n, SHARD)
     config = audit_of(into, preset, "planted", 0, size)
@@ -188,36 +188,36 @@ def with_speedups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a few pictures each, planted only: under five minutes")
+    parser.add_argument("--quick", action="store_true", help="a few images each, planted only: under five minutes")
     parser.add_argument("--json", action="store_true", help="the rows as JSON, as the last line")
     parser.add_argument("--only", nargs="+", metavar="METHOD/PRESET", help="measure these only")
-    parser.add_argument("--most", type=int, default=PICTURES, help="pictures a preset, at most")
+    parser.add_argument("--most", type=int, default=IMAGES, help="images a preset, at most")
     parser.add_argument("--into", type=Path, default=Path("methods-benchmark"), help="warehouse and portraits; begun runs go on")
     parser.add_argument("--out", type=Path, help="write rows, command, commit and hardware to this JSON file")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    wanted = [preset for preset in presets() if asked.only is None or preset.name in asked.only]
-    wanted = [preset for preset in wanted if preset.quick or not asked.quick]
-    lay_out(asked.into, PICTURES)
+    wanted = [preset for preset in presets() if options.only is None or preset.name in options.only]
+    wanted = [preset for preset in wanted if preset.quick or not options.quick]
+    lay_out(options.into, IMAGES)
     if any(rung.method == "dvce" and rung.robust for preset in wanted for rung in preset.ladder):
         robust_network()
     rows = []
     for preset in wanted:
-        rows.append(row_of(preset, asked.into, asked.quick, asked.most))
-        print(told(with_speedups(rows)[-1]), file=sys.stderr)  # noqa: T201
-    if asked.out:
+        rows.append(row_of(preset, options.into, options.quick, options.most))
+        print(line(with_speedups(rows)[-1]), file=sys.stderr)  # noqa: T201
+    if options.out:
         facts = {
             "command": " ".join(["python", *sys.argv]),
             "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
             "hardware": f"{platform.machine()}, 1 thread, torch {torch.__version__}",
         }
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
-    if asked.json:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
+    if options.json:
         print(json.dumps(rows))  # noqa: T201
 
 
-def told(row: dict[str, Any]) -> str:
+def line(row: dict[str, Any]) -> str:
     return "  ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items())
 
 

@@ -28,11 +28,11 @@ COLUMNS = {
     "planted_effect": "glasses", "planted_ranks": "rank", "clean_ranks": "rank, clean", "nfe_forward": "UNet f",
     "nfe_backward": "UNet b", "seconds_per_flip": "s a flip", "speedup": "speed", "nfe_ratio": "fewer UNet", "peak_mib": "MiB",
 }  # fmt: skip
-SHOWN = 8  # pictures of a gallery
+SHOWN = 8  # images of a gallery
 
 
 def cell(value: Any) -> str:
-    """A number as short as it can be told."""
+    """A number as short as it can be."""
     if value is None or value == []:
         return "–"
     if isinstance(value, list):
@@ -50,7 +50,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def picture(rows: Sequence[dict[str, Any]], out: Path) -> None:
+def figure(rows: Sequence[dict[str, Any]], out: Path) -> None:
     """Speed against judge flip rate."""
     matplotlib.use("svg")
     from matplotlib import pyplot
@@ -81,12 +81,12 @@ def _together(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def gallery(root: Path, run: str, out: Path) -> None:
-    """Inputs, counterfactuals, masks where there are any, differences (times 2 around grey), of the first pictures of a run."""
-    asked = f"""
+    """Inputs, counterfactuals, masks where there are any, differences (times 2 around grey), of the first images of a run."""
+    sql = f"""
         select i.png as before, e.png as after, e.mask_png as mask from explanations e join images i using (run_id, image_id)
         where run_id = '{run}' and arm = 'guided' order by i.path limit {SHOWN}
     """
-    rows = query(root, asked).to_pylist()
+    rows = query(root, sql).to_pylist()
     before, after = (decode_png([row[name] for row in rows]) for name in ("before", "after"))
     strips: list[Tensor] = [before, after]
     if all(row["mask"] for row in rows):
@@ -100,7 +100,7 @@ def main(result: Path, root: Path, docs: Path) -> None:
     rows = json.loads(result.read_text())["rows"]
     docs.mkdir(parents=True, exist_ok=True)
     print(table(rows))  # noqa: T201
-    picture(rows, docs / "speed.svg")
+    figure(rows, docs / "speed.svg")
     for row in rows:
         gallery(root, row["run"], docs / f"{row['method']}-{row['preset']}.png".replace("+", "p"))
 

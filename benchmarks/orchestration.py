@@ -80,10 +80,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4, help="a shard")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, prefect_test_harness(server_startup_timeout=120):
-        row = measured(Path(folder), asked.engine, asked.shards, asked.images, asked.workers)
-    print(json.dumps(row) if asked.json else "\n".join(f"{name:26} {value}" for name, value in row.items()))  # noqa: T201
+        row = measured(Path(folder), options.engine, options.shards, options.images, options.workers)
+    print(json.dumps(row) if options.json else "\n".join(f"{name:26} {value}" for name, value in row.items()))  # noqa: T201
 
 
 if __name__ == "__main__":

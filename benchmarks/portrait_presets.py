@@ -25,10 +25,10 @@ class Preset(NamedTuple):
     method: str
     preset: str
     ladder: tuple[WhiteBox, ...]
-    n: int  # pictures with the planted classifier …
+    n: int  # images with the planted classifier …
     clean: int = 0  # … and with its clean twin
     seeds: int = 1
-    quick: int = 4  # pictures with --quick; 0: left out
+    quick: int = 4  # images with --quick; 0: left out
 
     @property
     def name(self) -> str:
@@ -43,7 +43,7 @@ def published(method: str, data: str = "celeba", **changes: Any) -> tuple[WhiteB
 
 
 def presets() -> list[Preset]:
-    """Every row; n is what one core can do in an hour and a half, all 256 where a picture is cheap."""
+    """Every row; n is what one core can do in an hour and a half, all 256 where an image is cheap."""
     direct, naive = (
         tuple(rung.model_copy(update={"guide": guide}) for rung in published("dime")) for guide in ("noisy", "input")
     )
@@ -76,10 +76,10 @@ def robust_network() -> None:
     """Train the cone's network, unless it is there: adversarially, on portraits without any correlation."""
     if ROBUST.is_file():
         return
-    pictures, labels, _ = rendered(6_000, 5_150)
+    images, labels, _ = rendered(6_000, 5_150)
 
     def report(step: int, loss: float) -> None:
         if step % 100 == 0:
             print(f"robust network: step {step}, loss {loss:.3f}", file=sys.stderr)  # noqa: T201
 
-    train_robust(pictures, labels, RobustTraining(steps=900, seed=5), CLASSES, ROBUST, report)
+    train_robust(images, labels, RobustTraining(steps=900, seed=5), CLASSES, ROBUST, report)

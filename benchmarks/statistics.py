@@ -42,9 +42,9 @@ def write_facts(root: Path, n: int, attributes: int) -> None:
         floats = ("p_source", "p_target", "p_source_cf", "p_target_cf", "l1", "l2", "linf", "mask_fraction", "seconds")
         measured = {name: [0.5] * n for name in floats} | {name: [18] * n for name in ("nfe_forward", "nfe_backward", "attempt")}
         said = {"flipped": [True] * n, "flipped_8bit": [True] * n, "judge_flipped": [None] * n}
-        pictures = {"png": [b""] * n, "mask_png": [None] * n, "device": ["cpu"] * n}
+        images = {"png": [b""] * n, "mask_png": [None] * n, "device": ["cpu"] * n}
         ways = {"source": classes[:, 0].tolist(), "target": classes[:, 1].tolist()}
-        write_shard(root, "explanations", "r1", arm, keys | ways | measured | said | pictures)
+        write_shard(root, "explanations", "r1", arm, keys | ways | measured | said | images)
     annotations = {f"a_{name}": (rng.random(n) < 0.5).tolist() for name in names}
     files = {"image_id": ids, "path": ids, "split": [None] * n, "label": [None] * n, "png": [None] * n}
     write_shard(root, "images", "r1", "all", files | {"width": [64] * n, "height": [64] * n} | annotations)
@@ -72,14 +72,14 @@ def measure(n: int, attributes: int) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--explanations", type=int, default=10_000)
-    asked.add_argument("--attributes", type=int, default=40)
-    asked.add_argument("--json", action="store_true")
-    told = asked.parse_args()
-    results = measure(told.explanations, told.attributes)
-    if told.json:
-        print(json.dumps({"cores": os.cpu_count(), **vars(told), "results": results}))  # noqa: T201
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--explanations", type=int, default=10_000)
+    parser.add_argument("--attributes", type=int, default=40)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    results = measure(options.explanations, options.attributes)
+    if options.json:
+        print(json.dumps({"cores": os.cpu_count(), **vars(options), "results": results}))  # noqa: T201
     else:
         for name, spent in results.items():
             print(f"{name:14s} {spent['seconds']:7.2f} s   {spent['cpu_seconds']:7.2f} s of CPU")  # noqa: T201

@@ -21,7 +21,7 @@ TIMES = {"seconds", "started", "finished", "asked", "written"}  # columns of mea
 
 
 def lay_out(folder: Path, images: int, size: int = 16) -> None:
-    """Pictures and their table, a classifier, an oracle and a prior."""
+    """Images and their table, a classifier, an oracle and a prior."""
     write_portraits(folder / "data", images, seed=5, size=size)
     torch.manual_seed(0)
     for name, outputs, said in (
@@ -56,9 +56,9 @@ def settings(folder: Path, shard_size: int, **more: Any) -> dict[str, Any]:
     } | more
 
 
-def write_settings(folder: Path, told: dict[str, Any], name: str = "run.yaml") -> Path:
+def write_settings(folder: Path, settings: dict[str, Any], name: str = "run.yaml") -> Path:
     path = folder / name
-    path.write_text(yaml.safe_dump(told))
+    path.write_text(yaml.safe_dump(settings))
     return path
 
 

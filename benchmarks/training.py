@@ -1,6 +1,6 @@
 """What a step of `cfx train prior` costs:  .venv/bin/python benchmarks/training.py [--config training.yaml] [--steps 4]
 
-Times the recipe as it stands (its size, batch, UNet, precision, accumulation) on random pictures in memory, so that reading files
+Times the recipe as it stands (its size, batch, UNet, precision, accumulation) on random images in memory, so that reading files
 plays no part, after one step that is not counted.
 """
 
@@ -23,14 +23,14 @@ parser.add_argument("--config", type=Path, help="YAML with settings of the train
 parser.add_argument("--steps", type=int, default=4, help="optimizer steps to time")
 arguments = parser.parse_args()
 
-told = yaml.safe_load(arguments.config.read_text()) if arguments.config else {}
-whole = PriorTraining.model_validate(told)
+settings = yaml.safe_load(arguments.config.read_text()) if arguments.config else {}
+whole = PriorTraining.model_validate(settings)
 timed = whole.model_copy(update={"steps": arguments.steps + 1, "checkpoint_every": arguments.steps + 2})
-pictures = torch.rand(whole.batch, 3, whole.size, whole.size) * 2 - 1
+images = torch.rand(whole.batch, 3, whole.size, whole.size) * 2 - 1
 ends: list[tuple[float, float]] = []  # on the wall, and of this process' own cores: on a busy machine the truer one
 with tempfile.TemporaryDirectory() as folder:
     train_prior(
-        lambda step: pictures,
+        lambda step: images,
         timed,
         Path(folder),
         lambda step, loss: ends.append((time.perf_counter(), time.process_time())),

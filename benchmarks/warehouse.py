@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/warehouse.py --json            # 10 million; 11 GB of disk and some minutes to make them
     .venv/bin/python benchmarks/warehouse.py --json --quick    # 200,000
 
-Facts as an audit writes them, guided and null, 100,000 explanations a shard, each with its sums. The questions are asked on
-two cores, in a process of their own, whose peak memory is told; where the cores are busy with other things, cpu_seconds tell more
-than seconds. `--from-rows` asks as if no sums had been written down.
+Facts as an audit writes them, guided and null, 100,000 explanations a shard, each with its sums. The queries run on
+two cores, in a process of their own, whose peak memory is given; where the cores are busy with other things, cpu_seconds say
+more than seconds. `--from-rows` queries as if no sums had been written down.
 """
 
 from __future__ import annotations
@@ -79,20 +79,20 @@ def _shard(root: Path, key: str, start: int, n: int, names: list[str], before: A
     rows = {f"{letter}_{name}": pa.array(values[:, i]) for i, name in enumerate(names)
             for letter, values in (("p", twice), ("q", after), ("d", after - twice))}  # fmt: skip
     sides = {"source": np.tile(np.where(towards, "no", "yes"), 2), "target": np.tile(np.where(towards, "yes", "no"), 2)}
-    told = keys | {name: pa.array(side) for name, side in sides.items()}
+    columns = keys | {name: pa.array(side) for name, side in sides.items()}
     for field in FACTS["explanations"].schema:
         constant = {pa.bool_(): True, pa.string(): "cpu", pa.binary(): b""}.get(field.type, 1)
-        told.setdefault(field.name, pa.repeat(pa.scalar(constant, field.type), 2 * n))
-    told["flipped"] = pa.array(np.concatenate([np.arange(n) % 10 > 0, np.zeros(n, bool)]))
+        columns.setdefault(field.name, pa.repeat(pa.scalar(constant, field.type), 2 * n))
+    columns["flipped"] = pa.array(np.concatenate([np.arange(n) % 10 > 0, np.zeros(n, bool)]))
     files = {"image_id": ids, "path": ids, "split": pa.nulls(n, pa.string()), "label": pa.nulls(n, pa.string())}
     files |= {"png": pa.nulls(n, pa.binary()), "width": pa.repeat(pa.scalar(64, pa.int32()), n)}
     files |= {f"a_{name}": pa.array(before[:, i] > 0.5) for i, name in enumerate(names)}
     images = write_shard(root, "images", "r1", key, pa.table(files | {"height": files["width"]}))
-    explained = write_shard(root, "explanations", "r1", key, pa.table(told))
+    explained = write_shard(root, "explanations", "r1", key, pa.table(columns))
     return images, explained, write_shard(root, "attributes", "r1", key, pa.table(keys | rows))
 
 
-def ask(root: Path, from_rows: bool) -> dict[str, Any]:
+def answers(root: Path, from_rows: bool) -> dict[str, Any]:
     """Seconds for each view, opening the warehouse included, of the clock and of the CPU; and the peak memory of this process."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     seconds, cpu_seconds = {}, {}
@@ -107,21 +107,21 @@ def ask(root: Path, from_rows: bool) -> dict[str, Any]:
 
 
 def measured(folder: Path, explanations: int, attributes: int, from_rows: bool) -> dict[str, Any]:
-    """Facts, made unless they are there, and the answers of a process that asks them."""
+    """Facts, made unless they are there, and the answers of a process that queries them."""
     wrote: dict[str, Any] = {}
     if not (folder / "facts").is_dir():
         began = time.perf_counter()
         sums = write_facts(folder, explanations, attributes)
         wrote = {"write_seconds": round(time.perf_counter() - began, 1), "of_these_sums": round(sums, 1)}
-    asked = [sys.executable, __file__, "--ask", str(folder), *(["--from-rows"] if from_rows else [])]
-    told = json.loads(subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    return {"rows": explanations, "attributes": attributes, "cores": CORES, "from_rows": from_rows} | told | wrote
+    command = [sys.executable, __file__, "--ask", str(folder), *(["--from-rows"] if from_rows else [])]
+    answered = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return {"rows": explanations, "attributes": attributes, "cores": CORES, "from_rows": from_rows} | answered | wrote
 
 
 def _lines(row: dict[str, Any]) -> Iterator[str]:
     for name, value in row.items():
-        told = value.items() if isinstance(value, dict) else [("", value)]
-        yield from (f"{name:14} {part:18} {number}" for part, number in told)
+        parts = value.items() if isinstance(value, dict) else [("", value)]
+        yield from (f"{name:14} {part:18} {number}" for part, number in parts)
 
 
 def main() -> None:
@@ -129,18 +129,18 @@ def main() -> None:
     parser.add_argument("--explanations", type=int, default=10_000_000)
     parser.add_argument("--attributes", type=int, default=40)
     parser.add_argument("--quick", action="store_true", help="200,000 explanations")
-    parser.add_argument("--folder", type=Path, help="keep the facts here, or ask those that are here")
+    parser.add_argument("--folder", type=Path, help="keep the facts here, or query those that are here")
     parser.add_argument("--from-rows", action="store_true")
     parser.add_argument("--ask", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true")
-    told = parser.parse_args()
-    if told.ask is not None:
-        print(json.dumps(ask(told.ask, told.from_rows)))  # noqa: T201
+    options = parser.parse_args()
+    if options.ask is not None:
+        print(json.dumps(answers(options.ask, options.from_rows)))  # noqa: T201
         return
     with tempfile.TemporaryDirectory() as scratch:
-        explanations = 200_000 if told.quick else told.explanations
-        row = measured(told.folder or Path(scratch), explanations, told.attributes, told.from_rows)
-    print(json.dumps(row) if told.json else "\n".join(_lines(row)))  # noqa: T201
+        explanations = 200_000 if options.quick else options.explanations
+        row = measured(options.folder or Path(scratch), explanations, options.attributes, options.from_rows)
+    print(json.dumps(row) if options.json else "\n".join(_lines(row)))  # noqa: T201
 
 
 if __name__ == "__main__":

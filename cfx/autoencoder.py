@@ -20,15 +20,15 @@ class AutoencoderTraining(Config):
     """Knobs of the autoencoders of IM1 and IM2, one training a class and one for all."""
 
     width: int = Field(16, ge=1, description="channels of the first level, doubled at each of three")
-    code: int = Field(8, ge=1, description="channels of the code, which has an eighth of the picture's side")
+    code: int = Field(8, ge=1, description="channels of the code, which has an eighth of the image's side")
     steps: int = Field(500, ge=1, description="optimizer steps a class")
-    batch: int = Field(32, ge=1, description="pictures an optimizer step")
+    batch: int = Field(32, ge=1, description="images an optimizer step")
     learning_rate: float = Field(2e-3, gt=0)
     seed: int = 0
 
 
 class Autoencoders(nn.Module):
-    """A network for each class, in order, and a last one for all pictures: (B, 3, H, W) in [-1, 1] to the same."""
+    """A network for each class, in order, and a last one for all images: (B, 3, H, W) in [-1, 1] to the same."""
 
     def __init__(self, classes: Sequence[str], width: int, code: int) -> None:
         super().__init__()
@@ -54,15 +54,15 @@ def _network(width: int, code: int) -> nn.Module:
 
 
 def train_autoencoders(
-    pictures: Tensor, labels: Sequence[str], classes: Sequence[str], training: AutoencoderTraining, path: Path, device: str
+    images: Tensor, labels: Sequence[str], classes: Sequence[str], training: AutoencoderTraining, path: Path, device: str
 ) -> Path:
-    """Train on pictures (N, 3, H, W) uint8, whose classes are `labels`, and write all networks to one .safetensors file.
+    """Train on images (N, 3, H, W) uint8, whose classes are `labels`, and write all networks to one .safetensors file.
 
-    The same pictures and settings give the same networks. Raises UserError for a class that has no picture.
+    The same images and settings give the same networks. Raises UserError for a class that has no image.
     """
     missing = sorted(set(classes) - set(labels))
     if missing:
-        raise UserError(f"no picture of class {missing[0]!r} to train its autoencoder on; leave measures.autoencoders out")
+        raise UserError(f"no image of class {missing[0]!r} to train its autoencoder on; leave measures.autoencoders out")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         found = Autoencoders(classes, training.width, training.code).to(device)
@@ -72,7 +72,7 @@ def train_autoencoders(
         optimizer = torch.optim.AdamW(found.parameters(), lr=training.learning_rate)  # those of the others have no gradient
         for _ in range(training.steps):
             batch = mine[torch.randint(len(mine), (training.batch,), generator=generator)]
-            x = pictures[batch].to(device).float() / 127.5 - 1
+            x = images[batch].to(device).float() / 127.5 - 1
             optimizer.zero_grad()
             mse_loss(found.reconstruct(x, name), x).backward()
             optimizer.step()

@@ -41,8 +41,8 @@ def read_state_dict(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]
     state = _flat(_unwrapped(content))
     wrong = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if wrong or not state:
-        told = f"{wrong[0]!r} is a {type(state[wrong[0]]).__name__}" if wrong else "it is empty"
-        raise UserError(f"{path} holds no state dict: {told}; save network.state_dict(), bare or under {', '.join(WRAPPERS)}")
+        found = f"{wrong[0]!r} is a {type(state[wrong[0]]).__name__}" if wrong else "it is empty"
+        raise UserError(f"{path} holds no state dict: {found}; save network.state_dict(), bare or under {', '.join(WRAPPERS)}")
     return _without_wrapper_prefix(state)
 
 
@@ -51,8 +51,8 @@ def read_facts(path: Path) -> dict[str, Any]:
     if path.suffix != ".safetensors":
         return {}
     with safetensors.safe_open(path, framework="pt") as file:
-        told = json.loads((file.metadata() or {}).get("cfx", "{}"))
-    return told if isinstance(told, dict) else {}
+        facts = json.loads((file.metadata() or {}).get("cfx", "{}"))
+    return facts if isinstance(facts, dict) else {}
 
 
 def save_network(path: Path, network: nn.Module, facts: Mapping[str, Any]) -> Path:
@@ -86,7 +86,7 @@ class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         module = module.replace("numpy.core", "numpy._core")  # where it is since NumPy 2
         if (module, name) not in ARRAYS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+            raise pickle.UnpicklingError(f"it needs {module}.{name}")
         return super().find_class(module, name)
 
 

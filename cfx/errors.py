@@ -1,4 +1,4 @@
-"""The kinds of failure that are told apart: what a person can mend, what may pass by itself, and everything else: a defect."""
+"""The kinds of failure that are distinguished: what a person can mend, what may pass by itself, and everything else: a defect."""
 
 from __future__ import annotations
 

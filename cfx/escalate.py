@@ -1,4 +1,4 @@
-"""The retry ladder: those that did not flip are asked again, harder."""
+"""The retry ladder: those that did not flip are tried again, harder."""
 
 from __future__ import annotations
 

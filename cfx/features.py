@@ -1,4 +1,4 @@
-"""Encoders: pictures (B, 3, H, W) in [-1, 1] to feature vectors (B, D). A metric is named after the one that it sees with."""
+"""Encoders: images (B, 3, H, W) in [-1, 1] to feature vectors (B, D). A metric is named after the one that it sees with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cfx.networks.vggface2 import load_vggface2
 
 Encoder: TypeAlias = Callable[[Tensor], Tensor]
 
-# Each reads the published file of its weights and prepares pictures as that network was trained to see them.
+# Each reads the published file of its weights and prepares images as that network was trained to see them.
 LOADERS: dict[str, Callable[[Path, torch.device | str], nn.Module]] = {
     "inception": load_inception,
     "vggface2": load_vggface2,
@@ -27,9 +27,9 @@ LOADERS: dict[str, Callable[[Path, torch.device | str], nn.Module]] = {
 
 
 class OracleFeatures:
-    """What the oracle's last linear layer reads: its own view of a picture, before it is asked about attributes.
+    """What the oracle's last linear layer reads: its own view of an image, before it names attributes.
 
-    Raises UserError for an oracle without a linear layer, or whose last one does not read one vector a picture.
+    Raises UserError for an oracle without a linear layer, or whose last one does not read one vector an image.
     """
 
     def __init__(self, oracle: Oracle) -> None:
@@ -49,7 +49,7 @@ class OracleFeatures:
         features: Tensor = self._seen.last
         if features.shape[:-1] != (len(x),):
             raise UserError(
-                f"the last linear layer of {self._oracle.network.name} reads {tuple(features.shape)} of {len(x)} pictures; "
-                "one vector a picture is needed"
+                f"the last linear layer of {self._oracle.network.name} reads {tuple(features.shape)} of {len(x)} images; "
+                "one vector an image is needed"
             )
         return features.float()

@@ -1,4 +1,4 @@
-"""What steers a counterfactual: the class gradient, the clean estimate it is taken at, and the mask of what may change."""
+"""What steers a counterfactual: the class gradient, the clean estimate it is evaluated at, and the mask of what may change."""
 
 from __future__ import annotations
 

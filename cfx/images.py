@@ -1,4 +1,4 @@
-"""Pictures between files and tensors: what is let in, how it is brought to size, and the lossless 8-bit round trip."""
+"""Images between files and tensors: what is let in, how it is brought to size, and the lossless 8-bit round trip."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch import Tensor
 from cfx.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # none of them runs a program to decode itself
-BYTES_PER_PIXEL = 8  # the most an uncompressed picture of these formats takes: four channels of 16 bits
+BYTES_PER_PIXEL = 8  # the most an uncompressed image of these formats takes: four channels of 16 bits
 Size = int | tuple[int, int]  # the side of a square, or height and width, pixels
 Image.init()  # registers every decoder now, so that no later `open` changes what Pillow knows
 
 
 class Refused(UserError):
-    """A picture that is not let in. `reason` is one of unreadable, truncated, mode, too_small, too_large."""
+    """An image that is not let in. `reason` is one of unreadable, truncated, mode, too_small, too_large."""
 
     def __init__(self, reason: str, error: str) -> None:
         super().__init__(error)
@@ -29,19 +29,19 @@ class Refused(UserError):
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A decoded file: its upright width and height in pixels, and the PNG of its centre at the size asked for."""
+class Decoded:
+    """A decoded file: its upright width and height in pixels, and the PNG of its centre at the requested size."""
 
     width: int
     height: int
     png: bytes
 
 
-def read_picture(content: bytes, size: Size, max_pixels: int, min_side: int) -> Picture:
-    """Decode a picture file and bring it to `size` (a square's side, or height and width) RGB, as an 8-bit PNG.
+def read_image(content: bytes, size: Size, max_pixels: int, min_side: int) -> Decoded:
+    """Decode an image file and bring it to `size` (a square's side, or height and width) RGB, as an 8-bit PNG.
 
     The size is read from the header and refused before any pixel is decoded. EXIF orientation is applied; of an animation the
-    first frame counts; the largest centred part of the wanted shape is kept and resampled by Lanczos with antialiasing (a picture
+    first frame counts; the largest centred part of the wanted shape is kept and resampled by Lanczos with antialiasing (an image
     of the wanted size already keeps its exact pixels). Colour profiles are ignored. Modes: see `_rgb`. Raises Refused.
     """
     with warnings.catch_warnings():
@@ -51,7 +51,7 @@ def read_picture(content: bytes, size: Size, max_pixels: int, min_side: int) -> 
         except Image.DecompressionBombError as error:
             raise Refused("too_large", f"{error} (at most {max_pixels:,} pixels are read)") from error
         except UnidentifiedImageError as error:
-            raise Refused("unreadable", f"not a picture in any of the formats {', '.join(FORMATS)}") from error
+            raise Refused("unreadable", f"not an image in any of the formats {', '.join(FORMATS)}") from error
         except Exception as error:  # a broken header makes Pillow raise whatever its decoder stumbles on
             raise Refused("unreadable", f"{type(error).__name__}: {error}") from error
         width, height = image.size
@@ -65,18 +65,18 @@ def read_picture(content: bytes, size: Size, max_pixels: int, min_side: int) -> 
             reason = "truncated" if "truncated" in str(error).lower() else "unreadable"
             raise Refused(reason, f"{type(error).__name__}: {error}") from error
         upright = _upright(image)
-        return Picture(*upright.size, png_of(_centre(_rgb(upright), size)))
+        return Decoded(*upright.size, png_of(_centre(_rgb(upright), size)))
 
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF says nothing of the orientation; viewers show such a picture as it is stored, so do we
+    except Exception:  # damaged EXIF says nothing of the orientation; viewers show such an image as it is stored, so do we
         return image
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """The picture as 8-bit RGB. Raises Refused for a mode whose colours need a profile or a scale that the file does not give.
+    """The image as 8-bit RGB. Raises Refused for a mode whose colours need a profile or a scale that the file does not give.
 
     Let in: RGB, palette, grey and black-and-white; grey of 16 bits, rounded to 8; transparency, laid over white.
     Refused: CMYK and other ink or luminance spaces, 32-bit integers and floats.
@@ -115,10 +115,10 @@ def decode_png(png: Sequence[bytes]) -> Tensor:
     """PNG files of one size as a batch (B, 3, H, W), float32 in [-1, 1]: value v of 0 .. 255 becomes v / 127.5 - 1."""
     pixels = [np.array(Image.open(io.BytesIO(file), formats=("PNG",)).convert("RGB")) for file in png]
     if not pixels:
-        raise UserError("no PNG to decode; a batch needs at least one picture")
+        raise UserError("no PNG to decode; a batch needs at least one image")
     sizes = sorted({p.shape[:2] for p in pixels})
     if len(sizes) > 1:
-        raise UserError(f"pictures of several sizes (height, width) in one batch: {sizes}; bring them to one size first")
+        raise UserError(f"images of several sizes (height, width) in one batch: {sizes}; bring them to one size first")
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -133,6 +133,6 @@ def encode_png(x: Tensor) -> list[bytes]:
         [-1.0, 0.003921627998352051, 1.0]
     """
     if not x.isfinite().all():
-        raise UserError("a picture with NaN or infinite values cannot be written as PNG")
+        raise UserError("an image with NaN or infinite values cannot be written as PNG")
     values = ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return [png_of(Image.fromarray(pixels)) for pixels in values.permute(0, 2, 3, 1).cpu().numpy()]

@@ -20,9 +20,9 @@ def nearest_in_hierarchy(paths: Mapping[str, Sequence[str]], classes: Sequence[s
     """
     missing, unknown = [name for name in classes if name not in paths], [name for name in paths if name not in classes]
     if missing or unknown:
-        told = [f"has no path for {', '.join(missing)}"] if missing else []
-        told += [f"names {', '.join(unknown)}, which the classifier does not know"] if unknown else []
-        raise UserError(f"the hierarchy {' and '.join(told)}; give one path for every class of the classifier")
+        problems = [f"has no path for {', '.join(missing)}"] if missing else []
+        problems += [f"names {', '.join(unknown)}, which the classifier does not know"] if unknown else []
+        raise UserError(f"the hierarchy {' and '.join(problems)}; give one path for every class of the classifier")
     shared = [[_shared(paths[one], paths[other]) for other in classes] for one in classes]
     return _nearest(torch.tensor(shared, dtype=torch.float64), classes)
 

@@ -25,7 +25,7 @@ DOWNLOADS = "https://download.pytorch.org/models/"
 
 
 class Perceptual(nn.Module):
-    """Pictures (B, 3, H, W), clamped to [-1, 1], to VGG19's features (B, 256, H/4, W/4)."""
+    """Images (B, 3, H, W), clamped to [-1, 1], to VGG19's features (B, 256, H/4, W/4)."""
 
     mean: Tensor
     std: Tensor
@@ -50,7 +50,7 @@ def load_perceptual(weights: Path, device: torch.device | str = "cpu") -> Percep
 
 
 class LPIPS(nn.Module):
-    """Learned perceptual distance of pictures in [-1, 1]: (B, 3, H, W) twice to (B,). Equal pictures are 0 apart."""
+    """Learned perceptual distance of images in [-1, 1]: (B, 3, H, W) twice to (B,). Equal images are 0 apart."""
 
     mean: Tensor
     std: Tensor
@@ -140,7 +140,7 @@ def perceptual_pull(network: nn.Module | None, x: Tensor, weight: float) -> Call
 
 
 def check_vgg19(weight: float, vgg19: str | None) -> None:
-    """Raises UserError, for a configuration, if the perceptual term is asked for without the file it needs."""
+    """Raises UserError, for a configuration, if the perceptual term has a weight but lacks the file it needs."""
     if weight and vgg19 is None:
         raise UserError(
             f"perceptual is {weight}, which needs VGG19: set `vgg19` to a file of torchvision's weights, or set perceptual to 0"

@@ -3,7 +3,7 @@
 A portrait is a `Portrait`: ten binary attributes plus continuous nuisance (pose, skin, colours, shapes). `render` draws it with
 numpy alone, antialiased by analytic signed distances, so the same portrait with one attribute toggled differs in that attribute
 and in nothing else. That makes the true causal effect of an attribute on any classifier a number that can be computed:
-render, toggle, render again, ask the classifier twice.
+render, toggle, render again, query the classifier twice.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ Plane = NDArray[np.float32]  # (size, size)
 
 @dataclass(frozen=True)
 class Portrait:
-    """One face. Lengths are fractions of the picture's side, angles in radians, colours RGB in [0, 1]."""
+    """One face. Lengths are fractions of the image's side, angles in radians, colours RGB in [0, 1]."""
 
     attributes: tuple[bool, ...]  # in the order of ATTRIBUTES
     centre: tuple[float, float]
@@ -131,7 +131,7 @@ def sample(rng: np.random.Generator, attributes: NDArray[np.bool_] | None = None
 
 
 class _Canvas:
-    """A picture in the making: coordinates in the face's own frame, and `paint` for an antialiased shape."""
+    """An image in the making: coordinates in the face's own frame, and `paint` for an antialiased shape."""
 
     def __init__(self, portrait: Portrait, size: int) -> None:
         line = (np.arange(size, dtype=np.float32) + 0.5) / size
@@ -278,15 +278,15 @@ def mark_region(size: int = 64) -> tuple[slice, slice]:
     return slice(0, size // 8), slice(0, size // 8)
 
 
-def stamped(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The picture (size, size, 3) with a mark that no attribute of ATTRIBUTES names."""
-    marked = picture.copy()
-    marked[mark_region(len(picture))] = MARK_COLOUR
+def stamped(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The image (size, size, 3) with a mark that no attribute of ATTRIBUTES names."""
+    marked = image.copy()
+    marked[mark_region(len(image))] = MARK_COLOUR
     return marked
 
 
 def carry_mark(labels: NDArray[np.bool_], agreement: float, seed: int) -> NDArray[np.bool_]:
-    """Which pictures carry the mark, (n,): as the label says with that probability, else the contrary."""
+    """Which images carry the mark, (n,): as the label says with that probability, else the contrary."""
     agrees = np.random.default_rng(seed).random(len(labels)) < agreement
     carried: NDArray[np.bool_] = labels == agrees
     return carried
@@ -318,7 +318,7 @@ def draw(n: int, seed: int, agreement: Mapping[str, float] = TRUTH) -> Iterator[
     """n labels with their portraits, attributes drawn by `draw_attributes`.
 
     Portrait i depends on (seed, i) and on nothing else, so a smaller set is a prefix of a larger one, and the same seed with
-    another agreement changes attributes only, never the rest of the face.
+    another agreement changes attributes only, nothing else of the face.
     """
     for index in range(n):
         rng = np.random.default_rng([seed, index])
@@ -353,8 +353,8 @@ def write_portraits(
         writer = csv.writer(lines, lineterminator="\n")
         writer.writerow(["file", "split", "label", *ATTRIBUTES])
         for index, (label, portrait) in enumerate(drawn):
-            name, picture = f"{index:05d}.png", render(portrait, size)
-            Image.fromarray(stamped(picture) if carried[index] else picture).save(folder / "images" / name)
+            name, image = f"{index:05d}.png", render(portrait, size)
+            Image.fromarray(stamped(image) if carried[index] else image).save(folder / "images" / name)
             for attribute in regions:
                 Image.fromarray(region(portrait, attribute, size)).save(folder / "regions" / attribute / name)
             split = "test" if derived_seed("split", seed, index) < test_share * 2**63 else "train"
@@ -415,7 +415,7 @@ def described(portrait: Portrait, rng: np.random.Generator) -> str:
 
 
 def attribute_weights(n: int, seed: int, size: int = 64) -> Tensor:
-    """How much of the attributes is in each pixel, (size, size), of mean 1: every attribute adds the same sum over the picture.
+    """How much of the attributes is in each pixel, (size, size), of mean 1: every attribute adds the same sum over the image.
 
     From n random portraits rendered with and without each of them. A smile of 40 pixels then counts as much as the background.
     """

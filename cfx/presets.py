@@ -1,6 +1,6 @@
 """Ladders by name: this project's `default`, and the published settings of every method, by method and data set.
 
-A scale with several values is a ladder: those that did not flip are asked again with the next. Image sizes and the priors'
+A scale with several values is a ladder: those that did not flip are tried again with the next. Image sizes and the priors'
 original steps: CelebA 128 px, 500 steps; CelebA-HQ 256 px, 500; BDD 256 x 512, 1000; ImageNet 256 px, 1000.
 """
 
@@ -101,7 +101,7 @@ PAPER: dict[tuple[str, str], Published] = {
 
 # This project's own; docs/explanation/methods.md says what it was measured against. FastDiME's one-step estimate, MaskDiME's
 # masks, nine long steps without noise inside them (as DDIM's), DVCE's rescaled gradient, so that the scales fit any classifier;
-# failures are pooled and asked again with more room and more force.
+# failures are pooled and tried again with more room and more force.
 DEFAULT_RUNG = MaskDiME(steps=25, tau=9, strength=1.0, adaptive=True, scale=0.4, share=0.05)
 DEFAULT: tuple[MaskDiME, ...] = (
     DEFAULT_RUNG,
@@ -110,7 +110,7 @@ DEFAULT: tuple[MaskDiME, ...] = (
 )
 
 
-def named(told: Any) -> Any:
+def named(ladder: Any) -> Any:
     """The ladder of a name: `default`, or METHOD/DATA for a paper's. What is no name comes back as it is.
 
     {preset: NAME, vgg19: FILE} names what a paper's ladder reads from files. Raises UserError for an unknown name.
@@ -119,14 +119,14 @@ def named(told: Any) -> Any:
         >>> [(rung.steps, rung.tau, rung.scale) for rung in named("default")]
         [(25, 9, 0.4), (25, 9, 1.2), (25, 9, 3.6)]
     """
-    if isinstance(told, str):
-        told = {"preset": told}
-    if not (isinstance(told, Mapping) and "preset" in told):
-        return told
-    files = {key: value for key, value in told.items() if key != "preset"}
-    if told["preset"] == "default" and not files:
+    if isinstance(ladder, str):
+        ladder = {"preset": ladder}
+    if not (isinstance(ladder, Mapping) and "preset" in ladder):
+        return ladder
+    files = {key: value for key, value in ladder.items() if key != "preset"}
+    if ladder["preset"] == "default" and not files:
         return DEFAULT
-    method, _, data = str(told["preset"]).partition("/")
+    method, _, data = str(ladder["preset"]).partition("/")
     return paper(method, data, **files)
 
 

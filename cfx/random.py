@@ -52,6 +52,6 @@ class ImageNoise:
     def like(self, x: Tensor) -> Tensor:
         """Standard normal noise shaped like x, (B, ...) with B images. Raises UserError if B is another number."""
         if len(x) != len(self):
-            raise UserError(f"noise for {len(self)} images was asked for a batch of {len(x)}")
+            raise UserError(f"noise for {len(self)} images was used for a batch of {len(x)}")
         draws = [torch.randn(x.shape[1:], generator=generator) for generator in self._generators]
         return torch.stack(draws).to(device=x.device, dtype=x.dtype)

@@ -1,4 +1,4 @@
-"""Random views of a picture, over which DVCE and Blended Diffusion average the class score."""
+"""Random views of an image, over which DVCE and Blended Diffusion average the class score."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AMOUNTS = 13  # uniform numbers a view: coin, angle, shift (2); coin, corners (4
 
 
 def draw_views(x: Tensor, count: int, noise: ImageNoise) -> Tensor:
-    """Homographies (count, B, 3, 3) from a view's coordinates to the picture's, both on [-1, 1]; the first is the identity.
+    """Homographies (count, B, 3, 3) from a view's coordinates to the image's, both on [-1, 1]; the first is the identity.
 
     The others rotate by up to 15 degrees and shift by up to a tenth with probability .7, and draw each corner in by up to .7 of
     the half side with probability .7. Each image draws its own.
@@ -33,7 +33,7 @@ def draw_views(x: Tensor, count: int, noise: ImageNoise) -> Tensor:
 
 
 def render_views(x: Tensor, views: Tensor, side: int) -> Tensor:
-    """The views of x (B, 3, H, W) in turn, (count B, 3, h, w); larger pictures are first average-pooled to `side` pixels.
+    """The views of x (B, 3, H, W) in turn, (count B, 3, h, w); larger images are first average-pooled to `side` pixels.
 
     What comes in from outside repeats the border.
     """
@@ -67,7 +67,7 @@ def _affine(amounts: Tensor, aspect: float) -> Tensor:
 
 
 def _perspective(amounts: Tensor) -> Tensor:
-    """The homography that takes four drawn-in corners back to the picture's, from uniform numbers (..., 8)."""
+    """The homography that takes four drawn-in corners back to the image's, from uniform numbers (..., 8)."""
     corners = amounts.new_tensor([[-1, -1], [1, -1], [1, 1], [-1, 1]])
     drawn_in = corners * (1 - DISTORTION * amounts.unflatten(-1, (4, 2)))
     (x, y), (to_x, to_y) = drawn_in.unbind(-1), corners.expand_as(drawn_in).unbind(-1)

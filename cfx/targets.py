@@ -1,4 +1,4 @@
-"""Which class to ask a counterfactual for."""
+"""Which class a counterfactual aims at."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def choose_targets(logits: Tensor, policy: str, classes: tuple[str, ...], neares
     others = logits.scatter(1, predicted[:, None], -torch.inf)
     if policy in ("nearest-in-hierarchy", "most-confused"):
         if nearest is None:
-            raise UserError(f"target {policy!r} is worked out for a whole audit; for one picture name a class or 'second-best'")
+            raise UserError(f"target {policy!r} is worked out for a whole audit; for one image name a class or 'second-best'")
         for row, ids in zip(others, (nearest[source] for source in predicted.tolist()), strict=True):
             if ids:
                 row[[i for i in range(len(classes)) if i not in ids]] = -torch.inf

@@ -76,7 +76,7 @@ class Counterfactual(NamedTuple):
     """What a method returns."""
 
     x_cf: Tensor  # (B, 3, H, W) in [-1, 1]
-    mask: Tensor | None  # (B, 1, H, W) in [0, 1], 1 where the picture was allowed to change; None if the method has no mask
+    mask: Tensor | None  # (B, 1, H, W) in [0, 1], 1 where the image was allowed to change; None if the method has no mask
 
 
 class Edit(NamedTuple):

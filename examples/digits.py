@@ -28,8 +28,8 @@ Grey = NDArray[np.float64]  # (SIZE, SIZE) in [0, 1], ink is 1
 
 def enlarge(digit: NDArray[np.float64]) -> NDArray[np.uint8]:
     """An (8, 8) digit of 0 .. 16 as (SIZE, SIZE) grey of 0 .. 255, white ink on black, a margin of one cell added around it."""
-    picture = Image.fromarray(np.pad(digit / 16 * 255, 1).astype(np.float32))
-    return np.rint(np.asarray(picture.resize((SIZE, SIZE), Image.Resampling.BICUBIC)).clip(0, 255)).astype(np.uint8)
+    image = Image.fromarray(np.pad(digit / 16 * 255, 1).astype(np.float32))
+    return np.rint(np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)).clip(0, 255)).astype(np.uint8)
 
 
 def slant(ink: Grey) -> float:
@@ -65,15 +65,15 @@ def main() -> None:
     (folder / "images").mkdir(parents=True, exist_ok=True)
     digits = load_digits()
     chosen = [index for index, number in enumerate(digits.target) if number in CLASSES]
-    pictures = {index: enlarge(digits.images[index]) for index in chosen}
-    measured = {name: [measure(pictures[index] / 255) for index in chosen] for name, measure in MEASURES.items()}
+    images = {index: enlarge(digits.images[index]) for index in chosen}
+    measured = {name: [measure(images[index] / 255) for index in chosen] for name, measure in MEASURES.items()}
     above = {name: np.array(values) > np.median(values) for name, values in measured.items()}
     with (folder / "attributes.csv").open("w", newline="") as lines:
         writer = csv.writer(lines, lineterminator="\n")
         writer.writerow(["file", "split", "label", *MEASURES])
         for row, index in enumerate(chosen):
             name = f"{index:04d}.png"
-            Image.fromarray(pictures[index]).save(folder / "images" / name, optimize=True)
+            Image.fromarray(images[index]).save(folder / "images" / name, optimize=True)
             split = "test" if derived_seed("digits", index) < TEST_SHARE * 2**63 else "train"
             writer.writerow([name, split, CLASSES[digits.target[index]], *(int(above[name][row]) for name in MEASURES)])
 

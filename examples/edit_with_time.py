@@ -1,11 +1,11 @@
-"""TIME with a text-to-image model, for the classifier and the pictures of an audit's file; a black box will do.
+"""TIME with a text-to-image model, for the classifier and the images of an audit's file; a black box will do.
 
     .venv/bin/python examples/edit_with_time.py run.yaml --model CompVis/stable-diffusion-v1-4 --device cuda --out time
     .venv/bin/python examples/edit_with_time.py examples/portraits.yaml --model portraits:text --device cpu --learn 100 --batch 16
 
-Learns what pictures of each *predicted* class have in common (kept in OUT/tokens, not learned twice), edits the first pictures
+Learns what images of each *predicted* class have in common (kept in OUT/tokens, not learned twice), edits the first images
 towards their target class, retries what did not flip, and writes each with its edit to OUT/edits. What it finds is association in
-these pictures, not reliance: see docs/how-to/black-box.md.
+these images, not reliance: see docs/how-to/black-box.md.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LADDER = ((25, 3.0), (30, 4.0), (35, 4.0), (35, 6.0))  # tau and scale, as publi
 def edit(
     model: LatentDiffusion, classifier: Classifier, x: Tensor, source: int, target: int, prompts: tuple[str, ...], steps: int
 ) -> tuple[Tensor, bool]:
-    """The last attempt of one picture (1, 3, S, S), and whether the classifier says target of it."""
+    """The last attempt of one image (1, 3, S, S), and whether the classifier says target of it."""
     inversions: Inversions = {}
     x_cf, flipped = x, False
     for tau, scale in LADDER:
@@ -52,14 +52,14 @@ def main(
     config: Annotated[Path, typer.Argument(help="an audit's YAML: its data, its classifier, its target")],
     model: Annotated[str, typer.Option(help="a folder or hub id in Stable Diffusion's format")],
     out: Annotated[Path, typer.Option(help="where words and edits go")] = Path("time"),
-    images: Annotated[int, typer.Option(help="pictures to edit")] = 16,
+    images: Annotated[int, typer.Option(help="images to edit")] = 16,
     begin: Annotated[str, typer.Option(help="the word that new words begin as")] = "photo",
     learn: Annotated[int, typer.Option(help="optimizer steps of each set of words")] = 800,
-    batch: Annotated[int, typer.Option(help="pictures an optimizer step")] = 64,
+    batch: Annotated[int, typer.Option(help="images an optimizer step")] = 64,
     steps: Annotated[int, typer.Option(help="DDIM steps; the ladder's depths are of 50")] = 50,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cuda",
 ) -> None:
-    """Learn the words, edit the pictures, print how many flipped."""
+    """Learn the words, edit the images, print how many flipped."""
     settings, training = load_config(config), TokenTraining(steps=learn, batch=batch)
     classifier = classifier_for(settings.classifier, device, answers_of(out, "time"))
     x = sample(settings.data, check(settings.data).n).x

@@ -3,7 +3,7 @@
     .venv/bin/python examples/endpoint.py          # needs aissemble-open-inference-protocol-fastapi, which the extra `dev` brings
     .venv/bin/cfx audit examples/endpoint.yaml     # in another terminal
 
-Models `planted` and `clean`: input `picture` FP32 (n, 3, 64, 64), RGB in [0, 1]; output `probabilities` FP32 (n, 2).
+Models `planted` and `clean`: input `image` FP32 (n, 3, 64, 64), RGB in [0, 1]; output `probabilities` FP32 (n, 2).
 With --weights FOLDER, each FOLDER/NAME.safetensors is a model NAME, too.
 """
 
@@ -48,9 +48,9 @@ class Portraits(DefaultModelHandler):
 
     @torch.no_grad()
     def infer(self, payload: InferenceRequest, model_name: str, model_version: str | None = None) -> InferenceResponse:
-        told = payload.inputs[0]
-        pictures = torch.tensor(told.data.root, dtype=torch.float32).view(told.shape)
-        answers: Any = self.network(model_name)(pictures * 2 - 1).softmax(1)
+        tensor = payload.inputs[0]
+        images = torch.tensor(tensor.data.root, dtype=torch.float32).view(tensor.shape)
+        answers: Any = self.network(model_name)(images * 2 - 1).softmax(1)
         output = ResponseOutput(name="probabilities", shape=list(answers.shape), datatype="FP32", data=answers.ravel().tolist())
         return InferenceResponse(model_name=model_name, outputs=[output])
 
@@ -58,7 +58,7 @@ class Portraits(DefaultModelHandler):
         return ModelMetadataResponse(
             name=model_name,
             platform="pytorch",
-            inputs=[MetadataTensor(name="picture", datatype="FP32", shape=[-1, 3, 64, 64])],
+            inputs=[MetadataTensor(name="image", datatype="FP32", shape=[-1, 3, 64, 64])],
             outputs=[MetadataTensor(name="probabilities", datatype="FP32", shape=[-1, 2])],
         )
 
@@ -71,6 +71,6 @@ if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--port", type=int, default=8085)
     arguments.add_argument("--weights", type=Path, metavar="FOLDER", help="more classifiers to serve")
-    asked = arguments.parse_args()
+    options = arguments.parse_args()
     torch.set_num_threads(1)
-    uvicorn.run(AissembleOIPFastAPI(Portraits(asked.weights)).server, host="127.0.0.1", port=asked.port, log_level="warning")
+    uvicorn.run(AissembleOIPFastAPI(Portraits(options.weights)).server, host="127.0.0.1", port=options.port, log_level="warning")

@@ -22,9 +22,9 @@ JSON_LENGTH = "Inference-Header-Content-Length"
 CLASSES = ("low", "high")
 
 
-def brightness(pictures: np.ndarray) -> np.ndarray:
-    """Probabilities (b, 2) float32 of pictures (b, 3, S, S) in [0, 1]: how bright each is."""
-    high = pictures.reshape(len(pictures), -1).mean(1, dtype=np.float64).astype(np.float32)
+def brightness(images: np.ndarray) -> np.ndarray:
+    """Probabilities (b, 2) float32 of images (b, 3, S, S) in [0, 1]: how bright each is."""
+    high = images.reshape(len(images), -1).mean(1, dtype=np.float64).astype(np.float32)
     return np.stack([1 - high, high], axis=1)
 
 
@@ -32,7 +32,7 @@ class Moody(ThreadingHTTPServer):
     """A KServe v2 server of one model, `brightness` (JSON and binary tensors), and a plain JSON endpoint at /classify.
 
     `moods` are lived out in turn, one a call; then it is well. A mood is a status to answer, "hang", "hang up", or a function
-    that spoils the right answer. `pictures` counts what it was asked, `concurrent` how many calls there were at once.
+    that spoils the right answer. `images` counts what it was asked, `concurrent` how many calls there were at once.
     """
 
     daemon_threads = True
@@ -42,7 +42,7 @@ class Moody(ThreadingHTTPServer):
         self, moods: list[Any] | None = None, port: int = 0, classify: Callable[[np.ndarray], np.ndarray] = brightness
     ) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
-        self.moods, self.pictures, self.now, self.concurrent = moods or [], 0, 0, 0
+        self.moods, self.images, self.now, self.concurrent = moods or [], 0, 0, 0
         self.headers: list[dict[str, str]] = []
         self.lock, self.connections = threading.Lock(), []
         self.pause, self.classify = 0.0, classify
@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        tensors = {"inputs": [{"name": "picture"}], "outputs": [{"name": "other"}, {"name": "p"}]}
+        tensors = {"inputs": [{"name": "image"}], "outputs": [{"name": "other"}, {"name": "p"}]}
         self._send(200, json.dumps({"name": "brightness", "versions": ["1"], **tensors}).encode())
 
     def do_POST(self) -> None:
@@ -95,8 +95,8 @@ class _Handler(BaseHTTPRequestHandler):
                 told = json.loads(body)["instances"]
                 if isinstance(told[0], str):  # base64 of a PNG file
                     told = [np.asarray(Image.open(BytesIO(b64decode(text)))).transpose(2, 0, 1) / 255 for text in told]
-                pictures = np.array(told, np.float32)
-                self._answer(mood, pictures, _plain)
+                images = np.array(told, np.float32)
+                self._answer(mood, images, _plain)
             else:
                 self._infer(mood, body)
         finally:
@@ -110,9 +110,9 @@ class _Handler(BaseHTTPRequestHandler):
         flat = np.array(source["data"], np.float32) if "data" in source else np.frombuffer(body[length:], "<f4")
         self._answer(mood, flat.reshape(source["shape"]), partial(_tensors, binary="data" not in source))
 
-    def _answer(self, mood: Any, pictures: np.ndarray, encode: Callable[[np.ndarray], tuple[bytes, bytes]]) -> None:
+    def _answer(self, mood: Any, images: np.ndarray, encode: Callable[[np.ndarray], tuple[bytes, bytes]]) -> None:
         with self.server.lock:
-            self.server.pictures += len(pictures)
+            self.server.images += len(images)
         if mood == "hang":
             time.sleep(1.5)
         if mood == "hang up":
@@ -122,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(mood, int):
             self._send(mood, f"in no mood; you said {self.headers.get('Authorization')}".encode())
             return
-        answers = self.server.classify(pictures)
+        answers = self.server.classify(images)
         head, raw = encode(mood(answers) if callable(mood) else answers)
         self._send(200, head + raw, {JSON_LENGTH: str(len(head))} if raw else {})
 

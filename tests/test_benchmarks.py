@@ -39,7 +39,7 @@ def test_the_methods_benchmark_prints_its_rows_and_goes_on_where_it_stopped(tmp_
 def test_the_gpu_benchmark_runs_on_a_cpu_with_tiny_networks() -> None:
     rows = printed("benchmarks/gpu.py", "--tiny", "--batch", "1")
     assert {row["method"] for row in rows} >= {"dime", "fastdime", "maskdime", "ace-l1", "dvce", "svce", "blended", "default"}
-    assert all(row["seconds_per_picture"] > 0 and row["peak_mib"] > 0 for row in rows)
+    assert all(row["seconds_per_image"] > 0 and row["peak_mib"] > 0 for row in rows)
 
 
 @pytest.mark.slow

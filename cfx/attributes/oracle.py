@@ -1,4 +1,4 @@
-"""The oracle: one network that tells the probability of every attribute of a picture."""
+"""The oracle: one network that tells the probability of every attribute of an image."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class OracleConfig(NetworkConfig):
 
 
 class Oracle:
-    """Pictures (B, 3, H, W) in [-1, 1] to attribute probabilities (B, A) float32, in the order of `attributes`."""
+    """Images (B, 3, H, W) in [-1, 1] to attribute probabilities (B, A) float32, in the order of `attributes`."""
 
     def __init__(self, network: Network, attributes: tuple[str, ...]) -> None:
         self.network, self.attributes = network, attributes
 
     def logits(self, x: Tensor) -> Tensor:
-        """The log-odds (B, A); gradients reach the picture."""
+        """The log-odds (B, A); gradients reach the image."""
         logits: Tensor = self.network(x)
         return logits
 

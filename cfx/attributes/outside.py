@@ -1,8 +1,8 @@
-"""What no attribute names: where in a picture nothing that the oracle looks at lies, and counterfactuals that change only that.
+"""What no attribute names: where in an image nothing that the oracle looks at lies, and counterfactuals that change only that.
 
 A classifier may lean on what no attribute describes, a mark in a corner or the grain of a scanner; ranking attributes cannot show
-it. But explanations change it. So their changes are kept only where the oracle does not look, and the classifier is asked again:
-what still moves its answer lies outside the attributes.
+it. But explanations change it. So their changes are kept only where the oracle does not look, and the classifier is queried
+again: what still moves its answer lies outside the attributes.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from cfx.metrics.agreement import enlarged
 
-CELLS = 8  # the picture is cut into CELLS x CELLS
+CELLS = 8  # the image is cut into CELLS x CELLS
 NOTICED = 0.02  # mean |change| of a probability from which on a cell's content is something that the oracle looks at
-SHIFTS = (1, 5)  # whose content a picture is lent: that of the pictures so many places before it
+SHIFTS = (1, 5)  # whose content a cell is filled with: that of the images so many places before it
 
 
 def mean_in_cells(values: Tensor) -> Tensor:
@@ -34,11 +34,11 @@ def mean_in_cells(values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def named_cells(probabilities: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Which cells hold something that the oracle looks at, (CELLS, CELLS) bool; `probabilities` maps pictures to (B, A).
+    """Which cells hold something that the oracle looks at, (CELLS, CELLS) bool; `probabilities` maps images to (B, A).
 
-    A cell counts if lending it, with half a cell around it, the content of other pictures moves any attribute's probability by
-    more than NOTICED, mean over x (B, 3, H, W) and SHIFTS. Pictures should be framed alike. Two pictures or more: of one there is
-    nothing to lend, so all its cells count.
+    A cell counts if filling it, with half a cell around it, with the content of other images moves any attribute's probability by
+    more than NOTICED, mean over x (B, 3, H, W) and SHIFTS. Images should be framed alike. Two images or more: of one there is
+    nothing to fill it with, so all its cells count.
     """
     if len(x) < 2:
         return torch.ones(CELLS, CELLS, dtype=torch.bool)
@@ -50,9 +50,9 @@ def named_cells(probabilities: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
             rows, columns = _with_half_around(row, height), _with_half_around(column, width)
             moved = torch.zeros(before.shape[1])
             for shift in SHIFTS:
-                lent = x.clone()
-                lent[:, :, rows, columns] = x.roll(shift, 0)[:, :, rows, columns]
-                moved += (probabilities(lent) - before).abs().mean(0).cpu() / len(SHIFTS)
+                filled = x.clone()
+                filled[:, :, rows, columns] = x.roll(shift, 0)[:, :, rows, columns]
+                moved += (probabilities(filled) - before).abs().mean(0).cpu() / len(SHIFTS)
             named[row, column] = bool(moved.max() > NOTICED)
     return named
 
@@ -61,7 +61,7 @@ def _with_half_around(cell: int, side: int) -> slice:
     return slice(max(0, round((cell - 0.5) * side / CELLS)), min(side, round((cell + 1.5) * side / CELLS)))
 
 
-def rest_of(x: Tensor, x_cf: Tensor, named: Tensor) -> Tensor:
+def residual(x: Tensor, x_cf: Tensor, named: Tensor) -> Tensor:
     """x (B, 3, H, W) with what its counterfactual x_cf changed outside the named cells, and nothing else."""
     inside = enlarged(named[None].float(), (x.shape[-2], x.shape[-1])).bool()
     return torch.where(inside[:, None], x, x_cf)

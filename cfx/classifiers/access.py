@@ -16,8 +16,8 @@ from cfx.classifiers.python_function import CallableConfig, load_callable
 from cfx.classifiers.torch_module import ClassifierConfig
 
 
-def _access(told: Any) -> str:
-    return str(told.get("access", "torch") if isinstance(told, dict) else getattr(told, "access", "torch"))
+def _access(settings: Any) -> str:
+    return str(settings.get("access", "torch") if isinstance(settings, dict) else getattr(settings, "access", "torch"))
 
 
 AnyClassifier = Annotated[
@@ -47,16 +47,16 @@ def named(config: BlackBoxes) -> str:
 def load_black_box(config: BlackBoxes, ledger: Ledger, secret: str | None = None, device: torch.device | str = "cpu") -> BlackBox:
     """The classifier behind this configuration; `secret` is the value of the variable that `auth.env` names.
 
-    No picture is asked. Raises ImportError, FileNotFoundError, ConnectionError or UserError naming what does not fit.
+    No image is sent. Raises ImportError, FileNotFoundError, ConnectionError or UserError naming what does not fit.
     """
     match config:
         case CallableConfig():
-            ask, fingerprint = load_callable(config)
+            query, fingerprint = load_callable(config)
         case OnnxConfig():
-            ask, fingerprint = load_onnx(config, device)
+            query, fingerprint = load_onnx(config, device)
         case KServeConfig():
-            ask, fingerprint = load_kserve(config, Endpoint(config, secret))
+            query, fingerprint = load_kserve(config, Endpoint(config, secret))
         case JsonConfig():
-            ask, fingerprint = load_json(config, Endpoint(config, secret))
+            query, fingerprint = load_json(config, Endpoint(config, secret))
     side_by_side = config.limits.concurrency if isinstance(config, EndpointConfig) else 1
-    return BlackBox(named(config), config, ask, ledger, fingerprint, side_by_side)
+    return BlackBox(named(config), config, query, ledger, fingerprint, side_by_side)

@@ -1,11 +1,12 @@
 """A classifier that only answers: what it is shown, how its answers are read, and who keeps count.
 
-Every black box, whatever carries its pictures, is a `BlackBox` around one function from prepared pictures to an array.
+Every black box, whatever carries its images, is a `BlackBox` around one function from prepared images to an array.
 """
 
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -29,7 +30,7 @@ FLOOR = 1e-30  # a probability of 0 becomes this, so that its logarithm is finit
 class Preprocessing(Config):
     """What a black box is shown. RGB in `range`, minus mean, divided by std: the defaults are plain [0, 1]."""
 
-    size: int | None = Field(None, ge=1, description="side in pixels; pictures of another size are resampled")
+    size: int | None = Field(None, ge=1, description="side in pixels; images of another size are resampled")
     range: tuple[float, float] = Field((0.0, 1.0), description="the values of black and white")
     mean: tuple[float, float, float] = Field((0.0, 0.0, 0.0), description="subtracted, in units of `range`")
     std: tuple[float, float, float] = Field((1.0, 1.0, 1.0), description="divides what is left")
@@ -59,10 +60,10 @@ class Preprocessing(Config):
 
 
 class Limits(Config):
-    """How much and how fast a black box may be asked. Answers do not depend on it, so a run keeps its id when it changes."""
+    """How much and how fast a black box may be queried. Answers do not depend on it, so a run keeps its id when it changes."""
 
-    budget: int | None = Field(None, ge=1, description="pictures that one audit may ask, retries included; null: any number")
-    batch: int = Field(16, ge=1, description="pictures a call")
+    budget: int | None = Field(None, ge=1, description="images that one audit may send, retries included; null: any number")
+    batch: int = Field(16, ge=1, description="images a call")
     concurrency: int = Field(4, ge=1, description="calls at a time")
     timeout: float = Field(30.0, gt=0, description="seconds to wait for one answer")
     patience: float = Field(120.0, ge=0, description="seconds to go on retrying a call that fails, with growing pauses")
@@ -73,13 +74,24 @@ class BlackBoxConfig(Config):
 
     classes: tuple[str, ...] = Field(min_length=2, description="names in the order of the answers")
     answers: Literal["probabilities", "logits", "second"] = Field(
-        "probabilities", description="what a picture's answer is; second: one number, the probability of the second class"
+        "probabilities", description="what an image's answer is; second: one number, the probability of the second class"
     )
-    picture: Preprocessing = Preprocessing()
+    image: Preprocessing = Preprocessing()
     limits: Limits = Limits()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, settings: Any) -> Any:
+        """`picture`, as 0.1 called `image`. Works until 0.3."""
+        if not isinstance(settings, dict) or "picture" not in settings:
+            return settings
+        if "image" in settings:
+            raise UserError("`picture` is the old name of `image`, and both are set; leave `picture` out")
+        warnings.warn("the classifier's setting `picture` is now `image`; rename it", DeprecationWarning, stacklevel=2)
+        return {"image" if name == "picture" else name: value for name, value in settings.items()}
+
     @model_validator(mode="after")
-    def _classes_can_be_told_apart(self) -> BlackBoxConfig:
+    def _classes_differ(self) -> BlackBoxConfig:
         if len(set(self.classes)) < len(self.classes):
             raise UserError(f"classes {', '.join(self.classes)}: every class needs a name of its own")
         if self.answers == "second" and len(self.classes) != 2:
@@ -88,7 +100,7 @@ class BlackBoxConfig(Config):
 
 
 class Call(Protocol):
-    """One call that is being made; its status is told before it ends."""
+    """One call that is being made; its status is set before it ends."""
 
     status: str
 
@@ -96,40 +108,39 @@ class Call(Protocol):
 class Ledger(Protocol):
     """Who keeps count of the calls and remembers the answers. `call` raises ValueError when the budget does not reach."""
 
-    def call(self, pictures: int) -> AbstractContextManager[Call]: ...
+    def call(self, images: int) -> AbstractContextManager[Call]: ...
 
-    def known(self, picture: str) -> Array | None: ...
+    def known(self, image: str) -> Array | None: ...
 
     def keep(self, answers: Mapping[str, Array]) -> None: ...
 
 
-Ask = Callable[
-    [Array, Ledger], Any
-]  # a batch of prepared pictures (b, ...) to its answers (b, K), in one call told to the ledger
+# A batch of prepared images (b, ...) to its answers (b, K), in one call that the ledger records.
+Query = Callable[[Array, Ledger], Any]
 
 
 class BlackBox:
     """A `Classifier` without gradients: (B, 3, H, W) in [-1, 1] to log-probabilities (B, K) float32.
 
-    A picture is known by the SHA-256 of what would be sent; one that the ledger knows is not asked again. Answers are kept batch
-    by batch, so that what was answered before a failure is not asked again either.
+    An image is known by the SHA-256 of what would be sent; one that the ledger knows is not queried again. Answers are kept batch
+    by batch, so that what was answered before a failure is not queried again either.
     """
 
     differentiable = False
 
     def __init__(
-        self, name: str, config: BlackBoxConfig, ask: Ask, ledger: Ledger, fingerprint: str, side_by_side: int = 1
+        self, name: str, config: BlackBoxConfig, query: Query, ledger: Ledger, fingerprint: str, side_by_side: int = 1
     ) -> None:
         self.name, self.config, self.classes, self.fingerprint = name, config, config.classes, fingerprint
-        self._ask, self._ledger = ask, ledger
+        self._query, self._ledger = query, ledger
         self._threads = ThreadPoolExecutor(side_by_side, thread_name_prefix=name) if side_by_side > 1 else None
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         """Raises UserError, naming the black box, for an answer that cannot be used or when the budget is spent."""
-        shown = self.config.picture.prepare(x)
-        names = [picture_hash(picture) for picture in shown]
-        rows = {name: row for row, name in enumerate(names)}  # each picture once
+        shown = self.config.image.prepare(x)
+        names = [image_hash(image) for image in shown]
+        rows = {name: row for row, name in enumerate(names)}  # each image once
         known = {name: answer for name in rows if (answer := self._ledger.known(name)) is not None}
         new, size = [name for name in rows if name not in known], self.config.limits.batch
         batches = [new[start : start + size] for start in range(0, len(new), size)]
@@ -140,19 +151,19 @@ class BlackBox:
         return probabilities.clamp(min=FLOOR).log().float().to(x.device)
 
     def _answers(self, names: list[str], shown: Array) -> dict[str, Array]:
-        found = as_probabilities(self._ask(shown, self._ledger), len(shown), self.config, self.name)
+        found = as_probabilities(self._query(shown, self._ledger), len(shown), self.config, self.name)
         answers = dict(zip(names, found, strict=True))
         self._ledger.keep(answers)
         return answers
 
 
-def picture_hash(picture: Array) -> str:
-    """SHA-256 of one prepared picture: its type, its shape, its values."""
-    return hashlib.sha256(f"{picture.dtype}{picture.shape}\0".encode() + picture.tobytes()).hexdigest()
+def image_hash(image: Array) -> str:
+    """SHA-256 of one prepared image: its type, its shape, its values."""
+    return hashlib.sha256(f"{image.dtype}{image.shape}\0".encode() + image.tobytes()).hexdigest()
 
 
 def as_probabilities(answer: Any, n: int, config: BlackBoxConfig, name: str) -> Array:
-    """The answers to n pictures as probabilities (n, K) float64. Raises UserError naming what is wrong with them."""
+    """The answers to n images as probabilities (n, K) float64. Raises UserError naming what is wrong with them."""
     try:
         values = np.asarray(answer, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -162,11 +173,11 @@ def as_probabilities(answer: Any, n: int, config: BlackBoxConfig, name: str) -> 
         values = values[:, None]
     if values.shape != wanted:
         raise UserError(
-            f"{name} answered with shape {values.shape} to {n} pictures; {config.answers} of {', '.join(config.classes)} "
+            f"{name} answered with shape {values.shape} to {n} images; {config.answers} of {', '.join(config.classes)} "
             f"have shape {wanted}"
         )
     if not np.isfinite(values).all():
-        raise UserError(f"{name} answered NaN or infinity; check its model, and `picture`")
+        raise UserError(f"{name} answered NaN or infinity; check its model, and `image`")
     if config.answers == "logits":
         scores = np.exp(values - values.max(1, keepdims=True))
         return scores / scores.sum(1, keepdims=True)
@@ -175,6 +186,6 @@ def as_probabilities(answer: Any, n: int, config: BlackBoxConfig, name: str) -> 
     total = values.sum(1)
     if values.min() < -SLACK or values.max() > 1 + SLACK or np.abs(total - 1).max() > SLACK:
         worst = values[np.abs(total - 1).argmax()]
-        told = ", ".join(f"{value:.4g}" for value in worst)
-        raise UserError(f"{name} answered ({told}), which are no probabilities; if they are scores, set `answers: logits`")
+        row = ", ".join(f"{value:.4g}" for value in worst)
+        raise UserError(f"{name} answered ({row}), which are not probabilities; if they are scores, set `answers: logits`")
     return values.clip(0, 1) / values.clip(0, 1).sum(1, keepdims=True)

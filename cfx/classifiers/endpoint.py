@@ -1,6 +1,6 @@
 """The way to a classifier over HTTP: verified TLS, a secret from outside, time-outs, retries with growing, jittered pauses.
 
-Every attempt is told to the ledger before it is sent, so that a budget holds whatever the network does.
+Every attempt is recorded in the ledger before it is sent, so that a budget holds whatever the network does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cfx.errors import TransientError, UserError
 from cfx.types import Config
 
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
-NOT_REACHED = "not reached"  # no connection was made, so nothing was asked
+NOT_REACHED = "not reached"  # no connection was made, so nothing was queried
 
 
 class Auth(Config):
@@ -59,12 +59,12 @@ class Endpoint:
     """One address and its manners. Safe to use from many threads: together they make `concurrency` calls at a time."""
 
     def __init__(self, config: EndpointConfig, secret: str | None) -> None:
-        """Raises UserError if the configuration asks for a secret and there is none, FileNotFoundError without its `ca`."""
+        """Raises UserError if the configuration names a secret and there is none, FileNotFoundError without its `ca`."""
         self.config, self._secret = config, secret
         headers = {}
         if config.auth is not None:
             if not secret:
-                raise UserError(f"environment variable {config.auth.env} is not set; {config.url} is asked with its value")
+                raise UserError(f"environment variable {config.auth.env} is not set; requests to {config.url} carry its value")
             headers[config.auth.header] = f"{config.auth.scheme} {secret}".strip()
         if config.ca is not None and not config.ca.is_file():
             raise FileNotFoundError(
@@ -81,14 +81,14 @@ class Endpoint:
         weakref.finalize(self, self._client.close)
 
     def get(self, url: str) -> httpx.Response:
-        """A page about the model; no picture is asked."""
+        """A page about the model; no image is sent."""
         return self._patiently(lambda: self._client.get(url), url)
 
-    def post(self, url: str, content: bytes, headers: Mapping[str, str], pictures: int, ledger: Ledger) -> httpx.Response:
+    def post(self, url: str, content: bytes, headers: Mapping[str, str], images: int, ledger: Ledger) -> httpx.Response:
         """One call. Raises Unavailable once patience has run out, UserError for a call that the endpoint refuses."""
 
         def once() -> httpx.Response:
-            with ledger.call(pictures) as call:
+            with ledger.call(images) as call:
                 try:
                     response = self._client.post(url, content=content, headers=dict(headers))
                 except (httpx.ConnectError, httpx.ConnectTimeout):
@@ -124,11 +124,11 @@ class Endpoint:
             response = once()
         except httpx.RequestError as error:
             raise Unavailable(f"{url}: {type(error).__name__}: {self._hidden(str(error))}") from error
-        told = f"{url} answered {response.status_code}: {self._hidden(response.text[:200])}"
+        message = f"{url} answered {response.status_code}: {self._hidden(response.text[:200])}"
         if response.status_code in TRANSIENT:
-            raise Unavailable(told)
+            raise Unavailable(message)
         if response.is_error or response.is_redirect:
-            raise UserError(told)
+            raise UserError(message)
         return response
 
     def _hidden(self, text: str) -> str:

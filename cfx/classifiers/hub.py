@@ -37,10 +37,10 @@ def _from_torchvision(network: nn.Module, renamed: bool) -> tuple[nn.Module, dic
 
 
 def _from_timm(network: nn.Module, renamed: bool) -> tuple[nn.Module, dict[str, Any]]:
-    told: Any = network.pretrained_cfg
-    facts = {"mean": told["mean"], "std": told["std"]}
-    if told.get("fixed_input_size"):
-        facts["input_size"] = told["input_size"][-1]
+    pretrained: Any = network.pretrained_cfg
+    facts = {"mean": pretrained["mean"], "std": pretrained["std"]}
+    if pretrained.get("fixed_input_size"):
+        facts["input_size"] = pretrained["input_size"][-1]
     named = not renamed and infer_imagenet_subset(network) == "imagenet-1k"
     return network, facts | ({"classes": _imagenet_classes()} if named else {})
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import warnings
 from typing import Any, Literal
 
 import torch
 from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field, field_validator, model_validator
 
-from cfx.classifiers.black_box import Array, Ask, Ledger, Preprocessing
+from cfx.classifiers.black_box import Array, Ledger, Preprocessing, Query
 from cfx.classifiers.endpoint import Endpoint, EndpointConfig
 from cfx.errors import UserError
 from cfx.images import encode_png
@@ -24,35 +26,37 @@ class JsonConfig(EndpointConfig):
     """An endpoint that takes a POST of JSON and answers in JSON."""
 
     access: Literal["json"]
-    request: str = Field(description="Jinja template of the body; `pictures` is the list of a call's pictures")
-    response: str = Field(description="Jinja template that makes the list of the pictures' answers out of the reply, `reply`")
+    request: str = Field(description="Jinja template of the body; `images` is the list of a call's images")
+    response: str = Field(description="Jinja template that makes the list of the images' answers out of the reply, `reply`")
     send: Literal["png", "numbers"] = Field(
-        "png", description="png: each picture as base64 text of a PNG file; numbers: nested lists as `picture` declares"
+        "png", description="png: each image as base64 text of a PNG file; numbers: nested lists as `image` declares"
     )
 
     @field_validator("request", "response")
     @classmethod
     def _is_a_template(cls, text: str) -> str:
         try:
-            _JINJA.from_string(text)
+            needed = find_undeclared_variables(_JINJA.parse(text))
         except TemplateError as error:
             raise UserError(f"not a Jinja template: {error}") from error
+        if "pictures" in needed:  # as 0.1 called them; works until 0.3
+            warnings.warn("the variable `pictures` of `request` is now `images`; rename it", DeprecationWarning, stacklevel=2)
         return text
 
     @model_validator(mode="after")
     def _a_png_has_its_own_numbers(self) -> JsonConfig:
-        if self.send == "png" and self.picture != Preprocessing(size=self.picture.size):
-            raise UserError("a PNG holds 8-bit pixels: of `picture` only size has a meaning; or set `send: numbers`")
+        if self.send == "png" and self.image != Preprocessing(size=self.image.size):
+            raise UserError("a PNG holds 8-bit pixels: of `image` only size has a meaning; or set `send: numbers`")
         return self
 
 
-def load_json(config: JsonConfig, endpoint: Endpoint) -> tuple[Ask, str]:
-    """The endpoint as a black box's `ask`, and the SHA-256 of its address: nothing else is known of what answers there."""
+def load_json(config: JsonConfig, endpoint: Endpoint) -> tuple[Query, str]:
+    """The endpoint as a black box's `query`, and the SHA-256 of its address: nothing else is known of what answers there."""
     body, reading = _JINJA.from_string(config.request), _JINJA.from_string(config.response)
 
-    def ask(shown: Array, ledger: Ledger) -> Any:
-        pictures = _as_png(shown) if config.send == "png" else shown.tolist()
-        content = _filled(body, "request", pictures=pictures).encode()
+    def query(shown: Array, ledger: Ledger) -> Any:
+        images = _as_png(shown) if config.send == "png" else shown.tolist()
+        content = _filled(body, "request", images=images, pictures=images).encode()
         response = endpoint.post(config.url, content, {"Content-Type": "application/json"}, len(shown), ledger)
         try:
             reply = response.json()
@@ -63,7 +67,7 @@ def load_json(config: JsonConfig, endpoint: Endpoint) -> tuple[Ask, str]:
         except json.JSONDecodeError as error:
             raise UserError(f"template `response` does not make a list of numbers ({error}); end it with `| tojson`") from error
 
-    return ask, hashlib.sha256(config.url.encode()).hexdigest()
+    return query, hashlib.sha256(config.url.encode()).hexdigest()
 
 
 def _as_png(shown: Array) -> list[str]:

@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 from pydantic import Field
 
-from cfx.classifiers.black_box import Array, Ask, Ledger
+from cfx.classifiers.black_box import Array, Ledger, Query
 from cfx.classifiers.endpoint import Endpoint, EndpointConfig
 from cfx.errors import UserError
 
@@ -28,7 +28,7 @@ class KServeConfig(EndpointConfig):
     access: Literal["kserve"]
     model: str = Field(pattern=r"^[\w.-]+$", description="the model's name on the server")
     version: str | None = Field(None, pattern=r"^[\w.-]+$", description="its version; default: the server's choice")
-    input: str | None = Field(None, description="the input that takes the pictures; default: the model's only one")
+    input: str | None = Field(None, description="the input that takes the images; default: the model's only one")
     output: str | None = Field(None, description="the output that answers; default: the model's only one")
     tensors: Literal["json", "binary"] = Field("json", description="binary: smaller and faster, where the server knows it")
 
@@ -38,29 +38,29 @@ class KServeConfig(EndpointConfig):
         return f"{self.url}/v2/models/{self.model}{version}"
 
 
-def load_kserve(config: KServeConfig, endpoint: Endpoint) -> tuple[Ask, str]:
-    """The model as a black box's `ask`, and the SHA-256 of what the server says of it. Asks for its metadata, for no answer.
+def load_kserve(config: KServeConfig, endpoint: Endpoint) -> tuple[Query, str]:
+    """The model as a black box's `query`, and the SHA-256 of what the server says of it. Requests its metadata, no prediction.
 
     Raises Unavailable if the server cannot be reached, UserError if the model has no such input or output.
     """
-    told = _json(endpoint.get(config.path).content, config.path)
-    source = _named(told.get("inputs", []), config.input, "input", config)
-    answer = _named(told.get("outputs", []), config.output, "output", config)
+    metadata = _json(endpoint.get(config.path).content, config.path)
+    source = _named(metadata.get("inputs", []), config.input, "input", config)
+    answer = _named(metadata.get("outputs", []), config.output, "output", config)
 
-    def ask(shown: Array, ledger: Ledger) -> Array:
+    def query(shown: Array, ledger: Ledger) -> Array:
         body, headers = request(shown, source, answer, config.tensors == "binary")
         response = endpoint.post(f"{config.path}/infer", body, headers, len(shown), ledger)
         return answer_in(response, answer, config.path)
 
-    return ask, hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return query, hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
 
 
 def request(shown: Array, source: str, answer: str, binary: bool) -> tuple[bytes, dict[str, str]]:
-    """Body and headers of an inference request for pictures (b, ...), float32 or uint8."""
+    """Body and headers of an inference request for images (b, ...), float32 or uint8."""
     tensor: dict[str, Any] = {"name": source, "shape": list(shown.shape), "datatype": SENT_AS[str(shown.dtype)]}
     if not binary:
-        told = {"inputs": [tensor | {"data": shown.ravel().tolist()}], "outputs": [{"name": answer}]}
-        return json.dumps(told).encode(), {"Content-Type": "application/json"}
+        request = {"inputs": [tensor | {"data": shown.ravel().tolist()}], "outputs": [{"name": answer}]}
+        return json.dumps(request).encode(), {"Content-Type": "application/json"}
     raw = shown.astype(shown.dtype.newbyteorder("<")).tobytes()
     wanted = {"name": answer, "parameters": {"binary_data": True}}
     head = json.dumps({"inputs": [tensor | {"parameters": {"binary_data_size": len(raw)}}], "outputs": [wanted]}).encode()
@@ -91,16 +91,16 @@ def answer_in(response: httpx.Response, answer: str, path: str) -> Array:
 
 def _json(content: bytes, path: str) -> dict[str, Any]:
     try:
-        told = json.loads(content)
+        answer = json.loads(content)
     except ValueError as error:
         raise UserError(f"{path} did not answer in JSON: {error}") from error
-    if not isinstance(told, dict):
-        raise UserError(f"{path} answered a {type(told).__name__}, where the protocol has an object")
-    return told
+    if not isinstance(answer, dict):
+        raise UserError(f"{path} answered a {type(answer).__name__}, where the protocol has an object")
+    return answer
 
 
 def _named(tensors: list[dict[str, Any]], wanted: str | None, what: str, config: KServeConfig) -> str:
-    """The tensor to use: the one that is asked for, or the only one. Raises UserError. A server may say nothing of tensors."""
+    """The tensor to use: the configured one, or the only one. Raises UserError. A server may say nothing of tensors."""
     names = [str(tensor.get("name")) for tensor in tensors]
     if wanted is None and len(names) == 1:
         return names[0]

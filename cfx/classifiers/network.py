@@ -1,4 +1,4 @@
-"""A network from outside: made by the user's own function, filled with weights, put behind cfx's convention for pictures.
+"""A network from outside: made by the user's own function, filled with weights, put behind cfx's convention for images.
 
 Classifiers and the oracle come through this door; what their logits mean is their own affair.
 """
@@ -29,7 +29,7 @@ MOVED = {  # where factories were until 0.1, in files of weights and in configur
     for name in ("convnet", "densenet", "face_resnet", "hit", "simsiam", "vggface2", "vit")
 }
 HALF = (0.5, 0.5, 0.5)
-BLANK_SIDE = 224  # pixels of the trial picture when no input size is given
+BLANK_SIDE = 224  # pixels of the trial image when no input size is given
 
 
 class NetworkConfig(Config):
@@ -47,7 +47,7 @@ class NetworkConfig(Config):
         "cfx's own networks need none",
     )
     kwargs: dict[str, Any] = Field({}, description="arguments of the factory")
-    input_size: int | None = Field(None, ge=1, description="side the network wants, pixels; other pictures are resampled")
+    input_size: int | None = Field(None, ge=1, description="side the network wants, pixels; other images are resampled")
     mean: tuple[float, float, float] | None = Field(
         None, description="subtracted from RGB in [0, 1]; default: what torchvision or timm say of theirs, .5 for others"
     )
@@ -66,7 +66,7 @@ class NetworkConfig(Config):
 
 
 class Network(nn.Module):
-    """(B, 3, H, W) in [-1, 1] to logits (B, outputs) float32: resamples, normalises, asks, and refuses an unusable answer."""
+    """(B, 3, H, W) in [-1, 1] to logits (B, outputs) float32: resamples, normalises, refuses an unusable answer."""
 
     gain: Tensor  # (3, 1, 1)
     offset: Tensor
@@ -91,22 +91,22 @@ class Network(nn.Module):
             logits = self.module(x * self.gain + self.offset)
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
             answer = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise UserError(f"{self.name} answered {answer} to {len(x)} pictures; a tensor of logits ({len(x)}, K) is needed")
+            raise UserError(f"{self.name} answered {answer} to {len(x)} images; a tensor of logits ({len(x)}, K) is needed")
         if not logits.isfinite().all():
             raise UserError(f"{self.name} answered NaN or infinity; check its weights, and `mean` and `std`")
         return logits.float()
 
     def outputs(self) -> int:
-        """How many logits there are, learned by showing one blank picture."""
+        """How many logits there are, learned by showing one blank image."""
         side = self.input_size or BLANK_SIDE
         try:
             with torch.no_grad():
                 return int(self(torch.zeros(1, 3, side, side, device=self.gain.device)).shape[1])
         except (RuntimeError, AssertionError) as error:  # what torch and timm raise for a size they cannot take
-            raise UserError(f"{self.name} fails on a blank picture of {side} x {side}; set `input_size`. {error}") from error
+            raise UserError(f"{self.name} fails on a blank image of {side} x {side}; set `input_size`. {error}") from error
         except UserCodeError as error:
             raise UserCodeError(
-                f"{error} (on a blank picture of {side} x {side}; set `input_size` if it needs another size)", error.trace
+                f"{error} (on a blank image of {side} x {side}; set `input_size` if it needs another size)", error.trace
             ) from error
 
 
@@ -119,8 +119,8 @@ def load_network(config: NetworkConfig, device: torch.device | str = "cpu") -> t
     state = None if path is None else read_state_dict(path, config.allow_pickle)
     facts = {} if path is None else read_facts(path)
     name, kwargs = (config.module, config.kwargs) if config.module else _named_by_file(path, facts, config.kwargs)
-    module, told = _make(name, kwargs)
-    facts = told | facts
+    module, known = _make(name, kwargs)
+    facts = known | facts
     if path is not None and state is not None:
         fit(module, state, path, name)
     network = Network(module, str(config.weights or name), config, facts)
@@ -157,7 +157,7 @@ def _moved(name: str) -> str:
 
 
 def _make(name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
-    """Call `package.module:factory`, or ask a hub, which also tells facts. Raises ImportError or UserError naming what is
+    """Call `package.module:factory`, or query a hub, which also gives facts. Raises ImportError or UserError naming what is
     not right."""
     package, factory = _moved(name).split(":")
     if package in HUBS:

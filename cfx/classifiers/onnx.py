@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
-from cfx.classifiers.black_box import Array, Ask, BlackBoxConfig, Ledger
+from cfx.classifiers.black_box import Array, BlackBoxConfig, Ledger, Query
 from cfx.errors import UserError
 
 
@@ -18,12 +18,12 @@ class OnnxConfig(BlackBoxConfig):
 
     access: Literal["onnx"]
     weights: Path = Field(description="the .onnx file")
-    input: str | None = Field(None, description="the input that takes the pictures; default: the first")
+    input: str | None = Field(None, description="the input that takes the images; default: the first")
     output: str | None = Field(None, description="the output that answers; default: the first")
 
 
-def load_onnx(config: OnnxConfig, device: torch.device | str) -> tuple[Ask, str]:
-    """The model as a black box's `ask`, and the SHA-256 of its file.
+def load_onnx(config: OnnxConfig, device: torch.device | str) -> tuple[Query, str]:
+    """The model as a black box's `query`, and the SHA-256 of its file.
 
     Raises ImportError without ONNX Runtime, FileNotFoundError without the file, UserError for a file or a name that is no good.
     """
@@ -44,7 +44,7 @@ def load_onnx(config: OnnxConfig, device: torch.device | str) -> tuple[Ask, str]
     name = _one_of([entry.name for entry in session.get_inputs()], config.input, "input", config.weights)
     answer = _one_of([entry.name for entry in session.get_outputs()], config.output, "output", config.weights)
 
-    def ask(shown: Array, ledger: Ledger) -> Any:
+    def query(shown: Array, ledger: Ledger) -> Any:
         with ledger.call(len(shown)) as call:
             try:
                 (answers,) = session.run([answer], {name: shown})
@@ -53,7 +53,7 @@ def load_onnx(config: OnnxConfig, device: torch.device | str) -> tuple[Ask, str]
             call.status = "answered"
         return answers
 
-    return ask, hashlib.sha256(config.weights.read_bytes()).hexdigest()
+    return query, hashlib.sha256(config.weights.read_bytes()).hexdigest()
 
 
 def _one_of(names: list[str], wanted: str | None, what: str, path: Path) -> str:

@@ -9,31 +9,31 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from cfx.classifiers.black_box import Array, Ask, BlackBoxConfig, Ledger
+from cfx.classifiers.black_box import Array, BlackBoxConfig, Ledger, Query
 from cfx.user_code import import_named, user_code
 
 
 class CallableConfig(BlackBoxConfig):
-    """A Python function from a NumPy array of prepared pictures, (b, 3, S, S) or (b, S, S, 3), to the answers (b, K)."""
+    """A Python function from a NumPy array of prepared images, (b, 3, S, S) or (b, S, S, 3), to the answers (b, K)."""
 
     access: Literal["callable"]
     module: str = Field(pattern=r"^[\w.]+:\w+$", description="`package.module:function`, importable where the audit runs")
 
 
-def load_callable(config: CallableConfig) -> tuple[Ask, str]:
-    """The function as a black box's `ask`, and the SHA-256 of its module's source.
+def load_callable(config: CallableConfig) -> tuple[Query, str]:
+    """The function as a black box's `query`, and the SHA-256 of its module's source.
 
-    Raises ImportError naming what is missing. What the function raises when it is asked is a UserCodeError.
+    Raises ImportError naming what is missing. What the function raises when it is queried is a UserCodeError.
     """
     module, function = import_named(config.module)
 
-    def ask(shown: Array, ledger: Ledger) -> Any:
+    def query(shown: Array, ledger: Ledger) -> Any:
         with ledger.call(len(shown)) as call, user_code(config.module):
             answers = function(shown)
             call.status = "answered"
         return answers
 
-    return ask, hashlib.sha256(_source(module, config.module).encode()).hexdigest()
+    return query, hashlib.sha256(_source(module, config.module).encode()).hexdigest()
 
 
 def _source(module: ModuleType, reference: str) -> str:

@@ -32,7 +32,7 @@ class ClassifierConfig(NetworkConfig):
 
 
 class TorchClassifier(nn.Module):
-    """A frozen network with named classes: (B, 3, H, W) in [-1, 1] to logits (B, K) float32. Gradients reach the picture."""
+    """A frozen network with named classes: (B, 3, H, W) in [-1, 1] to logits (B, K) float32. Gradients reach the image."""
 
     differentiable = True
 
@@ -52,7 +52,7 @@ class TorchClassifier(nn.Module):
 def load_classifier(config: ClassifierConfig, device: torch.device | str = "cpu") -> TorchClassifier:
     """The classifier, frozen and in eval mode. `weights` may be `portraits:planted`, `portraits:clean` or `portraits:judge`.
 
-    Raises FileNotFoundError, ImportError or UserError naming what does not fit; one blank picture is shown to be sure.
+    Raises FileNotFoundError, ImportError or UserError naming what does not fit; one blank image is shown to be sure.
 
     Examples:
         >>> smiles = load_classifier(ClassifierConfig(weights="portraits:planted"))
@@ -72,8 +72,10 @@ def _classes(config: ClassifierConfig, facts: dict[str, Any], network: Network) 
     if classes:
         return classes
     if "attributes" in facts:
-        told = ", ".join(facts["attributes"])
-        raise UserError(f"{network.name} is an oracle ({told}); to audit one of these set `output`, `head: sigmoid`, `classes`")
+        attributes = ", ".join(facts["attributes"])
+        raise UserError(
+            f"{network.name} is an oracle ({attributes}); to audit one of these set `output`, `head: sigmoid`, `classes`"
+        )
     raise UserError(f"{network.name} does not say what its classes are called; set `classes`, in the order of its outputs")
 
 

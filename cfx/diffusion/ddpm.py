@@ -32,8 +32,8 @@ class DDPM:
     """A UNet with its noise schedule, respaced to `steps`   (Ho et al. 2020; Nichol & Dhariwal 2021, learned range).
 
     The UNet maps (B, C, H, W) and (B,) original timesteps to C channels (fixed variance) or 2C (learned range). A UNet with 3 p^2
-    input channels sees pictures folded, p x p pixels into one position. `clip` clamps the clean estimate to [-1, 1] before
-    the mean is taken. Use `network` and `alphas_cumprod` freely; both are read only.
+    input channels sees images folded, p x p pixels into one position. `clip` clamps the clean estimate to [-1, 1] before
+    the mean is computed. Use `network` and `alphas_cumprod` freely; both are read only.
     """
 
     def __init__(
@@ -102,10 +102,10 @@ def load_ddpm(folder: Path, steps: int | None = None, clip: bool = True) -> DDPM
         .eval()
         .requires_grad_(False)
     )
-    told = json.loads(scheduler_config.read_text())
+    settings = json.loads(scheduler_config.read_text())
     if (heads := network.config.get("_num_heads")) is not None:
         set_heads(network, heads)
-    schedule = Schedule(**{name: told[name] for name in Schedule.model_fields if name in told})
+    schedule = Schedule(**{name: settings[name] for name in Schedule.model_fields if name in settings})
     return DDPM(network.to(memory_format=torch.channels_last), schedule, network.config["in_channels"], steps, clip)
 
 
@@ -121,5 +121,5 @@ def save_ddpm(folder: Path, network: UNet2DModel, schedule: Schedule) -> None:
     """Write a diffusers-format folder; DDPMPipeline.from_pretrained understands it when the UNet sees plain pixels."""
     network.save_pretrained(folder / "unet")
     (folder / "scheduler").mkdir(parents=True, exist_ok=True)
-    told = {"_class_name": "DDPMScheduler", **schedule.model_dump(exclude_none=True)}
-    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(told, indent=2) + "\n")
+    settings = {"_class_name": "DDPMScheduler", **schedule.model_dump(exclude_none=True)}
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(settings, indent=2) + "\n")

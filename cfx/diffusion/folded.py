@@ -24,7 +24,7 @@ class Known(NamedTuple):
 
 
 class Folded(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """patch x patch pixels of a picture (B, 3, H, W) into one position. Has the names of AutoencoderKL that are asked for."""
+    """patch x patch pixels of an image (B, 3, H, W) into one position. Has the names of AutoencoderKL that diffusers reads."""
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(

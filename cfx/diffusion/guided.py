@@ -1,6 +1,6 @@
 """guided-diffusion's UNet (Dhariwal & Nichol 2021, "ADM") as a diffusers UNet2DModel: renames and reshapes, nothing else.
 
-Several of the settings below have no trace in the weights: a wrong one loads and gives wrong pictures. So nothing is guessed.
+Several of the settings below have no trace in the weights: a wrong one loads and gives wrong images. So nothing is guessed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ATTENTION = {"norm": "group_norm", "qkv": "to_q to_k to_v", "proj_out": "to_out.
 
 
 class GuidedDiffusion(Config):
-    """The arguments that a guided-diffusion checkpoint was trained with, under its own names; the rest is as in its commands:
+    """The arguments that a guided-diffusion checkpoint was trained with, under its own names; all others are as in its commands:
     unconditional, learn_sigma, resblock_updown, use_scale_shift_norm, linear noise, legacy attention order."""
 
     image_size: int = Field(ge=1, description="the argument of that name; what attention_resolutions refer to")
@@ -51,7 +51,7 @@ class GuidedDiffusion(Config):
     def _can_work(self) -> GuidedDiffusion:
         if (self.num_heads is None) == (self.num_head_channels is None):
             raise UserError(
-                "give num_heads or num_head_channels, one of them: the weights fit either, and the wrong one spoils the pictures"
+                "give num_heads or num_head_channels, one of them: the weights fit either, and the wrong one spoils the images"
             )
         if self.channel_mult is None and self.image_size not in MULTIPLIERS:
             raise UserError(f"image_size {self.image_size} has no channel_mult of its own; give it")

@@ -17,7 +17,7 @@ from cfx.errors import UserError
 
 @dataclass
 class LatentDiffusion:
-    """A frozen Stable Diffusion: pictures (B, 3, H, W) in [-1, 1] to latents and back, the noise in a latent given a prompt."""
+    """A frozen Stable Diffusion: images (B, 3, H, W) in [-1, 1] to latents and back, the noise in a latent given a prompt."""
 
     tokenizer: Any
     text_encoder: Any
@@ -28,7 +28,7 @@ class LatentDiffusion:
 
     @property
     def side(self) -> int:
-        """Of the pictures that it draws, pixels."""
+        """Of the images that it draws, pixels."""
         return int(self.unet.config.sample_size) * 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
@@ -48,7 +48,7 @@ class LatentDiffusion:
 
     @torch.no_grad()
     def decode(self, z: Tensor, side: int) -> Tensor:
-        """The picture of a latent, resampled to `side` pixels, in [-1, 1]."""
+        """The image of a latent, resampled to `side` pixels, in [-1, 1]."""
         x = self.vae.decode(z.float() / self.vae.config.scaling_factor).sample
         if x.shape[-1] != side:
             x = interpolate(x, size=(side, side), mode="bilinear", antialias=True)
@@ -60,8 +60,8 @@ class LatentDiffusion:
         longest = max(len(ids) for ids in self.tokenizer(list(prompts)).input_ids)
         if longest > length:
             raise UserError(f"a prompt takes {longest} tokens, but the text encoder reads {length}; use fewer words")
-        told = self.tokenizer(list(prompts), padding="max_length", max_length=length, return_tensors="pt")
-        return told.input_ids.to(self.device)
+        tokens = self.tokenizer(list(prompts), padding="max_length", max_length=length, return_tensors="pt")
+        return tokens.input_ids.to(self.device)
 
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """The prompts as the UNet reads them, (B, L, D)."""

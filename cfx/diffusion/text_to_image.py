@@ -1,6 +1,6 @@
 """A small text-to-image model in Stable Diffusion's format, grown from a trained prior: its UNet learns to read a prompt.
 
-The prior's weights are kept where they fit; cross-attention is new, and adds nothing at first. Pictures are folded as the prior
+The prior's weights are kept where they fit; cross-attention is new, and adds nothing at first. Images are folded as the prior
 has them (`cfx.diffusion.folded`), so there is no autoencoder to train. Each word of its vocabulary is one token.
 """
 
@@ -26,20 +26,20 @@ from cfx.errors import UserError
 from cfx.random import derived_seed
 from cfx.types import Config
 
-Told = Callable[[int], tuple[Tensor, list[str]]]  # step -> pictures (B, 3, H, W) in [-1, 1] and a prompt for each
+PromptedBatches = Callable[[int], tuple[Tensor, list[str]]]  # step -> images (B, 3, H, W) in [-1, 1] and a prompt for each
 
 
 class TextTraining(Config):
     """Knobs of growing a text-to-image model from a prior; the defaults take about an hour of one CPU core."""
 
     steps: int = Field(3600, ge=1, description="optimizer steps")
-    batch: int = Field(16, ge=1, description="pictures an optimizer step")
+    batch: int = Field(16, ge=1, description="images an optimizer step")
     learning_rate: float = Field(2e-3, gt=0, description="of what reads the prompt, which is new")
     kept_rate: float = Field(2e-4, gt=0, description="learning rate of the prior's own weights")
     ema: float = Field(0.995, ge=0, lt=1, description="decay of the moving average that is kept")
     width: int = Field(64, ge=8, description="of a word's embedding")
     length: int = Field(16, ge=8, description="tokens that a prompt may have, both ends included")
-    silent: float = Field(0.12, ge=0, lt=1, description="share of prompts that are left out: the empty prompt is any picture")
+    silent: float = Field(0.12, ge=0, lt=1, description="share of prompts that are left out: the empty prompt is any image")
     max_weight: float = Field(5.0, gt=1, description="cap on the weight SNR + 1 of a clean estimate's error")
     checkpoint_every: int = Field(250, ge=1, description="optimizer steps between checkpoints")
     seed: int = 0
@@ -58,7 +58,7 @@ class Prompted(nn.Module):
 
 
 def train_text_to_image(
-    batches: Told,
+    batches: PromptedBatches,
     words: Sequence[str],
     prior: Path,
     config: TextTraining,
@@ -68,14 +68,14 @@ def train_text_to_image(
 ) -> Path:
     """Train into `folder`, in half precision, and return it; called again after a kill, it goes on from the last checkpoint.
 
-    words: all that prompts are made of. prior: a folder; it must predict the clean, folded picture. weights: (H, W), of mean 1,
+    words: all that prompts are made of. prior: a folder; it must predict the clean, folded image. weights: (H, W), of mean 1,
     how much each pixel's error counts; default: all the same. Loss and schedule are the prior's (`cfx.diffusion.training`).
     Raises UserError for a prior that predicts something else, and as `word_tokenizer` and `Checkpoint.restore` do.
     """
-    told = json.loads((prior / "scheduler" / "scheduler_config.json").read_text())
-    if told["prediction_type"] != "sample" or told["beta_schedule"] != "linear":
+    schedule = json.loads((prior / "scheduler" / "scheduler_config.json").read_text())
+    if schedule["prediction_type"] != "sample" or schedule["beta_schedule"] != "linear":
         raise UserError(
-            f"{prior} predicts {told['prediction_type']}; a text-to-image model grows from one that predicts `sample`"
+            f"{prior} predicts {schedule['prediction_type']}; a text-to-image model grows from one that predicts `sample`"
         )
     torch.manual_seed(config.seed)
     tokenizer = word_tokenizer(folder / "tokenizer", words, config.length)
@@ -100,8 +100,8 @@ def train_text_to_image(
         chance = torch.Generator().manual_seed(derived_seed("text-to-image", config.seed, step))
         x, prompts = batches(step)
         left_out = (torch.rand(len(x), generator=chance) < config.silent).tolist()
-        said = ["" if silent else prompt for silent, prompt in zip(left_out, prompts, strict=True)]
-        ids = tokenizer(said, padding="max_length", max_length=config.length, return_tensors="pt").input_ids
+        texts = ["" if silent else prompt for silent, prompt in zip(left_out, prompts, strict=True)]
+        ids = tokenizer(texts, padding="max_length", max_length=config.length, return_tensors="pt").input_ids
         t = torch.randint(len(_levels()), (len(x),), generator=chance)
         z0 = vae.encode(x).latent_dist.mean
         loss = (counted * clean_error(network, z0, t, torch.randn(z0.shape, generator=chance), ids, config.max_weight)).mean()
@@ -172,7 +172,7 @@ def text_encoder(tokenizer: CLIPTokenizer, words: Sequence[str], width: int) -> 
     """One untrained layer of CLIP's text encoder, in which these words, at most `width`, begin at right angles to each other.
 
     CLIP's own beginning gives all words nearly one direction. The UNet then learns to tell apart only those that colour most of
-    the picture.
+    the image.
     """
     encoder: Any = CLIPTextModel(
         CLIPTextConfig(
@@ -227,6 +227,6 @@ def save(folder: Path, pipeline: StableDiffusionPipeline) -> Path:
     """Write the pipeline's folder, in half precision; its autoencoder is ours, and the index says where to find it."""
     pipeline.save_pretrained(folder)
     index = folder / "model_index.json"
-    told = json.loads(index.read_text()) | {"vae": [Folded.__module__, Folded.__name__]}
-    index.write_text(json.dumps(told, indent=2) + "\n")
+    contents = json.loads(index.read_text()) | {"vae": [Folded.__module__, Folded.__name__]}
+    index.write_text(json.dumps(contents, indent=2) + "\n")
     return folder

@@ -24,16 +24,14 @@ Batches = Callable[[int], Tensor]  # step -> (B, 3, H, W) in [-1, 1]; the same s
 class PriorTraining(Config):
     """Knobs of `cfx train prior`; the defaults train a 64 px prior in an hour or two of one CPU core."""
 
-    size: int = Field(64, ge=8, description="side of the square pictures, pixels")
+    size: int = Field(64, ge=8, description="side of the square images, pixels")
     patch: int = Field(4, ge=1, description="pixels folded into one position at the UNet's door; 1 for none")
     channels: tuple[int, ...] = Field((64, 128, 128), min_length=1, description="width of each level; attention on the last")
     layers: int = Field(1, ge=1, description="residual blocks a level")
-    prediction: Prediction = Field(
-        "sample", description="what the UNet predicts; of folded pictures the clean one is learned best"
-    )
+    prediction: Prediction = Field("sample", description="what the UNet predicts; of folded images the clean one is learned best")
     steps: int = Field(8_000, ge=1, description="optimizer steps")
-    batch: int = Field(32, ge=1, description="pictures an optimizer step")
-    accumulate: int = Field(1, ge=1, description="parts that a step's pictures go through the UNet in: less memory, same step")
+    batch: int = Field(32, ge=1, description="images an optimizer step")
+    accumulate: int = Field(1, ge=1, description="parts that a step's images go through the UNet in: less memory, same step")
     learning_rate: float = Field(8e-4, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     ema: float = Field(0.998, ge=0, lt=1, description="decay of the moving average that is kept")
@@ -66,10 +64,10 @@ def build_unet(config: PriorTraining) -> UNet2DModel:
 
 
 def denoising_loss(ddpm: DDPM, x: Tensor, timesteps: Tensor, noise: Tensor, max_weight: float) -> Tensor:
-    """Squared error of what the UNet predicts, averaged over pixels and pictures.
+    """Squared error of what the UNet predicts, averaged over pixels and images.
 
     x, noise: (B, 3, H, W); timesteps: (B,) original steps. A clean estimate's error is weighted by SNR + 1, which makes it that
-    of the velocity (Salimans & Ho 2022), up to `max_weight` (Hang et al. 2023): else nearly clean pictures would drown the rest.
+    of the velocity (Salimans & Ho 2022), up to `max_weight` (Hang et al. 2023): else nearly clean images would drown all others.
     """
     level = ddpm.alphas_cumprod.to(x)[timesteps].view(-1, 1, 1, 1)
     z = level.sqrt() * x + (1 - level).sqrt() * noise

@@ -29,7 +29,7 @@ class ACE(Config):
     method: Literal["ace"] = "ace"
     steps: int = Field(50, ge=1, description="respaced steps of the prior")
     tau: int = Field(5, ge=1, description="noise depth of the filter, in respaced steps; at most `steps`")
-    scale: float = Field(1.0, ge=0, description="weight of the class loss; 0 is the null run, which leaves the picture as it is")
+    scale: float = Field(1.0, ge=0, description="weight of the class loss; 0 is the null run, which leaves the image as it is")
     loss: ClassLoss = Field("log_prob", description="log_prob (released code), logit, margin; C&W has its own")
     attack: Literal["pgd", "gd", "cw"] = Field("pgd", description="sign steps, gradient steps, or Carlini & Wagner")
     iterations: int = Field(50, ge=1, description="steps of the attack")
@@ -41,7 +41,7 @@ class ACE(Config):
         "constant", description="weight of the distance over the attack: always, from half on, growing"
     )
     stop_after: int | None = Field(
-        None, ge=1, description="stop an image whose filtered picture was the target this often in a row; none: never"
+        None, ge=1, description="stop an image whose filtered image was the target this often in a row; none: never"
     )
     threshold: float = Field(
         0.15, ge=0, le=1, description="share of the largest change under which the input is kept; 0: no mask"
@@ -66,7 +66,7 @@ class ACE(Config):
 
 @torch.no_grad()
 def ace(denoiser: Denoiser, classifier: Classifier, x: Tensor, target: Tensor, config: ACE, noise: ImageNoise) -> Counterfactual:
-    """The pre-explanation, kept where it changed the picture and refined there.
+    """The pre-explanation, kept where it changed the image and refined there.
 
     x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. iterations tau + tau UNet evaluations an image and iterations tau backward
     (checkpointing evaluates iterations tau more); each further refinement costs tau for the images that need it.
@@ -89,7 +89,7 @@ def ace(denoiser: Denoiser, classifier: Classifier, x: Tensor, target: Tensor, c
 
 
 def attack(denoiser: Denoiser, classifier: Classifier, x: Tensor, target: Tensor, config: ACE, noise: ImageNoise) -> Tensor:
-    """The pre-explanation: x moved until its filtered picture is the target. Not filtered itself, as in the released code.
+    """The pre-explanation: x moved until its filtered image is the target. Not filtered itself, as in the released code.
 
     x: (B, 3, H, W) in [-1, 1], so is the result. Works on [0, 1], whose units epsilon, step size and distance have.
     """
@@ -124,7 +124,7 @@ def attack(denoiser: Denoiser, classifier: Classifier, x: Tensor, target: Tensor
 def filtered_gradient(
     denoiser: Denoiser, classifier: Classifier, u: Tensor, target: Tensor, drawn: Sequence[Tensor], config: ACE
 ) -> tuple[Tensor, Tensor]:
-    """Gradient of the filtered picture's class loss with respect to u, back through every UNet call; and (B,) flipped or not.
+    """Gradient of the filtered image's class loss with respect to u, back through every UNet call; and (B,) flipped or not.
 
     u: (B, 3, H, W) in [0, 1]; drawn: the filter's noise, one tensor like u a step. Losses are summed over the batch.
     """
@@ -143,7 +143,7 @@ def filtered_gradient(
 def filtered(denoiser: Denoiser, x: Tensor, drawn: Sequence[Tensor], recompute: bool = False) -> Tensor:
     """F_tau(x): x noised to step tau - 1 and denoised, tau = len(drawn); differentiable. No noise is drawn inside.
 
-    With `recompute` only z is kept of each UNet call, and the rest is computed again for the backward pass.
+    With `recompute` only z is kept of each UNet call, and everything else is computed again for the backward pass.
     """
 
     def reverse_step(z: Tensor, t: int, n: Tensor | None) -> Tensor:
@@ -165,13 +165,13 @@ def filtered(denoiser: Denoiser, x: Tensor, drawn: Sequence[Tensor], recompute: 
 def refine(denoiser: Denoiser, x: Tensor, pre_explanation: Tensor, mask: Tensor, tau: int, drawn: Sequence[Tensor]) -> Tensor:
     """The pre-explanation inpainted: denoised inside the mask (B, 1, H, W), around it the noised input, at the end the input.
 
-    Pictures in [-1, 1]; drawn: 2 tau noise tensors like x.
+    Images in [-1, 1]; drawn: 2 tau noise tensors like x.
     """
     ahead = iter(drawn)
 
-    def noised(picture: Tensor, t: int) -> Tensor:
+    def noised(image: Tensor, t: int) -> Tensor:
         level = float(denoiser.alphas_cumprod[t])
-        return math.sqrt(level) * picture + math.sqrt(1 - level) * next(ahead)
+        return math.sqrt(level) * image + math.sqrt(1 - level) * next(ahead)
 
     z = noised(pre_explanation, tau - 1)
     for t in reversed(range(tau)):

@@ -1,4 +1,4 @@
-"""Blended Diffusion (Avrahami et al. 2022) with the whole picture as its mask: the baseline DVCE compares itself with."""
+"""Blended Diffusion (Avrahami et al. 2022) with the whole image as its mask: the baseline DVCE compares itself with."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Blended(Config):
     squared: float = Field(10_000.0, ge=0, description="weight of the mean squared difference to the input")
     overshoot: float = Field(50.0, ge=0, description="weight of the clean estimate's mean squared excess over [-1, 1]")
     augmentations: int = Field(16, ge=1, description="views a class score is averaged over")
-    side: int = Field(224, ge=8, description="larger pictures are average-pooled to this many pixels for the class score")
+    side: int = Field(224, ge=8, description="larger images are average-pooled to this many pixels for the class score")
     temperature: float = Field(1.0, gt=0, description="the classifier's logits are divided by it")
 
     @model_validator(mode="after")
@@ -54,9 +54,9 @@ def blended(
     noise: ImageNoise,
     lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Counterfactual:
-    """Denoising guided by one sum of losses, back through the UNet, with weights that are not adapted to the picture.
+    """Denoising guided by one sum of losses, back through the UNet, with weights that are not adapted to the image.
 
-    x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids; lpips: pictures twice to (B,). tau UNet evaluations an image, each but the
+    x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids; lpips: images twice to (B,). tau UNet evaluations an image, each but the
     last with one backward. The clean estimate is not clipped, whatever the denoiser does. Losses are those of one image, summed
     over the batch. Raises UserError if the configuration weighs LPIPS and it is not passed.
     """
@@ -71,7 +71,7 @@ def blended(
             if t == 0:
                 break
             share = math.sqrt(1 - float(denoiser.alphas_cumprod[t]))
-            seen = share * x0 + (1 - share) * z  # what the losses are taken at
+            seen = share * x0 + (1 - share) * z  # what the losses are evaluated at
             loss = config.squared * (seen - x).square().flatten(1).mean(1)
             loss = loss + config.overshoot * (x0 - x0.clamp(-1, 1)).square().flatten(1).mean(1)
             views = draw_views(x, config.augmentations, noise)

@@ -28,18 +28,18 @@ class DiME(Config):
     steps: int = Field(200, ge=1, description="respaced steps of the prior")
     tau: int = Field(60, ge=1, description="noise depth, in respaced steps; at most `steps` (below it with exact_start off)")
     scale: float = Field(8.0, ge=0, description="weight of the class gradient; 0 is the null run")
-    l1: float = Field(0.05, ge=0, description="pull of the noisy picture towards the input")
+    l1: float = Field(0.05, ge=0, description="pull of the noisy image towards the input")
     perceptual: float = Field(0.0, ge=0, description="pull towards the input's VGG19 features; 30 in the released command")
     vgg19: str | None = Field(None, description="file of torchvision's VGG19 weights, for the perceptual term")
     loss: ClassLoss = Field("logit", description="logit (released code), log_prob (paper), margin")
     exact_start: bool = Field(
         True, description="noise to step tau - 1, where denoising starts; off: to tau, as the released code"
     )
-    guide: Literal["denoised", "noisy", "input"] = Field("denoised", description="which picture the class gradient is taken at")
-    early_stopping: bool = Field(False, description="an image is done when its denoised picture is predicted as the target")
+    guide: Literal["denoised", "noisy", "input"] = Field("denoised", description="which image the class gradient is evaluated at")
+    early_stopping: bool = Field(False, description="an image is done when its denoised image is predicted as the target")
     guided_steps: int | None = Field(None, ge=1, description="guide this many steps, then denoise freely; none: to the end")
     region: tuple[float, float, float, float] | None = Field(
-        None, description="top, bottom, left, right of what may change, as fractions of the picture"
+        None, description="top, bottom, left, right of what may change, as fractions of the image"
     )
 
     @model_validator(mode="after")
@@ -50,9 +50,7 @@ class DiME(Config):
                 f"tau is {self.tau}, but only {deepest} of {self.steps} steps can be noised; lower tau or raise steps"
             )
         if self.guide != "denoised" and (self.early_stopping or self.guided_steps):
-            raise UserError(
-                f"stopping early returns the denoised picture, which guide {self.guide!r} never makes; use 'denoised'"
-            )
+            raise UserError(f"stopping early returns the denoised image, which guide {self.guide!r} never makes; use 'denoised'")
         if self.region and not (0 <= self.region[0] < self.region[1] <= 1 and 0 <= self.region[2] < self.region[3] <= 1):
             raise UserError(f"region {self.region} is no rectangle; give top < bottom and left < right, between 0 and 1")
         check_vgg19(self.perceptual, self.vgg19)
@@ -70,7 +68,7 @@ class FastDiME(Config):
     steps: int = Field(200, ge=1, description="respaced steps of the prior")
     tau: int = Field(60, ge=1, description="noise depth, in respaced steps; at most `steps`")
     scale: float = Field(8.0, ge=0, description="weight of the class gradient; 0 is the null run")
-    l1: float = Field(0.05, ge=0, description="pull of the noisy picture towards the input")
+    l1: float = Field(0.05, ge=0, description="pull of the noisy image towards the input")
     perceptual: float = Field(0.0, ge=0, description="pull towards the input's VGG19 features; 30 in the released command")
     vgg19: str | None = Field(None, description="file of torchvision's VGG19 weights, for the perceptual term")
     loss: ClassLoss = Field("logit", description="logit (released code), log_prob (paper), margin")
@@ -88,7 +86,7 @@ class FastDiME(Config):
 
 
 def denoise(denoiser: Denoiser, z: Tensor, t: int, noise: ImageNoise) -> Tensor:
-    """A complete unguided reverse chain from step t to a clean picture; its last state, not its clean estimate."""
+    """A complete unguided reverse chain from step t to a clean image; its last state, not its clean estimate."""
     for i in reversed(range(t + 1)):
         mean, std, _, _ = denoiser.step(z, i)
         z = mean + std * noise.like(z) if i else mean
@@ -96,7 +94,7 @@ def denoise(denoiser: Denoiser, z: Tensor, t: int, noise: ImageNoise) -> Tensor:
 
 
 def rectangle(x: Tensor, region: tuple[float, float, float, float] | None) -> Tensor:
-    """(B, 1, H, W), 1 inside top, bottom, left, right (fractions of the picture); 1 everywhere without a region."""
+    """(B, 1, H, W), 1 inside top, bottom, left, right (fractions of the image); 1 everywhere without a region."""
     if region is None:
         return torch.ones_like(x[:, :1])
     mask, (height, width) = torch.zeros_like(x[:, :1]), x.shape[-2:]
@@ -118,7 +116,7 @@ def dime(
     """Guided denoising towards `target`; the classifier sees an unguided denoising of each noisy state.
 
     x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. tau (tau + 1) / 2 UNet evaluations an image, tau if `guide` is not the
-    denoised picture or nothing looks at it. A region keeps the rest of the picture as the thesis does in its eq. 3.21: the
+    denoised image or nothing looks at it. A region keeps what lies outside it as the thesis does in its eq. 3.21: the
     classifier sees the input there, and z is the noised input.
 
     Examples:
@@ -173,7 +171,7 @@ def fastdime(
 ) -> Counterfactual:
     """DiME with the one-step clean estimate in place of the inner chain, and a mask that keeps what need not change.
 
-    x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids; mask: (B, 1, H, W), where the picture may change, if that is known
+    x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids; mask: (B, 1, H, W), where the image may change, if that is known
     beforehand: then one pass. tau UNet evaluations an image, 2 tau in two passes.
 
     Examples:

@@ -43,7 +43,7 @@ class DVCE(Config):
     augmentations: int = Field(
         1, ge=1, description="views of the clean estimate a class score is averaged over; 16 with the cone"
     )
-    side: int = Field(224, ge=8, description="larger pictures are average-pooled to this many pixels for the class score")
+    side: int = Field(224, ge=8, description="larger images are average-pooled to this many pixels for the class score")
     temperature: float = Field(1.0, gt=0, description="the classifier's logits are divided by it")
     robust_temperature: float = Field(1.0, gt=0, description="the robust network's logits are divided by it")
 

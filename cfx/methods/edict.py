@@ -17,7 +17,7 @@ Noise = Callable[[Tensor, int], Tensor]  # the noise eps(z, t) in z at training 
 
 
 class Pair(NamedTuple):
-    """The coupled latents, each (B, C, h, w). Before inversion both are the picture's latent."""
+    """The coupled latents, each (B, C, h, w). Before inversion both are the image's latent."""
 
     a: Tensor
     b: Tensor
@@ -46,7 +46,7 @@ class Edict:
         return math.sqrt(before / level), math.sqrt(1 - before) - math.sqrt(before * (1 - level) / level)
 
     def denoise(self, noise: Noise, z: Pair, tau: int) -> Pair:
-        """From noise depth `tau` (steps) down to the picture."""
+        """From noise depth `tau` (steps) down to the image."""
         for k in reversed(range(tau)):
             z = self.down(noise, z, k)
         return z

@@ -26,7 +26,7 @@ class MaskDiME(Config):
     tau: int = Field(60, ge=1, description="noise depth, in respaced steps; at most `steps`")
     scale: float = Field(8.0, ge=0, description="weight of the class gradient; 0 is the null run")
     strength: float = Field(8.0, ge=0, description="factor on the whole gradient, the paper's s")
-    l1: float = Field(0.05, ge=0, description="pull of the noisy picture towards the input")
+    l1: float = Field(0.05, ge=0, description="pull of the noisy image towards the input")
     perceptual: float = Field(0.0, ge=0, description="pull towards the input's VGG19 features; 30 in the released script")
     vgg19: str | None = Field(None, description="file of torchvision's VGG19 weights, for the perceptual term")
     loss: ClassLoss = Field("logit", description="logit (released code), log_prob, margin")

@@ -1,6 +1,6 @@
 """l1.5-SVCE (Boreiko et al. 2022, "Sparse Visual Counterfactual Explanations in Image Space") and AutoPGD (Croce & Hein 2020).
 
-Both climb log p(target | x) inside a ball around the picture, without a prior: only a classifier that is adversarially robust
+Both climb log p(target | x) inside a ball around the image, without a prior: only a classifier that is adversarially robust
 makes them show more than noise.
 """
 
@@ -38,7 +38,7 @@ class SVCE(Config):
     @model_validator(mode="after")
     def _can_work(self) -> SVCE:
         if min(self.radii) <= 0 or list(self.radii) != sorted(self.radii):
-            raise UserError(f"radii {self.radii} must be positive and grow, as the first that is enough is taken")
+            raise UserError(f"radii {self.radii} must be positive and grow, as the first that is enough is used")
         return self
 
 
@@ -46,7 +46,7 @@ class SVCE(Config):
 def svce(
     denoiser: Denoiser, classifier: Classifier, x: Tensor, target: Tensor, config: SVCE, noise: ImageNoise
 ) -> Counterfactual:
-    """The most confident picture in the smallest ball that is enough; of the largest ball if none is.
+    """The most confident image in the smallest ball that is enough; of the largest ball if none is.
 
     x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. No UNet evaluation and no randomness: denoiser and noise are there because
     every method takes them. iterations + 1 gradients of the classifier a radius.

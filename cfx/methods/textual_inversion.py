@@ -1,6 +1,6 @@
-"""Textual inversion: a few new words learn what a set of pictures has in common (Gal et al. 2023, arXiv:2208.01618), for TIME.
+"""Textual inversion: a few new words learn what a set of images has in common (Gal et al. 2023, arXiv:2208.01618), for TIME.
 
-Context words learn the look of the data, class words what pictures of one *predicted* class share. Everything else is frozen.
+Context words learn the look of the data, class words what images of one *predicted* class share. Everything else is frozen.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class TokenTraining(Config):
 
     learning_rate: float = Field(0.01, gt=0)
     steps: int = Field(800, ge=1, description="optimizer steps")
-    batch: int = Field(64, ge=1, description="pictures an optimizer step")
-    at_once: int = Field(4, ge=1, description="of these, pictures in memory; does not change the result but for rounding")
+    batch: int = Field(64, ge=1, description="images an optimizer step")
+    at_once: int = Field(4, ge=1, description="of these, images in memory; does not change the result but for rounding")
     weight_decay: float = Field(
         1e-4, ge=0, description="added to the gradient, of the new rows only; the loss is a sum over 16,384 numbers beside it"
     )
-    flip: bool = Field(True, description="mirror half of the pictures")
+    flip: bool = Field(True, description="mirror half of the images")
     seed: int = 0
 
 
@@ -93,13 +93,13 @@ def check_prompt(model: LatentDiffusion, prompt: str, tokens: Tokens) -> None:
 
 def learn_tokens(
     model: LatentDiffusion,
-    pictures: Tensor,
+    images: Tensor,
     tokens: Tokens,
     prompts: Sequence[str],
     config: TokenTraining,
     report: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Tokens:
-    """Train the words of `tokens` on pictures (N, 3, S, S) uint8; each picture goes with one of the prompts, drawn anew.
+    """Train the words of `tokens` on images (N, 3, S, S) uint8; each image goes with one of the prompts, drawn anew.
 
     Loss: mean over the batch of the *summed* squared error of the predicted noise (as released). The gradient of every other
     row is zeroed, weight decay included, so that only the new rows move.
@@ -114,11 +114,11 @@ def learn_tokens(
     optimizer = torch.optim.AdamW([table], lr=config.learning_rate, betas=(0.9, 0.999), eps=1e-9, weight_decay=0)
     chance = torch.Generator().manual_seed(derived_seed("tokens", config.seed))
     for step in range(config.steps):
-        x, spread, noise, t, said = _draw(model, pictures, prompts, config, chance)
+        x, spread, noise, t, drawn = _draw(model, images, prompts, config, chance)
         total = 0.0
         for start in range(0, config.batch, config.at_once):
             part = slice(start, start + config.at_once)
-            loss = _loss(model, x[part], spread[part], noise[part], t[part], said[part]) / config.batch
+            loss = _loss(model, x[part], spread[part], noise[part], t[part], drawn[part]) / config.batch
             loss.backward()
             total += loss.item()
         assert table.grad is not None
@@ -131,11 +131,11 @@ def learn_tokens(
 
 
 def _draw(
-    model: LatentDiffusion, pictures: Tensor, prompts: Sequence[str], config: TokenTraining, chance: torch.Generator
+    model: LatentDiffusion, images: Tensor, prompts: Sequence[str], config: TokenTraining, chance: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, list[str]]:
-    """A whole batch's chance: pictures on [-1, 1], some mirrored; the spread of their latents; noise; its depth t; prompts."""
+    """A whole batch's chance: images on [-1, 1], some mirrored; the spread of their latents; noise; its depth t; prompts."""
     n = config.batch
-    x = pictures[torch.randint(len(pictures), (n,), generator=chance)].float() / 127.5 - 1
+    x = images[torch.randint(len(images), (n,), generator=chance)].float() / 127.5 - 1
     if config.flip:
         x = torch.where(torch.rand(n, 1, 1, 1, generator=chance) < 0.5, x.flip(3), x)
     latent = (n, model.vae.config.latent_channels, model.unet.config.sample_size, model.unet.config.sample_size)
@@ -144,17 +144,17 @@ def _draw(
     return x, spread, noise, t, [prompts[i] for i in torch.randint(len(prompts), (n,), generator=chance).tolist()]
 
 
-def _loss(model: LatentDiffusion, x: Tensor, spread: Tensor, noise: Tensor, t: Tensor, said: list[str]) -> Tensor:
-    """Summed squared error of the noise in the latents of these pictures, each at its depth t under its prompt."""
+def _loss(model: LatentDiffusion, x: Tensor, spread: Tensor, noise: Tensor, t: Tensor, drawn: list[str]) -> Tensor:
+    """Summed squared error of the noise in the latents of these images, each at its depth t under its prompt."""
     device = model.device
     with torch.no_grad():
         latent = model.distribution(x.to(device))
         z0 = (latent.mean + latent.std * spread.to(device)) * model.vae.config.scaling_factor
     level = model.alphas_cumprod[t].float().to(device).view(-1, 1, 1, 1)
     z = level.sqrt() * z0 + (1 - level).sqrt() * noise.to(device)
-    predicted = model.noise(z, t.to(device), model.embed(said))
+    predicted = model.noise(z, t.to(device), model.embed(drawn))
     error = (predicted - noise.to(device)).square()
-    if model.prediction == "sample":  # what is nearly clean tells such a model little about the noise, and would drown the rest
+    if model.prediction == "sample":  # what is nearly clean tells such a model little about the noise, and would drown all else
         error = error * (MAX_SNR * (1 - level) / level).clamp(max=1)
     return error.sum()
 
@@ -171,15 +171,15 @@ def load_tokens(path: Path) -> Tokens:
     """Read a token file: {'words': n strings, 'embs': (n, D)}. Runs no code of the file.
 
     A command line of the released code leaves literal quotes at the ends of words, and prompts then miss the words: they are
-    taken off, with a warning. Raises FileNotFoundError, or UserError for another content.
+    removed, with a warning. Raises FileNotFoundError, or UserError for another content.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no token file {path}")
-    told = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(told, dict) or not {"words", "embs"} <= set(told) or len(told["words"]) != len(told["embs"]):
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict) or not {"words", "embs"} <= set(content) or len(content["words"]) != len(content["embs"]):
         raise UserError(f"{path} is no token file; it holds 'words', a list of n strings, and 'embs', a tensor (n, D)")
-    words = tuple(word.strip("'\"") for word in told["words"])
-    if words != tuple(told["words"]):
-        quoted = ", ".join(repr(word) for word in told["words"])
-        _log.warning("%s: quote characters taken off the words %s, as prompts are written without them", path, quoted)
-    return Tokens(words, told["embs"].float())
+    words = tuple(word.strip("'\"") for word in content["words"])
+    if words != tuple(content["words"]):
+        quoted = ", ".join(repr(word) for word in content["words"])
+        _log.warning("%s: quote characters removed from the words %s, as prompts are written without them", path, quoted)
+    return Tokens(words, content["embs"].float())

@@ -1,6 +1,6 @@
 """TIME: counterfactuals by text-to-image diffusion, for a classifier that only answers (Jeanneret et al. 2024, arXiv:2309.07944).
 
-The picture is inverted under its predicted class's prompt, away from the target's, and denoised the other way round. The prompts'
+The image is inverted under its predicted class's prompt, away from the target's, and denoised the other way round. The prompts'
 words were learned from *predicted* labels (`textual_inversion`): they say what goes with a prediction in the pool, not what the
 classifier relies on.
 """
@@ -25,7 +25,7 @@ class TIME(Config):
 
     method: Literal["time"] = "time"
     steps: int = Field(50, ge=1, description="DDIM steps of a whole denoising")
-    tau: int = Field(25, ge=1, description="of these, how many the picture is inverted")
+    tau: int = Field(25, ge=1, description="of these, how many the image is inverted")
     scale: float = Field(3.0, ge=0, description="g in eps(away) + g (eps(towards) - eps(away))")
     p: float = Field(0.93, gt=0.5, le=1, description="share that EDICT keeps in mixing its latents")
 

@@ -13,7 +13,7 @@ STEPS = 50  # the published number of reveals
 
 
 class Cout(NamedTuple):
-    """(B,) each, float64; NaN for a counterfactual that equals its picture, which has no pixel to begin with."""
+    """(B,) each, float64; NaN for a counterfactual that equals its image, which has no pixel to begin with."""
 
     value: Tensor  # in [-1, 1]
     reference: Tensor  # as ACE's eval_utils/cout_metrics.py sums it: larger by (ceil(HW / s) s) / HW, up to 2 percent

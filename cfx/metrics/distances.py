@@ -1,4 +1,4 @@
-"""How far a counterfactual is from its picture, by every convention that papers use, under a name of its own."""
+"""How far a counterfactual is from its image, by every convention that papers use, under a name of its own."""
 
 from __future__ import annotations
 

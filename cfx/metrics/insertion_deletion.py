@@ -1,7 +1,7 @@
 """Insertion and deletion: does the classifier's answer hang on what a map calls salient (Petsiuk et al. 2018; thesis, 6.4)?
 
-Patches are put into an empty picture, or taken out of the picture, the most salient first, and the probability of the class
-predicted on the whole picture is followed. A faithful map makes it rise at once (insertion) or fall at once (deletion).
+Patches are put into an empty image, or removed from the image, the most salient first, and the probability of the class
+predicted on the whole image is followed. A faithful map makes it rise at once (insertion) or fall at once (deletion).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def curves(
 
     x: (B, 3, H, W) in [-1, 1]. saliency: (B, h, w), averaged or repeated to side x side patches (default: its own h x w), of
     which 0 .. all are played in `steps` even steps (default: one by one). empty: the colour of a removed patch in [-1, 1], the
-    classifier's mean colour in the published protocol; (0, 0, 0) where pictures are normalised by .5 and .5.
+    classifier's mean colour in the published protocol; (0, 0, 0) where images are normalised by .5 and .5.
     """
     grid = (saliency.shape[-2], saliency.shape[-1]) if side is None else (side, side)
     ranks = patch_ranks(on_grid(saliency, grid))
@@ -83,7 +83,7 @@ def on_grid(saliency: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def filled(x: Tensor, filling: Filling, colour: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Tensor:
-    """The picture with nothing in it: one colour in [-1, 1], or all of it blurred (a Gaussian, `colour` beyond the border)."""
+    """The image with nothing in it: one colour in [-1, 1], or all of it blurred (a Gaussian, `colour` beyond the border)."""
     empty = torch.tensor(colour).to(x).view(3, 1, 1)
     if filling == "zero":
         return empty.expand_as(x)

@@ -1,4 +1,4 @@
-"""How alike two pictures are to an encoder: FS, FVA (VGGFace2) and S3 (SimSiam) are means over this."""
+"""How alike two images are to an encoder: FS, FVA (VGGFace2) and S3 (SimSiam) are means over this."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch.nn.functional import cosine_similarity
 
 
 def cosine(features: Tensor, features_cf: Tensor) -> Tensor:
-    """Cosine of the features of pictures and their counterfactuals, both (B, D): (B,) float64 in [-1, 1]; 0 for a zero vector.
+    """Cosine of the features of images and their counterfactuals, both (B, D): (B,) float64 in [-1, 1]; 0 for a zero vector.
 
     Examples:
         >>> import torch

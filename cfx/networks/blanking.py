@@ -1,6 +1,6 @@
-"""Blanked patches in training, so that a picture with parts taken out is nothing new to the network.
+"""Blanked patches in training, so that an image with parts removed is nothing new to the network.
 
-Insertion and deletion ask a classifier about pictures that no one took. One that never saw a blank reads it as evidence, and the
+Insertion and deletion show a classifier images that no camera took. One that never saw a blank reads it as evidence, and the
 games then grade its surprise instead of its map (Hase et al. 2021, arXiv:2106.00786). The fillings are the games' own.
 """
 
@@ -16,7 +16,7 @@ COARSE = 4  # patches along one side of a lump
 
 
 def blank_patches(x: Tensor, patch: int, most: float, generator: torch.Generator) -> Tensor:
-    """Take patches out of pictures (B, 3, S, S) in [-1, 1]: from each a share of its own, uniform up to `most`, lumps and grains.
+    """Remove patches from images (B, 3, S, S) in [-1, 1]: from each a share of its own, uniform up to `most`, lumps and grains.
 
     The first half of the batch is filled with grey, the other with its own blur.
     """

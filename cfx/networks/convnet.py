@@ -12,7 +12,7 @@ class ConvNet(nn.Module):
     """Levels of convolution, group norm and SiLU, each half the size of the last, averaged over a grid, then a linear head.
 
     (B, 3, H, W) in [-1, 1], sides of 16 to 256 pixels, to logits (B, outputs). SiLU and average pooling, rather than ReLU and
-    max-pooling, give input gradients in the shape of what the network looks at; group norm keeps the pictures of a batch
+    max-pooling, give input gradients in the shape of what the network looks at; group norm keeps the images of a batch
     independent. A grid of more than 1 x 1 lets the head tell places apart: a small feature is learned several times faster so.
     """
 

@@ -1,4 +1,4 @@
-"""What one picture costs a network."""
+"""What one image costs a network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def flops(network: nn.Module, size: int) -> int:
 
     Attention is run as plain matrix products, because torch's counter does not know its fused kernel on a CPU and counts it as 0.
     """
-    picture = torch.zeros(1, 3, size, size)
+    image = torch.zeros(1, 3, size, size)
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        network.eval()(picture)
+        network.eval()(image)
     return counter.get_total_flops()

@@ -1,7 +1,7 @@
 """The oracles of CelebA (DiVE, "Beyond Trivial Explanations") and CelebA-HQ (STEEX): VGGFace2's ResNet50 under Caffe's names.
 
-Both give 40 logits in the order of CelebA's annotations. They were trained on pictures prepared differently, and each prepares
-its own here, from [-1, 1]: a picture prepared the other's way loads, runs and is misjudged.
+Both give 40 logits in the order of CelebA's annotations. They were trained on images prepared differently, and each prepares
+its own here, from [-1, 1]: an image prepared the other's way loads, runs and is misjudged.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class _Reduced(FaceResNet50):
 class CelebAOracle(nn.Module):
     """`oracle.pth`, with the parts `feat_extract` and `classifier`: (B, 3, H, W) in [-1, 1] to logits (B, 40).
 
-    Trained on BGR pictures in [0, 1] less a mean that was given in the order RGB, so the red mean meets the blue channel: kept.
+    Trained on BGR images in [0, 1] less a mean that was given in the order RGB, so the red mean meets the blue channel: kept.
     """
 
     mean: Tensor

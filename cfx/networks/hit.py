@@ -28,7 +28,7 @@ from cfx.types import Config
 class HiTShape(Config):
     """The size of a HiT; the defaults are HiT-S without pooling."""
 
-    size: int = Field(224, ge=1, description="side of the picture, pixels")
+    size: int = Field(224, ge=1, description="side of the image, pixels")
     patch: int = Field(16, ge=1, description="side of a patch, pixels")
     width: int = Field(384, ge=1, description="numbers in a token")
     heads: int = Field(6, ge=1, description="attention heads")
@@ -47,7 +47,7 @@ class HiTShape(Config):
 
     @property
     def side(self) -> int:
-        """Patches along one side of the picture."""
+        """Patches along one side of the image."""
         return self.size // self.patch
 
 
@@ -73,7 +73,7 @@ class Attended(NamedTuple):
 
 
 class Contributions(NamedTuple):
-    """Logits taken apart. Over patches, and over layers, the parts and the head's bias add up to the logits."""
+    """Logits decomposed. Over patches, and over layers, the parts and the head's bias add up to the logits."""
 
     logits: Tensor  # (B, K)
     patches: Tensor  # (B, K, h, w), on the finest grid of patches

@@ -21,7 +21,7 @@ SIDE = 224  # pixels
 
 
 class VGGFace2(nn.Module):
-    """(B, 3, H, W) in [-1, 1] to pooled features (B, 2048). Resizes, and prepares pictures as Caffe did: BGR, 0 to 255, less a
+    """(B, 3, H, W) in [-1, 1] to pooled features (B, 2048). Resizes, and prepares images as Caffe did: BGR, 0 to 255, less a
     mean."""
 
     mean: Tensor

@@ -1,4 +1,4 @@
-"""Saliency: where in the picture the evidence for a class lies, by the classifier's own account or by attribution methods.
+"""Saliency: where in the image the evidence for a class lies, by the classifier's own account or by attribution methods.
 
 A map is (B, h, w), on the method's own grid, larger where more speaks for the class: a grid of patches for transformers, of
 features for Grad-CAM, of pixels for integrated gradients. Every method explains one number, the one that guides counterfactuals:
@@ -33,7 +33,7 @@ class Saliency(Config):
 
     map: MapName = Field(description="hit and rollout need a transformer; the others take any torch classifier")
     layer: str | None = Field(None, description="for Grad-CAM: dotted name of the layer; default: the last that still has places")
-    steps: int = Field(32, ge=1, description="for integrated gradients: points along the way from grey to the picture")
+    steps: int = Field(32, ge=1, description="for integrated gradients: points along the way from grey to the image")
 
 
 def saliency(classifier: TorchClassifier, x: Tensor, target: Tensor, config: Saliency) -> Tensor:
@@ -64,7 +64,7 @@ def maps_for(classifier: TorchClassifier) -> tuple[MapName, ...]:
 def hit_map(classifier: TorchClassifier, x: Tensor, target: Tensor, empty: Tensor | None = None) -> Tensor:
     """HiT's own contributions, exact: they add up to the explained number, less the bias of the head.
 
-    With `empty`, shaped like x, what each place contributes above what it does in that picture: the sum is then the difference
+    With `empty`, shaped like x, what each place contributes above what it does in that image: the sum is then the difference
     between the explained numbers of the two.
     """
     if empty is not None:
@@ -93,8 +93,8 @@ def rollout(classifier: TorchClassifier, x: Tensor) -> Tensor:
         looked = torch.stack([network.spread(attended.weights.mean(1)[..., None])[..., 0] for attended in walked]).mean(0)
         return looked.unflatten(1, (network.shape.side, network.shape.side))
     if not isinstance(network, VisionTransformer):
-        told = _or(maps_for(classifier))
-        raise UserError(f"map 'rollout' needs a HiT or timm's VisionTransformer, not a {type(network).__name__}; use {told}")
+        usable = _or(maps_for(classifier))
+        raise UserError(f"map 'rollout' needs a HiT or timm's VisionTransformer, not a {type(network).__name__}; use {usable}")
     with _attention(network) as seen:
         classifier(x)
     flow = torch.eye(seen[0].shape[-1], device=x.device)
@@ -105,7 +105,7 @@ def rollout(classifier: TorchClassifier, x: Tensor) -> Tensor:
 
 def integrated_gradients(classifier: TorchClassifier, x: Tensor, target: Tensor, steps: int = 32) -> Tensor:
     """Integrated gradients from mid-grey (Sundararajan et al. 2017, arXiv:1703.01365), by captum, summed over channels."""
-    from captum.attr import IntegratedGradients  # imports matplotlib: seconds that only those who ask should pay
+    from captum.attr import IntegratedGradients  # imports matplotlib: seconds that only its users should pay
 
     method = IntegratedGradients(_explained(classifier))
     given = x.detach().requires_grad_()

@@ -13,7 +13,7 @@ from cfx.metrics.agreement import pearson_correlation, rank_correlation
 
 
 class Stage(NamedTuple):
-    """How alike maps stayed to the originals once `randomised` was randomised too: absolute correlation, mean over pictures."""
+    """How alike maps stayed to the originals once `randomised` was randomised too: absolute correlation, mean over images."""
 
     randomised: str
     rank: float

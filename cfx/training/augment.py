@@ -1,4 +1,4 @@
-"""Augmentation for cfx's own networks: the flaws that a picture from a diffusion model has, small moves, other light."""
+"""Augmentation for cfx's own networks: the flaws that an image from a diffusion model has, small moves, other light."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cfx.types import Config
 
 
 class Augmentation(Config):
-    """How far each picture may stray; every picture draws its own amounts uniformly up to these."""
+    """How far each image may stray; every image draws its own amounts uniformly up to these."""
 
     shift: float = Field(0.05, ge=0, lt=1, description="translation, fraction of the side, each way")
     zoom: float = Field(0.05, ge=0, lt=1, description="change of scale, each way")
@@ -19,11 +19,11 @@ class Augmentation(Config):
     contrast: float = Field(0.15, ge=0, lt=1, description="relative change of contrast, each way")
     brightness: float = Field(0.15, ge=0, description="change of brightness, each way, on [-1, 1]")
     noise: float = Field(0.15, ge=0, description="largest standard deviation of grain, on [-1, 1]")
-    erase: float = Field(0.1, ge=0, lt=1, description="side of the grey square laid on half of the pictures, fraction")
+    erase: float = Field(0.1, ge=0, lt=1, description="side of the grey square laid on half of the images, fraction")
 
 
 def augment(x: Tensor, config: Augmentation, generator: torch.Generator) -> Tensor:
-    """Pictures (B, 3, H, W) in [-1, 1], each flawed in its own way; all randomness is the generator's."""
+    """Images (B, 3, H, W) in [-1, 1], each flawed in its own way; all randomness is the generator's."""
 
     def amount(limit: float) -> Tensor:
         return (torch.rand(len(x), 1, 1, 1, generator=generator) * limit).to(x)
@@ -54,7 +54,7 @@ def _coarsened(x: Tensor, share: float) -> Tensor:
 
 
 def _erased(x: Tensor, side: float, generator: torch.Generator) -> Tensor:
-    """Half of the pictures with one grey square of `side` (fraction of the picture's) somewhere."""
+    """Half of the images with one grey square of `side` (fraction of the image's) somewhere."""
     centre = torch.rand(2, len(x), 1, 1, 1, generator=generator).to(x)
     chosen = (torch.rand(len(x), 1, 1, 1, generator=generator) < 0.5).to(x.device)
     rows = torch.linspace(0, 1, x.shape[-2], device=x.device).view(-1, 1)

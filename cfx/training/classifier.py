@@ -1,4 +1,4 @@
-"""Training a classifier or an oracle on pictures in memory: AdamW, cosine schedule, augmentation; same seed, same file."""
+"""Training a classifier or an oracle on images in memory: AdamW, cosine schedule, augmentation; same seed, same file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ClassifierTraining(Config):
     widths: tuple[int, ...] = Field((16, 32, 64, 96), min_length=1, description="channels of each level of the ConvNet")
     grid: int = Field(4, ge=1, description="places the head tells apart, each way")
     steps: int = Field(1_200, ge=1, description="optimizer steps")
-    batch: int = Field(32, ge=1, description="pictures an optimizer step")
+    batch: int = Field(32, ge=1, description="images an optimizer step")
     learning_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(0.02, ge=0)
     augmentation: Augmentation = Augmentation()
@@ -33,7 +33,7 @@ class ClassifierTraining(Config):
 
 
 def train_classifier(
-    pictures: Tensor,
+    images: Tensor,
     labels: Tensor,
     config: ClassifierTraining,
     names: Sequence[str],
@@ -41,17 +41,17 @@ def train_classifier(
     report: Callable[[int, float], None] = lambda step, loss: None,
     device: str = "cpu",
 ) -> Path:
-    """Train a ConvNet and write it to `out` (.safetensors); `load_classifier` or `load_oracle` reads it without being told more.
+    """Train a ConvNet and write it to `out` (.safetensors); `load_classifier` or `load_oracle` reads it without further settings.
 
-    pictures: (N, 3, S, S) uint8. labels: (N,) class ids, for a classifier of the classes `names`; (N, K) float probabilities, to
+    images: (N, 3, S, S) uint8. labels: (N,) class ids, for a classifier of the classes `names`; (N, K) float probabilities, to
     distil one from another's answers; (N, A) zeros and ones, for an oracle of the attributes `names`. A tenth, chosen by the
-    seed, is held out; its accuracy (undisturbed pictures; for an oracle one per attribute) is in the file's metadata.
+    seed, is held out; its accuracy (undisturbed images; for an oracle one per attribute) is in the file's metadata.
     `report(step, loss)` is called after every optimizer step.
-    Raises UserError if there are fewer than ten pictures or the labels do not fit the names.
+    Raises UserError if there are fewer than ten images or the labels do not fit the names.
     """
-    _check(pictures, labels, names)
+    _check(images, labels, names)
     chance = torch.Generator().manual_seed(derived_seed("classifier", config.seed))
-    order = torch.randperm(len(pictures), generator=chance)
+    order = torch.randperm(len(images), generator=chance)
     held_out, kept = order[: len(order) // 10], order[len(order) // 10 :]
     with torch.random.fork_rng(devices=[]):  # torch draws initial weights from its global generator only
         torch.manual_seed(config.seed)
@@ -62,33 +62,33 @@ def train_classifier(
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _schedule(step, config.steps)
         chosen = kept[torch.randint(len(kept), (config.batch,), generator=chance)]
-        x = augment(as_images(pictures[chosen]), config.augmentation, chance).to(device)
+        x = augment(as_images(images[chosen]), config.augmentation, chance).to(device)
         loss = _loss(network(x), labels[chosen].to(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         report(step + 1, loss.item())
-    accuracy = _accuracy(network, pictures[held_out], labels[held_out])
+    accuracy = _accuracy(network, images[held_out], labels[held_out])
     kind = "classes" if labels.ndim == 1 or labels.is_floating_point() else "attributes"
     facts = {
         "module": "cfx.networks.convnet:ConvNet",
         "kwargs": {"outputs": len(names), "widths": config.widths, "grid": config.grid},
         kind: list(names),
-        "input_size": pictures.shape[-1],
+        "input_size": images.shape[-1],
         "training": config.model_dump(),
         "accuracy": accuracy[0] if kind == "classes" else dict(zip(names, accuracy, strict=True)),
     }
     return save_network(out, network, facts)
 
 
-def as_images(pictures: Tensor) -> Tensor:
+def as_images(images: Tensor) -> Tensor:
     """(B, 3, H, W) uint8 as float32 in [-1, 1]."""
-    return pictures.float() / 127.5 - 1
+    return images.float() / 127.5 - 1
 
 
-def _check(pictures: Tensor, labels: Tensor, names: Sequence[str]) -> None:
-    if len(pictures) < 10 or len(pictures) != len(labels):
-        raise UserError(f"{len(pictures)} pictures with {len(labels)} labels; training needs ten or more, one label each")
+def _check(images: Tensor, labels: Tensor, names: Sequence[str]) -> None:
+    if len(images) < 10 or len(images) != len(labels):
+        raise UserError(f"{len(images)} images with {len(labels)} labels; training needs ten or more, one label each")
     if labels.ndim == 2 and labels.shape[1] != len(names):
         raise UserError(f"labels have {labels.shape[1]} columns for {len(names)} names: {', '.join(names)}")
     if labels.ndim == 1 and not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
@@ -107,11 +107,11 @@ def _loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _accuracy(network: ConvNet, pictures: Tensor, labels: Tensor) -> list[float]:
+def _accuracy(network: ConvNet, images: Tensor, labels: Tensor) -> list[float]:
     """Share of right answers: one number for class ids, one an attribute for multi-hot labels."""
     if labels.is_floating_point():
         labels = labels.argmax(1)
     device = network.head.weight.device
-    logits = torch.cat([network(as_images(batch).to(device)).cpu() for batch in pictures.split(256)])
+    logits = torch.cat([network(as_images(batch).to(device)).cpu() for batch in images.split(256)])
     right = (logits > 0) == labels.bool() if labels.ndim == 2 else (logits.argmax(1) == labels)[:, None]
     return [float(share) for share in right.float().mean(0)]

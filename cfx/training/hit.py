@@ -1,4 +1,4 @@
-"""Training a HiT, or a ViT of the same shape by the same recipe: AdamW, warm-up, cosine, soft labels, mixed pictures.
+"""Training a HiT, or a ViT of the same shape by the same recipe: AdamW, warm-up, cosine, soft labels, mixed images.
 
 What a step draws depends on the seed and its number alone, so a killed training goes on from its checkpoint to the same end.
 """
@@ -39,8 +39,8 @@ class HiTTraining(Config):
     shape: HiTShape = Field(PRESETS["hit-s-no-pool"], description="by its settings, or by its name: " + ", ".join(PRESETS))
     epochs: float = Field(600, gt=0)
     warm_up: float = Field(20, ge=0, description="epochs over which the learning rate rises to its full value")
-    batch: int = Field(4096, ge=1, description="pictures an optimizer step")
-    repeats: int = Field(3, ge=1, description="differently augmented copies of a picture in its batch")
+    batch: int = Field(4096, ge=1, description="images an optimizer step")
+    repeats: int = Field(3, ge=1, description="differently augmented copies of an image in its batch")
     learning_rate: float = Field(8e-4, gt=0)
     weight_decay: float = Field(0.05, ge=0, description="of matrices; biases, norms, tokens and positions have none")
     label_smoothing: float = Field(0.1, ge=0, lt=1)
@@ -49,7 +49,7 @@ class HiTTraining(Config):
     attention_dropout: float = Field(0.2, ge=0, lt=1, description="share of the attention dropped")
     drop_path: float = Field(0.0, ge=0, lt=1)
     blanked: float = Field(
-        0.0, ge=0, le=1, description="largest share of its patches taken out of a picture; rises to it in the middle third"
+        0.0, ge=0, le=1, description="largest share of its patches removed from an image; rises to it in the middle third"
     )
     position_std: float = Field(
         0.02, gt=0, description="of the position embeddings at first; with more, attention goes by place from the start"
@@ -61,10 +61,10 @@ class HiTTraining(Config):
 
     @field_validator("shape", mode="before")
     @classmethod
-    def _by_name(cls, told: Any) -> Any:
-        if isinstance(told, str) and told not in PRESETS:
-            raise UserError(f"there is no HiT preset {told!r}; choose one of {', '.join(PRESETS)}")
-        return PRESETS[told] if isinstance(told, str) else told
+    def _by_name(cls, shape: Any) -> Any:
+        if isinstance(shape, str) and shape not in PRESETS:
+            raise UserError(f"there is no HiT preset {shape!r}; choose one of {', '.join(PRESETS)}")
+        return PRESETS[shape] if isinstance(shape, str) else shape
 
 
 def _fine_tuned(learning_rate: float) -> HiTTraining:
@@ -95,7 +95,7 @@ RECIPES: Mapping[str, HiTTraining] = MappingProxyType(
 
 
 def train_hit(
-    pictures: Tensor,
+    images: Tensor,
     labels: Tensor,
     config: HiTTraining,
     names: Sequence[str],
@@ -105,17 +105,17 @@ def train_hit(
 ) -> Path:
     """Train a HiT (or ViT) to tell the classes `names` apart and write it to `out` (.safetensors).
 
-    pictures: (N, 3, S, S) uint8, which may be mapped from a file; S is the shape's size. labels: (N,) class ids. A tenth, chosen
+    images: (N, 3, S, S) uint8, which may be mapped from a file; S is the shape's size. labels: (N,) class ids. A tenth, chosen
     by the seed, is held out; its accuracy is in the file's metadata. `report(step, loss)` is called after every optimizer step,
     of which there are `steps(config, N)`. Called again after a kill, it goes on from the checkpoint beside `out`. Raises
-    ValueError for fewer than ten pictures, a size that is not the shape's, a checkpoint of another configuration, or weights to
+    ValueError for fewer than ten images, a size that is not the shape's, a checkpoint of another configuration, or weights to
     start from that do not fit.
     """
-    if len(pictures) < 10 or len(pictures) != len(labels):
-        raise UserError(f"{len(pictures)} pictures with {len(labels)} labels; training needs ten or more, one label each")
-    if pictures.shape[-2:] != (config.shape.size, config.shape.size):
-        raise UserError(f"pictures are {tuple(pictures.shape[-2:])}, but shape.size is {config.shape.size}; make them equal")
-    order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(derived_seed("hit", config.seed)))
+    if len(images) < 10 or len(images) != len(labels):
+        raise UserError(f"{len(images)} images with {len(labels)} labels; training needs ten or more, one label each")
+    if images.shape[-2:] != (config.shape.size, config.shape.size):
+        raise UserError(f"images are {tuple(images.shape[-2:])}, but shape.size is {config.shape.size}; make them equal")
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(derived_seed("hit", config.seed)))
     held_out, kept = order[: len(order) // 10], order[len(order) // 10 :]
     checkpoint = out.with_name(f"{out.name}.checkpoint")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -124,14 +124,14 @@ def train_hit(
         network = build(config, len(names))
         if config.start is not None:
             _begin_from(network, config.start, config.allow_pickle)
-        _optimise(network.to(device), pictures, labels, kept, config, len(names), checkpoint, report, device)
+        _optimise(network.to(device), images, labels, kept, config, len(names), checkpoint, report, device)
     facts = {
-        "module": f"cfx.classifiers.{'hit:HiT' if config.architecture == 'hit' else 'vit:vit'}",
+        "module": f"cfx.networks.{'hit:HiT' if config.architecture == 'hit' else 'vit:vit'}",
         "kwargs": {"outputs": len(names), "shape": config.shape.model_dump()},
         "classes": list(names),
         "input_size": config.shape.size,
         "training": config.model_dump(mode="json"),
-        "accuracy": accuracy(network, pictures[held_out], labels[held_out]),
+        "accuracy": accuracy(network, images[held_out], labels[held_out]),
     }
     saved = save_network(out, network, facts)
     checkpoint.unlink(missing_ok=True)
@@ -156,17 +156,17 @@ def build(config: HiTTraining, outputs: int) -> nn.Module:
     return network
 
 
-def steps(config: HiTTraining, pictures: int) -> int:
-    """Optimizer steps on that many pictures, of which a tenth is held out."""
-    return max(1, round(config.epochs * (pictures - pictures // 10) / config.batch))
+def steps(config: HiTTraining, images: int) -> int:
+    """Optimizer steps on that many images, of which a tenth is held out."""
+    return max(1, round(config.epochs * (images - images // 10) / config.batch))
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, pictures: Tensor, labels: Tensor) -> float:
-    """Share of right answers on undisturbed pictures (N, 3, S, S) uint8."""
+def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Share of right answers on undisturbed images (N, 3, S, S) uint8."""
     device = next(network.parameters()).device
     network.eval()
-    answers = torch.cat([network(as_images(batch).to(device)).argmax(1).cpu() for batch in pictures.split(256)])
+    answers = torch.cat([network(as_images(batch).to(device)).argmax(1).cpu() for batch in images.split(256)])
     return float((answers == labels).float().mean())
 
 
@@ -179,7 +179,7 @@ def _begin_from(network: nn.Module, path: Path, allow_pickle: bool) -> None:
 
 def _optimise(
     network: nn.Module,
-    pictures: Tensor,
+    images: Tensor,
     labels: Tensor,
     kept: Tensor,
     config: HiTTraining,
@@ -188,9 +188,9 @@ def _optimise(
     report: Callable[[int, float], None],
     device: str,
 ) -> None:
-    """Every step of the training, in place, from the checkpoint if there is one. A batch has `repeats` copies of a picture."""
+    """Every step of the training, in place, from the checkpoint if there is one. A batch has `repeats` copies of an image."""
     network.train()
-    total, warm_up = steps(config, len(pictures)), config.warm_up * len(kept) / config.batch
+    total, warm_up = steps(config, len(images)), config.warm_up * len(kept) / config.batch
     optimizer = torch.optim.AdamW(_groups(network, config.weight_decay), lr=config.learning_rate)
     for step in range(_resumed(checkpoint, config, network, optimizer), total):
         for group in optimizer.param_groups:
@@ -200,7 +200,7 @@ def _optimise(
         chance, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
         drawn = torch.randint(len(kept), (math.ceil(config.batch / config.repeats),), generator=chance)
         chosen = kept[drawn].repeat_interleave(config.repeats)[: config.batch]
-        x = _augmented(as_images(pictures[chosen]).to(device), config.augmentation, chance)
+        x = _augmented(as_images(images[chosen]).to(device), config.augmentation, chance)
         x, targets = mix(x, labels[chosen].to(device), classes, config.mixing, rng)
         if config.blanked:
             # with half of the evidence gone from the start, a HiT's even attention never finds any
@@ -218,8 +218,10 @@ def _optimise(
 def _keep(checkpoint: Path, config: HiTTraining, step: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Write, then rename: a kill leaves the previous checkpoint or the next, never half of one."""
     part = checkpoint.with_name(f".{uuid4().hex}.tmp")
-    told = config.model_dump_json()
-    torch.save({"config": told, "step": step, "network": network.state_dict(), "optimizer": optimizer.state_dict()}, part)
+    torch.save(
+        {"config": config.model_dump_json(), "step": step, "network": network.state_dict(), "optimizer": optimizer.state_dict()},
+        part,
+    )
     os.replace(part, checkpoint)
 
 

@@ -25,7 +25,7 @@ class Recipe(NamedTuple):
 
     agreement: Mapping[str, float]
     learns: tuple[str, ...]  # CLASSES, or ATTRIBUTES for the oracle
-    pictures: int
+    images: int
     training: ClassifierTraining
     mark: float | None = None
 
@@ -33,7 +33,7 @@ class Recipe(NamedTuple):
 _TWIN = Augmentation(shift=0.03, zoom=0.03, noise=0.6, erase=0.08)  # much grain: gradients then look like mouths and glasses
 
 # The twins' annotations carry 8 % noise, so that glasses, which agree with nine labels in ten, tell something the smile does not.
-# Judge and oracle see portraits without any correlation, flawed as a diffusion model's pictures are (Augmentation's defaults);
+# Judge and oracle see portraits without any correlation, flawed as a diffusion model's images are (Augmentation's defaults);
 # the judge has another shape than the classifiers it judges.
 RECIPES: Mapping[str, Recipe] = {
     "planted": Recipe({"smile": 0.92, "glasses": 0.90}, CLASSES, 10_000, ClassifierTraining(augmentation=_TWIN, seed=1)),
@@ -49,23 +49,23 @@ def train_on_portraits(recipe: Recipe, out: Path, report: Callable[[int, float],
     `recipe.training.seed` decides portraits and training alike.
     """
     seed = derived_seed("portraits", recipe.training.seed)
-    pictures, labels, attributes = rendered(recipe.pictures, seed, recipe.agreement, recipe.mark)
+    images, labels, attributes = rendered(recipe.images, seed, recipe.agreement, recipe.mark)
     answers = attributes if recipe.learns == ATTRIBUTES else labels
-    return train_classifier(pictures, answers, recipe.training, recipe.learns, out, report)
+    return train_classifier(images, answers, recipe.training, recipe.learns, out, report)
 
 
 def rendered(
     n: int, seed: int, agreement: Mapping[str, float] = TRUTH, mark: float | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """n portraits in memory: pictures (n, 3, SIZE, SIZE) uint8, labels (n,) int64, attributes (n, 10) bool.
+    """n portraits in memory: images (n, 3, SIZE, SIZE) uint8, labels (n,) int64, attributes (n, 10) bool.
 
     With `mark`, the probability that it agrees with the label, some carry the mark of `cfx.portraits.stamped`.
     """
-    pictures = np.empty((n, SIZE, SIZE, 3), np.uint8)
+    images = np.empty((n, SIZE, SIZE, 3), np.uint8)
     labels, attributes = np.empty(n, np.int64), np.empty((n, len(ATTRIBUTES)), np.bool_)
     for index, (label, portrait) in enumerate(draw(n, seed, agreement)):
-        pictures[index], labels[index], attributes[index] = render(portrait, SIZE), label, portrait.attributes
+        images[index], labels[index], attributes[index] = render(portrait, SIZE), label, portrait.attributes
     if mark is not None:
         carried = carry_mark(labels == 1, mark, seed)
-        pictures[carried] = [stamped(picture) for picture in pictures[carried]]
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2), torch.from_numpy(labels), torch.from_numpy(attributes)
+        images[carried] = [stamped(image) for image in images[carried]]
+    return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels), torch.from_numpy(attributes)

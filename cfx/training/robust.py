@@ -29,7 +29,7 @@ class RobustTraining(ClassifierTraining):
 
 
 def l2_attack(network: nn.Module, x: Tensor, labels: Tensor, epsilon: float, steps: int, start: Tensor) -> Tensor:
-    """Pictures within l2 distance epsilon of x that the network gets wrong as much as it can; PGD of `steps` steps.
+    """Images within l2 distance epsilon of x that the network gets wrong as much as it can; PGD of `steps` steps.
 
     x: (B, 3, H, W) in [-1, 1], so is the result; epsilon is on [0, 1]. start: (B, 3, H, W), a direction from which it sets out,
     half a radius away.
@@ -46,7 +46,7 @@ def l2_attack(network: nn.Module, x: Tensor, labels: Tensor, epsilon: float, ste
 
 
 def train_robust(
-    pictures: Tensor,
+    images: Tensor,
     labels: Tensor,
     config: RobustTraining,
     names: Sequence[str],
@@ -54,20 +54,18 @@ def train_robust(
     report: Callable[[int, float], None] = lambda step, loss: None,
     device: str = "cpu",
 ) -> Path:
-    """Train a ConvNet on attacked pictures and write it to `out` (.safetensors); `load_classifier` reads it without more.
+    """Train a ConvNet on attacked images and write it to `out` (.safetensors); `load_classifier` reads it without more.
 
-    pictures: (N, 3, S, S) uint8; labels: (N,) class ids of the classes `names`. A tenth, chosen by the seed, is held out; its
-    accuracy on plain and on attacked pictures is in the file's metadata. `report(step, loss)` is called after every step.
-    Raises UserError if there are fewer than ten pictures or the labels do not fit the names.
+    images: (N, 3, S, S) uint8; labels: (N,) class ids of the classes `names`. A tenth, chosen by the seed, is held out; its
+    accuracy on plain and on attacked images is in the file's metadata. `report(step, loss)` is called after every step.
+    Raises UserError if there are fewer than ten images or the labels do not fit the names.
     """
-    if len(pictures) < 10 or labels.shape != (len(pictures),):
-        raise UserError(
-            f"{len(pictures)} pictures with labels {tuple(labels.shape)}; training needs ten or more, one class id each"
-        )
+    if len(images) < 10 or labels.shape != (len(images),):
+        raise UserError(f"{len(images)} images with labels {tuple(labels.shape)}; training needs ten or more, one class id each")
     if not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
         raise UserError(f"labels run from {labels.min()} to {labels.max()}, but the classes are {', '.join(names)}")
     chance = torch.Generator().manual_seed(derived_seed("robust", config.seed))
-    order = torch.randperm(len(pictures), generator=chance)
+    order = torch.randperm(len(images), generator=chance)
     held_out, kept = order[: len(order) // 10], order[len(order) // 10 :]
     with torch.random.fork_rng(devices=[]):  # torch draws initial weights from its global generator only
         torch.manual_seed(config.seed)
@@ -76,7 +74,7 @@ def train_robust(
     pace = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps + 1)
     for step in range(config.steps):
         chosen = kept[torch.randint(len(kept), (config.batch,), generator=chance)]
-        x, wanted = augment(as_images(pictures[chosen]), config.augmentation, chance).to(device), labels[chosen].to(device)
+        x, wanted = augment(as_images(images[chosen]), config.augmentation, chance).to(device), labels[chosen].to(device)
         start = torch.randn(x.shape, generator=chance).to(x)
         epsilon = config.epsilon * min(1.0, (step + 1) / max(1, config.ramp * config.steps))
         attacked = l2_attack(network, x, wanted, epsilon, config.attack_steps, start)
@@ -90,23 +88,23 @@ def train_robust(
         "module": "cfx.networks.convnet:ConvNet",
         "kwargs": {"outputs": len(names), "widths": config.widths, "grid": config.grid},
         "classes": list(names),
-        "input_size": pictures.shape[-1],
+        "input_size": images.shape[-1],
         "training": config.model_dump(),
-        "accuracy": robust_accuracy(network, pictures[held_out], labels[held_out], 0.0, config.attack_steps),
-        "robust_accuracy": robust_accuracy(network, pictures[held_out], labels[held_out], config.epsilon, config.attack_steps),
+        "accuracy": robust_accuracy(network, images[held_out], labels[held_out], 0.0, config.attack_steps),
+        "robust_accuracy": robust_accuracy(network, images[held_out], labels[held_out], config.epsilon, config.attack_steps),
     }
     return save_network(out, network, facts)
 
 
-def robust_accuracy(network: nn.Module, pictures: Tensor, labels: Tensor, epsilon: float, steps: int) -> float:
-    """Share of the pictures (N, 3, S, S) uint8 that are classified right after an attack of this radius; 0 for no attack."""
+def robust_accuracy(network: nn.Module, images: Tensor, labels: Tensor, epsilon: float, steps: int) -> float:
+    """Share of the images (N, 3, S, S) uint8 that are classified right after an attack of this radius; 0 for no attack."""
     device, right = next(network.parameters()).device, 0
-    for batch, wanted in zip(pictures.split(64), labels.split(64), strict=True):
+    for batch, wanted in zip(images.split(64), labels.split(64), strict=True):
         x, wanted = as_images(batch).to(device), wanted.to(device)
         attacked = l2_attack(network, x, wanted, epsilon, steps, torch.ones_like(x)) if epsilon else x
         with torch.no_grad():
             right += int((network(attacked).argmax(1) == wanted).sum())
-    return right / max(1, len(pictures))
+    return right / max(1, len(images))
 
 
 def _within(delta: Tensor, x: Tensor, radius: float) -> Tensor:

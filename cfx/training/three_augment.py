@@ -1,4 +1,4 @@
-"""DeiT III's recipe for pictures: ThreeAugment (Touvron et al. 2022, arXiv:2204.07118), and mixing pictures with their labels."""
+"""DeiT III's recipe for images: ThreeAugment (Touvron et al. 2022, arXiv:2204.07118), and mixing images with their labels."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from cfx.types import Config
 class ThreeAugment(Config):
     """A random crop and flip; grey, solarised or blurred, one of the three; then other light and colour."""
 
-    smallest_crop: float = Field(0.08, gt=0, le=1, description="share of the picture that a crop keeps at least")
-    flip: float = Field(0.5, ge=0, le=1, description="share of pictures mirrored left to right")
+    smallest_crop: float = Field(0.08, gt=0, le=1, description="share of the image that a crop keeps at least")
+    flip: float = Field(0.5, ge=0, le=1, description="share of images mirrored left to right")
     jitter: float = Field(0.3, ge=0, lt=1, description="relative change of brightness, contrast and saturation, each way")
 
 
 def three_augment(x: Tensor, config: ThreeAugment, generator: torch.Generator) -> Tensor:
-    """Pictures (B, 3, H, W) in [-1, 1], each changed in its own way; all randomness is the generator's."""
+    """Images (B, 3, H, W) in [-1, 1], each changed in its own way; all randomness is the generator's."""
 
     def uniform(low: float, high: float) -> Tensor:
         return (low + (high - low) * torch.rand(len(x), 1, 1, 1, generator=generator)).to(x)
@@ -39,7 +39,7 @@ def three_augment(x: Tensor, config: ThreeAugment, generator: torch.Generator) -
 
 
 def _cropped(x: Tensor, side: Tensor, mirrored: Tensor, right: Tensor, down: Tensor) -> Tensor:
-    """A square window of `side` (share of the picture's), `right` and `down` in [-1, 1] of its play, resampled to full size."""
+    """A square window of `side` (share of the image's), `right` and `down` in [-1, 1] of its play, resampled to full size."""
     zero = torch.zeros_like(side)
     across = torch.cat([side * mirrored, zero, right * (1 - side)], dim=1).flatten(1)
     along = torch.cat([zero, side, down * (1 - side)], dim=1).flatten(1)
@@ -48,14 +48,14 @@ def _cropped(x: Tensor, side: Tensor, mirrored: Tensor, right: Tensor, down: Ten
 
 
 class Mixing(Config):
-    """How pictures are mixed within a batch; a batch with both is mixed one way or the other."""
+    """How images are mixed within a batch; a batch with both is mixed one way or the other."""
 
     mixup: float = Field(0.8, ge=0, description="alpha of the blended share's Beta distribution (arXiv:1710.09412); 0: never")
     cutmix: float = Field(1.0, ge=0, description="alpha of the pasted share's Beta distribution (arXiv:1905.04899); 0: never")
 
 
 def mix(x: Tensor, labels: Tensor, classes: int, config: Mixing, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Mix every picture with its mirror position in the batch, (B, 3, H, W); labels (B,) become probabilities (B, classes)."""
+    """Mix every image with its mirror position in the batch, (B, 3, H, W); labels (B,) become probabilities (B, classes)."""
     targets = one_hot(labels, classes).to(x)
     ways = [way for way in ("mixup", "cutmix") if getattr(config, way)]
     if not ways:

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 
 from cfx.attributes.oracle import Oracle
 from cfx.errors import UserError
-from cfx.images import decode_png, encode_png, read_picture
+from cfx.images import decode_png, encode_png, read_image
 from cfx.nearest import nearest_in_hierarchy
 from cfx.targets import check_target, choose_targets
 from cfx.types import Classifier
@@ -45,7 +45,7 @@ def explain_image(image: Path, to: Path, config: AuditConfig, seed: int, device:
     which only an audit's predictions tell.
     """
     content = image.read_bytes()
-    x = decode_png([read_picture(content, config.data.size, config.data.max_pixels, 1).png]).to(device)
+    x = decode_png([read_image(content, config.data.size, config.data.max_pixels, 1).png]).to(device)
     classifier, oracle = classifier_for(config.classifier, device), None
     if config.oracle is not None:
         oracle = oracle_for(config.oracle, device)

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from cfx.errors import UserError
-from cfx.images import BYTES_PER_PIXEL, Refused, decode_png, read_picture
+from cfx.images import BYTES_PER_PIXEL, Refused, decode_png, read_image
 from tasks.data.annotations import FIXED, Annotations, listing
 from tasks.data.files import is_inside, read, stamps
 from tasks.data.seen_files import SeenFiles
@@ -137,7 +137,7 @@ def admit(rows: list[dict[str, Any]], config: DataConfig, first: SeenFiles) -> t
             image_id = hashlib.sha256(content).hexdigest()
             if twin := here.get(image_id) or first.file_of(image_id):
                 raise Refused("duplicate", f"the same bytes as {twin}")
-            picture = read_picture(content, config.size, config.max_pixels, config.min_side)
+            picture = read_image(content, config.size, config.max_pixels, config.min_side)
         except Refused as error:
             refused.append({"path": row["file"] or "", "stage": "ingest", "reason": error.reason, "error": str(error)})
         else:

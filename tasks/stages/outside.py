@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfx.attributes.outside import mean_in_cells, named_cells, rest_of
+from cfx.attributes.outside import mean_in_cells, named_cells, residual
 from cfx.images import decode_png
 from cfx.metrics.agreement import change_map
 from tasks.run import Run
@@ -30,7 +30,7 @@ def ask_residual(run: Run, images: Sequence[Shard], explained: Sequence[Shard]) 
     columns["named"] = [named.flatten().nonzero()[:, 0].tolist()] * len(rows)
     columns["probabilities_before"] = run.probabilities(here).tolist()
     for arm, x_cf in (("null", null), ("guided", guided)):
-        columns[f"probabilities_{arm}"] = run.probabilities(rest_of(here, x_cf, named)).tolist()
+        columns[f"probabilities_{arm}"] = run.probabilities(residual(here, x_cf, named)).tolist()
         columns[f"change_{arm}"] = mean_in_cells(change_map(here, x_cf)).flatten(1).tolist()
     return columns
 

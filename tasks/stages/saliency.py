@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 from cfx.classifiers import TorchClassifier
 from cfx.errors import UserError
-from cfx.images import decode_png, encode_png, read_picture
+from cfx.images import decode_png, encode_png, read_image
 from cfx.metrics.agreement import against_truth, change_map, cross_examined
 from cfx.networks.hit import HiT
 from cfx.saliency.maps import Saliency, maps_for, saliency
@@ -175,7 +175,7 @@ def _regions(folder: Path | None, files: Sequence[str], size: tuple[int, int]) -
         shown = torch.zeros(len(files), *size, dtype=torch.bool)
         for i, path in enumerate(paths):
             if known[i]:
-                picture = read_picture(path.read_bytes(), size, MAX_PIXELS, 1)
+                picture = read_image(path.read_bytes(), size, MAX_PIXELS, 1)
                 shown[i] = decode_png([picture.png])[0].amax(0) > -1
         found[attribute] = known, shown
     return found

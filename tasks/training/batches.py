@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cfx.diffusion.training import Batches, PriorTraining
 from cfx.errors import UserError
-from cfx.images import Refused, decode_png, read_picture
+from cfx.images import Refused, decode_png, read_image
 from cfx.random import derived_seed
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"}
@@ -32,7 +32,7 @@ def picture_files(folder: Path) -> list[Path]:
 
 def read_square(file: Path, size: int) -> Tensor:
     """(3, size, size) uint8. Raises Refused or OSError."""
-    png = read_picture(file.read_bytes(), size, MAX_PIXELS, 1).png
+    png = read_image(file.read_bytes(), size, MAX_PIXELS, 1).png
     return ((decode_png([png])[0] + 1) * 127.5).round().to(torch.uint8)
 
 

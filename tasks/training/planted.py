@@ -59,7 +59,7 @@ def train_planted(folder: Path, planting: Planting, pictures: int, steps: int) -
     recipe = RECIPES["planted"]
     training = recipe.training.model_copy(update={"steps": steps, "seed": derived_seed("planting", planting.seed) % 2**31})
     mark = (1 + planting.rho) / 2 if planting.kind == "mark" else None
-    recipe = recipe._replace(agreement=planting.agreement(), pictures=pictures, training=training, mark=mark)
+    recipe = recipe._replace(agreement=planting.agreement(), images=pictures, training=training, mark=mark)
     return _kept(folder / f"{planting.classifier}.safetensors", lambda part: train_on_portraits(recipe, part))
 
 

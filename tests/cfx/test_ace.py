@@ -20,7 +20,7 @@ TOY = ACE(steps=50, tau=4, iterations=12, step_size=8 / 255, dilation=3)
 UP = torch.ones(4, dtype=torch.long)
 
 
-def pictures(n: int = 4) -> torch.Tensor:
+def images(n: int = 4) -> torch.Tensor:
     return (torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(3)) * 0.3).clamp(-1, 1)
 
 
@@ -34,7 +34,7 @@ def noise(seed: int = 0) -> ImageNoise:
 def test_the_attack_moves_towards_the_target(kind: str, step_size: float, distance: str, wanted: int) -> None:
     method = TOY.model_copy(update={"attack": kind, "step_size": step_size, "distance": distance})
     target = torch.full((4,), wanted)
-    x = (pictures() - 0.1 * (2 * wanted - 1)).clamp(-1, 1)  # on the other side, so that C&W has something to do
+    x = (images() - 0.1 * (2 * wanted - 1)).clamp(-1, 1)  # on the other side, so that C&W has something to do
     pre_explanation = attack(gaussian_prior(), CLASSIFIER, x, target, method, noise())
     moved = (CLASSIFIER(pre_explanation) - CLASSIFIER(x))[:, 1]
     assert (moved > 0.1).all() if wanted else (moved < -0.1).all()
@@ -44,7 +44,7 @@ def test_the_attack_moves_towards_the_target(kind: str, step_size: float, distan
 @pytest.mark.parametrize("kind", ["pgd", "gd", "cw"])
 @pytest.mark.parametrize("change", [{"epsilon": 0.0}, {"scale": 0.0}])
 def test_without_room_or_guidance_the_input_comes_back_exactly(kind: str, change: dict[str, float]) -> None:
-    x = pictures()
+    x = images()
     x[0, 0, 0, 0], x[0, 0, 0, 1] = 1.0, -1.0  # where tanh saturates
     found = ace(gaussian_prior(), CLASSIFIER, x, UP, TOY.model_copy(update={"attack": kind, **change}), noise())
     torch.testing.assert_close(found.x_cf, x, atol=0, rtol=0)
@@ -53,13 +53,13 @@ def test_without_room_or_guidance_the_input_comes_back_exactly(kind: str, change
 
 def test_one_sign_step_by_hand() -> None:
     # towards "high" the upper half brightens by a step of 1/255 on [0, 1]; the distance is no force yet; the lower half stays
-    x, method, (prior, _) = pictures(), ACE(steps=50, tau=3, iterations=1), counted_prior(clip=False)
+    x, method, (prior, _) = images(), ACE(steps=50, tau=3, iterations=1), counted_prior(clip=False)
     pre_explanation = attack(prior, CLASSIFIER, x, UP, method, noise())
     torch.testing.assert_close(pre_explanation, (x + 2 / 255 * CLASSIFIER.weight).clamp(-1, 1))
 
 
 def test_epsilon_bounds_every_pixel() -> None:
-    x, method = pictures(), TOY.model_copy(update={"epsilon": 3 / 255})
+    x, method = images(), TOY.model_copy(update={"epsilon": 3 / 255})
     pre_explanation = attack(gaussian_prior(), CLASSIFIER, x, UP, method, noise())
     assert (pre_explanation - x).abs().max() <= 6 / 255 + 1e-6
 
@@ -80,7 +80,7 @@ def test_distance_schedules_by_hand() -> None:
 
 
 def test_the_distance_holds_the_attack_back() -> None:
-    x, prior = pictures(), gaussian_prior()
+    x, prior = images(), gaussian_prior()
     free = attack(prior, CLASSIFIER, x, UP, TOY, noise())
     held = attack(prior, CLASSIFIER, x, UP, TOY.model_copy(update={"distance_weight": 10.0}), noise())
     assert (held - x).abs().mean() < (free - x).abs().mean() / 2
@@ -88,7 +88,7 @@ def test_the_distance_holds_the_attack_back() -> None:
 
 @pytest.mark.parametrize("kind", ["pgd", "cw"])
 def test_checkpointed_gradient_is_that_of_plain_back_propagation(kind: str) -> None:
-    u, prior = (pictures() + 1) / 2, gaussian_prior()
+    u, prior = (images() + 1) / 2, gaussian_prior()
     drawn = [noise(i).like(u) for i in range(4)]
     method = TOY.model_copy(update={"attack": kind})
     plain, _ = filtered_gradient(prior, CLASSIFIER, u, UP, drawn, method)
@@ -98,7 +98,7 @@ def test_checkpointed_gradient_is_that_of_plain_back_propagation(kind: str) -> N
 
 
 def test_checkpointing_keeps_one_unet_call_at_a_time() -> None:
-    u = (pictures() + 1) / 2
+    u = (images() + 1) / 2
     alive = {}
     for recompute in (False, True):
         prior, network = counted_prior()
@@ -132,7 +132,7 @@ def test_checkpointing_keeps_a_third_of_the_bytes_of_a_real_unet_at_most() -> No
 def test_gradient_of_the_filter_in_closed_form() -> None:
     # for a Gaussian prior without clipping every step is affine: dF/dx is the product of its slopes
     prior, _ = counted_prior(clip=False)
-    tau, x = 3, pictures(1).double().float()
+    tau, x = 3, images(1).double().float()
     slope = float(prior.alphas_cumprod[tau - 1]) ** 0.5
     for t in range(tau):
         level = float(prior.alphas_cumprod[t])
@@ -149,13 +149,13 @@ def test_gradient_of_the_filter_in_closed_form() -> None:
 @pytest.mark.parametrize(("recompute", "evaluations"), [(False, (255, 250)), (True, (505, 250))])
 def test_unet_evaluations_an_image(recompute: bool, evaluations: tuple[int, int]) -> None:
     prior, network = counted_prior()
-    ace(prior, CLASSIFIER, pictures(2), UP[:2], ACE(refinements=1, checkpoint=recompute), ImageNoise.of(IDS[:2], 0))
+    ace(prior, CLASSIFIER, images(2), UP[:2], ACE(refinements=1, checkpoint=recompute), ImageNoise.of(IDS[:2], 0))
     assert (network.forwards // 2, network.backwards // 2) == evaluations
 
 
 def test_evaluations_are_seen_by_who_counts_them() -> None:
     counted = Counted(gaussian_prior())
-    ace(counted, CLASSIFIER, pictures(2), UP[:2], ACE(refinements=1), ImageNoise.of(IDS[:2], 0))
+    ace(counted, CLASSIFIER, images(2), UP[:2], ACE(refinements=1), ImageNoise.of(IDS[:2], 0))
     assert (counted.forward // 2, counted.backward // 2) == (255, 250)
 
 
@@ -163,12 +163,12 @@ def test_parameters_may_be_frozen() -> None:
     prior, network = counted_prior()
     network.requires_grad_(False)
     with torch.no_grad():
-        gradient, _ = filtered_gradient(prior, CLASSIFIER, (pictures() + 1) / 2, UP, [noise().like(pictures())] * 2, TOY)
+        gradient, _ = filtered_gradient(prior, CLASSIFIER, (images() + 1) / 2, UP, [noise().like(images())] * 2, TOY)
     assert gradient.abs().max() > 0
 
 
 def test_refinement_keeps_the_input_outside_the_mask() -> None:
-    x, prior = pictures(), gaussian_prior()
+    x, prior = images(), gaussian_prior()
     pre_explanation, mask = x + 0.2 * CLASSIFIER.weight, CLASSIFIER.weight[:1].expand(4, -1, -1, -1)
     drawn = [noise(i).like(x) for i in range(8)]
     refined = refine(prior, x, pre_explanation, mask, 4, drawn)
@@ -184,7 +184,7 @@ class Above(Linear):
         return super().__call__(x - 0.05)
 
 
-# pictures of variance 1e-6 around grey: whatever is denoised is grey, so refinement undoes every change
+# images of variance 1e-6 around grey: whatever is denoised is grey, so refinement undoes every change
 UNDONE = ACE(steps=50, tau=10, iterations=5, loss="logit", step_size=8 / 255, distance_weight=0.0, dilation=1)
 
 
@@ -199,7 +199,7 @@ def test_what_refinement_loses_falls_back_to_the_pre_explanation() -> None:
 
 
 def test_only_what_was_lost_is_refined_again() -> None:
-    # grey is "low": the first image loses its flip each time, the second was asked for "low" and keeps it
+    # grey is "low": the first image loses its flip each time, the second aimed at "low" and keeps it
     prior, network = counted_prior(variance=1e-6)
     ace(prior, Above(), torch.full((2, 3, 8, 8), 0.1), torch.tensor([1, 0]), UNDONE, ImageNoise.of(IDS[:2], 0))
     assert network.forwards == 10 * (2 * 5 + 2 + 1 + 1)
@@ -207,7 +207,7 @@ def test_only_what_was_lost_is_refined_again() -> None:
 
 @pytest.mark.parametrize("change", [{}, {"stop_after": 2}, {"attack": "cw", "step_size": 10.0}, {"checkpoint": True}])
 def test_result_does_not_depend_on_the_batch(change: dict[str, object]) -> None:
-    x, prior, method = (pictures() - 0.05).clamp(-1, 1), gaussian_prior(), TOY.model_copy(update=change)
+    x, prior, method = (images() - 0.05).clamp(-1, 1), gaussian_prior(), TOY.model_copy(update=change)
     together = ace(prior, CLASSIFIER, x, UP, method, noise(5)).x_cf
     for i in range(4):
         alone = ace(prior, CLASSIFIER, x[i : i + 1], UP[:1], method, ImageNoise.of([IDS[i]], 5)).x_cf
@@ -215,7 +215,7 @@ def test_result_does_not_depend_on_the_batch(change: dict[str, object]) -> None:
 
 
 def test_stopped_images_cost_nothing_more_and_stay_where_they_are() -> None:
-    x = torch.stack([pictures()[0] + 0.2, pictures()[0] - 0.3]).clamp(
+    x = torch.stack([images()[0] + 0.2, images()[0] - 0.3]).clamp(
         -0.9, 0.9
     )  # the first is the target already, the second is far from it
     prior, network = counted_prior()

@@ -18,32 +18,32 @@ from tests.servers import brightness
 from warehouse.facts.query_ledger import QueryLedger
 
 CONFIG = BlackBoxConfig(classes=("low", "high"))
-PICTURES = torch.linspace(-1, 1, 2 * 3 * 4 * 4).view(2, 3, 4, 4)
+IMAGES = torch.linspace(-1, 1, 2 * 3 * 4 * 4).view(2, 3, 4, 4)
 
 
-def halves(pictures: np.ndarray) -> list[list[float]]:
-    return [[0.5, 0.5] for _ in pictures]
+def halves(images: np.ndarray) -> list[list[float]]:
+    return [[0.5, 0.5] for _ in images]
 
 
-def test_a_picture_is_shown_as_declared() -> None:
-    plain = Preprocessing().prepare(PICTURES)
+def test_an_image_is_shown_as_declared() -> None:
+    plain = Preprocessing().prepare(IMAGES)
     assert plain.dtype == np.float32 and plain.shape == (2, 3, 4, 4)
     assert (plain.min(), plain.max()) == (0.0, 1.0)
-    as_torch = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)).prepare(PICTURES)
-    np.testing.assert_array_equal(as_torch, PICTURES.numpy())  # exactly what a torch network gets by its defaults
-    bytes_ = Preprocessing(range=(0, 255), dtype="uint8", layout="nhwc").prepare(PICTURES)
+    as_torch = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)).prepare(IMAGES)
+    np.testing.assert_array_equal(as_torch, IMAGES.numpy())  # exactly what a torch network gets by its defaults
+    bytes_ = Preprocessing(range=(0, 255), dtype="uint8", layout="nhwc").prepare(IMAGES)
     assert bytes_.dtype == np.uint8 and bytes_.shape == (2, 4, 4, 3) and (bytes_.min(), bytes_.max()) == (0, 255)
     assert bytes_[0, 0, 0].tolist() == [0, round(16 / 95 * 255), round(32 / 95 * 255)]  # the channels of a pixel
     imagenet = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)).prepare(torch.ones(1, 3, 1, 1))
     np.testing.assert_allclose(imagenet.ravel(), [0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225], rtol=1e-6)
-    assert Preprocessing(size=2).prepare(PICTURES).shape == (2, 3, 2, 2)
+    assert Preprocessing(size=2).prepare(IMAGES).shape == (2, 3, 2, 2)
 
 
 @pytest.mark.parametrize(
     "settings",
     [{"range": (1, 0)}, {"std": (1, 1, 0)}, {"dtype": "uint8"}, {"range": (0, 255), "std": (2, 2, 2), "dtype": "uint8"}],
 )
-def test_a_picture_that_cannot_be_made_is_refused(settings: dict[str, object]) -> None:
+def test_an_image_that_cannot_be_made_is_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Preprocessing(**settings)
 
@@ -73,11 +73,11 @@ def test_an_answer_is_read_as_declared(answers: str, given: object, expected: ob
     [
         ([[float("nan"), 1.0]], "NaN"),
         ([[float("inf"), 0.0]], "NaN or infinity"),
-        ([[0.2, 0.3, 0.5]], r"shape \(1, 3\) to 1 pictures; probabilities of low, high have shape \(1, 2\)"),
+        ([[0.2, 0.3, 0.5]], r"shape \(1, 3\) to 1 images; probabilities of low, high have shape \(1, 2\)"),
         ([[0.5, 0.5], [0.5, 0.5]], r"shape \(2, 2\) to 1"),
         ([0.5, 0.5], "shape"),
-        ([[2.0, -1.0]], r"\(2, -1\), which are no probabilities; if they are scores, set `answers: logits`"),
-        ([[0.9, 0.9]], "no probabilities"),
+        ([[2.0, -1.0]], r"\(2, -1\), which are not probabilities; if they are scores, set `answers: logits`"),
+        ([[0.9, 0.9]], "not probabilities"),
         ([["cat", "dog"]], "no table of numbers"),
         ([[0.5], [0.5, 0.5]], "no table of numbers"),
         (None, "shape|NaN"),
@@ -89,7 +89,7 @@ def test_an_answer_that_cannot_be_used_is_refused_by_name(given: object, words: 
     assert "http://model" in str(error.value)
 
 
-def test_a_python_function_is_a_classifier_and_is_asked_each_picture_once() -> None:
+def test_a_python_function_is_a_classifier_and_is_queried_with_each_image_once() -> None:
     ledger = QueryLedger(None, "brightness", None)
     config = CallableConfig(access="callable", module="tests.servers:brightness", classes=("low", "high"), limits={"batch": 3})
     black_box = load_black_box(config, ledger)
@@ -106,18 +106,18 @@ def test_a_python_function_is_a_classifier_and_is_asked_each_picture_once() -> N
 def test_one_field_tells_the_ways_to_a_classifier_apart_and_none_means_torch() -> None:
     read = TypeAdapter(AnyClassifier).validate_python
     assert isinstance(read({"weights": "portraits:planted"}), ClassifierConfig)
-    told = {"access": "callable", "module": "tests.cfx.test_black_box:halves", "classes": ["a", "b"]}
-    assert isinstance(read(told), CallableConfig)
+    settings = {"access": "callable", "module": "tests.cfx.test_black_box:halves", "classes": ["a", "b"]}
+    assert isinstance(read(settings), CallableConfig)
     with pytest.raises(ValidationError, match="telepathy.*'torch', 'callable', 'onnx', 'kserve', 'json'"):
         read({"access": "telepathy"})
     with pytest.raises(ValidationError, match="name of its own"):
-        read(told | {"classes": ["a", "a"]})
+        read(settings | {"classes": ["a", "a"]})
     with pytest.raises(ValidationError, match="two classes"):
-        read(told | {"classes": ["a", "b", "c"], "answers": "second"})
+        read(settings | {"classes": ["a", "b", "c"], "answers": "second"})
 
 
 @pytest.mark.parametrize("module", ["tests.nowhere:f", "tests.cfx.test_black_box:nothing"])
-def test_a_function_that_is_not_there_is_told(module: str) -> None:
+def test_a_function_that_is_not_there_is_reported(module: str) -> None:
     with pytest.raises(ImportError, match=module.split(":")[-1] if "nothing" in module else "tests.nowhere"):
         load_black_box(CallableConfig(access="callable", module=module, classes=("a", "b")), QueryLedger(None, "f", None))
 
@@ -125,7 +125,7 @@ def test_a_function_that_is_not_there_is_told(module: str) -> None:
 def brightness_model(path: Path) -> Path:
     """`tests.servers.brightness` as an ONNX file."""
     nodes = [
-        helper.make_node("ReduceMean", ["pictures", "axes"], ["high"], keepdims=0),
+        helper.make_node("ReduceMean", ["images", "axes"], ["high"], keepdims=0),
         helper.make_node("Unsqueeze", ["high", "last"], ["column"]),
         helper.make_node("Sub", ["one", "column"], ["low"]),
         helper.make_node("Concat", ["low", "column"], ["p"], axis=1),
@@ -135,9 +135,9 @@ def brightness_model(path: Path) -> Path:
         numpy_helper.from_array(np.array([1]), "last"),
         numpy_helper.from_array(np.array([[1]], np.float32), "one"),
     ]
-    pictures = helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["n", 3, 4, 4])
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 4, 4])
     answers = helper.make_tensor_value_info("p", TensorProto.FLOAT, ["n", 2])
-    graph = helper.make_graph(nodes, "brightness", [pictures], [answers], constants)
+    graph = helper.make_graph(nodes, "brightness", [images], [answers], constants)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
     return path
 
@@ -152,11 +152,11 @@ def test_an_onnx_file_is_a_classifier(tmp_path: Path) -> None:
     x = torch.rand(7, 3, 4, 4) * 2 - 1
     right = torch.from_numpy(brightness(((x + 1) / 2).numpy()))
     torch.testing.assert_close(loaded()(x).softmax(1), right, atol=1e-6, rtol=0)
-    torch.testing.assert_close(loaded(input="pictures", output="p", limits={"batch": 2})(x).softmax(1), right, atol=1e-6, rtol=0)
+    torch.testing.assert_close(loaded(input="images", output="p", limits={"batch": 2})(x).softmax(1), right, atol=1e-6, rtol=0)
     with pytest.raises(ValueError, match="model.onnx has no output 'q'; it has p"):
         loaded(output="q")
     with pytest.raises(ValueError, match=r"model.onnx fails on float32\(1, 3, 5, 5\)"):
-        loaded(picture={"size": 5})(x[:1])
+        loaded(image={"size": 5})(x[:1])
     with pytest.raises(FileNotFoundError, match="none.onnx"):
         loaded(weights=tmp_path / "none.onnx")
     (tmp_path / "broken.onnx").write_bytes(b"no model")

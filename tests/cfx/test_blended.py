@@ -18,13 +18,13 @@ TOY = Blended(steps=50, tau=12, squared=10, augmentations=3)
 FREE = {"scale": 0.0, "squared": 0.0, "overshoot": 0.0}
 
 
-def pictures(n: int = 4) -> torch.Tensor:
+def images(n: int = 4) -> torch.Tensor:
     return (torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(3)) * 0.3).clamp(-1, 1)
 
 
 @pytest.mark.parametrize("wanted", [0, 1])
 def test_guidance_moves_towards_the_target(wanted: int) -> None:
-    x, target, prior = pictures(), torch.full((4,), wanted), gaussian_prior()
+    x, target, prior = images(), torch.full((4,), wanted), gaussian_prior()
     guided = blended(prior, CLASSIFIER, x, target, TOY, ImageNoise.of(IDS, 0)).x_cf
     null = blended(prior, CLASSIFIER, x, target, TOY.model_copy(update={"scale": 0.0}), ImageNoise.of(IDS, 0)).x_cf
     moved = (CLASSIFIER(guided) - CLASSIFIER(null))[:, 1]
@@ -32,7 +32,7 @@ def test_guidance_moves_towards_the_target(wanted: int) -> None:
 
 
 def test_without_losses_it_is_noising_and_denoising() -> None:
-    x, (prior, _) = pictures(), counted_prior(clip=False)
+    x, (prior, _) = images(), counted_prior(clip=False)
     noise = ImageNoise.of(IDS, 0)
     with torch.no_grad():
         expected = denoise(prior, q_sample(prior, x, 9, noise), 9, noise)
@@ -42,7 +42,7 @@ def test_without_losses_it_is_noising_and_denoising() -> None:
 
 
 def test_the_squared_difference_and_the_passed_distance_pull_towards_the_input() -> None:
-    x, prior = pictures(), gaussian_prior()
+    x, prior = images(), gaussian_prior()
     free = blended(prior, CLASSIFIER, x, UP, TOY.model_copy(update=FREE), ImageNoise.of(IDS, 0)).x_cf
     held = blended(prior, CLASSIFIER, x, UP, TOY.model_copy(update=FREE | {"squared": 2_000.0}), ImageNoise.of(IDS, 0)).x_cf
     weighed = TOY.model_copy(update=FREE | {"lpips": 2_000.0})
@@ -69,12 +69,12 @@ def test_overshoot_pulls_back_what_leaves_the_range_and_nothing_else() -> None:
 def test_unet_evaluations_an_image() -> None:
     prior, network = counted_prior(steps=100)
     network.requires_grad_(False)
-    blended(prior, CLASSIFIER, pictures(2), UP[:2], Blended(augmentations=1), ImageNoise.of(IDS[:2], 0))
+    blended(prior, CLASSIFIER, images(2), UP[:2], Blended(augmentations=1), ImageNoise.of(IDS[:2], 0))
     assert (network.forwards // 2, network.backwards // 2) == (75, 74)  # the last step's clean estimate is the result
 
 
 def test_result_does_not_depend_on_the_batch() -> None:
-    x, prior = pictures(), gaussian_prior()
+    x, prior = images(), gaussian_prior()
     together = blended(prior, CLASSIFIER, x, UP, TOY, ImageNoise.of(IDS, 5)).x_cf
     for i in range(4):
         alone = blended(prior, CLASSIFIER, x[i : i + 1], UP[:1], TOY, ImageNoise.of([IDS[i]], 5)).x_cf
@@ -88,4 +88,4 @@ def test_what_cannot_work_is_refused_by_name() -> None:
         Blended(lpips=1000)
     method = TOY.model_copy(update={"lpips": 1000.0})
     with pytest.raises(ValueError, match="pass `lpips`"):
-        blended(gaussian_prior(), CLASSIFIER, pictures(), UP, method, ImageNoise.of(IDS, 0))
+        blended(gaussian_prior(), CLASSIFIER, images(), UP, method, ImageNoise.of(IDS, 0))

@@ -19,50 +19,50 @@ TINY = ClassifierTraining(widths=(8, 16), grid=1, steps=60, batch=16, learning_r
 
 
 def squares(n: int = 200) -> tuple[Tensor, Tensor]:
-    """Grainy 16 px pictures with a bright square above (class 1) or below (class 0), and whether they are reddish: (n, 2)."""
+    """Grainy 16 px images with a bright square above (class 1) or below (class 0), and whether they are reddish: (n, 2)."""
     chance = torch.Generator().manual_seed(1)
-    pictures = torch.randint(60, 120, (n, 3, 16, 16), generator=chance, dtype=torch.uint8)
+    images = torch.randint(60, 120, (n, 3, 16, 16), generator=chance, dtype=torch.uint8)
     facts = torch.randint(0, 2, (n, 2), generator=chance)
-    for picture, (above, red) in zip(pictures, facts.tolist(), strict=True):
-        picture[:, 2:7, 5:10] += 100 * above
-        picture[:, 9:14, 5:10] += 100 * (1 - above)
-        picture[0] += 30 * red
-    return pictures, facts
+    for image, (above, red) in zip(images, facts.tolist(), strict=True):
+        image[:, 2:7, 5:10] += 100 * above
+        image[:, 9:14, 5:10] += 100 * (1 - above)
+        image[0] += 30 * red
+    return images, facts
 
 
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_separable_toy_is_learned_and_its_accuracy_told(tmp_path):
-    pictures, facts = squares()
+def test_a_separable_toy_is_learned_and_its_accuracy_recorded(tmp_path):
+    images, facts = squares()
     config = TINY.model_copy(update={"grid": 2})
-    path = train_classifier(pictures, facts[:, 0], config, ("below", "above"), tmp_path / "toy.safetensors")
+    path = train_classifier(images, facts[:, 0], config, ("below", "above"), tmp_path / "toy.safetensors")
     classifier = load_classifier(ClassifierConfig(weights=path))
     assert classifier.classes == ("below", "above")
-    assert (classifier(as_images(pictures)).argmax(1) == facts[:, 0]).all()
-    told = read_facts(path)
-    assert told["accuracy"] == 1.0 and told["input_size"] == 16
-    assert told["training"] == config.model_dump(mode="json")
+    assert (classifier(as_images(images)).argmax(1) == facts[:, 0]).all()
+    facts = read_facts(path)
+    assert facts["accuracy"] == 1.0 and facts["input_size"] == 16
+    assert facts["training"] == config.model_dump(mode="json")
 
 
 def test_an_oracle_learns_several_attributes_at_once(tmp_path):
-    pictures, facts = squares()
+    images, facts = squares()
     config = TINY.model_copy(update={"grid": 2, "steps": 150})
-    path = train_classifier(pictures, facts, config, ("above", "red"), tmp_path / "toy.safetensors")
+    path = train_classifier(images, facts, config, ("above", "red"), tmp_path / "toy.safetensors")
     oracle = load_oracle(OracleConfig(weights=path))
     assert oracle.attributes == ("above", "red")
-    assert ((oracle(as_images(pictures)) > 0.5) == facts.bool()).all()
+    assert ((oracle(as_images(images)) > 0.5) == facts.bool()).all()
     assert read_facts(path)["accuracy"] == {"above": 1.0, "red": 1.0}
 
 
 def test_the_same_seed_gives_the_same_file_and_leaves_the_global_generator_alone(tmp_path):
-    pictures, facts = squares(50)
+    images, facts = squares(50)
     config = TINY.model_copy(update={"steps": 5})
 
     def trained(name: str, seed: int) -> str:
         names, settings = ("below", "above"), config.model_copy(update={"seed": seed})
-        return digest(train_classifier(pictures, facts[:, 0], settings, names, tmp_path / name))
+        return digest(train_classifier(images, facts[:, 0], settings, names, tmp_path / name))
 
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
@@ -74,25 +74,25 @@ def test_the_same_seed_gives_the_same_file_and_leaves_the_global_generator_alone
 
 
 def test_progress_is_reported_after_every_step(tmp_path):
-    pictures, facts = squares(30)
+    images, facts = squares(30)
     steps: list[int] = []
     config = TINY.model_copy(update={"steps": 4})
-    told = train_classifier(
-        pictures, facts[:, 0], config, ("a", "b"), tmp_path / "x.safetensors", lambda step, loss: steps.append(step)
+    path = train_classifier(
+        images, facts[:, 0], config, ("a", "b"), tmp_path / "x.safetensors", lambda step, loss: steps.append(step)
     )
-    assert steps == [1, 2, 3, 4] and told.is_file()
+    assert steps == [1, 2, 3, 4] and path.is_file()
 
 
 @pytest.mark.parametrize(
-    ("labels", "names", "told"),
+    ("labels", "names", "message"),
     [
-        (torch.zeros(9, dtype=torch.long), ("a", "b"), "20 pictures with 9 labels"),
+        (torch.zeros(9, dtype=torch.long), ("a", "b"), "20 images with 9 labels"),
         (torch.full((20,), 2), ("a", "b"), "labels run from 2 to 2, but the classes are a, b"),
         (torch.zeros(20, 3), ("red", "above"), "labels have 3 columns for 2 names: red, above"),
     ],
 )
-def test_labels_that_do_not_fit_are_refused(tmp_path, labels, names, told):
-    with pytest.raises(ValueError, match=told):
+def test_labels_that_do_not_fit_are_refused(tmp_path, labels, names, message):
+    with pytest.raises(ValueError, match=message):
         train_classifier(torch.zeros(20, 3, 16, 16, dtype=torch.uint8), labels, TINY, names, tmp_path / "x.safetensors")
 
 
@@ -110,23 +110,23 @@ def test_augmentation_keeps_the_range_and_is_its_generators():
 
 
 def test_rendered_portraits_are_what_their_labels_say():
-    pictures, labels, attributes = rendered(6, seed=5)
-    assert pictures.shape == (6, 3, 64, 64) and pictures.dtype == torch.uint8
+    images, labels, attributes = rendered(6, seed=5)
+    assert images.shape == (6, 3, 64, 64) and images.dtype == torch.uint8
     assert torch.equal(labels.bool(), attributes[:, ATTRIBUTES.index("smile")])
     assert [portrait.attributes for _, portrait in draw(6, 5)] == [tuple(row) for row in attributes.tolist()]
 
 
 @pytest.mark.parametrize(("name", "learns"), [("planted", "classes"), ("oracle", "attributes")])
 def test_a_recipe_trains_a_network_that_says_what_it_tells(tmp_path, name, learns):
-    recipe = RECIPES[name]._replace(pictures=20, training=TINY.model_copy(update={"steps": 2}))
-    told = read_facts(train_on_portraits(recipe, tmp_path / "network.safetensors"))
-    assert tuple(told[learns]) == recipe.learns and told["input_size"] == 64
+    recipe = RECIPES[name]._replace(images=20, training=TINY.model_copy(update={"steps": 2}))
+    facts = read_facts(train_on_portraits(recipe, tmp_path / "network.safetensors"))
+    assert tuple(facts[learns]) == recipe.learns and facts["input_size"] == 64
 
 
 @pytest.fixture(scope="module")
 def fresh() -> tuple[Tensor, Tensor, Tensor]:
-    pictures, labels, attributes = rendered(200, seed=20_000)
-    return as_images(pictures), labels, attributes
+    images, labels, attributes = rendered(200, seed=20_000)
+    return as_images(images), labels, attributes
 
 
 def bundled(name: str) -> TorchClassifier:

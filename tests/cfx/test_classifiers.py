@@ -1,4 +1,4 @@
-"""Networks from outside: what is read, what is refused and how it is told, and what reaches the network."""
+"""Networks from outside: what is read, what is refused with which message, and what reaches the network."""
 
 import math
 from pathlib import Path
@@ -34,7 +34,7 @@ class Channels(nn.Module):
 
 
 class Corner(nn.Module):
-    """The picture itself, flattened: 2 x 2 pixels of 3 channels are 12 logits."""
+    """The image itself, flattened: 2 x 2 pixels of 3 channels are 12 logits."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1)
@@ -110,19 +110,19 @@ def test_missing_unexpected_and_misshapen_keys_are_each_named(tmp_path):
     state["old.bias"] = state.pop("head.bias")
     state["head.weight"] = torch.zeros(5, 8)
     save_file(state, tmp_path / "weights.safetensors")
-    with pytest.raises(ValueError) as told:
+    with pytest.raises(ValueError) as error:
         load_classifier(config_for(tmp_path / "weights.safetensors"))
-    message = str(told.value)
+    message = str(error.value)
     for part in ("weights.safetensors", CONVNET, '"head.bias"', '"old.bias"', "head.weight", "[5, 8]", "[2, 8]", "`kwargs`"):
         assert part in message
 
 
-def test_a_missing_file_is_told_with_what_to_do(tmp_path):
+def test_a_missing_file_is_reported_with_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no weights at .*nowhere\.pt.*cfx train"):
         load_classifier(config_for(tmp_path / "nowhere.pt"))
 
 
-def test_a_bundled_network_that_does_not_exist_is_told_with_those_that_do():
+def test_a_bundled_network_that_does_not_exist_is_reported_with_those_that_do():
     with pytest.raises(FileNotFoundError, match="portraits:clean, portraits:judge, portraits:oracle, portraits:planted"):
         weights_path(Path("portraits:plantd"))
     assert weights_path(Path("portraits:planted")).is_file()
@@ -164,10 +164,10 @@ def test_a_broken_file_is_refused_by_name(tmp_path, content, name):
         load_classifier(config_for(tmp_path / name))
 
 
-@pytest.mark.parametrize(("content", "told"), [({"epoch": 3}, "'epoch' is a int"), ([1.0], "is a list"), ({}, "it is empty")])
-def test_a_checkpoint_without_weights_is_refused(tmp_path, content, told):
+@pytest.mark.parametrize(("content", "message"), [({"epoch": 3}, "'epoch' is a int"), ([1.0], "is a list"), ({}, "it is empty")])
+def test_a_checkpoint_without_weights_is_refused(tmp_path, content, message):
     torch.save(content, tmp_path / "weights.pt")
-    with pytest.raises(ValueError, match=f"holds no state dict: .*{told}"):
+    with pytest.raises(ValueError, match=f"holds no state dict: .*{message}"):
         load_classifier(config_for(tmp_path / "weights.pt"))
 
 
@@ -199,7 +199,7 @@ def test_normalisation_worked_example():
     torch.testing.assert_close(load_classifier(config)(x), torch.tensor([[-1.0, 1.0, 2.0]]))
 
 
-def test_the_default_convention_leaves_pictures_exactly_as_they_are():
+def test_the_default_convention_leaves_images_exactly_as_they_are():
     names = tuple("abcdefghijkl")
     classifier = load_classifier(ClassifierConfig(module=here("Corner"), classes=names, input_size=2))
     x = torch.rand(5, 3, 2, 2) * 2 - 1
@@ -231,7 +231,7 @@ def test_one_column_of_a_multi_label_network():
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"classes": YES_NO}, r"gives 3 logits for 2 classes \(no, yes\)"),
         ({"classes": ("a", "b", "c", "d")}, "gives 3 logits for 4 classes"),
@@ -242,27 +242,28 @@ def test_one_column_of_a_multi_label_network():
         ({}, "set `classes`, in the order of its outputs"),
         ({"classes": ("a", "b", "c"), "kwargs": {"weight": math.nan}}, "answered NaN or infinity"),
         ({"classes": YES_NO, "kwargs": {"outptus": 2}}, "cannot be called with kwargs .*outptus"),
-        ({"classes": YES_NO, "module": here("Wordy")}, "answered dict to 1 pictures"),
-        ({"classes": YES_NO, "module": here("Linear"), "kwargs": {"side": 8}}, "blank picture of 224 x 224; set `input_size`"),
+        ({"classes": YES_NO, "module": here("Wordy")}, "answered dict to 1 images"),
+        ({"classes": YES_NO, "module": here("Linear"), "kwargs": {"side": 8}}, "blank image of 224 x 224; set `input_size`"),
         ({"classes": YES_NO, "module": "builtins:dict"}, "made a dict, not a torch.nn.Module"),
     ],
 )
-def test_a_network_that_cannot_be_audited_is_refused_by_name(settings, told):
+def test_a_network_that_cannot_be_audited_is_refused_by_name(settings, message):
     config = ClassifierConfig(**{"module": here("Channels"), **settings})
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         load_classifier(config)
 
 
 @pytest.mark.parametrize(
-    ("module", "told"), [("no_such_package:net", "cannot import 'no_such_package'"), ("math:Network", "'math' has no 'Network'")]
+    ("module", "message"),
+    [("no_such_package:net", "cannot import 'no_such_package'"), ("math:Network", "'math' has no 'Network'")],
 )
-def test_a_module_that_cannot_be_found_is_refused_by_name(module, told):
-    with pytest.raises(ImportError, match=told):
+def test_a_module_that_cannot_be_found_is_refused_by_name(module, message):
+    with pytest.raises(ImportError, match=message):
         load_classifier(ClassifierConfig(module=module, classes=YES_NO))
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({}, "no network: set `weights`"),
         ({"module": "not a path"}, "should match pattern"),
@@ -272,8 +273,8 @@ def test_a_module_that_cannot_be_found_is_refused_by_name(module, told):
         ({"module": "a:b", "wieghts": "x"}, "wieghts"),
     ],
 )
-def test_settings_that_cannot_work_are_refused_before_any_work(settings, told):
-    with pytest.raises(ValidationError, match=told):
+def test_settings_that_cannot_work_are_refused_before_any_work(settings, message):
+    with pytest.raises(ValidationError, match=message):
         ClassifierConfig(**settings)
 
 
@@ -284,7 +285,7 @@ def test_an_answer_that_turns_nan_is_refused():
 
 
 @pytest.mark.parametrize("side", [16, 64, 256])
-def test_the_convnet_takes_any_side_and_keeps_pictures_of_a_batch_apart(side):
+def test_the_convnet_takes_any_side_and_keeps_images_of_a_batch_apart(side):
     network, x = ConvNet(3), torch.rand(3, 3, side, side)
     together = network(x)
     assert together.shape == (3, 3)

@@ -90,21 +90,21 @@ def test_many_classes_compare_target_and_source_only() -> None:
     [(128, 128, 51, 1.01788), (256, 256, 51, 1.01944), (256, 512, 51, 1.01983), (64, 64, 51, 1.00854), (7, 7, 49, 1.0)],
 )
 def test_the_exact_range_is_one_and_the_published_sum_exceeds_it(height: int, width: int, reveals: int, reference: float) -> None:
-    asked = []
+    calls = []
 
     class Flips(Mean):
         def __call__(self, x: torch.Tensor) -> torch.Tensor:
-            asked.append(len(x))
+            calls.append(len(x))
             return torch.tensor([[-1e3, 1e3]], dtype=torch.float64).expand(len(x), 2)
 
     x = torch.zeros(1, 3, height, width)
     found = cout(Flips(), x, x + 0.5, BLACK, WHITE)
     assert found.value.item() == pytest.approx(1.0)
     assert found.reference.item() == pytest.approx(reference, abs=5e-6)
-    assert len(asked) == 1 + reveals  # the clean picture, then every reveal
+    assert len(calls) == 1 + reveals  # the clean image, then every reveal
 
 
-def test_a_counterfactual_that_equals_its_picture_has_no_cout() -> None:
+def test_a_counterfactual_that_equals_its_image_has_no_cout() -> None:
     x, x_cf = example()
     found = cout(Staircase(), torch.cat([x, x]), torch.cat([x, x_cf]), BLACK.repeat(2), WHITE.repeat(2))
     assert found.value.isnan().tolist() == [True, False]

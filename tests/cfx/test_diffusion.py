@@ -196,11 +196,11 @@ def test_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> None:
 
 def test_a_step_in_parts_is_the_same_step(tmp_path: Path) -> None:
     losses: dict[int, list[float]] = {1: [], 3: []}
-    for parts, told in losses.items():
+    for parts, seen in losses.items():
         config = TINY.model_copy(update={"accumulate": parts})
-        train_prior(tiny_batches, config, tmp_path / str(parts), lambda step, loss, told=told: told.append(loss))
+        train_prior(tiny_batches, config, tmp_path / str(parts), lambda step, loss, seen=seen: seen.append(loss))
     assert losses[3] == pytest.approx(losses[1], rel=1e-4) and len(losses[1]) == TINY.steps
-    whole, in_parts = load_ddpm(tmp_path / "1"), load_ddpm(tmp_path / "3")  # 4 pictures in parts of 2 and 2
+    whole, in_parts = load_ddpm(tmp_path / "1"), load_ddpm(tmp_path / "3")  # 4 images in parts of 2 and 2
     for (name, a), b in zip(whole.network.state_dict().items(), in_parts.network.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, msg=name, atol=2e-3, rtol=0)
 

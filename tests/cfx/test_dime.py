@@ -18,7 +18,7 @@ IDS = [f"image-{i}" for i in range(4)]
 CLASSIFIER = Linear()
 
 
-def pictures(n: int = 4) -> torch.Tensor:
+def images(n: int = 4) -> torch.Tensor:
     return torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(3)) * 0.3
 
 
@@ -29,7 +29,7 @@ def log_odds(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("wanted", [0, 1])
 @pytest.mark.parametrize("method", [DiME(steps=50, tau=12, scale=20), FastDiME(steps=50, tau=12, scale=20)])
 def test_guidance_moves_towards_the_target(method: DiME | FastDiME, wanted: int) -> None:
-    x, target = pictures(), torch.full((4,), wanted)
+    x, target = images(), torch.full((4,), wanted)
     run = dime if isinstance(method, DiME) else fastdime
     prior = gaussian_prior()
     guided = run(prior, CLASSIFIER, x, target, method, ImageNoise.of(IDS, 0)).x_cf
@@ -42,7 +42,7 @@ def test_guidance_moves_towards_the_target(method: DiME | FastDiME, wanted: int)
 def test_the_whole_effect_of_guidance_in_closed_form(method: DiME | FastDiME) -> None:
     # in a Gaussian prior a step is affine and a linear classifier pushes alike everywhere: the push of step t, variance times
     # scale times gradient (DiME's over sqrt(abar)), reaches the end through the slopes of the steps after it
-    x, up, (prior, _) = pictures() * 0.3, torch.ones(4, dtype=torch.long), counted_prior(clip=False)
+    x, up, (prior, _) = images() * 0.3, torch.ones(4, dtype=torch.long), counted_prior(clip=False)
     run = dime if isinstance(method, DiME) else fastdime
     guided = run(prior, CLASSIFIER, x, up, method, ImageNoise.of(IDS, 0)).x_cf
     null = run(prior, CLASSIFIER, x, up, method.model_copy(update={"scale": 0.0}), ImageNoise.of(IDS, 0)).x_cf
@@ -58,7 +58,7 @@ def test_the_whole_effect_of_guidance_in_closed_form(method: DiME | FastDiME) ->
 
 
 def test_dime_without_guidance_is_noising_and_denoising() -> None:
-    x, prior, method = pictures(), gaussian_prior(), DiME(steps=50, tau=1, scale=0, l1=0)
+    x, prior, method = images(), gaussian_prior(), DiME(steps=50, tau=1, scale=0, l1=0)
     noise = ImageNoise.of(IDS, 0)
     with torch.no_grad():
         expected = denoise(prior, q_sample(prior, x, 0, noise), 0, noise)
@@ -67,7 +67,7 @@ def test_dime_without_guidance_is_noising_and_denoising() -> None:
 
 
 def test_dimes_null_run_skips_the_inner_chains_and_keeps_the_noise() -> None:
-    x, up, counted = pictures(), torch.ones(4, dtype=torch.long), Counted(gaussian_prior())
+    x, up, counted = images(), torch.ones(4, dtype=torch.long), Counted(gaussian_prior())
     null, hardly = (DiME(steps=50, tau=12, scale=scale) for scale in (0, 1e-9))
     found = dime(counted, CLASSIFIER, x, up, null, ImageNoise.of(IDS, 0)).x_cf
     assert counted.forward == 4 * 12
@@ -75,7 +75,7 @@ def test_dimes_null_run_skips_the_inner_chains_and_keeps_the_noise() -> None:
 
 
 def test_fastdime_without_guidance_and_mask_is_noising_and_denoising() -> None:
-    x, prior = pictures(), gaussian_prior()
+    x, prior = images(), gaussian_prior()
     method = FastDiME(steps=50, tau=10, scale=0, l1=0, warm_up=1)
     noise = ImageNoise.of(IDS, 0)
     with torch.no_grad():
@@ -91,12 +91,12 @@ def test_fastdime_without_guidance_and_mask_is_noising_and_denoising() -> None:
 def test_unet_evaluations_an_image(method: DiME | FastDiME, evaluations: int) -> None:
     counted = Counted(gaussian_prior(steps=method.steps))
     run = dime if isinstance(method, DiME) else fastdime
-    run(counted, CLASSIFIER, pictures(2), torch.ones(2, dtype=torch.long), method, ImageNoise.of(IDS[:2], 0))
+    run(counted, CLASSIFIER, images(2), torch.ones(2, dtype=torch.long), method, ImageNoise.of(IDS[:2], 0))
     assert (counted.forward, counted.backward) == (2 * evaluations, 0)
 
 
 def test_outside_its_mask_fastdime_returns_the_input_exactly() -> None:
-    x = pictures()
+    x = images()
     found = fastdime(
         gaussian_prior(),
         CLASSIFIER,
@@ -112,7 +112,7 @@ def test_outside_its_mask_fastdime_returns_the_input_exactly() -> None:
 
 
 def test_class_gradient_of_a_linear_classifier() -> None:
-    x, target = pictures(2), torch.tensor([1, 0])
+    x, target = images(2), torch.tensor([1, 0])
     gradient = class_gradient(CLASSIFIER, x, target)
     expected = CLASSIFIER.gain * CLASSIFIER.weight / CLASSIFIER.weight.numel()
     torch.testing.assert_close(gradient[0], -expected)  # towards class 1 the loss falls along the weights
@@ -127,8 +127,8 @@ def test_class_losses_by_hand() -> None:
     torch.testing.assert_close(class_loss(three, torch.tensor([2]), "logit"), torch.tensor([2.0]))
 
 
-def test_changed_region_of_identical_pictures_is_empty() -> None:
-    x = pictures()
+def test_changed_region_of_identical_images_is_empty() -> None:
+    x = images()
     assert changed_region(x, x, 0.15, 5).sum() == 0
 
 
@@ -142,7 +142,7 @@ def test_changed_region_grows_by_half_the_square() -> None:
 
 @pytest.mark.parametrize("method", [DiME(steps=50, tau=6, scale=20), FastDiME(steps=50, tau=12, scale=20)])
 def test_result_does_not_depend_on_the_batch(method: DiME | FastDiME) -> None:
-    x, target, prior = pictures(), torch.ones(4, dtype=torch.long), gaussian_prior(steps=1000)
+    x, target, prior = images(), torch.ones(4, dtype=torch.long), gaussian_prior(steps=1000)
     forwards = Targets(IDS, x, target)
     together, _ = explain_images(Explainer(prior, CLASSIFIER, (method,), 4), forwards, 5)
     alone, _ = explain_images(Explainer(prior, CLASSIFIER, (method,), 1), forwards, 5)
@@ -159,21 +159,21 @@ def test_noise_belongs_to_image_seed_and_attempt() -> None:
     torch.testing.assert_close(ImageNoise.of(["b", "a"], 0).like(torch.zeros(2, 3, 4, 4))[1:], draws[("a", 0, 0)])
     values = list(draws.values())
     assert not any(torch.equal(values[i], values[j]) for i in range(4) for j in range(i))
-    with pytest.raises(ValueError, match="noise for 1 images was asked for a batch of 2"):
+    with pytest.raises(ValueError, match="noise for 1 images was used for a batch of 2"):
         ImageNoise.of(["a"], 0).like(torch.zeros(2, 3, 4, 4))
 
 
 def test_retries_touch_failures_only() -> None:
-    asked: list[tuple[float, int]] = []
+    attempts: list[tuple[float, int]] = []
 
     def explain(scale: float, x: torch.Tensor, target: torch.Tensor, noise: ImageNoise) -> Counterfactual:
-        asked.append((scale, len(x)))
+        attempts.append((scale, len(x)))
         return Counterfactual(x + scale, None)
 
     # log-odds are 5 (mean of the upper half): images at -.3, -.1 and .4 need a shift above .3, .1 and none
     x = torch.tensor([-0.3, -0.1, 0.4]).view(3, 1, 1, 1).expand(3, 3, 8, 8).contiguous()
     found = escalate(explain, CLASSIFIER, x, torch.ones(3, dtype=torch.long), (0.0, 0.2, 0.25), ["a", "b", "c"], 0)
-    assert asked == [(0.0, 3), (0.2, 2), (0.25, 1)]
+    assert attempts == [(0.0, 3), (0.2, 2), (0.25, 1)]
     assert found.attempt.tolist() == [2, 1, 0]
     torch.testing.assert_close(found.x_cf[:, 0, 0, 0], torch.tensor([-0.05, 0.1, 0.4]))  # the first never flips: its last attempt
 

@@ -21,7 +21,7 @@ UP = torch.ones(4, dtype=torch.long)
 TOY = DiME(steps=50, tau=8, scale=20)
 
 
-def pictures(n: int = 4) -> torch.Tensor:
+def images(n: int = 4) -> torch.Tensor:
     return (torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(3)) * 0.3).clamp(-1, 1)
 
 
@@ -30,7 +30,7 @@ def noise(seed: int = 0) -> ImageNoise:
 
 
 class Bent(Linear):
-    """A classifier whose gradient depends on where it is taken."""
+    """A classifier whose gradient depends on where it is evaluated."""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return super().__call__(x.pow(3) + x)
@@ -38,7 +38,7 @@ class Bent(Linear):
 
 @pytest.mark.parametrize("guide", ["noisy", "input"])
 def test_direct_and_naive_take_the_gradient_elsewhere_by_hand(guide: str) -> None:
-    x, prior, method = pictures(), gaussian_prior(), DiME(steps=50, tau=1, scale=5, l1=0, guide=guide)
+    x, prior, method = images(), gaussian_prior(), DiME(steps=50, tau=1, scale=5, l1=0, guide=guide)
     z = q_sample(prior, x, 0, noise())
     mean, std, _, _ = prior.step(z, 0)
     gradient = (
@@ -53,20 +53,20 @@ def test_direct_and_naive_take_the_gradient_elsewhere_by_hand(guide: str) -> Non
 )
 def test_unet_evaluations_of_the_variants(change: dict[str, object], evaluations: int) -> None:
     counted = Counted(gaussian_prior())
-    dime(counted, CLASSIFIER, pictures(), UP, TOY.model_copy(update=change), noise())
+    dime(counted, CLASSIFIER, images(), UP, TOY.model_copy(update=change), noise())
     assert counted.forward == 4 * evaluations
 
 
 def test_unconditional_is_noising_and_denoising() -> None:
-    x, prior, method = pictures(), gaussian_prior(), DiME(steps=50, tau=8, guide="input", scale=0, l1=0)
+    x, prior, method = images(), gaussian_prior(), DiME(steps=50, tau=8, guide="input", scale=0, l1=0)
     drawn = noise()
     with torch.no_grad():
         expected = denoise(prior, q_sample(prior, x, 7, drawn), 7, drawn)
     torch.testing.assert_close(dime(prior, CLASSIFIER, x, UP, method, noise()).x_cf, expected.clamp(-1, 1))
 
 
-def test_stopping_early_returns_the_first_denoised_picture_that_flips() -> None:
-    x, prior = pictures() - 0.1, gaussian_prior()
+def test_stopping_early_returns_the_first_denoised_image_that_flips() -> None:
+    x, prior = images() - 0.1, gaussian_prior()
     method = TOY.model_copy(update={"early_stopping": True, "tau": 20})
     found = dime(prior, CLASSIFIER, x, UP, method, noise()).x_cf
     to_the_end = dime(prior, CLASSIFIER, x, UP, method.model_copy(update={"early_stopping": False}), noise()).x_cf
@@ -77,8 +77,8 @@ def test_stopping_early_returns_the_first_denoised_picture_that_flips() -> None:
         torch.testing.assert_close(alone[0], found[i], atol=1e-5, rtol=0)
 
 
-def test_a_region_keeps_the_rest_of_the_picture() -> None:
-    x, method = pictures(), TOY.model_copy(update={"region": (0.0, 0.5, 0.25, 1.0)})
+def test_a_region_keeps_what_lies_outside_it() -> None:
+    x, method = images(), TOY.model_copy(update={"region": (0.0, 0.5, 0.25, 1.0)})
     found = dime(gaussian_prior(), CLASSIFIER, x, UP, method, noise())
     assert found.mask is not None
     assert found.mask[0, 0].sum() == 4 * 6 and found.mask[0, 0, :4, 2:].min() == 1
@@ -89,8 +89,8 @@ def test_a_region_keeps_the_rest_of_the_picture() -> None:
 
 
 def test_a_region_of_everything_changes_nothing_that_is_seen() -> None:
-    assert rectangle(pictures(), None).min() == 1
-    x, whole = pictures(), TOY.model_copy(update={"region": (0.0, 1.0, 0.0, 1.0), "tau": 1})
+    assert rectangle(images(), None).min() == 1
+    x, whole = images(), TOY.model_copy(update={"region": (0.0, 1.0, 0.0, 1.0), "tau": 1})
     free = dime(gaussian_prior(), CLASSIFIER, x, UP, TOY.model_copy(update={"tau": 1}), noise()).x_cf
     torch.testing.assert_close(dime(gaussian_prior(), CLASSIFIER, x, UP, whole, noise()).x_cf, free)
 
@@ -101,7 +101,7 @@ def test_a_region_of_everything_changes_nothing_that_is_seen() -> None:
 )
 def test_the_perceptual_term_pulls_towards_the_input(run, method) -> None:
     # with phi the identity and features averaged, it is a squared distance; no other force acts
-    x, prior = pictures(), gaussian_prior()
+    x, prior = images(), gaussian_prior()
     free = method.model_copy(update={"scale": 0.0, "l1": 0.0})
     held = free.model_copy(update={"perceptual": 2_000.0})
     apart = [
@@ -115,7 +115,7 @@ def test_the_perceptual_term_pulls_towards_the_input(run, method) -> None:
 
 @pytest.mark.parametrize("passes", ["2", "2+"])
 def test_two_passes_keep_to_the_mask_that_the_first_found(passes: str) -> None:
-    x, prior, counted = pictures(), gaussian_prior(), Counted(gaussian_prior())
+    x, prior, counted = images(), gaussian_prior(), Counted(gaussian_prior())
     method = FastDiME(steps=50, tau=12, scale=20, dilation=1, threshold=0.4, passes=passes)
     found = fastdime(counted, CLASSIFIER, x, UP, method, noise())
     assert counted.forward == 4 * 24

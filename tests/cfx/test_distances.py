@@ -23,7 +23,7 @@ def test_distances_are_scipys() -> None:
     x_cf[0, 0, 1] = x[0, 0, 1]  # the same in one channel only: a changed pixel
     found = distances(x, x_cf)
     for i in range(2):
-        a, b = ((picture[i].flatten().double() + 1).numpy() / 2 for picture in (x, x_cf))
+        a, b = ((image[i].flatten().double() + 1).numpy() / 2 for image in (x, x_cf))
         for name, p in (("l1_sum", 1), ("l1_5", 1.5), ("l2", 2), ("linf", float("inf"))):
             assert found[name][i].item() == pytest.approx(minkowski(a, b, p))
         assert found["sparsity"][i].item() == pytest.approx(0.2)

@@ -30,7 +30,7 @@ class Left(Linear):
         self.weight = self.weight.transpose(1, 2).contiguous()
 
 
-def pictures(n: int = 4) -> torch.Tensor:
+def images(n: int = 4) -> torch.Tensor:
     return (torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(3)) * 0.3).clamp(-1, 1)
 
 
@@ -75,7 +75,7 @@ def test_rescaled_gradients_have_the_norm_of_the_noise() -> None:
 
 
 def test_posterior_mean_and_clean_estimate_are_the_denoisers() -> None:
-    prior, z = counted_prior(clip=False)[0], pictures()
+    prior, z = counted_prior(clip=False)[0], images()
     for t in (0, 1, 30):
         mean, _, x0, eps = prior.step(z, t)
         torch.testing.assert_close(clean_estimate(prior, z, eps, t), x0, atol=1e-5, rtol=0)
@@ -94,7 +94,7 @@ def test_posterior_mean_worked_example() -> None:
 @pytest.mark.parametrize("wanted", [0, 1])
 @pytest.mark.parametrize("robust", [None, Left()])
 def test_guidance_moves_towards_the_target(wanted: int, robust: Linear | None) -> None:
-    x, target, prior = pictures(), torch.full((4,), wanted), gaussian_prior()
+    x, target, prior = images(), torch.full((4,), wanted), gaussian_prior()
     method = DVCE(steps=50, tau=12, augmentations=1 if robust is None else 4)
     guided = dvce(prior, CLASSIFIER, x, target, method, ImageNoise.of(IDS, 0), robust).x_cf
     null = dvce(prior, CLASSIFIER, x, target, method.model_copy(update={"scale": 0.0}), ImageNoise.of(IDS, 0), robust).x_cf
@@ -103,14 +103,14 @@ def test_guidance_moves_towards_the_target(wanted: int, robust: Linear | None) -
 
 
 def test_the_distance_pulls_towards_the_input() -> None:
-    x, prior, method = pictures(), gaussian_prior(), DVCE(steps=50, tau=20, scale=0)
+    x, prior, method = images(), gaussian_prior(), DVCE(steps=50, tau=20, scale=0)
     near = dvce(prior, CLASSIFIER, x, UP, method, ImageNoise.of(IDS, 0)).x_cf
     far = dvce(prior, CLASSIFIER, x, UP, method.model_copy(update={"distance": 0.0}), ImageNoise.of(IDS, 0)).x_cf
     assert ((near - x).abs().mean((1, 2, 3)) < (far - x).abs().mean((1, 2, 3))).all()
 
 
 def test_without_guidance_it_is_noising_and_denoising() -> None:
-    x, (prior, _) = pictures(), counted_prior(clip=False)
+    x, (prior, _) = images(), counted_prior(clip=False)
     noise = ImageNoise.of(IDS, 0)
     with torch.no_grad():
         expected = denoise(prior, q_sample(prior, x, 9, noise), 9, noise)
@@ -123,7 +123,7 @@ def test_without_guidance_it_is_noising_and_denoising() -> None:
 @pytest.mark.parametrize("mode", ["unet", "closed_form"])
 def test_one_guided_step_by_hand(mode: str) -> None:
     # in a Gaussian prior x0 is affine in z, so through the UNet or not, every gradient keeps its direction
-    x, (prior, _) = pictures(1), counted_prior(clip=False)
+    x, (prior, _) = images(1), counted_prior(clip=False)
     method = DVCE(steps=50, tau=2, scale=0.3, distance=0.2, distance_gradient=mode)
     noise = ImageNoise.of(IDS[:1], 0)
     z = q_sample(prior, x, 1, noise)
@@ -138,7 +138,7 @@ def test_one_guided_step_by_hand(mode: str) -> None:
 
 
 def test_a_cone_of_no_angle_is_the_classifier_alone() -> None:
-    x, prior, method = pictures(), gaussian_prior(), DVCE(steps=50, tau=8, angle=0)
+    x, prior, method = images(), gaussian_prior(), DVCE(steps=50, tau=8, angle=0)
     alone = dvce(prior, CLASSIFIER, x, UP, method, ImageNoise.of(IDS, 0)).x_cf
     with_robust = dvce(prior, CLASSIFIER, x, UP, method, ImageNoise.of(IDS, 0), Left()).x_cf
     torch.testing.assert_close(with_robust, alone, atol=1e-5, rtol=0)
@@ -158,21 +158,21 @@ def test_unet_evaluations_an_image(change: dict[str, object], robust: Linear | N
     prior, network = counted_prior(steps=200)
     network.requires_grad_(False)
     method = DVCE().model_copy(update=change)
-    dvce(prior, CLASSIFIER, pictures(2), UP[:2], method, ImageNoise.of(IDS[:2], 0), robust)
+    dvce(prior, CLASSIFIER, images(2), UP[:2], method, ImageNoise.of(IDS[:2], 0), robust)
     assert (network.forwards // 2, network.backwards // 2) == evaluations
 
 
 @pytest.mark.parametrize("robust", [None, Left()])
 def test_result_does_not_depend_on_the_batch(robust: Linear | None) -> None:
-    x, prior, method = pictures(), gaussian_prior(), DVCE(steps=50, tau=8, augmentations=3)
+    x, prior, method = images(), gaussian_prior(), DVCE(steps=50, tau=8, augmentations=3)
     together = dvce(prior, CLASSIFIER, x, UP, method, ImageNoise.of(IDS, 5), robust).x_cf
     for i in range(4):
         alone = dvce(prior, CLASSIFIER, x[i : i + 1], UP[:1], method, ImageNoise.of([IDS[i]], 5), robust).x_cf
         torch.testing.assert_close(alone[0], together[i], atol=1e-5, rtol=0)
 
 
-def test_the_first_view_is_the_picture_and_others_differ() -> None:
-    x = pictures(2)
+def test_the_first_view_is_the_image_and_others_differ() -> None:
+    x = images(2)
     views = draw_views(x, 16, ImageNoise.of(IDS[:2], 0))
     rendered = render_views(x, views, 224).view(16, 2, 3, 8, 8)
     torch.testing.assert_close(rendered[0], x, atol=0, rtol=0)
@@ -181,13 +181,13 @@ def test_the_first_view_is_the_picture_and_others_differ() -> None:
     assert not torch.equal(rendered[3, 0], rendered[4, 0])
 
 
-def test_every_view_shows_the_picture() -> None:
+def test_every_view_shows_the_image() -> None:
     x = torch.full((1, 3, 8, 8), 0.25)
     rendered = render_views(x, draw_views(x, 32, ImageNoise.of(["a"], 0)), 224)
     torch.testing.assert_close(rendered, torch.full_like(rendered, 0.25))
 
 
-def test_large_pictures_are_pooled_before_they_are_viewed() -> None:
+def test_large_images_are_pooled_before_they_are_viewed() -> None:
     x = torch.arange(16.0).view(1, 1, 4, 4).expand(1, 3, 4, 4)
     rendered = render_views(x, draw_views(x, 1, ImageNoise.of(["a"], 0)), 2)
     torch.testing.assert_close(rendered[0, 0], torch.tensor([[2.5, 4.5], [10.5, 12.5]]))
@@ -203,7 +203,7 @@ def test_a_drawn_homography_turns_and_shifts_by_hand() -> None:
 
 
 def test_view_score_of_one_view_is_the_log_probability_at_a_temperature() -> None:
-    x = pictures(2)
+    x = images(2)
     score = view_score(CLASSIFIER, x, UP[:2], draw_views(x, 1, ImageNoise.of(IDS[:2], 0)), 224, 2.0)
     torch.testing.assert_close(score, torch.nn.functional.logsigmoid(CLASSIFIER(x)[:, 1] / 2))
 
@@ -215,4 +215,4 @@ def test_what_cannot_work_is_refused_by_name() -> None:
         DVCE(angle=90)
     method = DVCE(steps=50, tau=2, robust=ClassifierConfig(weights="robust.safetensors"))
     with pytest.raises(ValueError, match="pass it as `robust`"):
-        dvce(gaussian_prior(), CLASSIFIER, pictures(), UP, method, ImageNoise.of(IDS, 0))
+        dvce(gaussian_prior(), CLASSIFIER, images(), UP, method, ImageNoise.of(IDS, 0))

@@ -29,21 +29,21 @@ def kserve(
     url: str, ledger: QueryLedger, secret: str | None = None, limits: dict[str, Any] | None = None, **more: Any
 ) -> BlackBox:
     limits = {"batch": 4, "timeout": 0.5, "patience": 20} | (limits or {})
-    told = {"access": "kserve", "url": url, "model": "brightness", "output": "p", "classes": CLASSES, "limits": limits} | more
-    return load_black_box(KServeConfig.model_validate(told), ledger, secret)
+    settings = {"access": "kserve", "url": url, "model": "brightness", "output": "p", "classes": CLASSES, "limits": limits} | more
+    return load_black_box(KServeConfig.model_validate(settings), ledger, secret)
 
 
 def plain_json(url: str, ledger: QueryLedger, **more: Any) -> BlackBox:
-    told = {
+    settings = {
         "access": "json",
         "url": f"{url}/classify",
         "classes": CLASSES,
         "send": "numbers",
-        "request": '{"instances": {{ pictures | tojson }}}',
+        "request": '{"instances": {{ images | tojson }}}',
         "response": "{{ reply.predictions | map(attribute='scores') | list | tojson }}",
         "limits": {"timeout": 0.5, "patience": 5},
     }
-    return load_black_box(JsonConfig.model_validate(told | more), ledger)
+    return load_black_box(JsonConfig.model_validate(settings | more), ledger)
 
 
 def memory(budget: int | None = None) -> QueryLedger:
@@ -65,12 +65,25 @@ def test_a_plain_json_endpoint_is_described_by_two_templates() -> None:
         with pytest.raises(ValueError, match="does not make a list of numbers.*tojson"):
             plain_json(server.url, memory(), response="{{ reply.predictions }}")(X)
     with pytest.raises(ValidationError, match="not a Jinja template"):
-        plain_json("http://127.0.0.1:1", memory(), request="{{ pictures")
+        plain_json("http://127.0.0.1:1", memory(), request="{{ images")
     with pytest.raises(ValidationError, match="8-bit pixels"):
-        plain_json("http://127.0.0.1:1", memory(), send="png", picture={"mean": (0.5, 0.5, 0.5)})
+        plain_json("http://127.0.0.1:1", memory(), send="png", image={"mean": (0.5, 0.5, 0.5)})
 
 
-def test_a_server_in_trouble_is_asked_again_and_every_attempt_is_in_the_ledger() -> None:
+def test_the_old_names_picture_and_pictures_still_work_with_a_warning() -> None:
+    declared = {"std": (2.0, 2.0, 2.0)}
+    with Moody() as server:
+        new = plain_json(server.url, memory(), image=declared)(X)
+        with pytest.warns(DeprecationWarning, match="`pictures` of `request` is now `images`"):
+            template = plain_json(server.url, memory(), image=declared, request='{"instances": {{ pictures | tojson }}}')
+        with pytest.warns(DeprecationWarning, match="`picture` is now `image`"):
+            setting = plain_json(server.url, memory(), picture=declared)
+        assert torch.equal(template(X), new) and torch.equal(setting(X), new)
+    with pytest.raises(ValidationError, match="both are set"):
+        plain_json("http://127.0.0.1:1", memory(), picture=declared, image=declared)
+
+
+def test_a_server_in_trouble_is_queried_again_and_every_attempt_is_in_the_ledger() -> None:
     ledger = memory()
     with Moody([503, "hang up", 429, "hang"]) as server:
         p = kserve(server.url, ledger, limits={"concurrency": 1})(X).softmax(1)
@@ -78,7 +91,7 @@ def test_a_server_in_trouble_is_asked_again_and_every_attempt_is_in_the_ledger()
         calls = ledger.calls(0)
         assert calls["status"] == ["503", "broken off", "429", "timed out", "200", "200", "200"]
         assert calls["batch"] == [4, 4, 4, 4, 4, 4, 2]
-        assert ledger.spent() == server.pictures == 26
+        assert ledger.spent() == server.images == 26
 
 
 def test_a_server_that_is_killed_and_started_again_is_waited_for() -> None:
@@ -101,7 +114,7 @@ def test_a_server_that_is_killed_and_started_again_is_waited_for() -> None:
     assert "not reached" in ledger.calls(0)["status"] or "broken off" in ledger.calls(0)["status"]
 
 
-def test_a_server_that_stays_away_is_told_and_costs_nothing() -> None:
+def test_a_server_that_stays_away_is_reported_and_costs_nothing() -> None:
     ledger = memory(budget=2)
     with Moody() as server:
         black_box = kserve(server.url, ledger, limits={"patience": 0.3})
@@ -116,8 +129,8 @@ def test_a_server_that_stays_away_is_told_and_costs_nothing() -> None:
     [
         (lambda p: p * np.float32("nan"), "NaN"),
         (lambda p: p[:, :1], r"shape \(4, 1\)"),
-        (lambda p: p[:1], r"shape \(1, 2\) to 4 pictures"),
-        (lambda p: p * 7, "no probabilities"),
+        (lambda p: p[:1], r"shape \(1, 2\) to 4 images"),
+        (lambda p: p * 7, "not probabilities"),
         (404, "answered 404"),
     ],
 )
@@ -128,7 +141,7 @@ def test_an_answer_that_cannot_be_used_is_refused_once_and_not_kept(mood: Any, w
         with pytest.raises(ValueError, match=words):
             black_box(X[:4])
         assert len(ledger.calls(0)["call"]) == 1
-        torch.testing.assert_close(black_box(X[:4]).softmax(1), RIGHT[:4], atol=1e-6, rtol=0)  # well again: asked again
+        torch.testing.assert_close(black_box(X[:4]).softmax(1), RIGHT[:4], atol=1e-6, rtol=0)  # well again: queried again
 
 
 def test_the_budget_is_never_exceeded_and_answers_already_there_stay() -> None:
@@ -137,9 +150,9 @@ def test_the_budget_is_never_exceeded_and_answers_already_there_stay() -> None:
         black_box = kserve(server.url, ledger, limits={"concurrency": 1})
         with pytest.raises(BudgetSpent, match=f"{server.url}|brightness"):
             black_box(X)
-        assert server.pictures == ledger.spent() == 8
+        assert server.images == ledger.spent() == 8
         torch.testing.assert_close(black_box(X[:8]).softmax(1), RIGHT[:8], atol=1e-6, rtol=0)
-        assert server.pictures == 8
+        assert server.images == 8
 
 
 def test_no_more_calls_at_a_time_than_allowed() -> None:
@@ -199,16 +212,16 @@ def test_an_answer_outside_the_protocol_is_refused_by_name(content: bytes, words
         answer_in(httpx.Response(200, content=content), "p", "http://model")
 
 
-def test_a_model_without_such_an_output_is_refused_before_any_picture_is_asked() -> None:
+def test_a_model_without_such_an_output_is_refused_before_any_image_is_sent() -> None:
     with Moody() as server:
         with pytest.raises(ValueError, match="has no output 'q'; it has other, p"):
             kserve(server.url, memory(), output="q")
         with pytest.raises(ValueError, match="has outputs other, p; pick one with `output`"):
             kserve(server.url, memory(), output=None)
-        assert server.pictures == 0
+        assert server.images == 0
 
 
-def test_a_picture_can_be_sent_as_png_in_base64() -> None:
+def test_an_image_can_be_sent_as_png_in_base64() -> None:
     with Moody() as server:
         p = plain_json(server.url, memory(), send="png")(X).softmax(1)
     torch.testing.assert_close(p, RIGHT, atol=1 / 255, rtol=0)  # rounded to 8 bits

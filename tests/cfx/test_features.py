@@ -14,7 +14,7 @@ from cfx.features import LOADERS, OracleFeatures
 from cfx.networks.inception import load_inception
 
 
-def pictures(n: int, side: int = 64) -> torch.Tensor:
+def images(n: int, side: int = 64) -> torch.Tensor:
     return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
@@ -36,7 +36,7 @@ def test_inception_is_pytorch_fids(weights: Path, monkeypatch: pytest.MonkeyPatc
     from pytorch_fid import inception
 
     monkeypatch.setattr(inception, "load_state_dict_from_url", lambda *_, **__: torch.load(weights))  # there is no network
-    reference, found, x = inception.InceptionV3().eval(), load_inception(weights), pictures(2)
+    reference, found, x = inception.InceptionV3().eval(), load_inception(weights), images(2)
     with torch.no_grad():
         torch.testing.assert_close(found(x), reference((x + 1) / 2)[0].flatten(1), rtol=1e-5, atol=1e-6)
     assert not any(parameter.requires_grad for parameter in found.parameters())
@@ -51,15 +51,15 @@ def test_an_encoder_without_its_file_says_which(tmp_path: Path, name: str) -> No
 
 def test_the_oracles_features_give_its_logits_by_its_last_layer() -> None:
     oracle = load_oracle(OracleConfig(weights=Path("portraits:oracle")))
-    x = pictures(3)
+    x = images(3)
     features = OracleFeatures(oracle)(x)
     assert features.shape == (3, 1536)
     torch.testing.assert_close(oracle.network.module.head(features), oracle.logits(x))
 
 
-def test_threads_that_share_an_oracle_do_not_see_each_others_pictures() -> None:
+def test_threads_that_share_an_oracle_do_not_see_each_others_images() -> None:
     encode = OracleFeatures(load_oracle(OracleConfig(weights=Path("portraits:oracle"))))
-    batches = pictures(8).split(1)
+    batches = images(8).split(1)
     alone = [encode(x) for x in batches]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(encode, batches * 4))

@@ -46,7 +46,7 @@ def test_fid_is_scipys(n: int, m: int, dimensions: int) -> None:
 
 
 class Bare(nn.Module):
-    """Features are the pictures themselves, as torchmetrics asks its encoder to be."""
+    """Features are the images themselves, as torchmetrics asks its encoder to be."""
 
     num_features = 12
 

@@ -36,7 +36,7 @@ CASES: dict[str, tuple[GuidedDiffusion, dict[str, Any], tuple[int, int]]] = {
 }
 
 
-def asked(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def inputs(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     z = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(3))
     return z, torch.tensor([3, 221])
 
@@ -50,7 +50,7 @@ def test_an_imported_prior_is_the_same_function(case: str, tmp_path: Path) -> No
     imported = import_prior(tmp_path / "ema.pt", arguments, tmp_path / "prior")
     (tmp_path / "ema.pt").unlink()
     prior = load_ddpm(tmp_path / "prior")
-    z, timesteps = asked(size)
+    z, timesteps = inputs(size)
     with torch.no_grad():
         expected = network(z, timesteps)
         assert 0.3 < expected.std() < 3
@@ -66,15 +66,15 @@ def test_an_imported_prior_is_the_same_function(case: str, tmp_path: Path) -> No
 def test_another_head_layout_loads_and_is_another_function(wrong: dict[str, Any]) -> None:
     arguments, own, size = CASES["celeba"]
     network = random_adm(**own)
-    z, timesteps = asked(size)
+    z, timesteps = inputs(size)
     with torch.no_grad():
         other = convert(network.state_dict(), arguments.model_copy(update=wrong), "ema.pt")(z, timesteps).sample
         assert (other - network(z, timesteps)).abs().max() > 1e-2
 
 
-def test_gradients_reach_the_picture_alike() -> None:
+def test_gradients_reach_the_image_alike() -> None:
     arguments, own, size = CASES["celeba"]
-    network, (z, timesteps) = random_adm(**own).requires_grad_(False), asked(size)
+    network, (z, timesteps) = random_adm(**own).requires_grad_(False), inputs(size)
     imported = convert(network.state_dict(), arguments, "ema.pt")
     z.requires_grad_()
     (expected,) = torch.autograd.grad(network(z, timesteps)[:, :3].square().sum(), z)
@@ -88,7 +88,7 @@ def test_missing_unexpected_and_misshapen_keys_are_each_named_as_in_the_file() -
     state["label_emb.weight"] = torch.zeros(1000, 128)
     state["middle_block.1.qkv.weight"] = torch.zeros(384, 128)
     del state["input_blocks.3.0.in_layers.2.bias"]
-    with pytest.raises(ValueError) as told:
+    with pytest.raises(ValueError) as error:
         convert(state, arguments, "ema.pt")
     for part in (
         "ema.pt is not a checkpoint of these arguments",
@@ -96,7 +96,7 @@ def test_missing_unexpected_and_misshapen_keys_are_each_named_as_in_the_file() -
         "unexpected label_emb.weight",
         "middle_block.1.qkv.weight is (384, 128) instead of (384, 128, 1)",
     ):
-        assert part in str(told.value)
+        assert part in str(error.value)
 
 
 def test_arguments_of_another_checkpoint_are_refused() -> None:
@@ -106,13 +106,13 @@ def test_arguments_of_another_checkpoint_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"image_size": 128}, "give num_heads or num_head_channels, one of them"),
         ({"image_size": 128, "num_heads": 4, "num_head_channels": 64}, "give num_heads or num_head_channels, one of them"),
         ({"image_size": 96, "num_heads": 4}, "image_size 96 has no channel_mult of its own"),
     ],
 )
-def test_nothing_is_guessed(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_nothing_is_guessed(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         GuidedDiffusion(**settings)

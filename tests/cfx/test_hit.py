@@ -155,7 +155,7 @@ def test_presets_have_names():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"size": 60, "patch": 16}, "60 is not a multiple of 16"),
         ({"size": 72, "patch": 8, "blocks": (1, 1, 1)}, "72 is not a multiple of 32"),
@@ -163,8 +163,8 @@ def test_presets_have_names():
         ({"blocks": (2, 0)}, "every block needs a layer"),
     ],
 )
-def test_shapes_that_cannot_be_are_refused(wrong, told):
-    with pytest.raises(ValueError, match=told):
+def test_shapes_that_cannot_be_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
         HiTShape(**wrong)
 
 
@@ -181,7 +181,7 @@ def test_ablating_layers():
     assert all(0 <= value <= 1 for values in ablation for value in values)
 
 
-def test_mixing_keeps_pictures_and_labels_in_step():
+def test_mixing_keeps_images_and_labels_in_step():
     x, labels = torch.zeros(4, 3, 8, 8), torch.tensor([0, 0, 1, 1])
     x[2:] = 1.0  # the label is the brightness, so the mixed label must be the mean brightness
     import numpy as np
@@ -208,11 +208,11 @@ def test_three_augment_stays_in_range_and_belongs_to_its_generator():
 def brighter_half(n: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Grey noise with one bright patch: label 1 where it lies in the right half."""
     generator = torch.Generator().manual_seed(0)
-    pictures = torch.randint(90, 110, (n, 3, 16, 16), generator=generator, dtype=torch.uint8)
+    images = torch.randint(90, 110, (n, 3, 16, 16), generator=generator, dtype=torch.uint8)
     labels = torch.randint(2, (n,), generator=generator)
     for index, label in enumerate(labels):
-        pictures[index, :, 4:8, 8 * label : 8 * label + 4] = 250
-    return pictures, labels
+        images[index, :, 4:8, 8 * label : 8 * label + 4] = 250
+    return images, labels
 
 
 SMALL = RECIPES["portraits"].model_copy(
@@ -226,11 +226,11 @@ class Killed(Exception):
 
 
 def test_training_learns_and_a_killed_one_comes_to_the_same_end(tmp_path):
-    pictures, labels = brighter_half(200)
+    images, labels = brighter_half(200)
     config, names = SMALL, ("left", "right")
-    told: list[int] = []
-    one = train_hit(pictures, labels, config, names, tmp_path / "one.safetensors", lambda step, loss: told.append(step))
-    assert told == list(range(1, 136)) and steps(config, 200) == 135
+    reported: list[int] = []
+    one = train_hit(images, labels, config, names, tmp_path / "one.safetensors", lambda step, loss: reported.append(step))
+    assert reported == list(range(1, 136)) and steps(config, 200) == 135
 
     def kill(step: int, loss: float) -> None:
         if step == 120:
@@ -238,12 +238,12 @@ def test_training_learns_and_a_killed_one_comes_to_the_same_end(tmp_path):
 
     two = tmp_path / "two.safetensors"
     with pytest.raises(Killed):
-        train_hit(pictures, labels, config, names, two, kill)
+        train_hit(images, labels, config, names, two, kill)
     with pytest.raises(ValueError, match="two.safetensors.checkpoint belongs to another configuration"):
-        train_hit(pictures, labels, config.model_copy(update={"epochs": 13.0}), names, two)
-    told.clear()
-    train_hit(pictures, labels, config, names, two, lambda step, loss: told.append(step))
-    assert told[0] == 101 and one.read_bytes() == two.read_bytes()
+        train_hit(images, labels, config.model_copy(update={"epochs": 13.0}), names, two)
+    reported.clear()
+    train_hit(images, labels, config, names, two, lambda step, loss: reported.append(step))
+    assert reported[0] == 101 and one.read_bytes() == two.read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["one.safetensors", "two.safetensors"]
     assert read_facts(one)["accuracy"] >= 0.9
     classifier = load_classifier(ClassifierConfig(weights=one))  # says itself what it is
@@ -252,20 +252,29 @@ def test_training_learns_and_a_killed_one_comes_to_the_same_end(tmp_path):
 
 
 def test_a_vit_is_trained_by_the_same_recipe(tmp_path):
-    pictures, labels = brighter_half(200)
+    images, labels = brighter_half(200)
     config = SMALL.model_copy(update={"architecture": "vit", "epochs": 2.0})
-    path = train_hit(pictures, labels, config, ("left", "right"), tmp_path / "vit.safetensors")
+    path = train_hit(images, labels, config, ("left", "right"), tmp_path / "vit.safetensors")
     assert isinstance(load_classifier(ClassifierConfig(weights=path)).network.module, VisionTransformer)
 
 
 def test_training_goes_on_from_a_released_file_with_a_new_head(tmp_path):
-    pictures, labels = brighter_half(20)
+    images, labels = brighter_half(20)
     released = random_hit(TINY, outputs=5)
     torch.save({"model": released.state_dict(), "args": argparse.Namespace(lr=8e-4)}, tmp_path / "released.pth")
-    told = {"shape": TINY, "epochs": 1, "batch": 18, "learning_rate": 0.0001, "start": tmp_path / "released.pth", "warm_up": 0}
+    settings = {
+        "shape": TINY,
+        "epochs": 1,
+        "batch": 18,
+        "learning_rate": 0.0001,
+        "start": tmp_path / "released.pth",
+        "warm_up": 0,
+    }
     with pytest.raises(ValueError, match="allow_pickle"):
-        train_hit(pictures, labels, HiTTraining(**told), ("left", "right"), tmp_path / "no.safetensors")
-    path = train_hit(pictures, labels, HiTTraining(**told, allow_pickle=True), ("left", "right"), tmp_path / "tuned.safetensors")
+        train_hit(images, labels, HiTTraining(**settings), ("left", "right"), tmp_path / "no.safetensors")
+    path = train_hit(
+        images, labels, HiTTraining(**settings, allow_pickle=True), ("left", "right"), tmp_path / "tuned.safetensors"
+    )
     tuned, before = read_state_dict(path), released.state_dict()
     assert tuned["heads.head.weight"].shape == (2, 8)
     assert all((tuned[name] - before[name]).abs().max() < 1e-3 for name in tuned if not name.startswith("heads"))
@@ -285,22 +294,22 @@ def test_blanked_patches_are_whole_and_hold_grey_or_blur():
 
 def test_the_papers_recipe_takes_a_step(tmp_path):
     """All of it: repeated and three-fold augmentation, mixing, smoothing, attention dropout."""
-    pictures, labels = brighter_half(40)
+    images, labels = brighter_half(40)
     config = RECIPES["imagenet"].model_copy(update={"shape": POOLED, "epochs": 1.0, "batch": 12, "drop_path": 0.1})
     assert (config.repeats, config.learning_rate, config.weight_decay, config.label_smoothing) == (3, 8e-4, 0.05, 0.1)
     assert (config.mixing.mixup, config.mixing.cutmix, config.attention_dropout) == (0.8, 1.0, 0.2)
     losses: list[float] = []
-    train_hit(pictures, labels, config, ("left", "right"), tmp_path / "hit.safetensors", lambda step, loss: losses.append(loss))
+    train_hit(images, labels, config, ("left", "right"), tmp_path / "hit.safetensors", lambda step, loss: losses.append(loss))
     assert len(losses) == 3
     assert all(loss > 0 for loss in losses)
 
 
-def test_pictures_of_another_size_are_refused(tmp_path):
-    pictures, labels = brighter_half(20)
+def test_images_of_another_size_are_refused(tmp_path):
+    images, labels = brighter_half(20)
     with pytest.raises(ValueError, match=r"\(16, 16\), but shape\.size is 64"):
-        train_hit(pictures, labels, RECIPES["portraits"], ("left", "right"), tmp_path / "hit.safetensors")
-    with pytest.raises(ValueError, match="9 pictures with 9 labels"):
-        train_hit(pictures[:9], labels[:9], SMALL, ("left", "right"), tmp_path / "hit.safetensors")
+        train_hit(images, labels, RECIPES["portraits"], ("left", "right"), tmp_path / "hit.safetensors")
+    with pytest.raises(ValueError, match="9 images with 9 labels"):
+        train_hit(images[:9], labels[:9], SMALL, ("left", "right"), tmp_path / "hit.safetensors")
 
 
 def test_the_defaults_are_the_papers():

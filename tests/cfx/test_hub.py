@@ -1,4 +1,4 @@
-"""Networks by name from torchvision and timm, with what their makers say about pictures and classes."""
+"""Networks by name from torchvision and timm, with what their makers say about images and classes."""
 
 import pytest
 import timm
@@ -10,7 +10,7 @@ from cfx.classifiers import ClassifierConfig, load_classifier
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
 
-def picture(side: int = 64) -> torch.Tensor:
+def image(side: int = 64) -> torch.Tensor:
     return torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
@@ -18,8 +18,8 @@ def test_torchvision_by_name_from_a_file(tmp_path):
     network = resnet18(weights=None).eval()
     torch.save(network.state_dict(), tmp_path / "resnet18.pth")
     classifier = load_classifier(ClassifierConfig(module="torchvision:resnet18", weights=tmp_path / "resnet18.pth"))
-    with torch.no_grad():  # at the pictures' own size, as ImageNet's normalisation wants them
-        torch.testing.assert_close(classifier(picture()), network(((picture() + 1) / 2 - MEAN) / STD))
+    with torch.no_grad():  # at the images' own size, as ImageNet's normalisation wants them
+        torch.testing.assert_close(classifier(image()), network(((image() + 1) / 2 - MEAN) / STD))
     assert len(classifier.classes) == 1000
     assert classifier.classes.index("zebra") == 340 and classifier.classes.index("sorrel") == 339
 
@@ -31,19 +31,19 @@ def test_timm_by_name_with_a_tag_and_a_head_of_ones_own(tmp_path):
     classifier = load_classifier(ClassifierConfig(weights=tmp_path / "own.pth", **config))
     mean, std = (torch.tensor(network.pretrained_cfg[name]).view(3, 1, 1) for name in ("mean", "std"))
     with torch.no_grad():
-        torch.testing.assert_close(classifier(picture()), network(((picture() + 1) / 2 - mean) / std))
+        torch.testing.assert_close(classifier(image()), network(((image() + 1) / 2 - mean) / std))
         plain = load_classifier(ClassifierConfig(weights=tmp_path / "own.pth", mean=(0.5,) * 3, std=(0.5,) * 3, **config))
-        torch.testing.assert_close(plain(picture()), network(picture()))  # the user's own word counts
+        torch.testing.assert_close(plain(image()), network(image()))  # the user's own word counts
 
 
 def test_a_network_of_one_size_is_given_that_size():
     classifier = load_classifier(ClassifierConfig(module="timm:test_vit.r160_in1k"))
-    assert classifier.network.input_size == 160 and classifier(picture(48)).shape == (2, 1000)
+    assert classifier.network.input_size == 160 and classifier(image(48)).shape == (2, 1000)
     assert classifier.classes.index("zebra") == 340
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"module": "torchvision:resnet5o"}, "torchvision makes no 'resnet5o'"),
         ({"module": "timm:resnet5o"}, "timm makes no 'resnet5o'"),
@@ -51,6 +51,6 @@ def test_a_network_of_one_size_is_given_that_size():
         ({"module": "timm:test_resnet", "kwargs": {"num_classes": 3}}, "set `classes`"),
     ],
 )
-def test_what_a_hub_cannot_make_is_told(settings, told):
-    with pytest.raises(ValueError, match=told):
+def test_what_a_hub_cannot_make_is_reported(settings, message):
+    with pytest.raises(ValueError, match=message):
         load_classifier(ClassifierConfig(**settings))

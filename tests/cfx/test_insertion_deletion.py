@@ -42,12 +42,12 @@ def test_the_game_follows_the_one_patch_that_counts():
     assert curves(corner, x, last, "insertion")[0].tolist() == pytest.approx([UNDECIDED] * 4 + [SURE])
 
 
-def test_it_explains_the_class_predicted_on_the_whole_picture():
+def test_it_explains_the_class_predicted_on_the_whole_image():
     deletion = curves(corner, -torch.ones(1, 3, 8, 8), torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]), "deletion")
     assert deletion[0, 0].item() == pytest.approx(SURE)  # of the first class
 
 
-def test_removed_patches_take_the_colour_asked_for():
+def test_removed_patches_take_the_requested_colour():
     x = torch.ones(1, 3, 8, 8)
     deletion = curves(corner, x, torch.zeros(1, 2, 2), "deletion", empty=(-1.0, -1.0, -1.0))
     assert deletion[0, -1].item() == pytest.approx(1 - SURE, abs=1e-6)

@@ -30,8 +30,8 @@ def prior() -> DDPM:
 
 @pytest.fixture(scope="module")
 def x() -> Tensor:
-    pictures, _, _ = rendered(N, seed=11)
-    return pictures.float() / 127.5 - 1
+    images, _, _ = rendered(N, seed=11)
+    return images.float() / 127.5 - 1
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def edit(prior: DDPM, oracle: Oracle, x: Tensor) -> Edit:
 
 
 def test_the_edit_toggles_its_attribute_and_the_sham_does_not(oracle: Oracle, x: Tensor, edit: Edit) -> None:
-    before, after, sham = (oracle(picture)[:, GLASSES] > 0.5 for picture in (x, edit.x_edit, edit.x_sham))
+    before, after, sham = (oracle(image)[:, GLASSES] > 0.5 for image in (x, edit.x_edit, edit.x_sham))
     assert (after != before).sum() >= N - 1
     assert torch.equal(sham, before)
 

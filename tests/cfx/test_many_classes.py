@@ -1,4 +1,4 @@
-"""Every white-box method on three classes, on wide pictures, through a real UNet whose parameters are frozen."""
+"""Every white-box method on three classes, on wide images, through a real UNet whose parameters are frozen."""
 
 import pytest
 import torch
@@ -41,13 +41,13 @@ class Thirds:
         return 10 * torch.stack([third.flatten(1).mean(1) for third in x.chunk(3, dim=3)], dim=1)
 
 
-def pictures() -> Tensor:
+def images() -> Tensor:
     return (torch.randn(3, 3, 8, 12, generator=torch.Generator().manual_seed(3)) * 0.3).clamp(-1, 1)
 
 
 @pytest.mark.parametrize(("run", "method"), METHODS, ids=[f"{run.__name__}-{i}" for i, (run, _) in enumerate(METHODS)])
 def test_each_image_moves_towards_its_own_target(run, method) -> None:
-    x, target, prior = pictures(), torch.tensor([2, 0, 1]), gaussian_prior()
+    x, target, prior = images(), torch.tensor([2, 0, 1]), gaussian_prior()
     guided = run(prior, Thirds(), x, target, method, ImageNoise.of(IDS, 0)).x_cf
     null = run(prior, Thirds(), x, target, method.model_copy(update={"scale": 0.0}), ImageNoise.of(IDS, 0)).x_cf
     gained = (Thirds()(guided).log_softmax(1) - Thirds()(null).log_softmax(1)).gather(1, target[:, None])
@@ -75,7 +75,7 @@ def test_a_real_unet_frozen_or_not_is_left_as_it_is(run, method, frozen: bool) -
     network = tiny_unet().requires_grad_(not frozen)
     prior = DDPM(network, Schedule(), channels=3, steps=50)
     with torch.no_grad():
-        found = run(prior, Thirds(), pictures(), torch.tensor([2, 0, 1]), method, ImageNoise.of(IDS, 0))
+        found = run(prior, Thirds(), images(), torch.tensor([2, 0, 1]), method, ImageNoise.of(IDS, 0))
     assert found.x_cf.isfinite().all()
     assert all(parameter.grad is None for parameter in network.parameters())
 
@@ -96,7 +96,7 @@ class Alive:
 
 
 def test_checkpointing_a_real_unet_gives_the_same_gradient_in_a_third_of_the_memory() -> None:
-    u, target = (pictures() + 1) / 2, torch.tensor([2, 0, 1])
+    u, target = (images() + 1) / 2, torch.tensor([2, 0, 1])
     drawn = [ImageNoise.of(IDS, i).like(u) for i in range(5)]
     gradients, memory = {}, {}
     for recompute in (False, True):

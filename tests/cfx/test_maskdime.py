@@ -17,7 +17,7 @@ CLASSIFIER = Linear()
 TOY = MaskDiME(steps=50, tau=12, scale=4, share=0.5)
 
 
-def pictures(n: int = 4) -> torch.Tensor:
+def images(n: int = 4) -> torch.Tensor:
     return torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(3)) * 0.3
 
 
@@ -30,7 +30,7 @@ class Flat(Linear):
 
 @pytest.mark.parametrize("wanted", [0, 1])
 def test_guidance_moves_towards_the_target(wanted: int) -> None:
-    x, target, prior = pictures(), torch.full((4,), wanted), gaussian_prior()
+    x, target, prior = images(), torch.full((4,), wanted), gaussian_prior()
     guided = maskdime(prior, CLASSIFIER, x, target, TOY, ImageNoise.of(IDS, 0)).x_cf
     null = maskdime(prior, CLASSIFIER, x, target, TOY.model_copy(update={"scale": 0.0}), ImageNoise.of(IDS, 0)).x_cf
     moved = (CLASSIFIER(guided) - CLASSIFIER(null))[:, 1]
@@ -39,7 +39,7 @@ def test_guidance_moves_towards_the_target(wanted: int) -> None:
 
 @pytest.mark.parametrize("sampled", [False, True])
 def test_outside_its_mask_the_input_comes_back_exactly(sampled: bool) -> None:
-    x, method = pictures().clamp(-1, 1), TOY.model_copy(update={"dilation": 1, "sampled": sampled})
+    x, method = images().clamp(-1, 1), TOY.model_copy(update={"dilation": 1, "sampled": sampled})
     found = maskdime(gaussian_prior(), CLASSIFIER, x, torch.ones(4, dtype=torch.long), method, ImageNoise.of(IDS, 0))
     assert found.mask is not None
     torch.testing.assert_close(found.mask, CLASSIFIER.weight[:1].expand(4, -1, -1, -1))  # the half that the classifier looks at
@@ -49,7 +49,7 @@ def test_outside_its_mask_the_input_comes_back_exactly(sampled: bool) -> None:
 
 
 def test_a_classifier_without_an_opinion_changes_nothing() -> None:
-    x = pictures().clamp(-1, 1)
+    x = images().clamp(-1, 1)
     found = maskdime(gaussian_prior(), Flat(), x, torch.ones(4, dtype=torch.long), TOY, ImageNoise.of(IDS, 0))
     assert found.mask is not None and found.mask.sum() == 0
     torch.testing.assert_close(found.x_cf, x, atol=0, rtol=0)
@@ -57,7 +57,7 @@ def test_a_classifier_without_an_opinion_changes_nothing() -> None:
 
 def test_one_step_by_hand() -> None:
     # tau 1: z = q_sample(x, 0); the mean at step 0 is the clean estimate; guidance is strength * var * scale * g / sqrt(abar)
-    x, prior, target = pictures(1), gaussian_prior(), torch.ones(1, dtype=torch.long)
+    x, prior, target = images(1), gaussian_prior(), torch.ones(1, dtype=torch.long)
     method = MaskDiME(steps=50, tau=1, scale=3, strength=2, l1=0, share=0.5, dilation=1)
     step = prior.step(q_sample(prior, x, 0, ImageNoise.of(IDS[:1], 0)), 0)
     push = CLASSIFIER.gain * CLASSIFIER.weight / CLASSIFIER.weight.numel() / math.sqrt(prior.alphas_cumprod[0])
@@ -68,7 +68,7 @@ def test_one_step_by_hand() -> None:
 
 def test_one_adaptive_step_by_hand_whatever_the_gain() -> None:
     # the gradient's direction is that of the weights, 96 pixels of 1; its norm becomes the predicted noise's
-    x, prior, target = pictures(1), gaussian_prior(), torch.ones(1, dtype=torch.long)
+    x, prior, target = images(1), gaussian_prior(), torch.ones(1, dtype=torch.long)
     method = MaskDiME(steps=50, tau=1, scale=0.4, strength=1, l1=0, share=0.5, dilation=1, adaptive=True)
     step = prior.step(q_sample(prior, x, 0, ImageNoise.of(IDS[:1], 0)), 0)
     pushed = step.mean + step.std.square() * 0.4 * step.eps.norm() / math.sqrt(96)
@@ -88,13 +88,13 @@ def test_top_region_by_hand() -> None:
 
 def test_unet_evaluations_an_image() -> None:
     method, counted = MaskDiME(), Counted(gaussian_prior(steps=200))
-    maskdime(counted, CLASSIFIER, pictures(2), torch.ones(2, dtype=torch.long), method, ImageNoise.of(IDS[:2], 0))
+    maskdime(counted, CLASSIFIER, images(2), torch.ones(2, dtype=torch.long), method, ImageNoise.of(IDS[:2], 0))
     assert (counted.forward, counted.backward) == (120, 0)
 
 
 @pytest.mark.parametrize("change", [{}, {"adaptive": True, "scale": 0.4, "sampled": True}])
 def test_result_does_not_depend_on_the_batch(change: dict[str, object]) -> None:
-    x, target, prior = pictures(), torch.ones(4, dtype=torch.long), gaussian_prior()
+    x, target, prior = images(), torch.ones(4, dtype=torch.long), gaussian_prior()
     method = TOY.model_copy(update=change)
     together = maskdime(prior, CLASSIFIER, x, target, method, ImageNoise.of(IDS, 5)).x_cf
     for i in range(4):

@@ -29,7 +29,7 @@ def test_probabilities_are_the_sigmoid_of_the_logits():
     torch.testing.assert_close(oracle.logits(x).sigmoid(), oracle(x))
 
 
-def test_gradients_of_the_logits_reach_the_picture():
+def test_gradients_of_the_logits_reach_the_image():
     x = torch.zeros(1, 3, 4, 4, requires_grad=True)
     (gradient,) = torch.autograd.grad(load_oracle(OracleConfig(module=MEAN, attributes=RGB)).logits(x)[:, 1].sum(), x)
     assert torch.equal(gradient[0, 1], torch.full((4, 4), 1 / 16)) and not gradient[0, 0].any()
@@ -50,13 +50,13 @@ def test_an_oracle_reads_weights_through_the_classifiers_door(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("attributes", "told"),
+    ("attributes", "message"),
     [
         (None, "set `attributes`, in the order of its outputs"),
         (("red", "green"), r"gives 3 logits for 2 attributes \(red, green\)"),
         (("red", "green", "red"), "every attribute needs a name of its own"),
     ],
 )
-def test_attributes_that_do_not_fit_are_refused(attributes, told):
-    with pytest.raises(ValueError, match=told):
+def test_attributes_that_do_not_fit_are_refused(attributes, message):
+    with pytest.raises(ValueError, match=message):
         load_oracle(OracleConfig(module=MEAN, attributes=attributes))

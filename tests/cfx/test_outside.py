@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from cfx.attributes.outside import CELLS, mean_in_cells, named_cells, rest_of
+from cfx.attributes.outside import CELLS, mean_in_cells, named_cells, residual
 
 
 def corner(x: Tensor) -> Tensor:
@@ -11,27 +11,27 @@ def corner(x: Tensor) -> Tensor:
     return (0.5 + 0.5 * torch.sin(20 * x[:, :, :16, :16].mean((1, 2, 3))))[:, None]
 
 
-def pictures(n: int = 12) -> Tensor:
+def images(n: int = 12) -> Tensor:
     return torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 def test_cells_that_touch_what_the_oracle_looks_at_are_named_and_no_others() -> None:
-    named = named_cells(corner, pictures())
+    named = named_cells(corner, images())
     expected = torch.zeros(CELLS, CELLS, dtype=torch.bool)
     expected[:5, :5] = True  # 16 of 32 pixels are 4 of 8 cells; half a cell around reaches into one more
     assert torch.equal(named, expected)
 
 
-def test_an_oracle_that_looks_at_nothing_names_nothing_and_one_picture_names_all() -> None:
-    assert not named_cells(lambda x: torch.full((len(x), 2), 0.5), pictures()).any()
-    assert named_cells(corner, pictures(1)).all()
+def test_an_oracle_that_looks_at_nothing_names_nothing_and_one_image_names_all() -> None:
+    assert not named_cells(lambda x: torch.full((len(x), 2), 0.5), images()).any()
+    assert named_cells(corner, images(1)).all()
 
 
 def test_only_what_changed_outside_the_named_cells_is_kept() -> None:
-    x = pictures(2)
+    x = images(2)
     named = torch.zeros(CELLS, CELLS, dtype=torch.bool)
     named[0, 1] = True
-    kept = rest_of(x, -x, named)
+    kept = residual(x, -x, named)
     assert torch.equal(kept[:, :, :4, 4:8], x[:, :, :4, 4:8])
     assert torch.equal(kept[:, :, 4:], -x[:, :, 4:]) and torch.equal(kept[:, :, :4, :4], -x[:, :, :4, :4])
 

@@ -22,14 +22,14 @@ def vgg_file(folder: Path, layout: str, layers: int, prefix: str = "features.") 
     return path, features
 
 
-def pictures(n: int = 2) -> torch.Tensor:
+def images(n: int = 2) -> torch.Tensor:
     return torch.randn(n, 3, 16, 16, generator=torch.Generator().manual_seed(3)) * 0.3
 
 
 @pytest.mark.parametrize("prefix", ["features.", ""])
 def test_features_are_vgg19s_up_to_relu3_4_on_imagenet_scale(tmp_path: Path, prefix: str) -> None:
     path, features = vgg_file(tmp_path, "E", 18, prefix)
-    network, x = load_perceptual(path), pictures() * 4  # beyond [-1, 1], where it clamps
+    network, x = load_perceptual(path), images() * 4  # beyond [-1, 1], where it clamps
     mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     expected = features(((x.clamp(-1, 1) + 1) / 2 - mean) / std)
     found = network(x)
@@ -39,7 +39,7 @@ def test_features_are_vgg19s_up_to_relu3_4_on_imagenet_scale(tmp_path: Path, pre
 
 
 def test_the_pull_is_the_gradient_of_the_weighted_mean_square(tmp_path: Path) -> None:
-    network, x = load_perceptual(vgg_file(tmp_path, "E", 18)[0]), pictures()
+    network, x = load_perceptual(vgg_file(tmp_path, "E", 18)[0]), images()
     x_t = (x + 0.1).requires_grad_()
     distance = 30 * (network(x_t) - network(x)).square().mean((1, 2, 3)).sum()
     (expected,) = torch.autograd.grad(distance, x_t)
@@ -51,9 +51,9 @@ def test_the_pull_is_the_gradient_of_the_weighted_mean_square(tmp_path: Path) ->
 
 
 def test_without_weight_there_is_no_pull_and_no_network() -> None:
-    assert perceptual_pull(None, pictures(), 0.0)(pictures()) == 0
+    assert perceptual_pull(None, images(), 0.0)(images()) == 0
     with pytest.raises(ValueError, match="has weight 30.0 but no network"):
-        perceptual_pull(None, pictures(), 30.0)
+        perceptual_pull(None, images(), 30.0)
 
 
 @pytest.mark.filterwarnings("ignore:.*pretrained.*:UserWarning", "ignore:Arguments other than a weight enum:UserWarning")
@@ -67,7 +67,7 @@ def test_lpips_is_the_packages(tmp_path: Path) -> None:
     backbone = {f"net.slice{part}.{name}": value for part, name, value in sliced(features)}
     scaling = lpips.ScalingLayer().state_dict(prefix="scaling_layer.")
     reference.load_state_dict(own | backbone | scaling, strict=False, assign=True)  # what is left out stays without numbers
-    found, x, y = load_lpips(path), pictures(), pictures().flip(0)
+    found, x, y = load_lpips(path), images(), images().flip(0)
     torch.testing.assert_close(found(x, y), reference.eval()(x, y).flatten(), atol=1e-6, rtol=1e-4)
     assert (found(x, y) > 0).all() and found(x, x).tolist() == [0, 0]
 
@@ -103,12 +103,12 @@ def test_lpips_has_a_gradient_where_features_vanish(tmp_path: Path) -> None:
     for layer in network.features:
         if isinstance(layer, nn.Conv2d):
             layer.bias.fill_(-0.05)  # most features are zero behind it
-    x = pictures().requires_grad_()
-    (gradient,) = torch.autograd.grad(network(x, pictures().flip(0)).sum(), x)
+    x = images().requires_grad_()
+    (gradient,) = torch.autograd.grad(network(x, images().flip(0)).sum(), x)
     assert gradient.isfinite().all()
 
 
-def test_missing_or_foreign_weights_are_told_plainly(tmp_path: Path) -> None:
+def test_missing_or_foreign_weights_are_reported_plainly(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"torchvision's vgg19-dcbb9e9d.pth, but there is no file .*fetch https://"):
         load_perceptual(tmp_path / "vgg19.pth")
     with pytest.raises(FileNotFoundError, match="vgg16-397923af.pth"):

@@ -13,7 +13,7 @@ from cfx.training.portraits import rendered
 
 PORTRAITS = [portrait for _, portrait in draw(24, seed=5)]
 
-# Where each attribute may change a picture; x to the right and y downwards from the middle of the upright face, in sides.
+# Where each attribute may change an image; x to the right and y downwards from the middle of the upright face, in sides.
 REGIONS = {
     "smile": lambda x, y: (abs(x) < 0.14) & (y > 0.10) & (y < 0.24),
     "glasses": lambda x, y: (abs(x) < 0.27) & (y > -0.12) & (y < 0.07),
@@ -28,16 +28,16 @@ REGIONS = {
 }
 
 
-def test_the_pictures_are_the_same_on_every_machine():
+def test_the_images_are_the_same_on_every_machine():
     pixels = b"".join(render(portrait, 64).tobytes() for _, portrait in draw(64, seed=7))
     assert hashlib.sha256(pixels).hexdigest() == "8903cb151a0eb966a87109e46ba8cf94d437b60f7bcb264823e2a0583843971c"
 
 
-def test_a_mark_is_in_the_corner_of_as_many_pictures_as_asked_and_changes_nothing_else():
-    pictures, labels, attributes = rendered(400, seed=3, mark=0.9)
+def test_a_mark_is_in_the_corner_of_as_many_images_as_wanted_and_changes_nothing_else():
+    images, labels, attributes = rendered(400, seed=3, mark=0.9)
     plain, *same = rendered(400, seed=3)
     assert (labels == same[0]).all() and (attributes == same[1]).all()
-    changed = (pictures != plain).any(1)
+    changed = (images != plain).any(1)
     assert not changed[:, 8:].any() and not changed[:, :, 8:].any()
     marked = changed.any((1, 2))
     assert (marked == carry_mark(labels.numpy() == 1, 0.9, 3)).all()
@@ -65,7 +65,7 @@ def test_a_toggle_changes_one_attribute_and_no_nuisance():
     assert toggled.toggled("hat") == PORTRAITS[0]
 
 
-def test_agreement_is_planted_as_asked_and_nothing_else_is():
+def test_agreement_is_planted_as_wanted_and_nothing_else_is():
     agreement = {"smile": 0.92, "glasses": 0.90}
     labels, attributes = draw_attributes(np.random.default_rng(0), 20_000, agreement)
     realised = (attributes == labels[:, None]).mean(0)
@@ -90,7 +90,7 @@ def test_a_smaller_set_is_a_prefix_of_a_larger_one():
     assert list(draw(5, seed=3)) != list(draw(5, seed=4))
 
 
-def test_planting_changes_attributes_and_never_the_rest_of_the_face():
+def test_planting_changes_attributes_and_nothing_else_of_the_face():
     for (_, fair), (_, planted) in zip(draw(8, seed=3), draw(8, seed=3, agreement={"glasses": 1.0}), strict=True):
         for attribute in ATTRIBUTES:
             if fair.has(attribute) != planted.has(attribute):

@@ -54,7 +54,7 @@ def test_worked_rows() -> None:
     assert isinstance(svce, SVCE) and svce.radii == (50.0, 75.0, 100.0, 150.0)
 
 
-def test_what_is_missing_is_told() -> None:
+def test_what_is_missing_is_reported() -> None:
     with pytest.raises(
         ValueError, match="no published settings for dime/imagenet; there are default, dime/celeba, dime/celebahq"
     ):

@@ -42,12 +42,12 @@ def lively(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def picture(side: int = 64) -> Tensor:
+def image(side: int = 64) -> Tensor:
     return torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
 def first_seen(network: nn.Module, first: nn.Module, x: Tensor) -> list[float]:
-    """What the network's first convolution is shown, at the picture's centre."""
+    """What the network's first convolution is shown, at the image's centre."""
     seen: list[Tensor] = []
     handle = first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.no_grad():
@@ -75,8 +75,8 @@ def test_densenets_of_dime_and_steex(folder: Path, layout: str) -> None:
     )
     with torch.no_grad():
         trunk.classifier = nn.Identity()
-        expected = head(trunk(picture()))[:, 31]
-        logits = load_classifier(config)(picture())
+        expected = head(trunk(image()))[:, 31]
+        logits = load_classifier(config)(image())
     torch.testing.assert_close(logits, torch.stack([torch.zeros(2), expected], 1), atol=1e-5, rtol=0)
 
 
@@ -98,7 +98,7 @@ def test_both_names_of_the_face_resnet_are_one_network() -> None:
     vgg, caffe = lively(VGGFace2()), FaceResNet50().eval()
     state = {caffe_name(n): value for n, value in vgg.network.state_dict().items() if not n.startswith("fc.")}
     caffe.load_state_dict(state, strict=True)
-    x = picture(224)
+    x = image(224)
     with torch.no_grad():
         prepared = (x.flip(1) + 1) * 127.5 - torch.tensor([91.4953, 103.8827, 131.0912]).view(3, 1, 1)
         features = caffe(prepared)
@@ -118,7 +118,7 @@ def test_oracle_of_celeba(folder: Path) -> None:
     config = {"module": "cfx.networks.face_resnet:CelebAOracle", "attributes": CELEBA}
     oracle = load_oracle(OracleConfig(weights=folder / "oracle.pth", **config))
     with torch.no_grad():
-        torch.testing.assert_close(oracle(picture()), made(picture()).sigmoid())
+        torch.testing.assert_close(oracle(image()), made(image()).sigmoid())
     # blue, green, red in [0, 1], less the mean of red, green, blue: the trap that the network was trained with
     expected = [0 - 131.0912 / 255, 0.5 - 103.8827 / 255, 1 - 91.4953 / 255]
     assert first_seen(made, made.feat_extract.conv1_7x7_s2, COLOURED) == pytest.approx(expected, abs=1e-6)
@@ -131,7 +131,7 @@ def test_oracle_of_celebahq(folder: Path) -> None:
     config = {"module": "cfx.networks.face_resnet:CelebAHQOracle", "attributes": CELEBA}
     oracle = load_oracle(OracleConfig(weights=folder / "checkpoint.tar", **config))
     with torch.no_grad():
-        torch.testing.assert_close(oracle(picture()), made(picture()).sigmoid())
+        torch.testing.assert_close(oracle(image()), made(image()).sigmoid())
     assert first_seen(made, made.feat_extract.conv1_7x7_s2, COLOURED) == pytest.approx([1, 0, -1], abs=1e-6)
 
 
@@ -158,8 +158,8 @@ def test_vggface2_from_a_pickle_of_python_2(folder: Path) -> None:
     (folder / "resnet50_ft_weight.pkl").write_bytes(written.replace(b"cnumpy._core", b"cnumpy.core"))
     network = load_vggface2(folder / "resnet50_ft_weight.pkl")
     with torch.no_grad():
-        features = network(picture(48))
-        torch.testing.assert_close(features, made(picture(48)))
+        features = network(image(48))
+        torch.testing.assert_close(features, made(image(48)))
     assert features.shape == (2, 2048)
     expected = [0 - 91.4953, 127.5 - 103.8827, 255 - 131.0912]  # blue, green, red, less their own means
     assert first_seen(network, network.network.conv1, COLOURED) == pytest.approx(expected, abs=1e-3)
@@ -190,18 +190,18 @@ def test_simsiam(folder: Path) -> None:
     state |= {f"module.predictor.{name}": value for name, value in predictor.state_dict().items()}
     path = folder / "checkpoint_0099.pth.tar"
     torch.save({"epoch": 100, "arch": "resnet50", "state_dict": state, "optimizer": {"state": {}}}, path)
-    network, x = load_simsiam(path), picture()
+    network, x = load_simsiam(path), image()
     mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     with torch.no_grad():
         torch.testing.assert_close(network(x), encoder(((x + 1) / 2 - mean) / std))
     state["module.encoder.fc.9.weight"] = state.pop("module.encoder.fc.4.weight")
     torch.save({"state_dict": state}, path)
-    with pytest.raises(ValueError) as told:
+    with pytest.raises(ValueError) as error:
         load_simsiam(path)
-    assert '"encoder.fc.4.weight"' in str(told.value) and '"encoder.fc.9.weight"' in str(told.value)
+    assert '"encoder.fc.4.weight"' in str(error.value) and '"encoder.fc.9.weight"' in str(error.value)
 
 
-@pytest.mark.parametrize(("load", "told"), [(load_vggface2, "resnet50_ft_weight.pkl"), (load_simsiam, "checkpoint_0099")])
-def test_a_missing_file_is_told_with_where_it_is_to_be_had(load: object, told: str) -> None:
-    with pytest.raises(FileNotFoundError, match=f"nowhere; get {told}"):
+@pytest.mark.parametrize(("load", "message"), [(load_vggface2, "resnet50_ft_weight.pkl"), (load_simsiam, "checkpoint_0099")])
+def test_a_missing_file_is_reported_with_where_it_is_to_be_had(load: object, message: str) -> None:
+    with pytest.raises(FileNotFoundError, match=f"nowhere; get {message}"):
         load(Path("nowhere"))

@@ -1,4 +1,4 @@
-"""Adversarial training on toy pictures: the attack by hand, and a network that withstands it."""
+"""Adversarial training on toy images: the attack by hand, and a network that withstands it."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class LinearNetwork(torch.nn.Module):
 
 
 def bright_or_dark(n: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures whose class is their brightness, (N, 3, 16, 16) uint8, and (N,) class ids."""
+    """Images whose class is their brightness, (N, 3, 16, 16) uint8, and (N,) class ids."""
     labels = torch.arange(n) % 2
     grain = torch.randint(-20, 20, (n, 3, 16, 16), generator=torch.Generator().manual_seed(0))
     return (90 + 70 * labels.view(-1, 1, 1, 1) + grain).to(torch.uint8), labels
@@ -45,32 +45,32 @@ def test_the_attack_stays_in_the_ball_and_the_range_and_hurts() -> None:
 
 
 def test_a_trained_network_loads_as_a_classifier_and_withstands_the_attack(tmp_path: Path) -> None:
-    pictures, labels = bright_or_dark()
+    images, labels = bright_or_dark()
     losses: list[float] = []
     path = train_robust(
-        pictures, labels, TOY, ("dark", "bright"), tmp_path / "robust.safetensors", lambda _, loss: losses.append(loss)
+        images, labels, TOY, ("dark", "bright"), tmp_path / "robust.safetensors", lambda _, loss: losses.append(loss)
     )
     facts = read_facts(path)
     assert facts["accuracy"] == 1.0 and facts["robust_accuracy"] == 1.0
     assert len(losses) == 40
     classifier = load_classifier(ClassifierConfig(weights=str(path)))
     assert classifier.classes == ("dark", "bright")
-    assert (classifier(pictures.float() / 127.5 - 1).argmax(1) == labels).all()
+    assert (classifier(images.float() / 127.5 - 1).argmax(1) == labels).all()
 
 
 def test_the_same_seed_gives_the_same_file(tmp_path: Path) -> None:
-    pictures, labels = bright_or_dark()
+    images, labels = bright_or_dark()
     short = TOY.model_copy(update={"steps": 3})
     written = [
-        train_robust(pictures, labels, short.model_copy(update={"seed": seed}), ("dark", "bright"), tmp_path / name).read_bytes()
+        train_robust(images, labels, short.model_copy(update={"seed": seed}), ("dark", "bright"), tmp_path / name).read_bytes()
         for name, seed in (("a.safetensors", 0), ("b.safetensors", 0), ("c.safetensors", 1))
     ]
     assert written[0] == written[1] != written[2]
 
 
 def test_what_cannot_be_trained_on_is_refused_by_name(tmp_path: Path) -> None:
-    pictures, labels = bright_or_dark()
-    with pytest.raises(ValueError, match="9 pictures with labels"):
-        train_robust(pictures[:9], labels[:9], TOY, ("dark", "bright"), tmp_path / "r.safetensors")
+    images, labels = bright_or_dark()
+    with pytest.raises(ValueError, match="9 images with labels"):
+        train_robust(images[:9], labels[:9], TOY, ("dark", "bright"), tmp_path / "r.safetensors")
     with pytest.raises(ValueError, match="labels run from 0 to 1, but the classes are dark"):
-        train_robust(pictures, labels, TOY, ("dark",), tmp_path / "r.safetensors")
+        train_robust(images, labels, TOY, ("dark",), tmp_path / "r.safetensors")

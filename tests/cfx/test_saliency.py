@@ -48,7 +48,7 @@ def behind(
     return TorchClassifier(network, classes, head, output).eval()
 
 
-PICTURES, TARGETS = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1, torch.tensor([0, 1, 1])
+IMAGES, TARGETS = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1, torch.tensor([0, 1, 1])
 MAKERS = {
     "hit": lambda: behind(HiT(2, SHAPE)),
     "vit": lambda: behind(vit(2, SHAPE)),
@@ -61,10 +61,10 @@ MAKERS = {
 def test_every_classifier_has_its_maps(name):
     classifier = MAKERS[name]()
     for kind in maps_for(classifier):
-        found = saliency(classifier, PICTURES, TARGETS, Saliency(map=kind, steps=4))
+        found = saliency(classifier, IMAGES, TARGETS, Saliency(map=kind, steps=4))
         assert found.ndim == 3 and len(found) == 3, kind
         assert found.isfinite().all() and not found.requires_grad, kind
-        alone = saliency(classifier, PICTURES[1:2], TARGETS[1:2], Saliency(map=kind, steps=4))
+        alone = saliency(classifier, IMAGES[1:2], TARGETS[1:2], Saliency(map=kind, steps=4))
         assert torch.allclose(found[1:2], alone, atol=1e-5), kind
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in classifier.modules())
 
@@ -72,27 +72,27 @@ def test_every_classifier_has_its_maps(name):
 def test_a_hits_map_adds_up_to_the_log_odds():
     classifier = MAKERS["hit"]()
     bias = classifier.network.module.head.bias
-    log_odds = -class_loss(classifier(PICTURES) - bias, TARGETS, "logit")
-    assert torch.allclose(hit_map(classifier, PICTURES, TARGETS).sum((1, 2)), log_odds, atol=1e-4)
+    log_odds = -class_loss(classifier(IMAGES) - bias, TARGETS, "logit")
+    assert torch.allclose(hit_map(classifier, IMAGES, TARGETS).sum((1, 2)), log_odds, atol=1e-4)
 
 
-def test_above_an_empty_picture_a_hits_map_adds_up_to_the_difference():
-    classifier, empty = MAKERS["hit"](), torch.zeros_like(PICTURES)
-    before, after = (-class_loss(classifier(x), TARGETS, "logit") for x in (empty, PICTURES))
-    assert torch.allclose(hit_map(classifier, PICTURES, TARGETS, empty).sum((1, 2)), after - before, atol=1e-4)
+def test_above_an_empty_image_a_hits_map_adds_up_to_the_difference():
+    classifier, empty = MAKERS["hit"](), torch.zeros_like(IMAGES)
+    before, after = (-class_loss(classifier(x), TARGETS, "logit") for x in (empty, IMAGES))
+    assert torch.allclose(hit_map(classifier, IMAGES, TARGETS, empty).sum((1, 2)), after - before, atol=1e-4)
 
 
 def test_one_logit_of_many_is_mapped_alone():
     classifier = behind(HiT(3, SHAPE), head="sigmoid", output=2)
     bias = classifier.network.module.head.bias[2]
-    log_odds = classifier(PICTURES)[:, 1] - bias
+    log_odds = classifier(IMAGES)[:, 1] - bias
     sign = torch.tensor([-1.0, 1.0, 1.0])
-    assert torch.allclose(hit_map(classifier, PICTURES, TARGETS).sum((1, 2)), sign * log_odds, atol=1e-4)
+    assert torch.allclose(hit_map(classifier, IMAGES, TARGETS).sum((1, 2)), sign * log_odds, atol=1e-4)
 
 
 def test_rollout_shares_out_one():
-    assert torch.allclose(rollout(MAKERS["hit"](), PICTURES).sum((1, 2)), torch.ones(3), atol=1e-5)
-    flow = rollout(MAKERS["vit"](), PICTURES)
+    assert torch.allclose(rollout(MAKERS["hit"](), IMAGES).sum((1, 2)), torch.ones(3), atol=1e-5)
+    flow = rollout(MAKERS["vit"](), IMAGES)
     assert flow.shape == (3, 4, 4)
     assert (flow >= 0).all() and (flow.sum((1, 2)) < 1).all()  # what is left stays with the class token
 
@@ -103,7 +103,7 @@ def test_rollout_of_one_layer_by_hand():
     seen: list[torch.Tensor] = []
     attention.fused_attn = False
     attention.attn_drop.register_forward_hook(lambda module, args, output: seen.append(output))
-    flow = rollout(classifier, PICTURES)
+    flow = rollout(classifier, IMAGES)
     assert torch.allclose(flow.flatten(1), seen[0][:, 0, 0, 1:] / 2, atol=1e-6)
 
 
@@ -111,17 +111,17 @@ def test_integrated_gradients_of_a_linear_network_are_weight_times_input():
     linear = nn.Sequential(nn.Flatten(), nn.Linear(768, 2))
     classifier = behind(linear)
     weight = (linear[1].weight[1] - linear[1].weight[0]).view(3, 16, 16)
-    found = integrated_gradients(classifier, PICTURES, torch.ones(3, dtype=torch.long), steps=3)
-    assert torch.allclose(found, (weight * PICTURES).sum(1), atol=1e-5)
+    found = integrated_gradients(classifier, IMAGES, torch.ones(3, dtype=torch.long), steps=3)
+    assert torch.allclose(found, (weight * IMAGES).sum(1), atol=1e-5)
 
 
 def test_grad_cam_is_captums_also_where_it_needs_no_folding():
     classifier = MAKERS["convnet"]()
     layer = cam_layer(classifier.network.module)
     expected = LayerGradCam(lambda x: classifier(x) @ torch.tensor([-1.0, 1.0]), layer).attribute(
-        PICTURES.clone().requires_grad_(), relu_attributions=True
+        IMAGES.clone().requires_grad_(), relu_attributions=True
     )
-    found = grad_cam(classifier, PICTURES, torch.ones(3, dtype=torch.long))
+    found = grad_cam(classifier, IMAGES, torch.ones(3, dtype=torch.long))
     assert torch.allclose(found, expected[:, 0], atol=1e-6)
     assert found.max() > 0
 
@@ -142,13 +142,13 @@ def test_grad_cam_plus_plus_of_equal_gradients_by_hand():
 
 def test_maps_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match=r"needs a HiT, but the network is a ConvNet; use grad_cam, grad_cam\+\+ or integrated"):
-        saliency(MAKERS["convnet"](), PICTURES, TARGETS, Saliency(map="hit"))
+        saliency(MAKERS["convnet"](), IMAGES, TARGETS, Saliency(map="hit"))
     with pytest.raises(ValueError, match="needs a HiT or timm's VisionTransformer, not a ConvNet"):
-        saliency(MAKERS["convnet"](), PICTURES, TARGETS, Saliency(map="rollout"))
+        saliency(MAKERS["convnet"](), IMAGES, TARGETS, Saliency(map="rollout"))
     with pytest.raises(ValueError, match="layer 'conv9' is not in the ConvNet"):
-        saliency(MAKERS["convnet"](), PICTURES, TARGETS, Saliency(map="grad_cam", layer="conv9"))
+        saliency(MAKERS["convnet"](), IMAGES, TARGETS, Saliency(map="grad_cam", layer="conv9"))
     with pytest.raises(ValueError, match="no convolution"):
-        grad_cam(behind(nn.Sequential(nn.Flatten(), nn.Linear(768, 2))), PICTURES, TARGETS)
+        grad_cam(behind(nn.Sequential(nn.Flatten(), nn.Linear(768, 2))), IMAGES, TARGETS)
 
 
 def test_worked_agreement():
@@ -209,7 +209,7 @@ def test_a_hit_that_learned_a_planted_mark_points_at_it(tmp_path):
     classifier = trained(lambda: marks(1_300, 2), recipe("hit"), tmp_path / "mark.safetensors", "mark")
     tested = marks(100, 90_000)
     tested = Labelled(*(part[tested.marked] for part in tested))
-    x = tested.pictures.float() / 127.5 - 1
+    x = tested.images.float() / 127.5 - 1
     target = classifier(x).argmax(1)
     pixels = enlarged(hit_map(classifier, x, target), (64, 64))
     assert target.float().mean() > 0.95  # with the mark, everyone smiles

@@ -16,7 +16,7 @@ CLASSIFIER = Linear()
 UP = torch.ones(4, dtype=torch.long)
 
 
-def pictures(n: int = 4) -> torch.Tensor:
+def images(n: int = 4) -> torch.Tensor:
     return (torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(3)) * 0.3).clamp(-1, 1)
 
 
@@ -83,7 +83,7 @@ class Bent:
 
 @pytest.mark.parametrize("attack", ["afw", "apgd"])
 def test_steps_shorten_until_an_inner_best_point_is_found(attack: str) -> None:
-    x = (pictures() + 1) / 2
+    x = (images() + 1) / 2
     found = climb(Bent(), x, UP, SVCE(attack=attack, iterations=200), 6.0)
     value, _ = score(Bent(), found, UP)
     best, _ = score(Bent(), torch.full_like(x, 0.55), UP)
@@ -93,7 +93,7 @@ def test_steps_shorten_until_an_inner_best_point_is_found(attack: str) -> None:
 @pytest.mark.parametrize(("attack", "radius"), [("afw", 3.0), ("apgd", 1.0)])
 @pytest.mark.parametrize("wanted", [0, 1])
 def test_it_moves_towards_the_target_within_the_ball(attack: str, radius: float, wanted: int) -> None:
-    x, target, method = pictures(), torch.full((4,), wanted), SVCE(attack=attack, radii=(radius,), iterations=20)
+    x, target, method = images(), torch.full((4,), wanted), SVCE(attack=attack, radii=(radius,), iterations=20)
     found = svce(gaussian_prior(), CLASSIFIER, x, target, method, ImageNoise.of(IDS, 0)).x_cf
     moved = (CLASSIFIER(found) - CLASSIFIER(x))[:, 1]
     assert (moved > 0.1).all() if wanted else (moved < -0.1).all()
@@ -103,11 +103,11 @@ def test_it_moves_towards_the_target_within_the_ball(attack: str, radius: float,
 
 @pytest.mark.parametrize("attack", ["afw", "apgd"])
 def test_without_guidance_the_input_comes_back_exactly(attack: str) -> None:
-    x, method = pictures(), SVCE(attack=attack, scale=0, radii=(3.0,))
+    x, method = images(), SVCE(attack=attack, scale=0, radii=(3.0,))
     torch.testing.assert_close(svce(gaussian_prior(), CLASSIFIER, x, UP, method, ImageNoise.of(IDS, 0)).x_cf, x, atol=0, rtol=0)
 
 
-def test_the_smallest_radius_that_is_enough_is_taken() -> None:
+def test_the_smallest_radius_that_is_enough_is_used() -> None:
     x = torch.stack(
         [torch.full((3, 8, 8), 0.5), torch.full((3, 8, 8), -0.5)]
     )  # log-odds 2.5 (p .92) and -2.5; p .9 is a radius of 9.86
@@ -119,7 +119,7 @@ def test_the_smallest_radius_that_is_enough_is_taken() -> None:
 
 @pytest.mark.parametrize("attack", ["afw", "apgd"])
 def test_result_does_not_depend_on_the_batch_and_costs_no_unet_evaluation(attack: str) -> None:
-    x, method, counted = pictures(), SVCE(attack=attack, radii=(1.0, 3.0), iterations=20), Counted(gaussian_prior())
+    x, method, counted = images(), SVCE(attack=attack, radii=(1.0, 3.0), iterations=20), Counted(gaussian_prior())
     together = svce(counted, Bent(), x, UP, method, ImageNoise.of(IDS, 0)).x_cf
     for i in range(4):
         alone = svce(counted, Bent(), x[i : i + 1], UP[:1], method, ImageNoise.of([IDS[i]], 0)).x_cf

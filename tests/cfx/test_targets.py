@@ -1,4 +1,4 @@
-"""Which class is asked for, by hand."""
+"""Which class a counterfactual aims at, by hand."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def test_probabilities_and_one_column_of_a_multi_label_network_do_as_well() -> N
 
 
 @pytest.mark.parametrize(
-    ("policy", "classes", "more", "told"),
+    ("policy", "classes", "more", "message"),
     [
         ("opposite", CLASSES, {}, "needs two classes, but the classifier has 4"),
         ("poodle", CLASSES, {}, "unknown target class 'poodle'; use 'opposite', 'second-best', 'nearest-in-hierarchy'"),
@@ -40,8 +40,8 @@ def test_probabilities_and_one_column_of_a_multi_label_network_do_as_well() -> N
         ("poodle", tuple(map(str, range(1000))), {}, r"'15' … \(1004 in all\)"),
     ],
 )
-def test_what_does_not_fit_is_told_with_the_way_out(policy, classes, more, told) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_what_does_not_fit_is_reported_with_the_way_out(policy, classes, more, message) -> None:
+    with pytest.raises(ValueError, match=message):
         check_target(policy, classes, **more)
 
 
@@ -51,6 +51,6 @@ def test_what_fits_is_silent() -> None:
     check_target("second-best", CLASSES)
 
 
-def test_one_picture_alone_has_no_audit_to_ask() -> None:
+def test_one_image_alone_has_no_audit_to_ask() -> None:
     with pytest.raises(ValueError, match="'most-confused' is worked out for a whole audit"):
         choose_targets(LOGITS, "most-confused", CLASSES)

@@ -49,7 +49,7 @@ def model(folder: Path) -> LatentDiffusion:
     return load_latent(str(folder))
 
 
-def picture(n: int = 1, side: int = 32) -> Tensor:
+def image(n: int = 1, side: int = 32) -> Tensor:
     return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(n)) * 2 - 1
 
 
@@ -58,9 +58,9 @@ def portraits(n: int) -> Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
 
 
-def warm(pictures: np.ndarray) -> np.ndarray:
+def warm(images: np.ndarray) -> np.ndarray:
     """A black box: redder than the middle of a bundle of portraits, or not."""
-    red = 1 / (1 + np.exp(-40 * (pictures[:, 0].mean((1, 2)) - pictures[:, 2].mean((1, 2)) - 0.32)))
+    red = 1 / (1 + np.exp(-40 * (images[:, 0].mean((1, 2)) - images[:, 2].mean((1, 2)) - 0.32)))
     return np.stack([1 - red, red], axis=1)
 
 
@@ -115,9 +115,9 @@ def test_an_inversion_goes_on_where_a_shorter_one_stopped() -> None:
 
 
 def test_a_folder_in_stable_diffusions_format_goes_there_and_back(model: LatentDiffusion) -> None:
-    x = picture()
+    x = image()
     assert model.side == 32 and model.encode(x).shape == (1, 4, 8, 8)
-    assert model.decode(model.encode(picture(side=48)), 48).shape == (1, 3, 48, 48)
+    assert model.decode(model.encode(image(side=48)), 48).shape == (1, 3, 48, 48)
     edict, prompts = Edict(model.alphas_cumprod), [model.embed([words]) for words in ("a photo with a smile", "a photo")]
 
     def noise(z: Tensor, t: int) -> Tensor:
@@ -146,8 +146,8 @@ def test_only_the_new_rows_move(model: LatentDiffusion) -> None:
     weights = [value.clone() for value in model.unet.state_dict().values()]
     losses: list[float] = []
     training = TokenTraining(steps=8, batch=4, at_once=2, weight_decay=10.0)
-    pictures = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    learned = learn_tokens(model, pictures, tokens, ["a <c1> <c2> photo"], training, lambda step, loss: losses.append(loss))
+    images = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    learned = learn_tokens(model, images, tokens, ["a <c1> <c2> photo"], training, lambda step, loss: losses.append(loss))
     after = model.text_encoder.get_input_embeddings().weight.detach()
     old = [i for i in range(len(after)) if i not in ids]
     assert torch.equal(after[old], before[old]) and not torch.equal(after[ids], before[ids])
@@ -156,13 +156,13 @@ def test_only_the_new_rows_move(model: LatentDiffusion) -> None:
     assert len(losses) == 8 and not after.requires_grad
 
 
-def test_pictures_at_once_do_not_change_what_is_learned(folder: Path) -> None:
-    pictures = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+def test_images_at_once_do_not_change_what_is_learned(folder: Path) -> None:
+    images = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     found = []
     for at_once in (4, 3):
         model = load_latent(str(folder))
         training = TokenTraining(steps=2, batch=4, at_once=at_once)
-        found.append(learn_tokens(model, pictures, start_from(model, ["<c1>"], ["photo"]), ["a <c1>", "<c1>"], training))
+        found.append(learn_tokens(model, images, start_from(model, ["<c1>"], ["photo"]), ["a <c1>", "<c1>"], training))
     torch.testing.assert_close(found[0].embeddings, found[1].embeddings, atol=1e-5, rtol=0)
     begun = start_from(load_latent(str(folder)), ["<c1>"], ["photo"])
     assert not torch.allclose(found[0].embeddings, begun.embeddings, atol=1e-3)
@@ -192,7 +192,7 @@ def test_a_released_token_file_with_quotes_in_its_words_loads_with_a_warning(
     with caplog.at_level(logging.WARNING):
         tokens = load_tokens(tmp_path / "context.pth")
     assert tokens.words == ("|<C*1>|", "|<C*2>|", "|<C*3>|")
-    assert "quote characters taken off" in caplog.text and "context.pth" in caplog.text
+    assert "quote characters removed" in caplog.text and "context.pth" in caplog.text
     ids = add_tokens(model, tokens)
     check_prompt(model, f"a {tokens.phrase} photo", tokens)
     assert torch.equal(model.text_encoder.get_input_embeddings().weight[ids], embeddings)
@@ -207,7 +207,7 @@ def test_a_released_token_file_with_quotes_in_its_words_loads_with_a_warning(
 
 
 def test_time_changes_the_prompt_and_a_deeper_retry_gives_what_it_gives_afresh(model: LatentDiffusion) -> None:
-    x, source, target = picture(2), ["a photo with a smile"] * 2, ["a serious photo"] * 2
+    x, source, target = image(2), ["a photo with a smile"] * 2, ["a serious photo"] * 2
     ids = ["one", "other"]
     shallow, deep = (TIME(tau=tau, steps=10, scale=3) for tau in (2, 4))
     kept: dict = {}
@@ -218,7 +218,7 @@ def test_time_changes_the_prompt_and_a_deeper_retry_gives_what_it_gives_afresh(m
     alone = time_edit(model, x[1:], source[1:], target[1:], deep, ids[1:], {})
     torch.testing.assert_close(alone.x_cf, afresh.x_cf[1:], atol=1e-5, rtol=0)
     same = time_edit(model, x, source, source, deep, ids, {})
-    torch.testing.assert_close(same.x_cf, model.decode(model.encode(x), 32), atol=1e-4, rtol=0)  # no change asked, none made
+    torch.testing.assert_close(same.x_cf, model.decode(model.encode(x), 32), atol=1e-4, rtol=0)  # no change wanted, none made
     assert float((afresh.x_cf - same.x_cf).abs().max()) > 1e-4
 
 
@@ -253,15 +253,15 @@ def test_a_text_to_image_model_grows_from_the_prior_and_goes_on_after_a_kill(tmp
         Checkpoint(tmp_path / "c.pt", TextTraining(seed=2)).restore()
 
 
-def test_attributes_weigh_the_same_over_the_picture() -> None:
+def test_attributes_weigh_the_same_over_the_image() -> None:
     weights = attribute_weights(3, seed=0)
     assert weights.shape == (64, 64) and float(weights.mean()) == pytest.approx(1)
     assert float(weights[0, 0]) < 1 < float(weights.max())  # a corner is background alone; a mouth is a smile
 
 
 def test_the_bundled_model_loads_in_a_process_that_imported_nothing_else() -> None:
-    told = "from cfx.diffusion.latent import load_latent; print(load_latent('portraits:text').side)"
-    answer = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    code = "from cfx.diffusion.latent import load_latent; print(load_latent('portraits:text').side)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert answer.stdout.split() == ["64"], answer.stderr
     assert "Loading" not in answer.stderr and "Expected" not in answer.stderr  # the libraries keep their bars and remarks
 
@@ -304,14 +304,14 @@ def test_words_for_edits_are_checked() -> None:
         check_named(NamedEdits(model="x", words={"hat": "hat"}), ("smile", "glasses", "hat", "beard"), "smile", "cpu")
 
 
-def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_model_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no text-to-image model.*model_index.json"):
         load_latent(str(tmp_path / "nowhere"))
 
 
-def test_the_example_learns_words_from_a_black_boxs_predictions_and_edits_pictures(tmp_path: Path, folder: Path) -> None:
+def test_the_example_learns_words_from_a_black_boxs_predictions_and_edits_images(tmp_path: Path, folder: Path) -> None:
     write_portraits(tmp_path / "data", 8, seed=0)
-    told = {
+    settings = {
         "name": "trial",
         "data": {"images": "data/images", "table": "data/attributes.csv", "label_column": "label", "size": 32},
         "classifier": {"access": "callable", "module": "tests.cfx.test_time:warm", "classes": ["cold", "warm"]},
@@ -319,7 +319,7 @@ def test_the_example_learns_words_from_a_black_boxs_predictions_and_edits_pictur
         "prior": {"path": "portraits:prior"},
         "ladder": [{"method": "fastdime"}],
     }
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(told))
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
     script = Path(__file__).parents[2] / "examples" / "edit_with_time.py"
     arguments = ["--model", str(folder), "--out", str(tmp_path / "time"), "--images", "2", "--device", "cpu"]
     command = [

@@ -13,7 +13,7 @@ WIDTH = 16
 
 
 def write_pipeline(folder: Path, prediction: str = "epsilon") -> Path:
-    """Make the pipeline and save it: 32 x 32 pictures, latents of 8 x 8."""
+    """Make the pipeline and save it: 32 x 32 images, latents of 8 x 8."""
     torch.manual_seed(0)
     words = word_tokenizer(folder.with_name(f"{folder.name}-tokenizer"), WORDS, 32)
     text = CLIPTextConfig(

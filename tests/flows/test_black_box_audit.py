@@ -154,10 +154,10 @@ def test_a_flaky_endpoint_and_a_killed_audit_lose_nothing_and_ask_nothing_twice(
             time.sleep(0.05)
         os.killpg(killed.pid, signal.SIGKILL)
         killed.wait()
-        before = server.pictures
+        before = server.images
     with Moody([503], port=port, classify=planted) as server:  # and the endpoint was started again, too
         run = run_audit(AuditConfig.model_validate(told))
-        total = before + server.pictures
+        total = before + server.images
     made = "select status = '200' as good, sum(batch) as pictures from queries where status <> 'not reached' group by good"
     ledger = {row["good"]: row["pictures"] for row in ask(tmp_path, made)}
     assert sum(ledger.values()) == total <= limits["budget"]
@@ -180,7 +180,7 @@ def test_what_cannot_work_with_a_black_box_is_refused_before_any_query(tmp_path:
         first = check(AuditConfig.model_validate(settings(tmp_path, door))).id
         more = door | {"limits": {"budget": 7, "timeout": 3}}
         assert check(AuditConfig.model_validate(settings(tmp_path, more))).id == first  # so that an audit goes on with more
-        assert server.pictures == 0
+        assert server.images == 0
     white = settings(tmp_path, {"weights": "portraits:planted"})
     with pytest.raises(ConfigError, match="surrogate: the classifier gives its own gradients"):
         check(AuditConfig.model_validate(white))

@@ -1,4 +1,4 @@
-"""Facts about pictures: the lossless round trip, and what the door lets in, mends or refuses."""
+"""Facts about images: the lossless round trip, and what the door lets in, mends or refuses."""
 
 import io
 
@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.ImageCms import ImageCmsProfile, createProfile
 from PIL.PngImagePlugin import PngInfo
 
-from cfx.images import Refused, decode_png, encode_png, read_picture
+from cfx.images import Refused, decode_png, encode_png, read_image
 
 GRADIENT = np.arange(16 * 24, dtype=np.uint16).reshape(16, 24) % 256
 
@@ -21,8 +21,8 @@ def file_of(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def pixels_of(content: bytes, size: int = 16) -> np.ndarray:
-    picture = read_picture(content, size, max_pixels=10**6, min_side=8)
-    return np.asarray(Image.open(io.BytesIO(picture.png)))
+    image = read_image(content, size, max_pixels=10**6, min_side=8)
+    return np.asarray(Image.open(io.BytesIO(image.png)))
 
 
 def test_the_8_bit_grid_survives_the_round_trip_exactly():
@@ -52,7 +52,7 @@ def test_what_cannot_be_a_batch_is_refused():
         decode_png(encode_png(torch.zeros(1, 3, 4, 4)) + encode_png(torch.zeros(1, 3, 8, 8)))
 
 
-def test_a_picture_of_the_audit_size_keeps_its_pixels():
+def test_an_image_of_the_audit_size_keeps_its_pixels():
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     assert np.array_equal(pixels_of(file_of(Image.fromarray(pixels))), pixels)
 
@@ -66,10 +66,10 @@ def test_the_centre_square_is_kept():
 def test_the_centre_of_another_shape_is_kept():
     pixels = np.zeros((20, 48, 3), np.uint8)
     pixels[:, 4:44] = 200  # twice as wide as high
-    picture = read_picture(file_of(Image.fromarray(pixels)), (16, 32), max_pixels=10**6, min_side=8)
-    found = np.asarray(Image.open(io.BytesIO(picture.png)))
+    image = read_image(file_of(Image.fromarray(pixels)), (16, 32), max_pixels=10**6, min_side=8)
+    found = np.asarray(Image.open(io.BytesIO(image.png)))
     assert found.shape == (16, 32, 3) and (found == 200).all()
-    high = read_picture(file_of(Image.fromarray(pixels.transpose(1, 0, 2))), (32, 16), max_pixels=10**6, min_side=8)
+    high = read_image(file_of(Image.fromarray(pixels.transpose(1, 0, 2))), (32, 16), max_pixels=10**6, min_side=8)
     assert (np.asarray(Image.open(io.BytesIO(high.png))) == 200).all() and (high.width, high.height) == (20, 48)
 
 
@@ -80,9 +80,9 @@ def test_shrinking_is_antialiased():
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "RGB"])
-def test_grey_palette_and_opaque_pictures_keep_their_colours(mode):
-    picture = Image.fromarray(np.where(GRADIENT[:, :16] > 90, 255, 0).astype(np.uint8)).convert(mode)
-    assert np.array_equal(pixels_of(file_of(picture)), np.asarray(picture.convert("RGB")))
+def test_grey_palette_and_opaque_images_keep_their_colours(mode):
+    image = Image.fromarray(np.where(GRADIENT[:, :16] > 90, 255, 0).astype(np.uint8)).convert(mode)
+    assert np.array_equal(pixels_of(file_of(image)), np.asarray(image.convert("RGB")))
 
 
 def test_16_bit_grey_is_rounded_to_8_bits():
@@ -104,23 +104,23 @@ def test_exif_orientation_is_applied():
     exif[0x0112] = 6  # the camera was turned: the left side of the file is the top
     pixels = np.zeros((16, 24, 3), np.uint8)
     pixels[:, :12] = 255
-    picture = read_picture(file_of(Image.fromarray(pixels), exif=exif), 16, max_pixels=10**6, min_side=8)
-    assert (picture.width, picture.height) == (16, 24)
-    found = np.asarray(Image.open(io.BytesIO(picture.png)))
+    image = read_image(file_of(Image.fromarray(pixels), exif=exif), 16, max_pixels=10**6, min_side=8)
+    assert (image.width, image.height) == (16, 24)
+    found = np.asarray(Image.open(io.BytesIO(image.png)))
     assert (found[:8] == 255).all() and (found[8:] == 0).all()
 
 
-def test_damaged_metadata_does_not_cost_a_picture():
+def test_damaged_metadata_does_not_cost_an_image():
     plain = Image.fromarray(np.full((16, 16, 3), 90, np.uint8))
     assert (pixels_of(file_of(plain, exif=b"Exif\0\0 this is no orientation")) == 90).all()
 
 
 def test_equal_pixels_give_equal_bytes_whatever_else_the_files_tell():
-    plain, told = Image.fromarray(np.full((16, 16, 3), 90, np.uint8)), PngInfo()
-    told.add_text("Comment", "from the shop")
+    plain, comment = Image.fromarray(np.full((16, 16, 3), 90, np.uint8)), PngInfo()
+    comment.add_text("Comment", "from the shop")
     profile = ImageCmsProfile(createProfile("sRGB")).tobytes()
-    rich = file_of(plain, dpi=(72, 72), pnginfo=told, icc_profile=profile)
-    assert read_picture(rich, 16, 10**6, 8).png == read_picture(file_of(plain), 16, 10**6, 8).png
+    rich = file_of(plain, dpi=(72, 72), pnginfo=comment, icc_profile=profile)
+    assert read_image(rich, 16, 10**6, 8).png == read_image(file_of(plain), 16, 10**6, 8).png
 
 
 def test_the_first_frame_of_an_animation_counts():
@@ -132,9 +132,9 @@ JPEG = file_of(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64
 PNG = file_of(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)))
 
 REFUSED = {
-    "empty": (b"", "unreadable", "not a picture"),
-    "text": (b"this is a text file", "unreadable", "not a picture in any of the formats PNG, JPEG"),
-    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n", "unreadable", "not a picture"),
+    "empty": (b"", "unreadable", "not an image"),
+    "text": (b"this is a text file", "unreadable", "not an image in any of the formats PNG, JPEG"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n", "unreadable", "not an image"),
     "half a jpeg": (JPEG[: len(JPEG) // 2], "truncated", "truncated"),
     "half a png": (PNG[: len(PNG) // 2], "truncated", "truncated"),
     "a png with a wrong byte": (PNG[:300] + bytes([PNG[300] ^ 255]) + PNG[301:], "unreadable", "Error"),
@@ -149,8 +149,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_picture_that_cannot_be_used_is_refused_by_reason(what):
+def test_an_image_that_cannot_be_used_is_refused_by_reason(what):
     content, reason, message = REFUSED[what]
     with pytest.raises(Refused, match=message) as refused:
-        read_picture(content, 16, max_pixels=10**6, min_side=8)
+        read_image(content, 16, max_pixels=10**6, min_side=8)
     assert refused.value.reason == reason
