@@ -28,7 +28,7 @@ from cfx.random import derived_seed
 from cfx.training.classifier import as_images, train_classifier
 from cfx.training.portraits import CLASSES, RECIPES, SIZE
 from cfx.types import Config
-from tasks.stages.predict import classifier_for
+from tasks.networks import classifier_for
 from tasks.training.planted import LABEL_NOISE
 from tasks.training.portraits import GRADED
 
