@@ -24,7 +24,7 @@ from tasks.networks import give_back
 from tasks.reading.gate import gate
 from tasks.run import Run
 from tasks.stages import attributes as attribute_stage
-from tasks.stages import canary, interventions, learn, outside, queries, run_record, set_metrics
+from tasks.stages import canary, interventions, learn, outside, properties, queries, run_record, set_metrics
 from tasks.stages import explain as explain_stage
 from tasks.stages import ingest as ingest_stage
 from tasks.stages import measure as measure_stage
@@ -66,6 +66,7 @@ def _task(stage: Callable[P, R]) -> Task[P, R]:
 
 ingest = _task(ingest_stage.ingest)
 predict = _task(predict_stage.predict)
+measure_properties = _task(properties.measure_properties)
 learn_from = _task(learn.learn)
 explain = _task(explain_stage.explain)
 attributes = _task(attribute_stage.attributes)
@@ -86,6 +87,7 @@ def audit(run: Run) -> str:
     with TagsContext(current_tags=set()), recorded(run):  # a task with tags asks the server for a slot of each before it starts
         images = ingest(run)
         predicted = predict.map(run, images)
+        measured_on_images = measure_properties.map(run, images)
         learned = learn_from(run, images, all_of(predicted) if learn.needs_predictions(run) else [])
         if run.prior is not None:
             explained = explain.map(run, images, predicted, learned)
@@ -96,7 +98,7 @@ def audit(run: Run) -> str:
             ]
             follow(run.config.name, [*predicted, *explained, *measured])
             compare_sets(run)
-        follow(run.config.name, [*predicted, *edited(run, images)])
+        follow(run.config.name, [*predicted, *measured_on_images, *edited(run, images)])
         if run.prior is not None and run.config.oracle is not None and run.config.interventions.images:
             ask_residual(run, images, all_of(explained))
         conclude(run)

@@ -369,6 +369,13 @@ REVIEWS = _fact(
     ],
 )
 
+PROPERTIES = _fact(
+    "properties",
+    "One row per image: what can be measured on it and its file without any model (`cfx.evidence.properties` says how).",
+    [_column("image_id", pa.string(), "SHA-256 of the file, hex")],
+    Family("m_", pa.float64(), True, "that measured property: brightness, contrast, warmth, compression, …"),
+)
+
 FACTS: dict[str, Fact] = {
     fact.name: fact
     for fact in (
@@ -376,6 +383,7 @@ FACTS: dict[str, Fact] = {
         IMAGES,
         REJECTED,
         PREDICTIONS,
+        PROPERTIES,
         EXPLANATIONS,
         ATTRIBUTES,
         ATTRIBUTE_SUMS,

@@ -26,6 +26,7 @@ VIEWS = (
     "bkl",
     "mnac",
     "annotated",
+    "property_associations",
     "changed",
     "cd",
     "compared",
