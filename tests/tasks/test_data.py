@@ -20,7 +20,7 @@ from tests.runs import ingested
 from warehouse.facts.shards import find_shard, read_shard
 
 REASONS = {
-    "text.png": ("unreadable", "not a picture"),
+    "text.png": ("unreadable", "not an image"),
     "cut.jpg": ("truncated", "truncated"),
     "dot.png": ("too_small", "1 x 1 pixels; each side needs 8"),
     "ink.jpg": ("mode", "CMYK"),
