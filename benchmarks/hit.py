@@ -147,7 +147,7 @@ def graded(name: str, classifier: TorchClassifier, data: Labelled, size: Size, r
     x, side = as_images(data.images), PRESETS["portraits"].side
     with torch.no_grad():
         target = classifier(x).argmax(1)
-    maps = {kind: saliency(classifier, x, target, Saliency(map=kind)) for kind in maps_for(classifier)}
+    maps: dict[str, Tensor] = {kind: saliency(classifier, x, target, Saliency(map=kind)) for kind in maps_for(classifier)}
     if isinstance(classifier.network.module, HiT):
         maps |= {f"hit above {filling}": hit_map(classifier, x, target, filled(x, filling)) for filling in ("zero", "blur")}
     maps["truth"] = on_grid(data.region.float(), (side, side))
@@ -240,6 +240,7 @@ def measured(size: Size, folder: Path, only: Collection[str]) -> dict[str, Any]:
         if name == "hit":
             result["sanity"] = sanity(classifier, few)
             network = classifier.network.module
+            assert isinstance(network, HiT)
             result["layers"] = layer_ablation(network, as_images(unseen.images), unseen.labels)._asdict()
     if "mark" in only:
         tested = marks(size.tested, TEST_SEED)
@@ -260,6 +261,7 @@ def sanity(classifier: TorchClassifier, data: Labelled) -> Rows:
     def cascaded(seed: int) -> list[Stage]:
         randomised = copy.deepcopy(classifier)
         network = randomised.network.module
+        assert isinstance(network, HiT)
         return cascade(network, lambda: hit_map(randomised, x, target), network.parts(), seed)
 
     stages = zip(*(cascaded(seed) for seed in range(DRAWS)), strict=True)

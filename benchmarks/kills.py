@@ -59,8 +59,8 @@ class Stack:
         env = os.environ | {"PREFECT_HOME": self.home, "OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "1"} | self.environment
         for name in ("PREFECT_API_URL", "PREFECT_TEST_MODE"):
             env.pop(name, None)
-        context = {"cwd": ROOT, "env": env, "stdout": self.log, "stderr": self.log, "stdin": subprocess.DEVNULL}
-        subprocess.run(["bash", "-ec", commands], check=True, start_new_session=True, **context)
+        streams: dict[str, Any] = {"stdout": self.log, "stderr": self.log, "stdin": subprocess.DEVNULL}
+        subprocess.run(["bash", "-ec", commands], check=True, start_new_session=True, cwd=ROOT, env=env, **streams)
 
     def again(self, what: str) -> None:
         """Start the server or the worker again, by its own line of the documentation."""

@@ -67,7 +67,7 @@ def figure(rows: Sequence[dict[str, Any]], out: Path) -> None:
         speeds, judged = ([row[key] for row in group] for key in ("speedup", "judge_flip_rate"))
         colours = ["#c2410c" if name == "default" else "#1f4e79" for name in names]
         axes.scatter(speeds, judged, s=60, c=colours, zorder=3)
-        text = {"xytext": (0, -8), "va": "top", "ha": "center", "fontsize": 8}
+        text: dict[str, Any] = {"xytext": (0, -8), "va": "top", "ha": "center", "fontsize": 8}
         middle = (math.prod(speeds) ** (1 / len(group)), min(judged))
         axes.annotate("\n".join(names), middle, textcoords="offset points", **text)
     axes.set(xscale="log", xlabel="times faster than DiME's paper preset, a flipped explanation", ylabel="judge flip rate")

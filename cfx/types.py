@@ -66,8 +66,11 @@ class Classifier(Protocol):
         0.7310585975646973
     """
 
-    classes: tuple[str, ...]
-    differentiable: bool
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def differentiable(self) -> bool: ...
 
     def __call__(self, x: Tensor) -> Tensor: ...
 

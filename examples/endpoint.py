@@ -35,7 +35,7 @@ def network(weights: str) -> TorchClassifier:
     return load_classifier(ClassifierConfig(weights=weights))
 
 
-class Portraits(DefaultModelHandler):
+class Portraits(DefaultModelHandler):  # type: ignore[misc] # a package without types
     """The server's handler: one request is one forward pass."""
 
     def __init__(self, folder: Path | None = None) -> None:

@@ -68,7 +68,7 @@ def commands_of(root: Path) -> set[tuple[Path, str]]:
     """The command line's commands: what flows/cli.py imports from flows.commands."""
     tree = ast.parse((root / "flows" / "cli.py").read_text(encoding="utf-8"))
     return {
-        (root / f"{node.module.replace('.', '/')}.py", alias.name)
+        (root / f"{(node.module or '').replace('.', '/')}.py", alias.name)
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("flows.commands.")
         for alias in node.names

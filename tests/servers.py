@@ -44,7 +44,8 @@ class Moody(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.moods, self.images, self.now, self.concurrent = moods or [], 0, 0, 0
         self.headers: list[dict[str, str]] = []
-        self.lock, self.connections = threading.Lock(), []
+        self.lock = threading.Lock()
+        self.connections: list[Any] = []
         self.pause, self.classify = 0.0, classify
 
     @property

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cfx import __version__
+
 ROOT = Path(__file__).parent.parent
 BESIDE = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]  # pages that are read on their own, not on the site
 
@@ -112,5 +114,5 @@ def test_paths_of_docs_that_the_code_names_are_there() -> None:
 def test_the_citation_names_this_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert citation["version"] == project["version"]
+    assert citation["version"] == __version__
     assert citation["license"] == project["license"]

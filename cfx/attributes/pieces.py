@@ -32,6 +32,15 @@ def pieces(x: Tensor, x_cf: Tensor, threshold: float = 0.1, smallest: float = 0.
 
     A pixel is changed if a channel differs by more than `threshold`; regions under `smallest` of the image are left out, and all
     after the first `most`. Raises UserError for images of different shapes.
+
+    Examples:
+        Two squares are changed, the first by more; each comes back as a piece of its own:
+
+        >>> x = torch.zeros(3, 32, 32)
+        >>> x_cf = x.clone()
+        >>> x_cf[:, 4:12, 4:12], x_cf[:, 20:26, 20:26] = 1.0, 0.5
+        >>> [[float(part) for part in piece.centre] for piece in pieces(x, x_cf)]
+        [[0.25, 0.25], [0.71875, 0.71875]]
     """
     if x.shape != x_cf.shape:
         raise UserError(f"the original is {tuple(x.shape)} and the counterfactual {tuple(x_cf.shape)}; they must be of one shape")

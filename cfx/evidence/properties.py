@@ -63,6 +63,12 @@ def properties(image: Pixels) -> dict[str, float]:
     """Every one of PROPERTIES, measured on an image (H, W, C) uint8 of 1 or 3 channels; finite even for a constant image.
 
     Raises UserError for another type, number of channels, or a side under 16 pixels.
+
+    Examples:
+        >>> grey = np.full((32, 32, 3), 128, np.uint8)
+        >>> measured = properties(grey)
+        >>> [round(measured[name], 3) for name in ("brightness", "contrast", "warmth")]
+        [0.502, 0.0, 0.0]
     """
     _check(image)
     rgb = np.broadcast_to(image, (*image.shape[:2], 3)) / 255.0

@@ -5,6 +5,7 @@ embedding (scale and shift), attention with several heads. Any H and W that the 
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,7 @@ class ADM(nn.Module):
             return parts
 
         self.time_embed = nn.ModuleList([nn.Linear(base, embedded), nn.SiLU(), nn.Linear(embedded, embedded)])
-        self.input_blocks = nn.ModuleList([nn.ModuleList([nn.Conv2d(3, widths[0], 3, padding=1)])])
+        self.input_blocks: Any = nn.ModuleList([nn.ModuleList([nn.Conv2d(3, widths[0], 3, padding=1)])])
         channels, kept = widths[0], [widths[0]]
         for level, width in enumerate(widths):
             for _ in range(blocks):
@@ -79,8 +80,8 @@ class ADM(nn.Module):
                 self.input_blocks.append(nn.ModuleList([Residual(channels, channels, embedded, "down")]))
                 kept.append(channels)
         middle = [Residual(channels, channels, embedded), Attention(channels, heads or channels // head_channels)]
-        self.middle_block = nn.ModuleList([*middle, Residual(channels, channels, embedded)])
-        self.output_blocks = nn.ModuleList()
+        self.middle_block: Any = nn.ModuleList([*middle, Residual(channels, channels, embedded)])
+        self.output_blocks: Any = nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):
             for block in range(blocks + 1):
                 parts = stage(channels + kept.pop(), width, level)

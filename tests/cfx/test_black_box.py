@@ -63,7 +63,7 @@ def test_an_image_that_cannot_be_made_is_refused(settings: dict[str, object]) ->
         ("second", [[0.75]], [[0.25, 0.75]]),
     ],
 )
-def test_an_answer_is_read_as_declared(answers: str, given: object, expected: object) -> None:
+def test_an_answer_is_read_as_declared(answers: str, given: object, expected: list[list[float]]) -> None:
     config = BlackBoxConfig(classes=("low", "high"), answers=answers)
     np.testing.assert_allclose(as_probabilities(given, 1, config, "it"), expected, rtol=1e-9)
 

@@ -41,9 +41,9 @@ def test_a_separable_toy_is_learned_and_its_accuracy_recorded(tmp_path):
     classifier = load_classifier(ClassifierConfig(weights=path))
     assert classifier.classes == ("below", "above")
     assert (classifier(as_images(images)).argmax(1) == facts[:, 0]).all()
-    facts = read_facts(path)
-    assert facts["accuracy"] == 1.0 and facts["input_size"] == 16
-    assert facts["training"] == config.model_dump(mode="json")
+    recorded = read_facts(path)
+    assert recorded["accuracy"] == 1.0 and recorded["input_size"] == 16
+    assert recorded["training"] == config.model_dump(mode="json")
 
 
 def test_an_oracle_learns_several_attributes_at_once(tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from cfx.networks.convnet import ConvNet
 from cfx.types import Classifier
 
 CONVNET = "cfx.networks.convnet:ConvNet"
-TINY = {"outputs": 2, "widths": (4, 8), "grid": 1}
+TINY: dict[str, Any] = {"outputs": 2, "widths": (4, 8), "grid": 1}
 YES_NO = ("no", "yes")
 
 

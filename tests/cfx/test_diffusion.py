@@ -29,7 +29,7 @@ def test_scaled_linear_schedule_is_stable_diffusions() -> None:
 
 def test_unknown_schedule_is_named() -> None:
     with pytest.raises(ValueError, match="'quadratic'"):
-        betas("quadratic", 10)
+        betas("quadratic", 10)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -196,9 +196,9 @@ def test_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> None:
 
 def test_a_step_in_parts_is_the_same_step(tmp_path: Path) -> None:
     losses: dict[int, list[float]] = {1: [], 3: []}
-    for parts, seen in losses.items():
+    for parts in losses:
         config = TINY.model_copy(update={"accumulate": parts})
-        train_prior(tiny_batches, config, tmp_path / str(parts), lambda step, loss, seen=seen: seen.append(loss))
+        train_prior(tiny_batches, config, tmp_path / str(parts), lambda step, loss: losses[parts].append(loss))  # noqa: B023
     assert losses[3] == pytest.approx(losses[1], rel=1e-4) and len(losses[1]) == TINY.steps
     whole, in_parts = load_ddpm(tmp_path / "1"), load_ddpm(tmp_path / "3")  # 4 images in parts of 2 and 2
     for (name, a), b in zip(whole.network.state_dict().items(), in_parts.network.state_dict().values(), strict=True):

@@ -1,5 +1,7 @@
 """DiME and FastDiME on an exact prior and a linear classifier."""
 
+from typing import Any
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -30,7 +32,7 @@ def log_odds(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("method", [DiME(steps=50, tau=12, scale=20), FastDiME(steps=50, tau=12, scale=20)])
 def test_guidance_moves_towards_the_target(method: DiME | FastDiME, wanted: int) -> None:
     x, target = images(), torch.full((4,), wanted)
-    run = dime if isinstance(method, DiME) else fastdime
+    run: Any = dime if isinstance(method, DiME) else fastdime
     prior = gaussian_prior()
     guided = run(prior, CLASSIFIER, x, target, method, ImageNoise.of(IDS, 0)).x_cf
     null = run(prior, CLASSIFIER, x, target, method.model_copy(update={"scale": 0.0}), ImageNoise.of(IDS, 0)).x_cf
@@ -43,7 +45,7 @@ def test_the_whole_effect_of_guidance_in_closed_form(method: DiME | FastDiME) ->
     # in a Gaussian prior a step is affine and a linear classifier pushes alike everywhere: the push of step t, variance times
     # scale times gradient (DiME's over sqrt(abar)), reaches the end through the slopes of the steps after it
     x, up, (prior, _) = images() * 0.3, torch.ones(4, dtype=torch.long), counted_prior(clip=False)
-    run = dime if isinstance(method, DiME) else fastdime
+    run: Any = dime if isinstance(method, DiME) else fastdime
     guided = run(prior, CLASSIFIER, x, up, method, ImageNoise.of(IDS, 0)).x_cf
     null = run(prior, CLASSIFIER, x, up, method.model_copy(update={"scale": 0.0}), ImageNoise.of(IDS, 0)).x_cf
     moved, gradient = 0.0, CLASSIFIER.gain / CLASSIFIER.weight.numel()
@@ -90,7 +92,7 @@ def test_fastdime_without_guidance_and_mask_is_noising_and_denoising() -> None:
 )
 def test_unet_evaluations_an_image(method: DiME | FastDiME, evaluations: int) -> None:
     counted = Counted(gaussian_prior(steps=method.steps))
-    run = dime if isinstance(method, DiME) else fastdime
+    run: Any = dime if isinstance(method, DiME) else fastdime
     run(counted, CLASSIFIER, images(2), torch.ones(2, dtype=torch.long), method, ImageNoise.of(IDS[:2], 0))
     assert (counted.forward, counted.backward) == (2 * evaluations, 0)
 

@@ -1,5 +1,7 @@
 """Networks by name from torchvision and timm, with what their makers say about images and classes."""
 
+from typing import Any
+
 import pytest
 import timm
 import torch
@@ -29,7 +31,8 @@ def test_timm_by_name_with_a_tag_and_a_head_of_ones_own(tmp_path):
     torch.save({"state_dict": network.state_dict()}, tmp_path / "own.pth")
     config = {"module": "timm:test_resnet.r160_in1k", "kwargs": {"num_classes": 3}, "classes": ("a", "b", "c")}
     classifier = load_classifier(ClassifierConfig(weights=tmp_path / "own.pth", **config))
-    mean, std = (torch.tensor(network.pretrained_cfg[name]).view(3, 1, 1) for name in ("mean", "std"))
+    facts: Any = network.pretrained_cfg
+    mean, std = (torch.tensor(facts[name]).view(3, 1, 1) for name in ("mean", "std"))
     with torch.no_grad():
         torch.testing.assert_close(classifier(image()), network(((image() + 1) / 2 - mean) / std))
         plain = load_classifier(ClassifierConfig(weights=tmp_path / "own.pth", mean=(0.5,) * 3, std=(0.5,) * 3, **config))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cfx.metrics.agreement import rank_correlation
-from cfx.metrics.insertion_deletion import area_under, curves, normalised_area_under, on_grid, patch_ranks
+from cfx.metrics.insertion_deletion import Game, area_under, curves, normalised_area_under, on_grid, patch_ranks
 from cfx.saliency.sanity import cascade
 
 
@@ -106,7 +106,8 @@ def test_the_published_game_of_196_patches_is_the_sigmoids_area():
 
     saliency = torch.rand(1, 14, 14, generator=torch.Generator().manual_seed(0))
     shown = torch.linspace(0, 1, 197)
-    for game, expected in (("insertion", torch.sigmoid(4 * shown)), ("deletion", torch.sigmoid(4 - 4 * shown))):
+    expectations: dict[Game, torch.Tensor] = {"insertion": torch.sigmoid(4 * shown), "deletion": torch.sigmoid(4 - 4 * shown)}
+    for game, expected in expectations.items():
         curve = curves(mean, torch.ones(1, 3, 28, 28), saliency, game)
         torch.testing.assert_close(curve[0], expected)
         # the integral of sigmoid(4 t) is log(1 + e^(4 t)) / 4

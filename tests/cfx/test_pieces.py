@@ -27,8 +27,8 @@ def test_each_change_is_a_piece_alone_and_all_but_it():
 def test_pieces_do_not_overlap_and_put_together_are_the_counterfactual():
     x_cf = changed((2, 6, 2, 6), (2, 6, 20, 25), (20, 30, 8, 12))
     found = pieces(X, x_cf)
-    assert sum(piece.mask.int() for piece in found).max() == 1
-    assert torch.equal(X + sum(piece.alone - X for piece in found), x_cf)
+    assert torch.stack([piece.mask.int() for piece in found]).sum(0).max() == 1
+    assert torch.equal(X + torch.stack([piece.alone - X for piece in found]).sum(0), x_cf)
 
 
 def test_the_classifier_says_which_piece_did_the_work():

@@ -2,10 +2,10 @@
 
 import pickle
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -32,11 +32,12 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def lively(network: nn.Module) -> nn.Module:
+def lively(network: nn.Module) -> Any:
     """Random statistics for every normalisation, as a trained network has; eval mode."""
     torch.manual_seed(7)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 1.5)
     return network.eval()
@@ -60,7 +61,7 @@ def first_seen(network: nn.Module, first: nn.Module, x: Tensor) -> list[float]:
 def test_densenets_of_dime_and_steex(folder: Path, layout: str) -> None:
     torch.manual_seed(0)
     trunk, head = lively(densenet121(weights=None)), nn.Linear(1024, 40)
-    features = {f"feat_extract.features.{name}": value for name, value in trunk.features.state_dict().items()}
+    features = {f"feat_extract.{name}": value for name, value in trunk.state_dict().items() if name.startswith("features.")}
     both = {f"feat_extract.{name}": value for name, value in features.items()}
     both |= {f"classifier.{name}": value for name, value in head.state_dict().items()}
     parts = {"feat_extract": features, "classifier": head.state_dict()}
@@ -138,11 +139,11 @@ def test_oracle_of_celebahq(folder: Path) -> None:
 class Python2(pickle._Pickler):
     """Writes bytes as Python 2 wrote its strings."""
 
-    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
+    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)
 
     def save_bytes(self, content: bytes) -> None:
-        self.write(b"T" + struct.pack("<i", len(content)) + content)
-        self.memoize(content)
+        self.write(b"T" + struct.pack("<i", len(content)) + content)  # type: ignore[attr-defined] # of the Pickler in Python
+        self.memoize(content)  # type: ignore[attr-defined]
 
     dispatch[bytes] = save_bytes
 
@@ -202,6 +203,6 @@ def test_simsiam(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("load", "message"), [(load_vggface2, "resnet50_ft_weight.pkl"), (load_simsiam, "checkpoint_0099")])
-def test_a_missing_file_is_reported_with_where_it_is_to_be_had(load: object, message: str) -> None:
+def test_a_missing_file_is_reported_with_where_it_is_to_be_had(load: Callable[[Path], object], message: str) -> None:
     with pytest.raises(FileNotFoundError, match=f"nowhere; get {message}"):
         load(Path("nowhere"))

@@ -1,5 +1,7 @@
 """Maps that are known by hand or by captum, and agreement of maps in worked numbers."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -60,6 +62,7 @@ MAKERS = {
 @pytest.mark.parametrize("name", MAKERS)
 def test_every_classifier_has_its_maps(name):
     classifier = MAKERS[name]()
+    assert "integrated_gradients" in maps_for(classifier)
     for kind in maps_for(classifier):
         found = saliency(classifier, IMAGES, TARGETS, Saliency(map=kind, steps=4))
         assert found.ndim == 3 and len(found) == 3, kind
@@ -69,9 +72,14 @@ def test_every_classifier_has_its_maps(name):
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in classifier.modules())
 
 
+def part(classifier: TorchClassifier, name: str) -> Any:
+    """A part of the network behind a classifier."""
+    return getattr(classifier.network.module, name)
+
+
 def test_a_hits_map_adds_up_to_the_log_odds():
     classifier = MAKERS["hit"]()
-    bias = classifier.network.module.head.bias
+    bias = part(classifier, "head").bias
     log_odds = -class_loss(classifier(IMAGES) - bias, TARGETS, "logit")
     assert torch.allclose(hit_map(classifier, IMAGES, TARGETS).sum((1, 2)), log_odds, atol=1e-4)
 
@@ -84,7 +92,7 @@ def test_above_an_empty_image_a_hits_map_adds_up_to_the_difference():
 
 def test_one_logit_of_many_is_mapped_alone():
     classifier = behind(HiT(3, SHAPE), head="sigmoid", output=2)
-    bias = classifier.network.module.head.bias[2]
+    bias = part(classifier, "head").bias[2]
     log_odds = classifier(IMAGES)[:, 1] - bias
     sign = torch.tensor([-1.0, 1.0, 1.0])
     assert torch.allclose(hit_map(classifier, IMAGES, TARGETS).sum((1, 2)), sign * log_odds, atol=1e-4)
@@ -99,7 +107,7 @@ def test_rollout_shares_out_one():
 
 def test_rollout_of_one_layer_by_hand():
     classifier = behind(vit(2, HiTShape(size=16, patch=4, width=8, heads=1, blocks=(1,))))
-    attention = classifier.network.module.blocks[0].attn
+    attention = part(classifier, "blocks")[0].attn
     seen: list[torch.Tensor] = []
     attention.fused_attn = False
     attention.attn_drop.register_forward_hook(lambda module, args, output: seen.append(output))
@@ -108,9 +116,9 @@ def test_rollout_of_one_layer_by_hand():
 
 
 def test_integrated_gradients_of_a_linear_network_are_weight_times_input():
-    linear = nn.Sequential(nn.Flatten(), nn.Linear(768, 2))
-    classifier = behind(linear)
-    weight = (linear[1].weight[1] - linear[1].weight[0]).view(3, 16, 16)
+    linear = nn.Linear(768, 2)
+    classifier = behind(nn.Sequential(nn.Flatten(), linear))
+    weight = (linear.weight[1] - linear.weight[0]).view(3, 16, 16)
     found = integrated_gradients(classifier, IMAGES, torch.ones(3, dtype=torch.long), steps=3)
     assert torch.allclose(found, (weight * IMAGES).sum(1), atol=1e-5)
 
@@ -128,11 +136,11 @@ def test_grad_cam_is_captums_also_where_it_needs_no_folding():
 
 def test_grad_cam_plus_plus_of_equal_gradients_by_hand():
     """One channel, gradient g at each of 4 places, activations A: alpha = 1 / (2 + g sum A), weight = 4 alpha g."""
-    network = nn.Sequential(nn.Conv2d(3, 1, 1, bias=False), nn.Flatten(), nn.Linear(4, 2, bias=False))
-    classifier = behind(network)
+    convolution, head = nn.Conv2d(3, 1, 1, bias=False), nn.Linear(4, 2, bias=False)
+    classifier = behind(nn.Sequential(convolution, nn.Flatten(), head))
     with torch.no_grad():
-        network[0].weight.copy_(torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1))
-        network[2].weight.copy_(torch.tensor([[0.0] * 4, [0.5] * 4]))
+        convolution.weight.copy_(torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1))
+        head.weight.copy_(torch.tensor([[0.0] * 4, [0.5] * 4]))
     x = torch.zeros(1, 3, 2, 2)
     x[0, 0] = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
     found = saliency(classifier, x, torch.tensor([1]), Saliency(map="grad_cam++", layer="0"))

@@ -30,7 +30,7 @@ from cfx.methods.textual_inversion import (
     save_tokens,
     start_from,
 )
-from cfx.methods.time_edit import TIME, time_edit
+from cfx.methods.time_edit import TIME, Inversions, time_edit
 from cfx.portraits import ATTRIBUTES, WORDS, attribute_weights, draw, render, write_portraits
 from tasks.stages.prompts import check_named
 from tests.cfx.tiny_sd import WIDTH, write_pipeline
@@ -118,10 +118,10 @@ def test_a_folder_in_stable_diffusions_format_goes_there_and_back(model: LatentD
     x = image()
     assert model.side == 32 and model.encode(x).shape == (1, 4, 8, 8)
     assert model.decode(model.encode(image(side=48)), 48).shape == (1, 3, 48, 48)
-    edict, prompts = Edict(model.alphas_cumprod), [model.embed([words]) for words in ("a photo with a smile", "a photo")]
+    edict, (here, there) = Edict(model.alphas_cumprod), (model.embed([words]) for words in ("a photo with a smile", "a photo"))
 
     def noise(z: Tensor, t: int) -> Tensor:
-        return model.guided(z, t, *prompts, 1.0)
+        return model.guided(z, t, here, there, 1.0)
 
     with torch.no_grad():
         z = model.encode(x)
@@ -210,7 +210,7 @@ def test_time_changes_the_prompt_and_a_deeper_retry_gives_what_it_gives_afresh(m
     x, source, target = image(2), ["a photo with a smile"] * 2, ["a serious photo"] * 2
     ids = ["one", "other"]
     shallow, deep = (TIME(tau=tau, steps=10, scale=3) for tau in (2, 4))
-    kept: dict = {}
+    kept: Inversions = {}
     time_edit(model, x, source, target, shallow, ids, kept)
     retried = time_edit(model, x, source, target, deep, ids, kept)
     afresh = time_edit(model, x, source, target, deep, ids, {})

@@ -24,9 +24,9 @@ from cfx.diffusion.latent import load_latent
 from cfx.images import decode_png
 from cfx.portraits import write_portraits
 from flows.audit import run_audit
+from tasks.black_boxes import connect
 from tasks.check import check
 from tasks.config import AuditConfig, ConfigError
-from tasks.stages.queries import black_box_for
 from tests.cfx.tiny_sd import write_pipeline
 from tests.servers import Moody
 from warehouse.lens.connect import query
@@ -113,7 +113,7 @@ def test_function_onnx_and_endpoint_give_the_same_facts(tmp_path: Path, served: 
 
     onnx, blank = tmp_path / "planted.onnx", torch.zeros(2, 3, 64, 64)
     torch.onnx.export(Probabilities().eval(), (blank,), onnx, dynamic_shapes=({0: torch.export.Dim("n")},), verbose=False)
-    doors = {
+    doors: dict[str, dict[str, Any]] = {
         "endpoint": {"access": "kserve", "url": served, "model": "planted", "limits": {"budget": 7 * N}},
         "onnx": {"access": "onnx", "weights": str(onnx)},
         "callable": {"access": "callable", "module": "tests.flows.test_black_box_audit:planted"},
@@ -135,7 +135,7 @@ def test_both_classifiers_answer_at_the_endpoint_as_in_this_process(served: str)
     for model in ("planted", "clean"):
         door = KServeConfig(access="kserve", url=served, model=model, classes=tuple(CLASSES))
         here = load_classifier(ClassifierConfig(weights=Path(f"portraits:{model}")))(x).softmax(1)
-        torch.testing.assert_close(black_box_for(door, "cpu")(x).softmax(1), here, atol=1e-5, rtol=0)
+        torch.testing.assert_close(connect(door, "cpu")(x).softmax(1), here, atol=1e-5, rtol=0)
 
 
 def test_a_flaky_endpoint_and_a_killed_audit_lose_nothing_and_ask_nothing_twice(tmp_path: Path, prefect_server: None) -> None:
@@ -190,7 +190,7 @@ def test_time_is_a_method_of_the_ladder_and_its_words_are_kept_with_the_run(tmp_
     write_portraits(tmp_path / "data", N, seed=5)
     door = {"access": "callable", "module": "tests.flows.test_black_box_audit:planted"}
     learned = {"steps": 2, "batch": 2}
-    more = {
+    more: dict[str, Any] = {
         "words": {"model": str(write_pipeline(tmp_path / "model")), "training": learned},
         "ladder": [{"method": "time", "steps": 6, "tau": tau, "scale": 3} for tau in (2, 4)],
         "surrogate": None,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from cfx.diffusion.ddpm import load_ddpm
 from flows.cli import app
@@ -22,7 +22,7 @@ def checkpoint(tmp_path: Path) -> Path:
     return tmp_path / "ema.pt"
 
 
-def run(*arguments: object) -> object:
+def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["import-prior", *map(str, arguments)])
 
 

@@ -96,7 +96,7 @@ def test_pictures_of_an_object_store_are_those_of_a_folder(s3: Any, tmp_path: Pa
     names = ["00000.png", "00002.png", "00003.png", "train-0.tar/a.png", "train-1.tar/a.png", "gone.png", "../beside.png"]
     table = tmp_path / "table.csv"
     table.write_text("\n".join(["file", *names]))
-    found = {}
+    found: dict[str, Any] = {}
     for where in (str(folder), "s3://audits/pictures"):
         config = DataConfig.model_validate({"images": where, "table": table, "size": 16, "max_rejected": 1})
         root = tmp_path / f"warehouse-{len(found)}"

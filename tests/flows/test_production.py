@@ -15,12 +15,12 @@ def test_the_documented_commands_bring_up_a_scheduled_audit_and_a_person_sees_it
     audit = write_settings(tmp_path, settings(tmp_path, 2))
     often = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "3", "PREFECT_WORKER_QUERY_SECONDS": "3"}
     with Stack(tmp_path, audit, **often) as stack:
-        deployed = {item["name"] for item in stack.ask("POST", "/deployments/filter", json={})}
+        deployed = {item["name"] for item in stack.request("POST", "/deployments/filter", json={})}
         assert deployed == {"audit", "audit-gpu", "train", "benchmark"}
         stack.schedule(seconds=5)
         assert stack.ended(stack.scheduled()) == "COMPLETED", (tmp_path / "stack.log").read_text()[-5000:]
-        kinds = {item["key"]: item["type"] for item in stack.ask("POST", "/artifacts/filter", json={})}
-        (audit_run,) = stack.ask("POST", "/flow_runs/filter", json={"flows": {"name": {"any_": ["audit"]}}})
+        kinds = {item["key"]: item["type"] for item in stack.request("POST", "/artifacts/filter", json={})}
+        (audit_run,) = stack.request("POST", "/flow_runs/filter", json={"flows": {"name": {"any_": ["audit"]}}})
     assert len(files_below(tmp_path / "warehouse/facts/explanations", "*/*.parquet")) == 3
     seen = {"toy-progress": "progress", "toy-scorecard": "table", "toy-report": "markdown", "toy-fingerprints": "markdown"}
     assert seen.items() <= kinds.items()

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -29,7 +30,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Shard, Shard
     pngs = [(folder / "images" / path).read_bytes() for path in paths]
     images = {"image_id": ids, "split": [None] * N, "path": paths, "width": [64] * N, "height": [64] * N}
     images |= {"label": [None] * N, "png": pngs}
-    numbers = dict.fromkeys(("p_source", "p_target", "p_source_cf", "p_target_cf", "l1", "l2", "linf", "mask_fraction"), 0.5)
+    halves = ("p_source", "p_target", "p_source_cf", "p_target_cf", "l1", "l2", "linf", "mask_fraction")
+    numbers: dict[str, Any] = dict.fromkeys(halves, 0.5)
     rows: dict[str, list[Any]] = {}
     for arm, toggled in (("guided", "glasses"), ("null", "smile")):
         for i, (_, portrait) in enumerate(draw(N, SEED)):
@@ -106,5 +108,5 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
 def test_a_region_is_what_toggling_shows() -> None:
     _, portrait = next(draw(1, SEED))
     shown = region(portrait, "glasses")
-    rows = shown.any(axis=1).nonzero()[0]
+    (rows,) = np.nonzero(shown.any(axis=1))
     assert rows.min() >= 20 and rows.max() <= 42 and 80 < shown.sum() < 600

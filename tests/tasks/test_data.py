@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ from tests.runs import ingested
 from warehouse.facts.shards import find_shard, read_shard
 
 REASONS = {
-    "text.png": ("unreadable", "not a picture"),
+    "text.png": ("unreadable", "not an image"),
     "cut.jpg": ("truncated", "truncated"),
     "dot.png": ("too_small", "1 x 1 pixels; each side needs 8"),
     "ink.jpg": ("mode", "CMYK"),
@@ -57,9 +58,11 @@ def nasty(tmp_path_factory) -> DataConfig:
     return DataConfig(images=images, table=table, label_column="label", split_column="split", size=32, max_rejected=0.5)
 
 
-def facts(root: Path, fact: str) -> list[dict]:
+def facts(root: Path, fact: str) -> list[dict[str, Any]]:
     paths = sorted((root / "facts" / fact).rglob("*.parquet"))
-    return pa.concat_tables([read_shard(find_shard(root, fact, "r", path.stem)) for path in paths]).to_pylist()
+    found = [find_shard(root, fact, "r", path.stem) for path in paths]
+    assert None not in found
+    return pa.concat_tables([read_shard(shard) for shard in found if shard is not None]).to_pylist()
 
 
 def test_every_file_is_taken_or_told_why_not(nasty, tmp_path, recwarn):

@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +34,7 @@ def put(folder: Path, files: dict[str, bytes | str]) -> Path:
     return folder
 
 
-def imported(form: str, folder: Path, **columns: object) -> tuple[list[dict], list[dict]]:
+def imported(form: str, folder: Path, **columns: object) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The rows of the table, and those of `images` that an audit makes of it; none may be refused."""
     to = folder.parent / "table.parquet"
     table_of(form, folder, to)
@@ -91,7 +92,7 @@ def test_a_list_that_is_cut_short_is_told_by_its_line(tmp_path: Path) -> None:
 
 
 def test_bdd100k(tmp_path: Path) -> None:
-    def frame(name: str, time: str, *categories: str) -> dict:
+    def frame(name: str, time: str, *categories: str) -> dict[str, Any]:
         labels = [{"category": category, "box2d": {"x1": 0, "y1": 0, "x2": 5, "y2": 5}, "id": 0} for category in categories]
         scene = {"weather": "clear", "scene": "city street", "timeofday": time}
         return {"name": name, "attributes": scene, "timestamp": 10000, "labels": labels}
@@ -138,7 +139,8 @@ def test_bdd_oia(tmp_path: Path) -> None:
 
 
 def test_folders_of_classes_and_their_metadata(tmp_path: Path) -> None:
-    files = {f"{place}.png": picture(i) for i, place in enumerate(["train/cat/1", "train/dog/2", "val/cat/3", "val/dog/4"])}
+    places = ["train/cat/1", "train/dog/2", "val/cat/3", "val/dog/4"]
+    files: dict[str, bytes | str] = {f"{place}.png": picture(i) for i, place in enumerate(places)}
     files |= {"train/metadata.csv": "file_name,sitting\ncat/1.png,1\ndog/2.png,0\n", "val/cat/.DS_Store": "", "README.md": "x"}
     rows, seen = imported("imagefolder", put(tmp_path / "pets", files), label_column="label", split_column="split")
     assert rows[0] == {"file": "train/cat/1.png", "split": "train", "label": "cat", "sitting": "1"}
@@ -210,7 +212,9 @@ def test_a_tar_that_is_cut_short_and_rows_that_are_not_there_are_rejected(tmp_pa
     config = DataConfig(images=folder, table=tmp_path / "t.csv", size=12, max_rejected=1)
     (shard,) = ingested(tmp_path / "w", config, 20)
     assert read_shard(shard)["path"].to_pylist() == ["a.tar/0.png", "b.parquet/0"]
-    rejected = read_shard(find_shard(tmp_path / "w", "rejected", "r", "00000")).to_pylist()
+    found = find_shard(tmp_path / "w", "rejected", "r", "00000")
+    assert found is not None
+    rejected = read_shard(found).to_pylist()
     missing = dict.fromkeys([names[2], *names[4:]], "missing")
     refused = {"../x.tar/1.png": "outside", "a.tar/1.png": "truncated"}
     assert {row["path"]: row["reason"] for row in rejected} == missing | refused

@@ -168,7 +168,7 @@ def test_counterfactuals_that_change_nothing_win_fid_and_lose_crossover_fid(tmp_
     assert value["sparsity"] == 1
 
 
-def _columns(explained: Shard) -> tuple[list[str], list[object]]:
+def _columns(explained: Shard) -> tuple[list[str], list[Any]]:
     table = pq.ParquetFile(explained.path).read()
     return table.column_names, table.columns
 
@@ -197,7 +197,7 @@ def test_diversity_is_the_mean_lpips_of_every_two_seeds(tmp_path: Path) -> None:
     assert (row["value"], row["encoder"]) == (pytest.approx(np.mean(from_picture), rel=1e-5), "vgg")
 
 
-Rows = NDArray[np.float64]
+Rows = NDArray[np.floating[Any]]
 
 
 def scipys_fid(a: Rows, b: Rows) -> float:

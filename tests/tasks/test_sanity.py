@@ -70,4 +70,4 @@ def test_a_prior_that_fits_says_nothing_and_one_that_does_not_is_told(data: Data
     lost = lost._replace(kept=0.25)
     (warning,) = warnings_of(lost, (FastDiME(steps=50, tau=30),))
     assert "25% of 8 images keep theirs" in warning and "cfx calibrate" in warning
-    assert survival(bundled, planted, data, (SVCE(),), "cpu") is None
+    assert survival(bundled, planted, data, (SVCE(),)) is None

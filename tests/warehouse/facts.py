@@ -66,7 +66,7 @@ def run_rows(**columns: object) -> Columns:
     return {name: [value] for name, value in (row | columns).items()}
 
 
-def image_rows(ids: Sequence[str], **columns: Values) -> Columns:
+def image_rows(ids: Values, **columns: Values) -> Columns:
     """Images without split; label and wide columns a_<attribute> as given."""
     n = len(ids)
     rows: Columns = {
@@ -81,7 +81,7 @@ def image_rows(ids: Sequence[str], **columns: Values) -> Columns:
     return rows | columns
 
 
-def prediction_rows(ids: Sequence[str], classes: Sequence[str]) -> Columns:
+def prediction_rows(ids: Values, classes: Values) -> Columns:
     """The classifier gives each image its class with probability .9."""
     probabilities = [[0.9 if c == name else 0.1 for c in CLASSES] for name in classes]
     return {"image_id": ids, "class": classes, "probabilities": probabilities}
@@ -124,7 +124,7 @@ def residual_rows(ids: Sequence[str], moves: Values, **columns: Values) -> Colum
     return rows | columns
 
 
-def explanation_rows(ids: Sequence[str], arm: str = "guided", **columns: Values) -> Columns:
+def explanation_rows(ids: Values, arm: str = "guided", **columns: Values) -> Columns:
     """Explanations from the first class to the second that flipped, at unit cost."""
     n = len(ids)
     constants: dict[str, object] = {

@@ -72,8 +72,8 @@ def write_portrait_run(
             for letter, values in (("p", p), ("q", q), ("d", q - p)):
                 row |= {f"{letter}_{name}": float(value) for name, value in zip(called, values, strict=True)}
             attributes.append(row)
-    tables = {"images": images, "predictions": predictions, "explanations": explanations, "attributes": attributes}
-    tables |= {"effects": effects, "saliency": saliency}
+    tables: dict[str, list[dict[str, Any]]] = {"images": images, "predictions": predictions, "explanations": explanations}
+    tables |= {"attributes": attributes, "effects": effects, "saliency": saliency}
     for fact, rows in tables.items():
         write_shard(root, fact, run_id, "00000", _columns(rows))
     write_shard(root, "residuals", run_id, "all", _rest(images[:40]))

@@ -194,7 +194,7 @@ for key in count():
 
 def test_questions_are_answered_while_another_process_writes(tmp_path):
     places = {"PYTHONPATH": f"{Path(__file__).parent}:{Path(warehouse.__file__).parents[1]}"}
-    seen = []
+    seen: list[int] = []
     with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], env=places) as writer:
         while writer.poll() is None and len(set(seen)) < 4:
             seen += query(tmp_path, "select count(*) as n from predictions")["n"].to_pylist()

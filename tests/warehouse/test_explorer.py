@@ -80,7 +80,7 @@ def test_a_person_looks_filters_and_reviews(address: str, root: Path) -> None:
         page.submit("document.querySelector('form.review').submit()")
         assert "<b>a drawing</b>" in page.evaluate("document.getElementById('reviews').innerText")
         assert page.complaints == [] and not page.evaluate("document.title").startswith("owned")
-        assert all(url.startswith((address, "data:")) for url in page.requests)
+        assert page.requests and all(url.startswith((address, "data:")) for url in page.requests)
         page.resize(390)
         page.open(f"{address}/runs/run")
         assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0

@@ -1,6 +1,7 @@
 """Worked examples of the metrics that are means over measurements, and whom each is a mean over."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def write_measures(root: Path, ids: list[str], measure: str, encoder: str | None
     write_shard(root, "measurements", "r1", key, rows)
 
 
-def write_pictures(root: Path, ids: list[str], labels: list[str | None], flipped: list[bool]) -> None:
+def write_pictures(root: Path, ids: list[str], labels: Sequence[str | None], flipped: list[bool]) -> None:
     """Explanations of images that are all predicted as the first class."""
     write_shard(root, "images", "r1", "0", image_rows(ids, label=labels))
     write_shard(root, "predictions", "r1", "0", prediction_rows(ids, ["no_smile"] * len(ids)))

@@ -24,9 +24,11 @@ def test_an_unknown_fact_is_told_with_those_that_exist():
 
 def test_wide_columns_are_told_by_their_prefix_and_come_after_the_fixed_ones():
     attributes = FACTS["attributes"]
-    assert attributes.family("d_glasses").type == pa.float32()
+    family = attributes.family("d_glasses")
+    assert family is not None and family.type == pa.float32()
     assert attributes.family("d_") is None
     assert attributes.family("arm") is None
     schema = attributes.schema_with(["p_hat", "q_hat", "d_hat"])
     assert schema.names == ["image_id", "method", "arm", "seed", "p_hat", "q_hat", "d_hat"]
-    assert FACTS["images"].family("a_hat").nullable
+    annotation = FACTS["images"].family("a_hat")
+    assert annotation is not None and annotation.nullable

@@ -13,7 +13,7 @@ from warehouse.report.scope import ACCESS, access, model_name, scope
 
 FULL = {"access": "json", "url": "https://models.example/ask", "request": "{}", "response": "[]", "classes": ["a", "b"]}
 PICTURE = {"picture": {"size": 64}, "classes": ["a", "b"]}
-CASES = [
+CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"weights": "portraits:planted"}, "white box", "portraits:planted"),
     ({"access": "torch", "module": "mine:network", "weights": "w.pt"}, "white box", "mine:network with w.pt"),
     ({"access": "callable", "module": "my_package.model:answer"} | PICTURE, "Python function", "my_package.model:answer"),

@@ -13,7 +13,7 @@ def row(attribute: str, said: str, effect: float = 0.0, half: float = 0.02, n: i
     return known | edits | {"effect": effect, "low": effect - half, "high": effect + half} | more
 
 
-EDITED = {"intervention": 0.4, "intervention_low": 0.3, "intervention_high": 0.5, "n_interventions": 30}
+EDITED: dict[str, Any] = {"intervention": 0.4, "intervention_low": 0.3, "intervention_high": 0.5, "n_interventions": 30}
 
 
 def test_a_finding_names_its_attributes_and_both_kinds_of_evidence() -> None:

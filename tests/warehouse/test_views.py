@@ -1,6 +1,7 @@
 """The metrics' worked examples, through Parquet facts and the views."""
 
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -41,7 +42,7 @@ def test_fr_worked_example(tmp_path):
     ids = image_ids(4)
     write_shard(tmp_path, "images", "r1", "0", image_rows(ids, label=["smile", "smile", None, "no_smile"]))
     write_shard(tmp_path, "predictions", "r1", "0", prediction_rows(ids, ["smile", "no_smile", "smile", "no_smile"]))
-    judged = {"flipped": flipped, "judge_flipped": [True, None, False, None]}
+    judged: dict[str, Any] = {"flipped": flipped, "judge_flipped": [True, None, False, None]}
     write_shard(tmp_path, "explanations", "r1", "guided", explanation_rows(ids, **judged))
     write_shard(tmp_path, "explanations", "r1", "null", explanation_rows(ids, "null", flipped=[False] * 4))
 
@@ -63,9 +64,9 @@ def test_mnac_worked_example(tmp_path):
 def test_mnac_counts_the_attributes_of_its_own_run(tmp_path):
     for run_id, names in (("r1", "ab"), ("r2", "bcd")):
         ids = image_ids(2)
-        sides = ({name: [p, p] for name in names} for p in (0.1, 0.9))
+        before, after = ({name: [p, p] for name in names} for p in (0.1, 0.9))
         write_shard(tmp_path, "explanations", run_id, "0", explanation_rows(ids))
-        write_shard(tmp_path, "attributes", run_id, "0", attribute_rows(ids, *sides))
+        write_shard(tmp_path, "attributes", run_id, "0", attribute_rows(ids, before, after))
     assert query(tmp_path, "select run_id, value from mnac order by run_id")["value"].to_pylist() == [2.0, 3.0]
 
 
