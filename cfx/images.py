@@ -119,7 +119,12 @@ def decode_png(png: Sequence[bytes]) -> Tensor:
     sizes = sorted({p.shape[:2] for p in pixels})
     if len(sizes) > 1:
         raise UserError(f"images of several sizes (height, width) in one batch: {sizes}; bring them to one size first")
-    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return from_uint8(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
+
+
+def from_uint8(images: Tensor) -> Tensor:
+    """(B, 3, H, W) uint8 as float32 in [-1, 1]: value v of 0 .. 255 becomes v / 127.5 - 1."""
+    return images.float() / 127.5 - 1
 
 
 def encode_png(x: Tensor) -> list[bytes]:

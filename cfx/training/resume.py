@@ -30,7 +30,7 @@ class Checkpoint:
             return 0
         state = torch.load(self.path, weights_only=True, map_location=device)
         if state["config"] != self.config.model_dump_json():
-            raise UserError(f"{self.path} belongs to another configuration; delete it or train into another folder")
+            raise UserError(f"{self.path} belongs to another configuration; delete it, or train to another path")
         for name, part in parts.items():
             part.load_state_dict(state[name])
         return int(state["step"])
