@@ -15,6 +15,7 @@ from torch import Tensor
 from cfx.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # none of them runs a program to decode itself
+MAX_PIXELS = 50_000_000  # an image with more is refused, unless a setting says otherwise
 BYTES_PER_PIXEL = 8  # the most an uncompressed image of these formats takes: four channels of 16 bits
 Size = int | tuple[int, int]  # the side of a square, or height and width, pixels
 Image.init()  # registers every decoder now, so that no later `open` changes what Pillow knows

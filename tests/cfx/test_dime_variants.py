@@ -9,9 +9,14 @@ from torch import nn
 
 from cfx.diffusion.schedule import q_sample
 from cfx.guidance import changed_region, class_gradient, class_loss
+from cfx.methods.ace import ACE
+from cfx.methods.blended import Blended
 from cfx.methods.dime import DiME, FastDiME, denoise, dime, fastdime, rectangle
+from cfx.methods.dvce import DVCE
 from cfx.methods.maskdime import MaskDiME, maskdime
+from cfx.methods.time_edit import TIME
 from cfx.random import ImageNoise
+from cfx.types import Config
 from tasks.stages.explain import Counted
 from tests.toys import Linear, gaussian_prior
 
@@ -153,8 +158,6 @@ def test_a_square_that_grows_a_mask_has_an_odd_side(method: type[Config]) -> Non
 @pytest.mark.parametrize("method", [ACE, Blended, DiME, FastDiME, DVCE, MaskDiME, TIME])
 def test_no_method_starts_deeper_than_its_prior_is_respaced(method: type[Config]) -> None:
     settings = {"method": method.model_fields["method"].default, "steps": 20}
-    if method is DVCE:
-        settings |= {"robust": {"weights": "r.safetensors"}}
     assert method.model_validate(settings | {"tau": 19})
     with pytest.raises(ValidationError, match="tau is 21, but the prior is respaced to 20 steps"):
         method.model_validate(settings | {"tau": 21})
