@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, mse_loss
 
-from cfx.checkpoint import fit, read_facts, read_state_dict, save_network
+from cfx.checkpoint import Facts, fit, read_facts, read_state_dict, save_network
 from cfx.errors import UserError
 from cfx.images import from_uint8
 from cfx.training.loop import descend, seeded
@@ -75,7 +75,7 @@ def train_autoencoders(
             batch = mine[torch.randint(len(mine), (training.batch,), generator=generator)]
             x = from_uint8(images[batch]).to(device)
             descend(mse_loss(found.reconstruct(x, name), x), optimizer)
-    facts = {"classes": list(classes), "width": training.width, "code": training.code}
+    facts: Facts = {"classes": list(classes), "width": training.width, "code": training.code}
     return save_network(path, found, facts)
 
 

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -48,7 +48,7 @@ def import_named(reference: str) -> tuple[ModuleType, Any]:
     return module, getattr(module, name)
 
 
-def source_of(thing: ModuleType | Any) -> str | None:
+def source_of(thing: ModuleType | Callable[..., object]) -> str | None:
     """The source of a module or a function as it is on disk; None for what has none: compiled, or typed into a session."""
     try:
         return inspect.getsource(thing)

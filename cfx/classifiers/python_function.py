@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -25,7 +25,7 @@ def load_callable(config: CallableConfig) -> tuple[Query, str]:
     """
     module, function = import_named(config.module)
 
-    def query(shown: Array, ledger: Ledger) -> Any:
+    def query(shown: Array, ledger: Ledger) -> object:
         with ledger.call(len(shown)) as call, user_code(config.module):
             answers = function(shown)
             call.status = "answered"

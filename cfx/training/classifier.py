@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from cfx.checkpoint import save_network
+from cfx.checkpoint import Facts, save_network
 from cfx.images import from_uint8
 from cfx.networks.convnet import ConvNet
 from cfx.random import derived_seed
@@ -62,15 +62,16 @@ def train_classifier(
         x = augment(from_uint8(images[chosen]), config.augmentation, chance).to(device)
         report(step + 1, descend(_loss(network(x), labels[chosen].to(device)), optimizer))
     accuracy = _accuracy(network, images[held_out], labels[held_out])
-    kind = "classes" if labels.ndim == 1 or labels.is_floating_point() else "attributes"
-    facts = {
+    facts: Facts = {
         "module": "cfx.networks.convnet:ConvNet",
         "kwargs": {"outputs": len(names), "widths": config.widths, "grid": config.grid},
-        kind: list(names),
         "input_size": images.shape[-1],
         "training": config.model_dump(),
-        "accuracy": accuracy[0] if kind == "classes" else dict(zip(names, accuracy, strict=True)),
     }
+    if labels.ndim == 1 or labels.is_floating_point():
+        facts |= {"classes": list(names), "accuracy": accuracy[0]}
+    else:
+        facts |= {"attributes": list(names), "accuracy": dict(zip(names, accuracy, strict=True))}
     return save_network(out, network, facts)
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cfx.checkpoint import fit, read_state_dict, save_network
+from cfx.checkpoint import Facts, fit, read_state_dict, save_network
 from cfx.errors import UserError
 from cfx.images import from_uint8
 from cfx.networks.blanking import blank_patches
@@ -61,7 +61,7 @@ class HiTTraining(Config):
 
     @field_validator("shape", mode="before")
     @classmethod
-    def _by_name(cls, shape: Any) -> Any:
+    def _by_name(cls, shape: object) -> object:
         if isinstance(shape, str) and shape not in PRESETS:
             raise UserError(f"there is no HiT preset {shape!r}; choose one of {', '.join(PRESETS)}")
         return PRESETS[shape] if isinstance(shape, str) else shape
@@ -123,7 +123,7 @@ def train_hit(
         if config.start is not None:
             _begin_from(network, config.start, config.allow_pickle)
         _optimise(network.to(device), images, labels, kept, config, len(names), checkpoint, report, device)
-    facts = {
+    facts: Facts = {
         "module": f"cfx.networks.{'hit:HiT' if config.architecture == 'hit' else 'vit:vit'}",
         "kwargs": {"outputs": len(names), "shape": config.shape.model_dump()},
         "classes": list(names),

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cfx.checkpoint import save_network
+from cfx.checkpoint import Facts, save_network
 from cfx.errors import UserError
 from cfx.images import from_uint8
 from cfx.networks.convnet import ConvNet
@@ -80,7 +80,7 @@ def train_robust(
         loss = descend(cross_entropy(network(attacked), wanted), optimizer)
         pace.step()
         report(step + 1, loss)
-    facts = {
+    facts: Facts = {
         "module": "cfx.networks.convnet:ConvNet",
         "kwargs": {"outputs": len(names), "widths": config.widths, "grid": config.grid},
         "classes": list(names),
