@@ -27,6 +27,7 @@ from torch import Tensor
 
 from cfx.classifiers import ClassifierConfig, load_classifier
 from cfx.classifiers.torch_module import TorchClassifier
+from cfx.images import from_uint8
 from cfx.methods.dime import FastDiME
 from cfx.metrics.agreement import change_map, enlarged, iou_at_equal_area, pointing
 from cfx.metrics.insertion_deletion import Filling, Game, area_under, curves, filled, on_grid
@@ -38,7 +39,6 @@ from cfx.portraits import region as region_of
 from cfx.saliency.layer_ablation import layer_ablation
 from cfx.saliency.maps import Saliency, hit_map, maps_for, saliency
 from cfx.saliency.sanity import Stage, cascade
-from cfx.training.classifier import as_images
 from cfx.training.hit import RECIPES, HiTTraining, steps, train_hit
 from cfx.training.portraits import CLASSES, rendered
 from tasks.config import PriorConfig
@@ -135,7 +135,9 @@ def gflops(network: torch.nn.Module, size: int) -> float:
 
 @torch.no_grad()
 def accuracy(classifier: TorchClassifier, data: Labelled) -> float:
-    right = [classifier(as_images(x)).argmax(1) == y for x, y in zip(data.images.split(128), data.labels.split(128), strict=True)]
+    right = [
+        classifier(from_uint8(x)).argmax(1) == y for x, y in zip(data.images.split(128), data.labels.split(128), strict=True)
+    ]
     return float(torch.cat(right).float().mean())
 
 
@@ -144,7 +146,7 @@ def graded(name: str, classifier: TorchClassifier, data: Labelled, size: Size, r
 
     HiT's is also measured above the filling of the game; truth (on patches) and chance ignore the classifier.
     """
-    x, side = as_images(data.images), PRESETS["portraits"].side
+    x, side = from_uint8(data.images), PRESETS["portraits"].side
     with torch.no_grad():
         target = classifier(x).argmax(1)
     maps: dict[str, Tensor] = {kind: saliency(classifier, x, target, Saliency(map=kind)) for kind in maps_for(classifier)}
@@ -193,7 +195,7 @@ def interval(differences: Tensor) -> dict[str, float]:
 def counterfactuals(name: str, classifier: TorchClassifier, data: Labelled, right: float) -> Rows:
     """What counterfactuals away from the predicted class change, and their masks; the demo's prior knows no mark."""
     some = Labelled(*(part[:COUNTERFACTUALS] for part in data))
-    x = as_images(some.images)
+    x = from_uint8(some.images)
     with torch.no_grad():
         target = 1 - classifier(x).argmax(1)
     prior = denoiser_for(prior_folder(Path(), PriorConfig(path="portraits:prior"), ""), "cpu")
@@ -241,7 +243,7 @@ def measured(size: Size, folder: Path, only: Collection[str]) -> dict[str, Any]:
             result["sanity"] = sanity(classifier, few)
             network = classifier.network.module
             assert isinstance(network, HiT)
-            result["layers"] = layer_ablation(network, as_images(unseen.images), unseen.labels)._asdict()
+            result["layers"] = layer_ablation(network, from_uint8(unseen.images), unseen.labels)._asdict()
     if "mark" in only:
         tested = marks(size.tested, TEST_SEED)
         leaning = trained(lambda: marks(1_300, 2), recipe("hit"), folder / "mark.safetensors", "hit, planted mark")
@@ -254,7 +256,7 @@ def measured(size: Size, folder: Path, only: Collection[str]) -> dict[str, Any]:
 
 def sanity(classifier: TorchClassifier, data: Labelled) -> Rows:
     """How alike HiT's map stays while its parts are randomised from the head down: a row a stage, the mean over DRAWS."""
-    x = as_images(data.images)
+    x = from_uint8(data.images)
     with torch.no_grad():
         target = classifier(x).argmax(1)
 

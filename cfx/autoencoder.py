@@ -11,8 +11,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, mse_loss
 
-from cfx.checkpoint import fit, read_facts, read_state_dict, save_network
+from cfx.checkpoint import Facts, fit, read_facts, read_state_dict, save_network
 from cfx.errors import UserError
+from cfx.images import from_uint8
+from cfx.training.loop import descend, seeded
 from cfx.types import Config
 
 
@@ -63,8 +65,7 @@ def train_autoencoders(
     missing = sorted(set(classes) - set(labels))
     if missing:
         raise UserError(f"no image of class {missing[0]!r} to train its autoencoder on; leave measures.autoencoders out")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.seed)
+    with seeded(training.seed):
         found = Autoencoders(classes, training.width, training.code).to(device)
     generator = torch.Generator().manual_seed(training.seed)
     for name in (*classes, None):
@@ -72,11 +73,9 @@ def train_autoencoders(
         optimizer = torch.optim.AdamW(found.parameters(), lr=training.learning_rate)  # those of the others have no gradient
         for _ in range(training.steps):
             batch = mine[torch.randint(len(mine), (training.batch,), generator=generator)]
-            x = images[batch].to(device).float() / 127.5 - 1
-            optimizer.zero_grad()
-            mse_loss(found.reconstruct(x, name), x).backward()
-            optimizer.step()
-    facts = {"classes": list(classes), "width": training.width, "code": training.code}
+            x = from_uint8(images[batch]).to(device)
+            descend(mse_loss(found.reconstruct(x, name), x), optimizer)
+    facts: Facts = {"classes": list(classes), "width": training.width, "code": training.code}
     return save_network(path, found, facts)
 
 

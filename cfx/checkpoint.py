@@ -7,7 +7,7 @@ import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 from uuid import uuid4
 
 import numpy as np
@@ -27,6 +27,23 @@ ARRAYS = {  # all that a pickled NumPy array needs
 }
 
 
+class Facts(TypedDict, total=False):
+    """What cfx writes about a network beside its weights, all JSON values; a hub gives some of them, too."""
+
+    module: str  # package.module:factory
+    kwargs: dict[str, object]  # the factory's arguments
+    classes: list[str]  # of a classifier, in the order of the logits
+    attributes: list[str]  # of an oracle
+    input_size: int | None  # side, pixels
+    mean: tuple[float, float, float]  # of the normalisation, on [0, 1]
+    std: tuple[float, float, float]
+    training: dict[str, object]  # its settings
+    accuracy: Any  # on what was held out: a number, or for an oracle one by attribute
+    robust_accuracy: float  # likewise, under attack
+    width: int  # of autoencoders, channels
+    code: int
+
+
 def read_state_dict(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
     """The weights in a .safetensors file, a .pkl file of NumPy arrays, or a torch file of any other ending, by name.
 
@@ -43,19 +60,19 @@ def read_state_dict(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]
     if wrong or not state:
         found = f"{wrong[0]!r} is a {type(state[wrong[0]]).__name__}" if wrong else "it is empty"
         raise UserError(f"{path} holds no state dict: {found}; save network.state_dict(), bare or under {', '.join(WRAPPERS)}")
-    return _without_wrapper_prefix(state)
+    return _without_wrapper_prefix({name: value for name, value in state.items() if isinstance(value, Tensor)})
 
 
-def read_facts(path: Path) -> dict[str, Any]:
+def read_facts(path: Path) -> Facts:
     """What cfx wrote about a network beside its weights (`save_network`); empty for a file from elsewhere."""
     if path.suffix != ".safetensors":
         return {}
     with safetensors.safe_open(path, framework="pt") as file:
-        facts = json.loads((file.metadata() or {}).get("cfx", "{}"))
+        facts: Facts = json.loads((file.metadata() or {}).get("cfx", "{}"))
     return facts if isinstance(facts, dict) else {}
 
 
-def save_network(path: Path, network: nn.Module, facts: Mapping[str, Any]) -> Path:
+def save_network(path: Path, network: nn.Module, facts: Facts) -> Path:
     """Write weights and facts (JSON values) to a .safetensors file, whole or not at all, and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
@@ -83,7 +100,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 class _ArraysOnly(pickle.Unpickler):
     """Unpickles dicts of NumPy arrays, also those written by Python 2, and imports nothing else."""
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         module = module.replace("numpy.core", "numpy._core")  # where it is since NumPy 2
         if (module, name) not in ARRAYS:
             raise pickle.UnpicklingError(f"it needs {module}.{name}")
@@ -101,7 +118,7 @@ def _read_arrays(path: Path) -> dict[str, Tensor]:
     return {str(name): torch.from_numpy(value) for name, value in content.items()}
 
 
-def _read_torch(path: Path, allow_pickle: bool) -> Any:
+def _read_torch(path: Path, allow_pickle: bool) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
@@ -117,7 +134,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _unwrapped(content: Any) -> Mapping[str, Any]:
+def _unwrapped(content: object) -> Mapping[str, object]:
     if isinstance(content, nn.Module):
         return content.state_dict()
     if not isinstance(content, Mapping):
@@ -126,8 +143,8 @@ def _unwrapped(content: Any) -> Mapping[str, Any]:
     return content if inner is None else _unwrapped(inner)
 
 
-def _flat(state: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(state: Mapping[str, object]) -> dict[str, object]:
+    flat: dict[str, object] = {}
     for name, value in state.items():
         parts = _flat(value) if isinstance(value, Mapping) else {"": value}
         flat |= {f"{name}.{part}" if part else str(name): leaf for part, leaf in parts.items()}

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import AfterValidator, Field
 from torch import Tensor
 from torch.nn.functional import log_softmax, max_pool2d
 
+from cfx.errors import UserError
 from cfx.types import Classifier, Denoiser
 
+
+def _odd(side: int) -> int:
+    if side % 2 == 0:
+        raise UserError(f"{side} is even, but a square around a pixel has an odd side; use {side - 1} or {side + 1}")
+    return side
+
+
+Side = Annotated[int, Field(ge=1), AfterValidator(_odd)]  # of a square around a pixel, pixels
 ClassLoss = Literal["logit", "log_prob", "margin"]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from cfx.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # none of them runs a program to decode itself
+MAX_PIXELS = 50_000_000  # an image with more is refused, unless a setting says otherwise
 BYTES_PER_PIXEL = 8  # the most an uncompressed image of these formats takes: four channels of 16 bits
 Size = int | tuple[int, int]  # the side of a square, or height and width, pixels
 Image.init()  # registers every decoder now, so that no later `open` changes what Pillow knows
@@ -119,7 +120,12 @@ def decode_png(png: Sequence[bytes]) -> Tensor:
     sizes = sorted({p.shape[:2] for p in pixels})
     if len(sizes) > 1:
         raise UserError(f"images of several sizes (height, width) in one batch: {sizes}; bring them to one size first")
-    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return from_uint8(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
+
+
+def from_uint8(images: Tensor) -> Tensor:
+    """(B, 3, H, W) uint8 as float32 in [-1, 1]: value v of 0 .. 255 becomes v / 127.5 - 1."""
+    return images.float() / 127.5 - 1
 
 
 def encode_png(x: Tensor) -> list[bytes]:

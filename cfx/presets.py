@@ -7,7 +7,7 @@ original steps: CelebA 128 px, 500 steps; CelebA-HQ 256 px, 500; BDD 256 x 512, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cfx.errors import UserError
 from cfx.methods.ace import ACE
@@ -24,18 +24,18 @@ class Published(NamedTuple):
     """One row of a paper: a method's settings, and the scales tried in turn (none: the default scale, once)."""
 
     method: type[WhiteBox]
-    settings: dict[str, Any]
+    settings: dict[str, object]
     scales: tuple[float, ...] = ()
 
 
 # DiME's released code noises to step tau and denoises from tau - 1; perceptual 30 and l1 .05 are the paper's, section 3.3.
-DIME: dict[str, Any] = {"steps": 200, "exact_start": False, "perceptual": 30.0, "l1": 0.05, "loss": "logit"}
+DIME: dict[str, object] = {"steps": 200, "exact_start": False, "perceptual": 30.0, "l1": 0.05, "loss": "logit"}
 # FastDiME's released CelebA script: 60 of 200 steps, mask from step 30 on, threshold .15, square of 5 pixels.
-FASTDIME: dict[str, Any] = {"steps": 200, "tau": 60, "perceptual": 30.0, "l1": 0.05, "threshold": 0.15, "dilation": 5}
+FASTDIME: dict[str, object] = {"steps": 200, "tau": 60, "perceptual": 30.0, "l1": 0.05, "threshold": 0.15, "dilation": 5}
 # MaskDiME's released script: the mean inside the mask (no noise), no gradient clipping, scales as DiME's.
-MASKDIME: dict[str, Any] = {"steps": 200, "tau": 60, "perceptual": 30.0, "l1": 0.05, "dilation": 5}
+MASKDIME: dict[str, object] = {"steps": 200, "tau": 60, "perceptual": 30.0, "l1": 0.05, "dilation": 5}
 # ACE's released scripts: sign steps of 1/255 without an effective bound; a lost flip stays lost.
-ACE_RELEASED: dict[str, Any] = {
+ACE_RELEASED: dict[str, object] = {
     "tau": 5,
     "step_size": 1 / 255,
     "epsilon": 1.0,
@@ -46,7 +46,7 @@ ACE_RELEASED: dict[str, Any] = {
 ACE_L1 = ACE_RELEASED | {"distance": "l1", "distance_weight": 0.001}
 ACE_L2 = ACE_RELEASED | {"distance": "l2", "distance_weight": 0.1}
 # DVCE, paper section 3.3 and released command; with the cone, 16 views and the robust network's temperature.
-DVCE_ALONE: dict[str, Any] = {"steps": 200, "tau": 100, "distance": 0.15, "distance_gradient": "unet"}
+DVCE_ALONE: dict[str, object] = {"steps": 200, "tau": 100, "distance": 0.15, "distance_gradient": "unet"}
 DVCE_CONE = DVCE_ALONE | {"angle": 30.0, "augmentations": 16, "robust_temperature": 0.71557611}
 
 PAPER: dict[tuple[str, str], Published] = {
@@ -110,7 +110,7 @@ DEFAULT: tuple[MaskDiME, ...] = (
 )
 
 
-def named(ladder: Any) -> Any:
+def named(ladder: object) -> object:
     """The ladder of a name: `default`, or METHOD/DATA for a paper's. What is no name comes back as it is.
 
     {preset: NAME, vgg19: FILE} names what a paper's ladder reads from files. Raises UserError for an unknown name.
@@ -130,7 +130,7 @@ def named(ladder: Any) -> Any:
     return paper(method, data, **files)
 
 
-def paper(method: str, data: str, **files: Any) -> tuple[WhiteBox, ...]:
+def paper(method: str, data: str, **files: object) -> tuple[WhiteBox, ...]:
     """The published ladder of a method for a data set; what it reads from files is given by name: vgg19, vgg16, robust.
 
     Raises UserError listing what there is for an unknown pair, or naming the file that is missing.
@@ -146,4 +146,4 @@ def paper(method: str, data: str, **files: Any) -> tuple[WhiteBox, ...]:
     if method.startswith("dvce-") and "robust" not in files:
         raise UserError(f"{method} guides with a cone; give `robust`, the configuration of an adversarially robust network")
     rungs = [{"scale": scale} for scale in row.scales] or [{}]
-    return tuple(row.method(**row.settings, **files, **rung) for rung in rungs)
+    return tuple(row.method.model_validate({**row.settings, **files, **rung}) for rung in rungs)

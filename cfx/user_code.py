@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from cfx.errors import TransientError, UserCodeError, UserError
+
+_RUN: dict[str, str] = {}  # the source that each module named so far was run from
 
 
 def importable_from(folder: str | Path) -> None:
@@ -24,14 +27,17 @@ def importable_from(folder: str | Path) -> None:
 
 
 def import_named(reference: str) -> tuple[ModuleType, Any]:
-    """The module and the object of `package.module:name`.
+    """The module and the object of `package.module:name`, as their source is now.
 
-    Raises ImportError for a module or a name that is not there, UserCodeError for a module that fails while it is imported.
+    A module that was changed since it was named last is run again, so that what is found is what its source says; modules that
+    it imports in turn stay as they are. Raises ImportError for a module or a name that is not there, UserCodeError for a module
+    that fails while it is imported.
     """
     package, name = reference.split(":")
     try:
         with user_code(package):
             module = importlib.import_module(package)
+            _run_again_if_changed(module)
     except ModuleNotFoundError as error:
         raise ImportError(
             f"cannot import {package!r} ({error}); put it beside the YAML file or into the current folder, or install it"
@@ -40,6 +46,21 @@ def import_named(reference: str) -> tuple[ModuleType, Any]:
         place = getattr(module, "__file__", None) or "built in"
         raise ImportError(f"module {package!r} ({place}) has no {name!r}; `module` is package.module:name")
     return module, getattr(module, name)
+
+
+def source_of(thing: ModuleType | Callable[..., object]) -> str | None:
+    """The source of a module or a function as it is on disk; None for what has none: compiled, or typed into a session."""
+    try:
+        return inspect.getsource(thing)
+    except (OSError, TypeError):
+        return None
+
+
+def _run_again_if_changed(module: ModuleType) -> None:
+    source = source_of(module)
+    if source is not None and _RUN.setdefault(module.__name__, source) != source:
+        exec(compile(source, str(module.__file__), "exec"), module.__dict__)  # `reload` may take bytecode of the same second
+        _RUN[module.__name__] = source
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import Discriminator, Tag
@@ -16,7 +16,7 @@ from cfx.classifiers.python_function import CallableConfig, load_callable
 from cfx.classifiers.torch_module import ClassifierConfig
 
 
-def _access(settings: Any) -> str:
+def _access(settings: object) -> str:
     return str(settings.get("access", "torch") if isinstance(settings, dict) else getattr(settings, "access", "torch"))
 
 

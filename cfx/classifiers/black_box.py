@@ -81,7 +81,7 @@ class BlackBoxConfig(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _old_names(cls, settings: Any) -> Any:
+    def _old_names(cls, settings: object) -> object:
         """`picture`, as 0.1 called `image`. Works until 0.3."""
         if not isinstance(settings, dict) or "picture" not in settings:
             return settings
@@ -116,7 +116,7 @@ class Ledger(Protocol):
 
 
 # A batch of prepared images (b, ...) to its answers (b, K), in one call that the ledger records.
-Query = Callable[[Array, Ledger], Any]
+Query = Callable[[Array, Ledger], object]
 
 
 class BlackBox:
@@ -162,7 +162,7 @@ def image_hash(image: Array) -> str:
     return hashlib.sha256(f"{image.dtype}{image.shape}\0".encode() + image.tobytes()).hexdigest()
 
 
-def as_probabilities(answer: Any, n: int, config: BlackBoxConfig, name: str) -> Array:
+def as_probabilities(answer: object, n: int, config: BlackBoxConfig, name: str) -> Array:
     """The answers to n images as probabilities (n, K) float64. Raises UserError naming what is wrong with them."""
     try:
         values = np.asarray(answer, dtype=np.float64)

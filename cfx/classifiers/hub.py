@@ -12,13 +12,14 @@ from timm.data import infer_imagenet_subset
 from torch import nn
 from torchvision.models import ResNet50_Weights, get_model
 
+from cfx.checkpoint import Facts
 from cfx.errors import UserError
 
 HUBS = ("torchvision", "timm")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # all of torchvision's classifiers
 
 
-def from_hub(hub: str, name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+def from_hub(hub: str, name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, Facts]:
     """The network, and facts: mean, std, input_size (if it takes one size only) and, of ImageNet's 1000, classes.
 
     Raises UserError if the hub has no such network, or for arguments that it does not take.
@@ -31,14 +32,14 @@ def from_hub(hub: str, name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, di
         raise UserError(f"{hub} makes no {name!r} of {kwargs}: {error}; see its documentation for the names") from error
 
 
-def _from_torchvision(network: nn.Module, renamed: bool) -> tuple[nn.Module, dict[str, Any]]:
-    facts: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "input_size": getattr(network, "image_size", None)}
+def _from_torchvision(network: nn.Module, renamed: bool) -> tuple[nn.Module, Facts]:
+    facts: Facts = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "input_size": getattr(network, "image_size", None)}
     return network, facts | ({} if renamed else {"classes": _imagenet_classes()})
 
 
-def _from_timm(network: nn.Module, renamed: bool) -> tuple[nn.Module, dict[str, Any]]:
+def _from_timm(network: nn.Module, renamed: bool) -> tuple[nn.Module, Facts]:
     pretrained: Any = network.pretrained_cfg
-    facts = {"mean": pretrained["mean"], "std": pretrained["std"]}
+    facts: Facts = {"mean": pretrained["mean"], "std": pretrained["std"]}
     if pretrained.get("fixed_input_size"):
         facts["input_size"] = pretrained["input_size"][-1]
     named = not renamed and infer_imagenet_subset(network) == "imagenet-1k"

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import warnings
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jinja2 import StrictUndefined, Template, TemplateError
@@ -54,7 +54,7 @@ def load_json(config: JsonConfig, endpoint: Endpoint) -> tuple[Query, str]:
     """The endpoint as a black box's `query`, and the SHA-256 of its address: nothing else is known of what answers there."""
     body, reading = _JINJA.from_string(config.request), _JINJA.from_string(config.response)
 
-    def query(shown: Array, ledger: Ledger) -> Any:
+    def query(shown: Array, ledger: Ledger) -> object:
         images = _as_png(shown) if config.send == "png" else shown.tolist()
         content = _filled(body, "request", images=images, pictures=images).encode()
         response = endpoint.post(config.url, content, {"Content-Type": "application/json"}, len(shown), ledger)
@@ -75,7 +75,7 @@ def _as_png(shown: Array) -> list[str]:
     return [base64.b64encode(png).decode() for png in encode_png(x)]
 
 
-def _filled(template: Template, name: str, **values: Any) -> str:
+def _filled(template: Template, name: str, **values: object) -> str:
     try:
         return template.render(values)
     except TemplateError as error:

@@ -5,18 +5,17 @@ Classifiers and the oracle come through this door; what their logits mean is the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from cfx.checkpoint import fit, read_facts, read_state_dict
+from cfx.checkpoint import Facts, fit, read_facts, read_state_dict
 from cfx.classifiers.hub import HUBS, from_hub
 from cfx.errors import UserCodeError, UserError
 from cfx.types import Config
@@ -46,7 +45,7 @@ class NetworkConfig(Config):
         description="`torchvision:NAME`, `timm:NAME`, or `package.module:factory`, a function or class that makes the network; "
         "cfx's own networks need none",
     )
-    kwargs: dict[str, Any] = Field({}, description="arguments of the factory")
+    kwargs: dict[str, object] = Field({}, description="arguments of the factory")
     input_size: int | None = Field(None, ge=1, description="side the network wants, pixels; other images are resampled")
     mean: tuple[float, float, float] | None = Field(
         None, description="subtracted from RGB in [0, 1]; default: what torchvision or timm say of theirs, .5 for others"
@@ -71,7 +70,7 @@ class Network(nn.Module):
     gain: Tensor  # (3, 1, 1)
     offset: Tensor
 
-    def __init__(self, module: nn.Module, name: str, config: NetworkConfig, facts: Mapping[str, Any]) -> None:
+    def __init__(self, module: nn.Module, name: str, config: NetworkConfig, facts: Facts) -> None:
         super().__init__()
         self.module, self.name, self.input_size = module, name, config.input_size or facts.get("input_size")
         self.users = config.module if config.module and _is_users(config.module) else None
@@ -110,7 +109,7 @@ class Network(nn.Module):
             ) from error
 
 
-def load_network(config: NetworkConfig, device: torch.device | str = "cpu") -> tuple[Network, dict[str, Any]]:
+def load_network(config: NetworkConfig, device: torch.device | str = "cpu") -> tuple[Network, Facts]:
     """The network, frozen and in eval mode, and the facts in its file (empty unless cfx trained it) or of its hub.
 
     Raises FileNotFoundError without the file, ImportError without the module, UserError if the two do not fit.
@@ -139,7 +138,7 @@ def weights_path(weights: Path) -> Path:
     return known[name]
 
 
-def _named_by_file(path: Path | None, facts: dict[str, Any], kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _named_by_file(path: Path | None, facts: Facts, kwargs: dict[str, object]) -> tuple[str, dict[str, object]]:
     """Factory and arguments from a file's own facts. Weights must not choose what code runs, so only cfx's own will do."""
     module = _moved(facts["module"]) if "module" in facts else None
     if module not in TRAINED_BY_CFX:
@@ -156,7 +155,7 @@ def _moved(name: str) -> str:
     return f"{MOVED.get(package, package)}:{factory}"
 
 
-def _make(name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+def _make(name: str, kwargs: dict[str, object]) -> tuple[nn.Module, Facts]:
     """Call `package.module:factory`, or query a hub, which also gives facts. Raises ImportError or UserError naming what is
     not right."""
     package, factory = _moved(name).split(":")
@@ -170,7 +169,7 @@ def _make(name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]
     return network, {}
 
 
-def _called(make: Callable[..., Any], name: str, kwargs: dict[str, Any]) -> Any:
+def _called(make: Callable[..., object], name: str, kwargs: dict[str, object]) -> object:
     """`make(**kwargs)`. Raises UserError for arguments that it does not take, and whatever its own body raises."""
     try:
         return make(**kwargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -44,7 +44,7 @@ def load_onnx(config: OnnxConfig, device: torch.device | str) -> tuple[Query, st
     name = _one_of([entry.name for entry in session.get_inputs()], config.input, "input", config.weights)
     answer = _one_of([entry.name for entry in session.get_outputs()], config.output, "output", config.weights)
 
-    def query(shown: Array, ledger: Ledger) -> Any:
+    def query(shown: Array, ledger: Ledger) -> object:
         with ledger.call(len(shown)) as call:
             try:
                 (answers,) = session.run([answer], {name: shown})

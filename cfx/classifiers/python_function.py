@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from cfx.classifiers.black_box import Array, BlackBoxConfig, Ledger, Query
-from cfx.user_code import import_named, user_code
+from cfx.user_code import import_named, source_of, user_code
 
 
 class CallableConfig(BlackBoxConfig):
@@ -27,17 +25,11 @@ def load_callable(config: CallableConfig) -> tuple[Query, str]:
     """
     module, function = import_named(config.module)
 
-    def query(shown: Array, ledger: Ledger) -> Any:
+    def query(shown: Array, ledger: Ledger) -> object:
         with ledger.call(len(shown)) as call, user_code(config.module):
             answers = function(shown)
             call.status = "answered"
         return answers
 
-    return query, hashlib.sha256(_source(module, config.module).encode()).hexdigest()
-
-
-def _source(module: ModuleType, reference: str) -> str:
-    try:
-        return inspect.getsource(module)
-    except (OSError, TypeError):  # compiled: its name is all there is
-        return reference
+    source = source_of(module) or source_of(function) or config.module  # compiled: its name is all there is
+    return query, hashlib.sha256(source.encode()).hexdigest()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from cfx.checkpoint import Facts
 from cfx.classifiers.network import Network, NetworkConfig, load_network
 from cfx.errors import UserError
 
@@ -67,7 +68,7 @@ def load_classifier(config: ClassifierConfig, device: torch.device | str = "cpu"
     return TorchClassifier(network, classes, config.head, config.output).eval()
 
 
-def _classes(config: ClassifierConfig, facts: dict[str, Any], network: Network) -> tuple[str, ...]:
+def _classes(config: ClassifierConfig, facts: Facts, network: Network) -> tuple[str, ...]:
     classes = config.classes or tuple(facts.get("classes", ()))
     if classes:
         return classes

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,15 +14,21 @@ from torch.nn.functional import interpolate
 
 from cfx.errors import UserError
 
+if TYPE_CHECKING:  # diffusers and transformers are the extra `sd`
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+    from cfx.diffusion.folded import Folded
+
 
 @dataclass
 class LatentDiffusion:
     """A frozen Stable Diffusion: images (B, 3, H, W) in [-1, 1] to latents and back, the noise in a latent given a prompt."""
 
-    tokenizer: Any
+    tokenizer: Any  # CLIPTokenizer and CLIPTextModel, whose types say less than they can
     text_encoder: Any
-    unet: Any
-    vae: Any
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL | Folded
     alphas_cumprod: Tensor  # (N,) float64
     prediction: str  # epsilon, v_prediction or sample
 
@@ -40,7 +46,7 @@ class LatentDiffusion:
         """The mean of the latent of x, scaled, after resampling to the model's side."""
         return self.distribution(x).mean * self.vae.config.scaling_factor
 
-    def distribution(self, x: Tensor) -> Any:
+    def distribution(self, x: Tensor) -> DiagonalGaussianDistribution:
         """The latent's Gaussian, before scaling."""
         if x.shape[-1] != self.side:
             x = interpolate(x, size=(self.side, self.side), mode="bilinear", antialias=True)

@@ -51,6 +51,13 @@ def respaced_betas(original: Tensor, timesteps: list[int]) -> Tensor:
     return 1 - kept / before
 
 
+def check_depth(tau: int, steps: int, unnoised: int = 0) -> None:
+    """Raises UserError, for a configuration, if noise depth tau lies beyond the respaced steps that can be noised."""
+    if tau > steps - unnoised:
+        but = f", of which {unnoised} cannot be noised" if unnoised else ""
+        raise UserError(f"tau is {tau}, but the prior is respaced to {steps} steps{but}; lower tau or raise steps")
+
+
 def q_sample(denoiser: Denoiser, x: Tensor, t: int, noise: ImageNoise) -> Tensor:
     """Noise x to step t of the denoiser: sqrt(abar_t) x + sqrt(1 - abar_t) n."""
     level = float(denoiser.alphas_cumprod[t])

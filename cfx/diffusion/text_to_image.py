@@ -7,7 +7,6 @@ has them (`cfx.diffusion.folded`), so there is no autoencoder to train. Each wor
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from cfx.diffusion.folded import Folded
-from cfx.diffusion.resume import Checkpoint
 from cfx.errors import UserError
 from cfx.random import derived_seed
+from cfx.training.loop import cosine, descend, seeded
+from cfx.training.resume import Checkpoint
 from cfx.types import Config
 
+WARM_UP = 50  # optimizer steps over which the learning rate rises
 PromptedBatches = Callable[[int], tuple[Tensor, list[str]]]  # step -> images (B, 3, H, W) in [-1, 1] and a prompt for each
 
 
@@ -77,10 +78,10 @@ def train_text_to_image(
         raise UserError(
             f"{prior} predicts {schedule['prediction_type']}; a text-to-image model grows from one that predicts `sample`"
         )
-    torch.manual_seed(config.seed)
     tokenizer = word_tokenizer(folder / "tokenizer", words, config.length)
-    unet, kept = prompted_unet(prior, config.width)
-    network = Prompted(unet, text_encoder(tokenizer, words, config.width))
+    with seeded(config.seed):
+        unet, kept = prompted_unet(prior, config.width)
+        network = Prompted(unet, text_encoder(tokenizer, words, config.width))
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
     of_prior = [(name in kept, weight) for name, weight in unet.named_parameters()]
     new = [*network.text.parameters(), *(weight for is_kept, weight in of_prior if not is_kept)]
@@ -94,7 +95,7 @@ def train_text_to_image(
     checkpoint = Checkpoint(folder / "checkpoint.pt", config)
     first = checkpoint.restore(network=network, average=average, optimizer=optimizer)
     for step in range(first, config.steps):
-        share = min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+        share = cosine(step, config.steps, WARM_UP)
         for group, rate in zip(optimizer.param_groups, (config.learning_rate, config.kept_rate), strict=True):
             group["lr"] = rate * share
         chance = torch.Generator().manual_seed(derived_seed("text-to-image", config.seed, step))
@@ -105,12 +106,9 @@ def train_text_to_image(
         t = torch.randint(len(_levels()), (len(x),), generator=chance)
         z0 = vae.encode(x).latent_dist.mean
         loss = (counted * clean_error(network, z0, t, torch.randn(z0.shape, generator=chance), ids, config.max_weight)).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
+        mean_loss = descend(loss, optimizer, clipped=network)
         average.update_parameters(network)
-        report(step + 1, loss.item())
+        report(step + 1, mean_loss)
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
             checkpoint.keep(step + 1, network=network, average=average, optimizer=optimizer)
     final: Any = average.module.half()

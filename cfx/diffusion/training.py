@@ -14,8 +14,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cfx.checkpoint import fit, read_state_dict
 from cfx.diffusion.ddpm import DDPM, Prediction, Schedule, save_ddpm
-from cfx.diffusion.resume import Checkpoint
 from cfx.random import derived_seed
+from cfx.training.loop import cosine, seeded, set_rate
+from cfx.training.resume import Checkpoint
 from cfx.types import Config
 
 Batches = Callable[[int], Tensor]  # step -> (B, 3, H, W) in [-1, 1]; the same step always gives the same batch
@@ -79,11 +80,6 @@ def denoising_loss(ddpm: DDPM, x: Tensor, timesteps: Tensor, noise: Tensor, max_
     return ((x - out).square() * (1 / (1 - level)).clamp(max=max_weight)).mean()
 
 
-def _learning_rate(config: PriorTraining, step: int) -> float:
-    warm_up = min(200, max(1, config.steps // 20))
-    return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-
-
 def train_prior(
     batches: Batches,
     config: PriorTraining,
@@ -97,8 +93,8 @@ def train_prior(
     configuration, or if the UNet of `config.start` has another shape.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
-    unet = build_unet(config)
+    with seeded(config.seed):
+        unet = build_unet(config)
     if config.start is not None:
         weights = config.start / "unet" / "diffusion_pytorch_model.safetensors"
         fit(unet, read_state_dict(weights), weights, "a UNet of `size`, `patch`, `channels` and `layers`")
@@ -111,9 +107,9 @@ def train_prior(
     ddpm = DDPM(unet, schedule, channels=3 * config.patch**2)
     checkpoint = Checkpoint(folder / "checkpoint.pt", config)
     first = checkpoint.restore(device, unet=unet, average=average, optimizer=optimizer)
+    warm_up = min(200, max(1, config.steps // 20))
     for step in range(first, config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _learning_rate(config, step)
+        set_rate(optimizer, config.learning_rate * cosine(step, config.steps, warm_up))
         noise_source = torch.Generator().manual_seed(derived_seed("prior", config.seed, step))
         x = batches(step)
         share = torch.rand(len(x), generator=noise_source) ** config.low_noise

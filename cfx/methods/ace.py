@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from cfx.errors import UserError
-from cfx.guidance import ClassLoss, changed_region, class_loss
+from cfx.diffusion.schedule import check_depth
+from cfx.guidance import ClassLoss, Side, changed_region, class_loss
 from cfx.random import ImageNoise
 from cfx.types import Classifier, Config, Counterfactual, Denoiser
 
@@ -46,7 +46,7 @@ class ACE(Config):
     threshold: float = Field(
         0.15, ge=0, le=1, description="share of the largest change under which the input is kept; 0: no mask"
     )
-    dilation: int = Field(15, ge=1, description="side of the square that grows the mask, pixels, odd")
+    dilation: Side = Field(15, description="side of the square that grows the mask, pixels, odd")
     refinements: int = Field(
         3, ge=1, description="refinements, each of the images whose flip the one before lost; 1: as released"
     )
@@ -57,10 +57,7 @@ class ACE(Config):
 
     @model_validator(mode="after")
     def _can_work(self) -> ACE:
-        if self.tau > self.steps:
-            raise UserError(f"tau is {self.tau}, but the prior is respaced to {self.steps} steps; lower tau or raise steps")
-        if self.dilation % 2 == 0:
-            raise UserError(f"dilation is {self.dilation}, but a square around a pixel has an odd side")
+        check_depth(self.tau, self.steps)
         return self
 
 

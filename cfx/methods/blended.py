@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from cfx.diffusion.schedule import q_sample
+from cfx.diffusion.schedule import check_depth, q_sample
 from cfx.errors import UserError
 from cfx.guidance import clean_estimate, posterior_mean
 from cfx.random import ImageNoise
@@ -35,8 +35,7 @@ class Blended(Config):
 
     @model_validator(mode="after")
     def _can_work(self) -> Blended:
-        if self.tau > self.steps:
-            raise UserError(f"tau is {self.tau}, but the prior is respaced to {self.steps} steps; lower tau or raise steps")
+        check_depth(self.tau, self.steps)
         if self.lpips and self.vgg16 is None:
             raise UserError(
                 f"lpips is {self.lpips}, which needs VGG16: set `vgg16` to a file of torchvision's weights, or lpips to 0"

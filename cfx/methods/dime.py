@@ -9,9 +9,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from cfx.diffusion.schedule import q_sample
+from cfx.diffusion.schedule import check_depth, q_sample
 from cfx.errors import UserError
-from cfx.guidance import ClassLoss, changed_region, class_gradient
+from cfx.guidance import ClassLoss, Side, changed_region, class_gradient
 from cfx.perceptual import check_vgg19, perceptual_pull
 from cfx.random import ImageNoise
 from cfx.types import Classifier, Config, Counterfactual, Denoiser
@@ -44,11 +44,7 @@ class DiME(Config):
 
     @model_validator(mode="after")
     def _can_work(self) -> DiME:
-        deepest = self.steps if self.exact_start else self.steps - 1
-        if self.tau > deepest:
-            raise UserError(
-                f"tau is {self.tau}, but only {deepest} of {self.steps} steps can be noised; lower tau or raise steps"
-            )
+        check_depth(self.tau, self.steps, unnoised=0 if self.exact_start else 1)
         if self.guide != "denoised" and (self.early_stopping or self.guided_steps):
             raise UserError(f"stopping early returns the denoised image, which guide {self.guide!r} never makes; use 'denoised'")
         if self.region and not (0 <= self.region[0] < self.region[1] <= 1 and 0 <= self.region[2] < self.region[3] <= 1):
@@ -73,14 +69,13 @@ class FastDiME(Config):
     vgg19: str | None = Field(None, description="file of torchvision's VGG19 weights, for the perceptual term")
     loss: ClassLoss = Field("logit", description="logit (released code), log_prob (paper), margin")
     threshold: float = Field(0.15, ge=0, le=1, description="share of the largest difference under which the input is kept")
-    dilation: int = Field(5, ge=1, description="side of the square that grows the mask, pixels, odd")
+    dilation: Side = Field(5, description="side of the square that grows the mask, pixels, odd")
     warm_up: float = Field(0.5, ge=0, le=1, description="share of the steps before the mask is applied; 1 for no mask")
     passes: Literal["1", "2", "2+"] = Field("1", description="runs: one; two, the second with the first's mask; 2+: both masked")
 
     @model_validator(mode="after")
     def _can_work(self) -> FastDiME:
-        if self.tau > self.steps:
-            raise UserError(f"tau is {self.tau}, but the prior is respaced to {self.steps} steps; lower tau or raise steps")
+        check_depth(self.tau, self.steps)
         check_vgg19(self.perceptual, self.vgg19)
         return self
 

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from cfx.classifiers.torch_module import ClassifierConfig
-from cfx.diffusion.schedule import q_sample
+from cfx.diffusion.schedule import check_depth, q_sample
 from cfx.errors import UserError
 from cfx.guidance import clean_estimate, posterior_mean, rescaled, unit
 from cfx.random import ImageNoise
@@ -49,8 +49,7 @@ class DVCE(Config):
 
     @model_validator(mode="after")
     def _can_work(self) -> DVCE:
-        if self.tau > self.steps:
-            raise UserError(f"tau is {self.tau}, but the prior is respaced to {self.steps} steps; lower tau or raise steps")
+        check_depth(self.tau, self.steps)
         return self
 
 

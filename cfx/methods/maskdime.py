@@ -10,9 +10,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
-from cfx.diffusion.schedule import q_sample
-from cfx.errors import UserError
-from cfx.guidance import ClassLoss, class_gradient, rescaled
+from cfx.diffusion.schedule import check_depth, q_sample
+from cfx.guidance import ClassLoss, Side, class_gradient, rescaled
 from cfx.perceptual import check_vgg19, perceptual_pull
 from cfx.random import ImageNoise
 from cfx.types import Classifier, Config, Counterfactual, Denoiser
@@ -32,7 +31,7 @@ class MaskDiME(Config):
     loss: ClassLoss = Field("logit", description="logit (released code), log_prob, margin")
     share: float = Field(0.05, gt=0, le=1, description="share of the pixels that may change before dilation, the paper's k")
     seen_share: float = Field(0.5, gt=0, le=1, description="share of those that the classifier sees changed, the paper's rho")
-    dilation: int = Field(5, ge=1, description="side of the square that grows both masks, pixels, odd")
+    dilation: Side = Field(5, description="side of the square that grows both masks, pixels, odd")
     adaptive: bool = Field(
         False, description="give the class gradient the norm of the predicted noise, so that one scale fits any classifier"
     )
@@ -40,10 +39,7 @@ class MaskDiME(Config):
 
     @model_validator(mode="after")
     def _can_work(self) -> MaskDiME:
-        if self.tau > self.steps:
-            raise UserError(f"tau is {self.tau}, but the prior is respaced to {self.steps} steps; lower tau or raise steps")
-        if self.dilation % 2 == 0:
-            raise UserError(f"dilation is {self.dilation}, but a square around a pixel has an odd side")
+        check_depth(self.tau, self.steps)
         check_vgg19(self.perceptual, self.vgg19)
         return self
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cfx.diffusion.latent import LatentDiffusion
 from cfx.errors import UserError
+from cfx.images import from_uint8
 from cfx.random import derived_seed
 from cfx.types import Config
 
@@ -135,7 +136,7 @@ def _draw(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, list[str]]:
     """A whole batch's chance: images on [-1, 1], some mirrored; the spread of their latents; noise; its depth t; prompts."""
     n = config.batch
-    x = images[torch.randint(len(images), (n,), generator=chance)].float() / 127.5 - 1
+    x = from_uint8(images[torch.randint(len(images), (n,), generator=chance)])
     if config.flip:
         x = torch.where(torch.rand(n, 1, 1, 1, generator=chance) < 0.5, x.flip(3), x)
     latent = (n, model.vae.config.latent_channels, model.unet.config.sample_size, model.unet.config.sample_size)

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from cfx.diffusion.latent import LatentDiffusion
-from cfx.errors import UserError
+from cfx.diffusion.schedule import check_depth
 from cfx.methods.edict import Edict, Pair
 from cfx.types import Config, Counterfactual
 
@@ -31,8 +31,7 @@ class TIME(Config):
 
     @model_validator(mode="after")
     def _deep_enough(self) -> TIME:
-        if self.tau > self.steps:
-            raise UserError(f"tau is {self.tau} of {self.steps} steps; lower tau")
+        check_depth(self.tau, self.steps)
         return self
 
 

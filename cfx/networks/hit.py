@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -166,7 +166,7 @@ class HiT(nn.Module):
     """(B, 3, size, size), normalised, to logits (B, outputs); `contributions` takes the logits apart, exactly."""
 
     def __init__(
-        self, outputs: int, shape: HiTShape | Mapping[str, Any], attention_dropout: float = 0.0, drop_path: float = 0.0
+        self, outputs: int, shape: HiTShape | Mapping[str, object], attention_dropout: float = 0.0, drop_path: float = 0.0
     ) -> None:
         super().__init__()
         self.shape = HiTShape.model_validate(shape)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from timm.models.vision_transformer import VisionTransformer
 
@@ -11,7 +10,7 @@ from cfx.networks.hit import HiTShape
 
 
 def vit(
-    outputs: int, shape: HiTShape | Mapping[str, Any], attention_dropout: float = 0.0, drop_path: float = 0.0
+    outputs: int, shape: HiTShape | Mapping[str, object], attention_dropout: float = 0.0, drop_path: float = 0.0
 ) -> VisionTransformer:
     """timm's ViT with the patches, width, heads and number of layers of `shape`; its blocks are joined into one."""
     shape = HiTShape.model_validate(shape)

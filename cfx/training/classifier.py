@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,11 +10,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from cfx.checkpoint import save_network
-from cfx.errors import UserError
+from cfx.checkpoint import Facts, save_network
+from cfx.images import from_uint8
 from cfx.networks.convnet import ConvNet
 from cfx.random import derived_seed
 from cfx.training.augment import Augmentation, augment
+from cfx.training.loop import check_labels, cosine, descend, hold_out, seeded, set_rate
 from cfx.types import Config
 
 
@@ -49,55 +49,30 @@ def train_classifier(
     `report(step, loss)` is called after every optimizer step.
     Raises UserError if there are fewer than ten images or the labels do not fit the names.
     """
-    _check(images, labels, names)
+    check_labels(images, labels, names)
     chance = torch.Generator().manual_seed(derived_seed("classifier", config.seed))
-    order = torch.randperm(len(images), generator=chance)
-    held_out, kept = order[: len(order) // 10], order[len(order) // 10 :]
-    with torch.random.fork_rng(devices=[]):  # torch draws initial weights from its global generator only
-        torch.manual_seed(config.seed)
+    held_out, kept = hold_out(len(images), chance)
+    with seeded(config.seed):
         network = ConvNet(len(names), config.widths, config.grid).to(device)
     network = network.to(memory_format=torch.channels_last)  # much faster on a CPU
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     for step in range(config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _schedule(step, config.steps)
+        set_rate(optimizer, config.learning_rate * cosine(step, config.steps, max(1, config.steps // 20)))
         chosen = kept[torch.randint(len(kept), (config.batch,), generator=chance)]
-        x = augment(as_images(images[chosen]), config.augmentation, chance).to(device)
-        loss = _loss(network(x), labels[chosen].to(device))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        report(step + 1, loss.item())
+        x = augment(from_uint8(images[chosen]), config.augmentation, chance).to(device)
+        report(step + 1, descend(_loss(network(x), labels[chosen].to(device)), optimizer))
     accuracy = _accuracy(network, images[held_out], labels[held_out])
-    kind = "classes" if labels.ndim == 1 or labels.is_floating_point() else "attributes"
-    facts = {
+    facts: Facts = {
         "module": "cfx.networks.convnet:ConvNet",
         "kwargs": {"outputs": len(names), "widths": config.widths, "grid": config.grid},
-        kind: list(names),
         "input_size": images.shape[-1],
         "training": config.model_dump(),
-        "accuracy": accuracy[0] if kind == "classes" else dict(zip(names, accuracy, strict=True)),
     }
+    if labels.ndim == 1 or labels.is_floating_point():
+        facts |= {"classes": list(names), "accuracy": accuracy[0]}
+    else:
+        facts |= {"attributes": list(names), "accuracy": dict(zip(names, accuracy, strict=True))}
     return save_network(out, network, facts)
-
-
-def as_images(images: Tensor) -> Tensor:
-    """(B, 3, H, W) uint8 as float32 in [-1, 1]."""
-    return images.float() / 127.5 - 1
-
-
-def _check(images: Tensor, labels: Tensor, names: Sequence[str]) -> None:
-    if len(images) < 10 or len(images) != len(labels):
-        raise UserError(f"{len(images)} images with {len(labels)} labels; training needs ten or more, one label each")
-    if labels.ndim == 2 and labels.shape[1] != len(names):
-        raise UserError(f"labels have {labels.shape[1]} columns for {len(names)} names: {', '.join(names)}")
-    if labels.ndim == 1 and not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
-        raise UserError(f"labels run from {labels.min()} to {labels.max()}, but the classes are {', '.join(names)}")
-
-
-def _schedule(step: int, steps: int) -> float:
-    """Share of the learning rate: a short linear warm-up, then half a cosine down to zero."""
-    return min(1.0, (step + 1) / max(1, steps // 20)) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -112,6 +87,6 @@ def _accuracy(network: ConvNet, images: Tensor, labels: Tensor) -> list[float]:
     if labels.is_floating_point():
         labels = labels.argmax(1)
     device = network.head.weight.device
-    logits = torch.cat([network(as_images(batch).to(device)).cpu() for batch in images.split(256)])
+    logits = torch.cat([network(from_uint8(batch).to(device)).cpu() for batch in images.split(256)])
     right = (logits > 0) == labels.bool() if labels.ndim == 2 else (logits.argmax(1) == labels)[:, None]
     return [float(share) for share in right.float().mean(0)]

@@ -6,12 +6,10 @@ What a step draws depends on the seed and its number alone, so a killed training
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
-from uuid import uuid4
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,14 +18,16 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cfx.checkpoint import fit, read_state_dict, save_network
+from cfx.checkpoint import Facts, fit, read_state_dict, save_network
 from cfx.errors import UserError
+from cfx.images import from_uint8
 from cfx.networks.blanking import blank_patches
 from cfx.networks.hit import PRESETS, HiT, HiTShape
 from cfx.networks.vit import vit
 from cfx.random import derived_seed
 from cfx.training.augment import Augmentation, augment
-from cfx.training.classifier import as_images
+from cfx.training.loop import check_labels, descend, hold_out, set_rate
+from cfx.training.resume import Checkpoint
 from cfx.training.three_augment import Mixing, ThreeAugment, mix, three_augment
 from cfx.types import Config
 
@@ -61,7 +61,7 @@ class HiTTraining(Config):
 
     @field_validator("shape", mode="before")
     @classmethod
-    def _by_name(cls, shape: Any) -> Any:
+    def _by_name(cls, shape: object) -> object:
         if isinstance(shape, str) and shape not in PRESETS:
             raise UserError(f"there is no HiT preset {shape!r}; choose one of {', '.join(PRESETS)}")
         return PRESETS[shape] if isinstance(shape, str) else shape
@@ -108,16 +108,14 @@ def train_hit(
     images: (N, 3, S, S) uint8, which may be mapped from a file; S is the shape's size. labels: (N,) class ids. A tenth, chosen
     by the seed, is held out; its accuracy is in the file's metadata. `report(step, loss)` is called after every optimizer step,
     of which there are `steps(config, N)`. Called again after a kill, it goes on from the checkpoint beside `out`. Raises
-    ValueError for fewer than ten images, a size that is not the shape's, a checkpoint of another configuration, or weights to
-    start from that do not fit.
+    UserError for fewer than ten images, labels that do not fit the names, a size that is not the shape's, a checkpoint of
+    another configuration, or weights to start from that do not fit.
     """
-    if len(images) < 10 or len(images) != len(labels):
-        raise UserError(f"{len(images)} images with {len(labels)} labels; training needs ten or more, one label each")
+    check_labels(images, labels, names)
     if images.shape[-2:] != (config.shape.size, config.shape.size):
         raise UserError(f"images are {tuple(images.shape[-2:])}, but shape.size is {config.shape.size}; make them equal")
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(derived_seed("hit", config.seed)))
-    held_out, kept = order[: len(order) // 10], order[len(order) // 10 :]
-    checkpoint = out.with_name(f"{out.name}.checkpoint")
+    held_out, kept = hold_out(len(images), torch.Generator().manual_seed(derived_seed("hit", config.seed)))
+    checkpoint = Checkpoint(out.with_name(f"{out.name}.checkpoint"), config)
     out.parent.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng():  # torch draws initial weights and dropout from its global generator only
         torch.manual_seed(config.seed)
@@ -125,7 +123,7 @@ def train_hit(
         if config.start is not None:
             _begin_from(network, config.start, config.allow_pickle)
         _optimise(network.to(device), images, labels, kept, config, len(names), checkpoint, report, device)
-    facts = {
+    facts: Facts = {
         "module": f"cfx.networks.{'hit:HiT' if config.architecture == 'hit' else 'vit:vit'}",
         "kwargs": {"outputs": len(names), "shape": config.shape.model_dump()},
         "classes": list(names),
@@ -134,7 +132,7 @@ def train_hit(
         "accuracy": accuracy(network, images[held_out], labels[held_out]),
     }
     saved = save_network(out, network, facts)
-    checkpoint.unlink(missing_ok=True)
+    checkpoint.path.unlink(missing_ok=True)
     return saved
 
 
@@ -166,7 +164,7 @@ def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Share of right answers on undisturbed images (N, 3, S, S) uint8."""
     device = next(network.parameters()).device
     network.eval()
-    answers = torch.cat([network(as_images(batch).to(device)).argmax(1).cpu() for batch in images.split(256)])
+    answers = torch.cat([network(from_uint8(batch).to(device)).argmax(1).cpu() for batch in images.split(256)])
     return float((answers == labels).float().mean())
 
 
@@ -184,7 +182,7 @@ def _optimise(
     kept: Tensor,
     config: HiTTraining,
     classes: int,
-    checkpoint: Path,
+    checkpoint: Checkpoint,
     report: Callable[[int, float], None],
     device: str,
 ) -> None:
@@ -192,49 +190,22 @@ def _optimise(
     network.train()
     total, warm_up = steps(config, len(images)), config.warm_up * len(kept) / config.batch
     optimizer = torch.optim.AdamW(_groups(network, config.weight_decay), lr=config.learning_rate)
-    for step in range(_resumed(checkpoint, config, network, optimizer), total):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _share(step, total, warm_up)
+    for step in range(checkpoint.restore(device, network=network, optimizer=optimizer), total):
+        set_rate(optimizer, config.learning_rate * _share(step, total, warm_up))
         seed = derived_seed("hit", config.seed, step)
         torch.manual_seed(seed)  # for dropout
         chance, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
         drawn = torch.randint(len(kept), (math.ceil(config.batch / config.repeats),), generator=chance)
         chosen = kept[drawn].repeat_interleave(config.repeats)[: config.batch]
-        x = _augmented(as_images(images[chosen]).to(device), config.augmentation, chance)
+        x = _augmented(from_uint8(images[chosen]).to(device), config.augmentation, chance)
         x, targets = mix(x, labels[chosen].to(device), classes, config.mixing, rng)
         if config.blanked:
             # with half of the evidence gone from the start, a HiT's even attention never finds any
             x = blank_patches(x, config.shape.patch, config.blanked * min(1.0, max(0.0, 3 * step / total - 1)), chance)
         loss = cross_entropy(network(x), targets, label_smoothing=config.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        report(step + 1, loss.item())
+        report(step + 1, descend(loss, optimizer, clipped=network))
         if (step + 1) % config.checkpoint_every == 0 and step + 1 < total:
-            _keep(checkpoint, config, step + 1, network, optimizer)
-
-
-def _keep(checkpoint: Path, config: HiTTraining, step: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Write, then rename: a kill leaves the previous checkpoint or the next, never half of one."""
-    part = checkpoint.with_name(f".{uuid4().hex}.tmp")
-    torch.save(
-        {"config": config.model_dump_json(), "step": step, "network": network.state_dict(), "optimizer": optimizer.state_dict()},
-        part,
-    )
-    os.replace(part, checkpoint)
-
-
-def _resumed(checkpoint: Path, config: HiTTraining, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Load the checkpoint, if there is one, and return the number of steps that were made."""
-    if not checkpoint.is_file():
-        return 0
-    state = torch.load(checkpoint, weights_only=True, map_location=next(network.parameters()).device)
-    if state["config"] != config.model_dump_json():
-        raise UserError(f"{checkpoint} belongs to another configuration; delete it or write the network to another file")
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
+            checkpoint.keep(step + 1, network=network, optimizer=optimizer)
 
 
 def _augmented(x: Tensor, how: ThreeAugment | Augmentation, chance: torch.Generator) -> Tensor:

@@ -10,12 +10,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cfx.checkpoint import save_network
+from cfx.checkpoint import Facts, save_network
 from cfx.errors import UserError
+from cfx.images import from_uint8
 from cfx.networks.convnet import ConvNet
 from cfx.random import derived_seed
 from cfx.training.augment import augment
-from cfx.training.classifier import ClassifierTraining, as_images
+from cfx.training.classifier import ClassifierTraining
+from cfx.training.loop import check_labels, descend, hold_out, seeded
 
 
 class RobustTraining(ClassifierTraining):
@@ -60,31 +62,25 @@ def train_robust(
     accuracy on plain and on attacked images is in the file's metadata. `report(step, loss)` is called after every step.
     Raises UserError if there are fewer than ten images or the labels do not fit the names.
     """
-    if len(images) < 10 or labels.shape != (len(images),):
-        raise UserError(f"{len(images)} images with labels {tuple(labels.shape)}; training needs ten or more, one class id each")
-    if not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
-        raise UserError(f"labels run from {labels.min()} to {labels.max()}, but the classes are {', '.join(names)}")
+    if labels.ndim != 1:
+        raise UserError(f"labels have shape {tuple(labels.shape)}; one class id each is needed, ({len(images)},)")
+    check_labels(images, labels, names)
     chance = torch.Generator().manual_seed(derived_seed("robust", config.seed))
-    order = torch.randperm(len(images), generator=chance)
-    held_out, kept = order[: len(order) // 10], order[len(order) // 10 :]
-    with torch.random.fork_rng(devices=[]):  # torch draws initial weights from its global generator only
-        torch.manual_seed(config.seed)
+    held_out, kept = hold_out(len(images), chance)
+    with seeded(config.seed):
         network = ConvNet(len(names), config.widths, config.grid).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     pace = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps + 1)
     for step in range(config.steps):
         chosen = kept[torch.randint(len(kept), (config.batch,), generator=chance)]
-        x, wanted = augment(as_images(images[chosen]), config.augmentation, chance).to(device), labels[chosen].to(device)
+        x, wanted = augment(from_uint8(images[chosen]), config.augmentation, chance).to(device), labels[chosen].to(device)
         start = torch.randn(x.shape, generator=chance).to(x)
         epsilon = config.epsilon * min(1.0, (step + 1) / max(1, config.ramp * config.steps))
         attacked = l2_attack(network, x, wanted, epsilon, config.attack_steps, start)
-        loss = cross_entropy(network(attacked), wanted)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        loss = descend(cross_entropy(network(attacked), wanted), optimizer)
         pace.step()
-        report(step + 1, loss.item())
-    facts = {
+        report(step + 1, loss)
+    facts: Facts = {
         "module": "cfx.networks.convnet:ConvNet",
         "kwargs": {"outputs": len(names), "widths": config.widths, "grid": config.grid},
         "classes": list(names),
@@ -100,7 +96,7 @@ def robust_accuracy(network: nn.Module, images: Tensor, labels: Tensor, epsilon:
     """Share of the images (N, 3, S, S) uint8 that are classified right after an attack of this radius; 0 for no attack."""
     device, right = next(network.parameters()).device, 0
     for batch, wanted in zip(images.split(64), labels.split(64), strict=True):
-        x, wanted = as_images(batch).to(device), wanted.to(device)
+        x, wanted = from_uint8(batch).to(device), wanted.to(device)
         attacked = l2_attack(network, x, wanted, epsilon, steps, torch.ones_like(x)) if epsilon else x
         with torch.no_grad():
             right += int((network(attacked).argmax(1) == wanted).sum())

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from cfx.errors import UserError
-from cfx.images import BYTES_PER_PIXEL, Refused, decode_png, read_image
+from cfx.images import BYTES_PER_PIXEL, MAX_PIXELS, Refused, decode_png, read_image
 from tasks.data.annotations import FIXED, Annotations, listing
 from tasks.data.files import is_inside, read, stamps
 from tasks.data.seen_files import SeenFiles
@@ -47,7 +47,7 @@ class DataConfig(Annotations):
         "shape is kept, Lanczos with antialiasing",
     )
     min_side: int = Field(8, ge=1, description="refuse pictures with a shorter side, pixels")
-    max_pixels: int = Field(50_000_000, ge=1, le=89_478_485, description="refuse larger pictures; the most is Pillow's own limit")
+    max_pixels: int = Field(MAX_PIXELS, ge=1, le=89_478_485, description="refuse larger pictures; the most is Pillow's own limit")
     max_rejected: float = Field(0.5, ge=0, le=1, description="share of refused files above which the audit stops")
 
 

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 from cfx.classifiers import TorchClassifier
 from cfx.errors import UserError
-from cfx.images import decode_png, encode_png, read_image
+from cfx.images import MAX_PIXELS, decode_png, encode_png, read_image
 from cfx.metrics.agreement import against_truth, change_map, cross_examined
 from cfx.networks.hit import HiT
 from cfx.saliency.maps import Saliency, maps_for, saliency
@@ -23,8 +23,6 @@ from tasks.run import Run
 from tasks.shard_images import read_images
 from tasks.stage import Rows, stage
 from warehouse.facts.shards import Shard, read_shard
-
-MAX_PIXELS = 50_000_000  # of a picture of a region
 
 
 def maps_of(config: SaliencyConfig, classifier: Classifier) -> tuple[Saliency, ...]:

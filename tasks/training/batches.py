@@ -12,11 +12,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cfx.diffusion.training import Batches, PriorTraining
 from cfx.errors import UserError
-from cfx.images import Refused, decode_png, read_image
+from cfx.images import MAX_PIXELS, Refused, decode_png, read_image
 from cfx.random import derived_seed
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"}
-MAX_PIXELS = 50_000_000
 AHEAD = 4  # batches that a worker prepares in advance
 
 

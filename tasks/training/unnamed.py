@@ -23,9 +23,10 @@ from pydantic import Field
 
 from cfx.classifiers import ClassifierConfig
 from cfx.errors import UserError
+from cfx.images import from_uint8
 from cfx.portraits import ATTRIBUTES, Portrait, carry_mark, draw, region, render
 from cfx.random import derived_seed
-from cfx.training.classifier import as_images, train_classifier
+from cfx.training.classifier import train_classifier
 from cfx.training.portraits import CLASSES, RECIPES, SIZE
 from cfx.types import Config
 from tasks.networks import classifier_for
@@ -102,7 +103,7 @@ def exact_effect(weights: Path, kind: str, n: int) -> float:
 
     def smiling(has: bool) -> torch.Tensor:
         pixels = torch.from_numpy(drawn_with(kind, portraits, np.full(n, has), GRADED)).permute(0, 3, 1, 2)
-        return torch.cat([classifier(as_images(batch)).softmax(1)[:, 1] for batch in pixels.split(128)])
+        return torch.cat([classifier(from_uint8(batch)).softmax(1)[:, 1] for batch in pixels.split(128)])
 
     return float((smiling(True) - smiling(False)).double().mean())
 

@@ -228,5 +228,5 @@ def test_stopped_images_cost_nothing_more_and_stay_where_they_are() -> None:
 def test_what_cannot_work_is_refused_by_name() -> None:
     with pytest.raises(ValidationError, match="tau is 6, but the prior is respaced to 5"):
         ACE(steps=5, tau=6)
-    with pytest.raises(ValidationError, match="dilation is 4, but"):
+    with pytest.raises(ValidationError, match="4 is even, but"):
         ACE(dilation=4)

@@ -103,6 +103,27 @@ def test_a_python_function_is_a_classifier_and_is_queried_with_each_image_once()
     assert ledger.calls(0)["batch"] == [3, 3, 1]
 
 
+def test_a_function_that_is_edited_is_another_one_in_the_same_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    config = CallableConfig(access="callable", module="edited_model:answer", classes=("low", "high"))
+    found = []
+    for high in (0.3, 0.7):  # sources of one length, written within a second
+        (tmp_path / "edited_model.py").write_text(f"HIGH = {high}\n\ndef answer(x):\n    return [[1 - HIGH, HIGH] for _ in x]\n")
+        black_box = load_black_box(config, QueryLedger(None, "edited", None))
+        found.append((float(black_box(IMAGES[:1]).exp()[0, 1]), black_box.fingerprint))
+    assert [p for p, _ in found] == pytest.approx([0.3, 0.7]) and found[0][1] != found[1][1]
+
+
+def test_an_onnx_file_that_is_overwritten_is_another_model_in_the_same_process(tmp_path: Path) -> None:
+    found = []
+    for order in (("low", "column"), ("column", "low")):
+        path = brightness_model(tmp_path / "model.onnx", order)
+        black_box = load_black_box(OnnxConfig(access="onnx", weights=path, classes=("low", "high")), QueryLedger(None, "m", None))
+        found.append((black_box(IMAGES), black_box.fingerprint))
+    torch.testing.assert_close(found[0][0], found[1][0].flip(1))
+    assert found[0][1] != found[1][1] and not torch.equal(found[0][0], found[1][0])
+
+
 def test_one_field_tells_the_ways_to_a_classifier_apart_and_none_means_torch() -> None:
     read = TypeAdapter(AnyClassifier).validate_python
     assert isinstance(read({"weights": "portraits:planted"}), ClassifierConfig)
@@ -122,13 +143,13 @@ def test_a_function_that_is_not_there_is_reported(module: str) -> None:
         load_black_box(CallableConfig(access="callable", module=module, classes=("a", "b")), QueryLedger(None, "f", None))
 
 
-def brightness_model(path: Path) -> Path:
-    """`tests.servers.brightness` as an ONNX file."""
+def brightness_model(path: Path, order: tuple[str, str] = ("low", "column")) -> Path:
+    """`tests.servers.brightness` as an ONNX file, its two columns in this order."""
     nodes = [
         helper.make_node("ReduceMean", ["images", "axes"], ["high"], keepdims=0),
         helper.make_node("Unsqueeze", ["high", "last"], ["column"]),
         helper.make_node("Sub", ["one", "column"], ["low"]),
-        helper.make_node("Concat", ["low", "column"], ["p"], axis=1),
+        helper.make_node("Concat", order, ["p"], axis=1),
     ]
     constants = [
         numpy_helper.from_array(np.array([1, 2, 3]), "axes"),

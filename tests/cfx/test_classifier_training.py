@@ -10,9 +10,10 @@ from torch import Tensor
 from cfx.attributes.oracle import OracleConfig, load_oracle
 from cfx.checkpoint import read_facts
 from cfx.classifiers import ClassifierConfig, TorchClassifier, load_classifier
+from cfx.images import from_uint8
 from cfx.portraits import ATTRIBUTES, draw, true_effects
 from cfx.training.augment import Augmentation, augment
-from cfx.training.classifier import ClassifierTraining, as_images, train_classifier
+from cfx.training.classifier import ClassifierTraining, train_classifier
 from cfx.training.portraits import RECIPES, rendered, train_on_portraits
 
 TINY = ClassifierTraining(widths=(8, 16), grid=1, steps=60, batch=16, learning_rate=0.01)
@@ -40,7 +41,7 @@ def test_a_separable_toy_is_learned_and_its_accuracy_recorded(tmp_path):
     path = train_classifier(images, facts[:, 0], config, ("below", "above"), tmp_path / "toy.safetensors")
     classifier = load_classifier(ClassifierConfig(weights=path))
     assert classifier.classes == ("below", "above")
-    assert (classifier(as_images(images)).argmax(1) == facts[:, 0]).all()
+    assert (classifier(from_uint8(images)).argmax(1) == facts[:, 0]).all()
     recorded = read_facts(path)
     assert recorded["accuracy"] == 1.0 and recorded["input_size"] == 16
     assert recorded["training"] == config.model_dump(mode="json")
@@ -52,7 +53,7 @@ def test_an_oracle_learns_several_attributes_at_once(tmp_path):
     path = train_classifier(images, facts, config, ("above", "red"), tmp_path / "toy.safetensors")
     oracle = load_oracle(OracleConfig(weights=path))
     assert oracle.attributes == ("above", "red")
-    assert ((oracle(as_images(images)) > 0.5) == facts.bool()).all()
+    assert ((oracle(from_uint8(images)) > 0.5) == facts.bool()).all()
     assert read_facts(path)["accuracy"] == {"above": 1.0, "red": 1.0}
 
 
@@ -126,7 +127,7 @@ def test_a_recipe_trains_a_network_that_says_what_it_tells(tmp_path, name, learn
 @pytest.fixture(scope="module")
 def fresh() -> tuple[Tensor, Tensor, Tensor]:
     images, labels, attributes = rendered(200, seed=20_000)
-    return as_images(images), labels, attributes
+    return from_uint8(images), labels, attributes
 
 
 def bundled(name: str) -> TorchClassifier:

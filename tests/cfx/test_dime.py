@@ -181,7 +181,7 @@ def test_retries_touch_failures_only() -> None:
 
 
 def test_depth_beyond_the_schedule_is_refused_by_name() -> None:
-    with pytest.raises(ValidationError, match="tau is 60, but only 50 of 50"):
+    with pytest.raises(ValidationError, match="tau is 60, but the prior is respaced to 50 steps; lower"):
         DiME(steps=50, tau=60)
     with pytest.raises(ValidationError, match="tau is 60, but the prior is respaced to 50"):
         FastDiME(steps=50, tau=60)

@@ -9,9 +9,14 @@ from torch import nn
 
 from cfx.diffusion.schedule import q_sample
 from cfx.guidance import changed_region, class_gradient, class_loss
+from cfx.methods.ace import ACE
+from cfx.methods.blended import Blended
 from cfx.methods.dime import DiME, FastDiME, denoise, dime, fastdime, rectangle
+from cfx.methods.dvce import DVCE
 from cfx.methods.maskdime import MaskDiME, maskdime
+from cfx.methods.time_edit import TIME
 from cfx.random import ImageNoise
+from cfx.types import Config
 from tasks.stages.explain import Counted
 from tests.toys import Linear, gaussian_prior
 
@@ -142,3 +147,17 @@ def test_what_cannot_work_is_refused_by_name() -> None:
     for method in (DiME, FastDiME):
         with pytest.raises(ValidationError, match="perceptual is 30.0, which needs VGG19: set `vgg19`"):
             method(perceptual=30)
+
+
+@pytest.mark.parametrize("method", [ACE, FastDiME, MaskDiME])
+def test_a_square_that_grows_a_mask_has_an_odd_side(method: type[Config]) -> None:
+    with pytest.raises(ValidationError, match="odd side; use 3 or 5"):
+        method.model_validate({"method": method.model_fields["method"].default, "dilation": 4})
+
+
+@pytest.mark.parametrize("method", [ACE, Blended, DiME, FastDiME, DVCE, MaskDiME, TIME])
+def test_no_method_starts_deeper_than_its_prior_is_respaced(method: type[Config]) -> None:
+    settings = {"method": method.model_fields["method"].default, "steps": 20}
+    assert method.model_validate(settings | {"tau": 19})
+    with pytest.raises(ValidationError, match="tau is 21, but the prior is respaced to 20 steps"):
+        method.model_validate(settings | {"tau": 21})

@@ -70,7 +70,7 @@ def test_the_same_seed_gives_the_same_file(tmp_path: Path) -> None:
 
 def test_what_cannot_be_trained_on_is_refused_by_name(tmp_path: Path) -> None:
     images, labels = bright_or_dark()
-    with pytest.raises(ValueError, match="9 images with labels"):
+    with pytest.raises(ValueError, match="9 images with 9 labels"):
         train_robust(images[:9], labels[:9], TOY, ("dark", "bright"), tmp_path / "r.safetensors")
     with pytest.raises(ValueError, match="labels run from 0 to 1, but the classes are dark"):
         train_robust(images, labels, TOY, ("dark",), tmp_path / "r.safetensors")

@@ -17,7 +17,6 @@ from cfx.attributes.named_edits import NamedEdits, edit_by_word
 from cfx.attributes.oracle import OracleConfig, load_oracle
 from cfx.diffusion.ddpm import load_ddpm
 from cfx.diffusion.latent import LatentDiffusion, load_latent
-from cfx.diffusion.resume import Checkpoint
 from cfx.diffusion.text_to_image import TextTraining, train_text_to_image
 from cfx.methods.edict import Edict, Pair
 from cfx.methods.textual_inversion import (
@@ -32,6 +31,7 @@ from cfx.methods.textual_inversion import (
 )
 from cfx.methods.time_edit import TIME, Inversions, time_edit
 from cfx.portraits import ATTRIBUTES, WORDS, attribute_weights, draw, render, write_portraits
+from cfx.training.resume import Checkpoint
 from tasks.stages.prompts import check_named
 from tests.cfx.tiny_sd import WIDTH, write_pipeline
 

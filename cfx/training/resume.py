@@ -6,9 +6,10 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from cfx.errors import UserError
 from cfx.types import Config
@@ -21,7 +22,7 @@ class Checkpoint:
     path: Path
     config: Config
 
-    def restore(self, device: str = "cpu", **parts: Any) -> int:
+    def restore(self, device: str = "cpu", **parts: nn.Module | Optimizer) -> int:
         """Give each part (network, optimizer, ...) its state back and return the step reached; 0 if nothing was kept.
 
         Raises UserError for a file of another configuration.
@@ -30,12 +31,12 @@ class Checkpoint:
             return 0
         state = torch.load(self.path, weights_only=True, map_location=device)
         if state["config"] != self.config.model_dump_json():
-            raise UserError(f"{self.path} belongs to another configuration; delete it or train into another folder")
+            raise UserError(f"{self.path} belongs to another configuration; delete it, or train to another path")
         for name, part in parts.items():
             part.load_state_dict(state[name])
         return int(state["step"])
 
-    def keep(self, step: int, **parts: Any) -> None:
+    def keep(self, step: int, **parts: nn.Module | Optimizer) -> None:
         """Write, then rename: a kill leaves the previous checkpoint or the next, never half of one."""
         handle, temporary = tempfile.mkstemp(dir=self.path.parent, suffix=".tmp")
         os.close(handle)
