@@ -98,7 +98,7 @@ def answers(root: Path, from_rows: bool) -> dict[str, Any]:
     seconds, cpu_seconds = {}, {}
     for view in VIEWS:
         began, spent = time.perf_counter(), time.process_time()
-        with closing(open_warehouse(root, from_rows, asked=f"from {view}")) as lens:
+        with closing(open_warehouse(root, from_rows, sql=f"from {view}")) as lens:
             assert lens.execute(f"from {view}").fetchall()
         seconds[view] = round(time.perf_counter() - began, 2)
         cpu_seconds[view] = round(time.process_time() - spent, 2)

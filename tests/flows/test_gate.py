@@ -13,7 +13,8 @@ from markupsafe import escape
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.config import load_policy
+from flows.settings import load
+from tasks.reading.gate import Policy
 from warehouse.lens.connect import query
 from warehouse.report.embedded_numbers import Page
 from warehouse.report.formatting import number, signed
@@ -124,7 +125,7 @@ def test_compare_pairs_the_images(root: Path) -> None:
 
 
 def test_the_examples_are_whole() -> None:
-    assert load_policy(ROOT / "examples" / "gate.yaml").forbidden is not None
+    assert load(Policy, ROOT / "examples" / "gate.yaml").forbidden is not None
     job = yaml.safe_load((ROOT / "examples" / "ci.yaml").read_text())
     steps = [step.get("run", "") for step in job["jobs"]["audit"]["steps"]]
     assert any("cfx gate" in step and "--junit" in step for step in steps)

@@ -21,13 +21,16 @@ from warehouse.facts.storage import Root, remembered
 from warehouse.lens.catalog import SUMS, VIEWS, header, view_sql
 from warehouse.lens.needed_views import needed_views
 from warehouse.lens.readonly import QueryTimeout, lock, refuse_writes, refused
-from warehouse.lens.scans import columns_of, scan, with_derived
+from warehouse.lens.scans import scan, with_derived
 
 _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
-    "python_enable_replacements": False,  # otherwise a name may mean a variable of the program that asks
+    "python_enable_replacements": False,  # otherwise a name may mean a variable of the calling program
 }
+_COLUMNS = """
+select table_name, column_name, data_type from duckdb_columns() where schema_name = 'main' order by table_name, column_index
+"""
 
 
 @dataclass(frozen=True)
@@ -114,10 +117,11 @@ def _with_integers(answer: pa.Table) -> pa.Table:
 def views(root: Path) -> list[View]:
     """Everything that can be asked, facts first: name, description and columns as they are in this warehouse."""
     names = [name for name in FACTS if name not in VIEWS] + list(VIEWS)
+    columns: dict[str, list[tuple[str, str]]] = {}
     with open_warehouse(root) as con:
-        return [
-            View(name, _description(name), columns_of(con, name), view_sql(name) if name in VIEWS else None) for name in names
-        ]
+        for name, column, kind in con.execute(_COLUMNS).fetchall():
+            columns.setdefault(name, []).append((column, kind))
+    return [View(name, _description(name), tuple(columns[name]), view_sql(name) if name in VIEWS else None) for name in names]
 
 
 def _description(name: str) -> str:

@@ -9,6 +9,8 @@ import duckdb
 
 from cfx.errors import UserError
 from warehouse.facts.storage import Root
+from warehouse.lens.fetch import printed
+from warehouse.lens.scans import pattern_of
 
 
 class ReadOnlyError(UserError):
@@ -29,11 +31,11 @@ def refused(reason: str) -> ReadOnlyError:
 
 def lock(con: duckdb.DuckDBPyConnection, root: Root) -> None:
     """From here on the connection reaches files of this warehouse only, fetches no extension and keeps its settings."""
-    # DuckDB compares the name of a file that it opens, but the pattern of one that it looks for, where [ is written [[].
-    folders = {str(root / "facts"), "".join(f"[{c}]" if c in "*?[" else c for c in str(root / "facts"))}
+    folder = str(root / "facts")
     spill = root if isinstance(root, Path) else Path(tempfile.gettempdir())
-    con.execute("set temp_directory = $tmp", {"tmp": str(spill / "tmp")})
-    con.execute("set allowed_directories = $folders", {"folders": sorted(folders)})
+    con.execute(printed("set temp_directory = $spill", spill=str(spill / "tmp")))
+    # DuckDB compares the name of a file that it opens, but the pattern of one that it looks for.
+    con.execute(printed("set allowed_directories = [$folder, $pattern]", folder=folder, pattern=pattern_of(folder)))
     con.execute("set enable_external_access = false")
     con.execute("set lock_configuration = true")
 
