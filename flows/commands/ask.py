@@ -77,7 +77,7 @@ def views(
 
 
 def encoded(answer: pa.Table, form: str) -> bytes:
-    """An answer as the bytes of a file; in text, pictures and other bytes are base64."""
+    """An answer as the bytes of a file; in text, images and other bytes are base64."""
     import pyarrow as pa
 
     if form == "json":
@@ -106,7 +106,7 @@ def encoded(answer: pa.Table, form: str) -> bytes:
 
 
 def answer_table(answer: pa.Table) -> Table:
-    """An answer for people: six digits, and no picture's bytes."""
+    """An answer for people: six digits, and no image's bytes."""
     table = Table(*map(escaped, answer.column_names))
     for row in answer.to_pylist():
         table.add_row(*(escaped(cell(value)) for value in row.values()))

@@ -35,7 +35,7 @@ select table_name, column_name, data_type from duckdb_columns() where schema_nam
 
 @dataclass(frozen=True)
 class View:
-    """A fact or a view that can be asked: its columns as (name, SQL type), and the SQL that makes it; a fact has none."""
+    """A fact or a view: its columns as (name, SQL type), and the SQL that makes it; a fact has none."""
 
     name: str
     description: str
@@ -46,8 +46,8 @@ class View:
 def open_warehouse(root: Path, from_rows: bool = False, sql: str | None = None) -> duckdb.DuckDBPyConnection:
     """A lens over the facts under root, also when there are none yet. One thread per connection: `.cursor()` for another.
 
-    from_rows: the sums that an audit wrote down are taken anew, from the rows themselves, to check them.
-    sql: the one query that will be asked, to lay out no more views than it needs.
+    from_rows: the sums that an audit wrote down are made anew from the rows themselves, to check them.
+    sql: the one query that will be run, to lay out no more views than it needs.
     SQL on it reads this warehouse's facts and no other file, and cannot change a setting or fetch an extension.
     Raises DamagedShard naming the first file that was cut short.
     """
@@ -115,7 +115,7 @@ def _with_integers(answer: pa.Table) -> pa.Table:
 
 
 def views(root: Path) -> list[View]:
-    """Everything that can be asked, facts first: name, description and columns as they are in this warehouse."""
+    """Every fact and view, facts first: name, description and columns as they are in this warehouse."""
     names = [name for name in FACTS if name not in VIEWS] + list(VIEWS)
     columns: dict[str, list[tuple[str, str]]] = {}
     with open_warehouse(root) as con:

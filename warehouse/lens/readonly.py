@@ -1,4 +1,4 @@
-"""Read-only in effect: what a lens may touch, and which statements are questions."""
+"""Read-only in effect: what a lens may touch, and which statements only read."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from warehouse.lens.scans import pattern_of
 
 
 class ReadOnlyError(UserError):
-    """A statement that is not one plain question over the warehouse."""
+    """A statement that is not one plain query over the warehouse."""
 
 
 class QueryTimeout(UserError):
-    """A question that took longer than it may."""
+    """A query that took longer than it may."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"no answer within {seconds:g} s, so the question was stopped; ask for less, or give it more: --seconds")
+        super().__init__(f"query timed out after {seconds:g} s; raise --timeout, or query fewer rows")
 
 
 def refused(reason: str) -> ReadOnlyError:
     """The refusal, with its reason and the way out."""
-    return ReadOnlyError(f"the warehouse is read-only; ask one SELECT over the facts and views that `cfx views` lists ({reason})")
+    return ReadOnlyError(
+        f"the warehouse is read-only; query it with one SELECT over the facts and views that `cfx views` lists ({reason})"
+    )
 
 
 def lock(con: duckdb.DuckDBPyConnection, root: Root) -> None:

@@ -19,7 +19,7 @@ class Limit:
 
 SURROGATE = Limit(
     "Steered from outside.",
-    "The classifier is a black box: pictures were steered by a network distilled from its answers to these images, and each flip "
+    "The classifier is a black box: images were steered by a network distilled from its answers to these images, and each flip "
     "was checked on the classifier itself. What else moved may be the surrogate's doing, so an attribute is confirmed only by an "
     "edit of it alone that the classifier was asked about.",
 )
@@ -58,14 +58,14 @@ def _canary(row: Row) -> Limit:
 
 def _untouched(ranked: Sequence[Row], config: Mapping[str, Any]) -> Limit:
     edited: list[str] = []
-    rest: list[str] = []
+    unedited: list[str] = []
     for row in ranked:
-        (edited if row["n_interventions"] else rest).append(row["attribute"])
-    if rest:
+        (edited if row["n_interventions"] else unedited).append(row["attribute"])
+    if unedited:
         text = (
             "An attribute that moves with the answer may be a shortcut, or may only travel with one in the prior's training data."
         )
-        return Limit("Association, not intervention.", f"{text} Not edited by themselves: {listed(sorted(rest))}.")
+        return Limit("Association, not intervention.", f"{text} Not edited by themselves: {listed(sorted(unedited))}.")
     fewest = min((row["n_interventions"] for row in ranked), default=0)
     text = (
         f"Edits change {listed(sorted(edited))} as far as the oracle can tell, and little else; each on {fewest} images or more."

@@ -3,7 +3,7 @@
 -- when the claim itself is shown and beyond it; in between, `images_needed` images would decide if things stay as they are. With
 -- fewer images than the policy asks for, no attribute is accused or cleared. Over: runs with a policy.
 -- Columns:
---   place: order in which rules are told
+--   place: order of the rules
 --   rule: audit, images, flip rate, judge flip rate, effect, outside, rise, edited rise or cd rise
 --   subject: the attribute that the rule is about; null for the whole run
 --   value: what was found
@@ -36,7 +36,7 @@ whole as (
         run_id, 1, 'images', null, coalesce(images, 0), null, null, minimum_images, coalesce(images, 0),
         if(coalesce(images, 0) >= minimum_images, 'pass', 'inconclusive'),
         if(coalesce(images, 0) >= minimum_images, null, minimum_images),
-        format('{} images explained, at least {} are asked for', coalesce(images, 0), minimum_images)
+        format('{} images explained, at least {} required', coalesce(images, 0), minimum_images)
     from held left join seen using (run_id)
 ),
 rates as (
@@ -155,7 +155,7 @@ rules as (
         run_id, place, rule, null, value, low, high, threshold, n, result,
         -- The side of the interval that holds the bound, which is the longer one near 0 and 1.
         if(result = 'inconclusive', try_cast(ceil(n * power(if(value < threshold, high - value, value - low) / abs(value - threshold), 2)) as bigint), null),
-        format('{} {:.3f} (95% interval {:.3f} to {:.3f}), at least {:.3f} is asked for', rule, value, low, high, threshold)
+        format('{} {:.3f} (95% interval {:.3f} to {:.3f}), at least {:.3f} required', rule, value, low, high, threshold)
     from judged_rates
     union all
     select
