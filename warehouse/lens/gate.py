@@ -82,7 +82,7 @@ def verdict_of(run_id: str, rules: Sequence[Row]) -> Gate:
     verdict = rules[0]["verdict"]
     reasons = [rule["reason"] for rule in rules if rule["result"] == verdict]
     needed = [rule["images_needed"] for rule in rules if rule["images_needed"] is not None]
-    shown = [f"all {len(rules)} rules pass"] if verdict == "pass" else reasons
+    shown = [f"all {len(rules)} release checks passed"] if verdict == "pass" else reasons
     return Gate(run_id, verdict, tuple(shown), max(needed, default=None), tuple(rules))
 
 

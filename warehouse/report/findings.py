@@ -80,8 +80,8 @@ def _sentences(run: Row, question: Question) -> tuple[str, ...]:
     (share,) = question.shares.rows
     changed = share["appeared"] + share["vanished"]
     crossed = (
-        f"In {changed:,} of {share['n']:,} flipped explanations ({percent(changed / share['n'])}) it crossed one half: "
-        f"it appeared in {share['appeared']:,} and vanished in {share['vanished']:,}."
+        f"Of {share['n']:,} flipped explanations, {changed:,} changed it ({percent(changed / share['n'])}): "
+        f"“{question.row['attribute']}” was added in {share['appeared']:,} and removed in {share['vanished']:,}."
         if share["n"]
         else "No explanation flipped."
     )

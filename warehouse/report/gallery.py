@@ -20,9 +20,9 @@ SMALL = 96  # images up to this side are kept without loss: they are tiny, and e
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 
 RULES = {
-    "random": ("Random picks", "Drawn by a hash of the image, not chosen: this is what an ordinary explanation looks like."),
+    "random": ("Random picks", "Chosen at random, reproducibly: this is what an ordinary explanation looks like."),
     "best": ("Best", "Flipped, not contradicted by the judge, and with the smallest change (L1) of all."),
-    "failed": ("Failed", "The classifier did not change its mind, or the judge disagrees; drawn by hash."),
+    "failed": ("Failed", "The classifier did not change its answer, or the judge disagrees; chosen at random, reproducibly."),
 }
 
 
