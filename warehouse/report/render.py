@@ -145,9 +145,8 @@ def _effect_meaning(run: Row) -> str:
         else "from one class to another (of each attribute, the direction that moves it most)"
     )
     return (
-        f"An effect is the mean change of an attribute's probability, by the attribute model (the oracle), as the classifier moves "
-        f"{way}, "
-        "minus the change that the same method makes without guidance, on the same images and seeds."
+        f"An effect is the mean change of an attribute's probability, by the attribute model (the oracle), as the classifier "
+        f"moves {way}, minus the change that the same method makes without guidance, on the same images and seeds."
     )
 
 
