@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import yaml
 
-from cfx.checkpoint import save_network
+from cfx.checkpoint import Facts, save_network
 from cfx.diffusion.ddpm import Schedule, save_ddpm
 from cfx.diffusion.training import PriorTraining, build_unet
 from cfx.networks.convnet import ConvNet
@@ -24,13 +24,14 @@ def lay_out(folder: Path, images: int, size: int = 16) -> None:
     """Images and their table, a classifier, an oracle and a prior."""
     write_portraits(folder / "data", images, seed=5, size=size)
     torch.manual_seed(0)
-    for name, outputs, said in (
-        ("classifier", 2, {"classes": ["plain", "smiling"]}),
-        ("oracle", 3, {"attributes": ["smile", "hat", "beard"]}),
-    ):
-        kwargs = {"outputs": outputs, "widths": [8], "grid": 2}
-        facts = {"module": "cfx.networks.convnet:ConvNet", "kwargs": kwargs, "input_size": size} | said
-        save_network(folder / f"{name}.safetensors", ConvNet(outputs, (8,), 2), facts)
+    outputs: dict[str, tuple[int, Facts]] = {
+        "classifier": (2, {"classes": ["plain", "smiling"]}),
+        "oracle": (3, {"attributes": ["smile", "hat", "beard"]}),
+    }
+    for name, (n, known) in outputs.items():
+        kwargs: dict[str, object] = {"outputs": n, "widths": [8], "grid": 2}
+        facts: Facts = {"module": "cfx.networks.convnet:ConvNet", "kwargs": kwargs, "input_size": size, **known}
+        save_network(folder / f"{name}.safetensors", ConvNet(n, (8,), 2), facts)
     shape = PriorTraining(size=size, patch=4, channels=(32,))
     save_ddpm(folder / "prior", build_unet(shape).half(), Schedule(prediction_type="sample"))
 

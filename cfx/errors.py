@@ -7,6 +7,10 @@ class UserError(ValueError):
     """Input that cannot work. Its message names the place, the value and the way out; trying again says the same again."""
 
 
+class ConfigError(UserError):
+    """A configuration that cannot work; its message names the place, the value and the way out."""
+
+
 class UserCodeError(UserError):
     """A user's own function or network raised. The message is a line that names it and the exception; `trace`, its frames as
     text, because an exception loses them on its way between processes."""

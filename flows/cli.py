@@ -57,3 +57,6 @@ train = typer.Typer(no_args_is_help=True, help="Train a prior, an oracle, or the
 for command in TRAINING:
     train.command()(command)
 app.add_typer(train, name="train")
+
+if __name__ == "__main__":
+    app(prog_name="cfx")

@@ -13,8 +13,9 @@ import torch
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from cfx.errors import ConfigError
 from cfx.user_code import importable_from
-from tasks.config import AuditConfig, ConfigError
+from tasks.config import AuditConfig
 
 Runner: TypeAlias = TaskRunner[PrefectFuture[Any]]
 

@@ -12,11 +12,11 @@ import torch
 
 from cfx.attributes.oracle import Oracle
 from cfx.classifiers import ClassifierConfig
-from cfx.errors import UserError
+from cfx.errors import ConfigError, UserError
 from cfx.targets import check_target
 from cfx.types import Classifier
 from tasks.advice.prior_check import check_depth, survival, warnings_of
-from tasks.config import AuditConfig, ConfigError
+from tasks.config import AuditConfig
 from tasks.data import ingest as data
 from tasks.networks import classifier_for, denoiser_for, fingerprint, oracle_for
 from tasks.run import Run

@@ -43,10 +43,6 @@ Method = Annotated[DiME | FastDiME | MaskDiME | ACE | DVCE | SVCE | Blended | TI
 Ladder = Annotated[tuple[Method, ...], Field(min_length=1), BeforeValidator(named)]  # or a preset's name
 
 
-class ConfigError(UserError):
-    """A configuration that cannot work; its message names the place, the value and the way out."""
-
-
 WITHOUT_EFFECT: Any = {  # on results: where, how fast and how often, and what is allowed
     **dict.fromkeys(("warehouse", "gate", "batch_size", "workers", "device", "engine", "cluster"), True),
     **{who: {"limits", "auth", "ca"} for who in ("classifier", "judge")},

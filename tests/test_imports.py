@@ -8,7 +8,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"cfx", "warehouse", "tasks", "flows"}
 ALLOWED = {"cfx": set(), "warehouse": set(), "tasks": {"cfx", "warehouse"}, "flows": {"cfx", "warehouse", "tasks"}}
-DOORS = {("cfx/__init__.py", "warehouse.lens.notebook")}  # cfx.open(...): the one name that users look for in cfx
+DOORS = {  # what users look for in cfx: cfx.open(...), and the command line as `python -m cfx`
+    ("cfx/__init__.py", "warehouse.lens.notebook"),
+    ("cfx/__main__.py", "flows.cli"),
+}
 EVERYWHERE = {"cfx.errors"}  # the kinds of failure are the same in all packages
 HEAVY = {"torch", "torchvision", "diffusers", "lpips"}  # warehouse is Arrow and SQL: querying must not load a tensor library
 

@@ -1,4 +1,4 @@
-"""`cfx query` and `cfx views`: what a warehouse has to say."""
+"""`cfx query` and `cfx views`: SQL over a warehouse."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from cfx.errors import UserError
-from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, escaped, out, told
+from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, err, escaped, out, told
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,23 +23,27 @@ def query(
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
     form: Annotated[str, typer.Option("--format", "-f", help="table, csv, json or parquet")] = "table",
     to: Annotated[Path | None, typer.Option("--out", "-o", help="write the answer to this file")] = None,
-    seconds: Annotated[float, typer.Option(min=0.01, help="stop a question that takes longer")] = 300,
+    timeout: Annotated[float, typer.Option(min=0.01, help="seconds after which a query is stopped")] = 300,
+    seconds: Annotated[float | None, typer.Option(min=0.01, hidden=True)] = None,
 ) -> None:
-    """Ask the warehouse in SQL, read-only; safe while an audit is writing."""
+    """Query the warehouse in SQL, read-only; safe while an audit is writing."""
+    if seconds is not None:
+        err.print("[yellow]warning[/] --seconds is the old name of --timeout, and goes with 0.3")
+        timeout = seconds
     with told():
         if form not in FORMS:
             raise UserError(f"--format: {form!r} is not one of {', '.join(FORMS)}")
         if not warehouse.is_dir():
             raise UserError(f"there is no warehouse at {warehouse}; give one with --warehouse, or make one with `cfx demo`")
         if form == "parquet" and to is None and sys.stdout.isatty():
-            raise UserError("--format: parquet is no text; give a file with --out, or send it into one with >")
+            raise UserError("--format: refusing to write binary to a terminal; use --out FILE")
         import duckdb
 
-        from warehouse.lens.connect import query as ask
+        from warehouse.lens.connect import query as answered
 
-        question = Path(sql).read_text(encoding="utf-8") if sql.endswith(".sql") else sql
+        text = Path(sql).read_text(encoding="utf-8") if sql.endswith(".sql") else sql
         try:
-            answer = ask(warehouse, question, seconds=seconds)
+            answer = answered(warehouse, text, seconds=timeout)
         except duckdb.Error as error:  # wrong SQL, in DuckDB's words
             raise UserError(str(error)) from error
     if form == "table" and to is None and out.is_terminal:
@@ -54,7 +58,7 @@ def views(
     name: Annotated[str | None, typer.Argument(help="one fact or view: its columns in words, and its SQL")] = None,
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
 ) -> None:
-    """What can be asked: every fact and view with its columns; also docs/reference/warehouse.md."""
+    """Every fact and view with its columns; also docs/reference/warehouse.md."""
     with told():
         from warehouse.lens.connect import views as listed
         from warehouse.lens.reference import meaning_of
@@ -77,7 +81,7 @@ def views(
 
 
 def encoded(answer: pa.Table, form: str) -> bytes:
-    """An answer as the bytes of a file; in text, pictures and other bytes are base64."""
+    """An answer as the bytes of a file; in text, images and other bytes are base64."""
     import pyarrow as pa
 
     if form == "json":
@@ -106,7 +110,7 @@ def encoded(answer: pa.Table, form: str) -> bytes:
 
 
 def answer_table(answer: pa.Table) -> Table:
-    """An answer for people: six digits, and no picture's bytes."""
+    """An answer for people: six digits, and no image's bytes."""
     table = Table(*map(escaped, answer.column_names))
     for row in answer.to_pylist():
         table.add_row(*(escaped(cell(value)) for value in row.values()))

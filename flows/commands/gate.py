@@ -30,12 +30,12 @@ def gate(
     from warehouse.lens.gate import EXIT_CODES
 
     with told():
-        from flows.config import load_policy
+        from flows.settings import load
         from tasks.reading import gate as gates
         from warehouse.report.render import report_path, write_report
 
         before = gates.policy_of(warehouse, run)
-        found = gates.gate(warehouse, run, load_policy(policy) if policy is not None else None, against)
+        found = gates.gate(warehouse, run, load(gates.Policy, policy) if policy is not None else None, against)
         if gates.policy_of(warehouse, run) != before and report_path(warehouse, run).exists():
             write_report(warehouse, run)
         if junit is not None:

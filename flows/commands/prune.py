@@ -10,12 +10,12 @@ from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, out, told
 
 
 def prune(
-    days: Annotated[float, typer.Option(min=0, help="forget runs that began more than so many days ago")],
+    days: Annotated[float, typer.Option(min=0, help="delete runs that began more than so many days ago")],
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
     keep: Annotated[int, typer.Option(min=0, help="of each audit's name, always keep so many of the newest finished runs")] = 1,
     yes: Annotated[bool, typer.Option("--yes", help="delete; without it the runs are only listed")] = False,
 ) -> None:
-    """Delete old runs: their facts, pictures and reports. Nothing else refers to them, but a gate that compares with one."""
+    """Delete old runs: their facts, images and reports. Nothing else refers to them, but a gate that compares with one."""
     with told():
         from warehouse.lens.prune import expired, forget
 

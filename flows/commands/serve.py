@@ -16,7 +16,7 @@ def serve(
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     expose: Annotated[bool, typer.Option("--expose", help="allow an address that other machines can reach")] = False,
 ) -> None:
-    """Browse audits in a web browser, and review their findings; on this machine alone unless told otherwise."""
+    """Browse audits in a web browser, and review their findings; on this machine alone unless --expose is given."""
     with told():
         if not warehouse.is_dir():
             raise UserError(f"there is no warehouse at {warehouse}; give one with --warehouse, or make one with `cfx demo`")

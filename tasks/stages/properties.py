@@ -28,7 +28,7 @@ def measure_properties(run: Run, images: Shard) -> Rows:
     rows: dict[str, list[Any]] = {"image_id": ids}
     for image, file in zip(pixels, files, strict=True):
         name, part = whole_of(file["path"])
-        known = file_facts(file["width"], file["height"], max(1, sizes[name][0]))
+        known: dict[str, float | None] = {**file_facts(file["width"], file["height"], max(1, sizes[name][0]))}
         if part is not None or sizes[name][0] < 1:  # inside an archive, or gone by now: its own size is not known
             known["bits_per_pixel"] = None
         for measured, value in (properties(image) | known).items():

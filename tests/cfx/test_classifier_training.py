@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -120,7 +121,7 @@ def test_rendered_portraits_are_what_their_labels_say():
 @pytest.mark.parametrize(("name", "learns"), [("planted", "classes"), ("oracle", "attributes")])
 def test_a_recipe_trains_a_network_that_says_what_it_tells(tmp_path, name, learns):
     recipe = RECIPES[name]._replace(images=20, training=TINY.model_copy(update={"steps": 2}))
-    facts = read_facts(train_on_portraits(recipe, tmp_path / "network.safetensors"))
+    facts: dict[str, Any] = dict(read_facts(train_on_portraits(recipe, tmp_path / "network.safetensors")))
     assert tuple(facts[learns]) == recipe.learns and facts["input_size"] == 64
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from cfx.checkpoint import read_facts, save_network
+from cfx.checkpoint import Facts, read_facts, save_network
 from cfx.classifiers import ClassifierConfig, load_classifier
 from cfx.classifiers.network import weights_path
 from cfx.networks.convnet import ConvNet
@@ -191,7 +191,7 @@ def test_a_weights_file_that_is_overwritten_is_another_network_in_the_same_proce
 
 
 def test_facts_written_beside_the_weights_come_back(tmp_path):
-    facts = {"module": CONVNET, "kwargs": TINY, "classes": ["cat", "dog"], "input_size": 16}
+    facts: Facts = {"module": CONVNET, "kwargs": dict(TINY), "classes": ["cat", "dog"], "input_size": 16}
     network = tiny()
     path = save_network(tmp_path / "new" / "network.safetensors", network, facts)
     assert read_facts(path) == {**facts, "kwargs": {**TINY, "widths": [4, 8]}}

@@ -60,8 +60,14 @@ def test_wrong_questions_end_with_a_message(folder: Path) -> None:
 
 
 def test_a_question_that_takes_too_long_is_stopped(folder: Path) -> None:
+    code, said = asked(folder, "select count(*) from range(10000000) a, range(10000000) b", "--timeout", "0.5")
+    assert code == 2 and b"query timed out after 0.5 s; raise --timeout" in said
+
+
+def test_the_old_name_of_the_timeout_works_with_a_warning(folder: Path) -> None:
     code, said = asked(folder, "select count(*) from range(10000000) a, range(10000000) b", "--seconds", "0.5")
-    assert code == 2 and b"no answer within 0.5 s" in said
+    assert code == 2 and b"query timed out after 0.5 s" in said and b"--seconds is the old name of --timeout" in said
+    assert asked(folder, "select 1 as one", "--seconds", "5")[0] == 0
 
 
 def test_a_view_is_told_column_by_column(folder: Path) -> None:

@@ -21,12 +21,13 @@ import yaml
 from cfx.classifiers import ClassifierConfig, load_classifier
 from cfx.classifiers.kserve import KServeConfig
 from cfx.diffusion.latent import load_latent
+from cfx.errors import ConfigError
 from cfx.images import decode_png
 from cfx.portraits import write_portraits
 from flows.audit import run_audit
 from tasks.black_boxes import connect
 from tasks.check import check
-from tasks.config import AuditConfig, ConfigError
+from tasks.config import AuditConfig
 from tests.cfx.tiny_sd import write_pipeline
 from tests.servers import Moody
 from warehouse.lens.connect import query

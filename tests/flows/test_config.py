@@ -7,11 +7,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from cfx.errors import ConfigError
 from cfx.portraits import write_portraits
 from flows.cli import app
 from flows.config import load_config
 from tasks.check import check
-from tasks.config import ConfigError
 
 HERE = Path(__file__).parent
 

@@ -48,5 +48,5 @@ def held(folder: Path, run: str) -> tuple[int, str, list[str]]:
     policy = ["--policy", str(folder / "gate.yaml")]
     ended = CliRunner().invoke(app, ["gate", run, *policy, "-w", str(folder / "warehouse"), "--json"])
     told = json.loads(ended.stdout)
-    assert (told["verdict"] == "fail") == any(reason.startswith("glasses moves by") for reason in told["reasons"])
+    assert (told["verdict"] == "fail") == any(reason.startswith("glasses effect") for reason in told["reasons"])
     return ended.exit_code, told["verdict"], [rule["subject"] for rule in told["rules"] if rule["result"] == "fail"]

@@ -10,9 +10,10 @@ from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 
 from benchmarks.toy_audit import fact_hashes, lay_out, settings
+from cfx.errors import ConfigError
 from flows.audit import run_audit
 from flows.deployed import nightly
-from tasks.config import AuditConfig, ConfigError
+from tasks.config import AuditConfig
 from warehouse.lens.connect import query
 
 pytestmark = pytest.mark.slow

@@ -12,10 +12,11 @@ from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner
 
 from benchmarks.toy_audit import fact_hashes, lay_out, settings, write_settings
+from cfx.errors import ConfigError
 from flows.audit import run_audit
 from flows.cli import app
 from flows.config import load_config
-from tasks.config import AuditConfig, ConfigError
+from tasks.config import AuditConfig
 from tasks.data.ingest import DataConfig, fingerprint
 from tests.runs import ingested
 from warehouse.facts.shards import Shard, damaged, find_shard, read_shard, write_shard

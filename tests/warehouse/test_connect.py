@@ -110,7 +110,7 @@ def test_what_is_not_one_question_over_the_warehouse_is_refused(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     write_attributes(tmp_path, "r1", hat=0.6)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ReadOnlyError, match="the warehouse is read-only; ask one SELECT"):
+    with pytest.raises(ReadOnlyError, match="the warehouse is read-only; query it with one SELECT"):
         query(tmp_path, sql)
     assert sorted(tmp_path.rglob("*")) == before
 

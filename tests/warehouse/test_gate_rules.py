@@ -45,7 +45,7 @@ def test_a_planted_effect_fails_and_is_named(root: Path) -> None:
     set_policy(root, "planted", POLICY)
     found = gate(root, "planted")
     assert found.verdict == "fail"
-    assert len(found.reasons) == 1 and found.reasons[0].startswith("hat moves by +0.2")
+    assert len(found.reasons) == 1 and found.reasons[0].startswith("hat effect +2")
     assert {rule["subject"]: rule["result"] for rule in found.rules if rule["rule"] == "effect"} == {
         "hat": "fail",
         "beard": "pass",
@@ -55,7 +55,7 @@ def test_a_planted_effect_fails_and_is_named(root: Path) -> None:
 def test_a_clean_classifier_passes(root: Path) -> None:
     set_policy(root, "clean", POLICY)
     found = gate(root, "clean")
-    assert (found.verdict, found.reasons, found.images_needed) == ("pass", ("all 6 rules pass",), None)
+    assert (found.verdict, found.reasons, found.images_needed) == ("pass", ("all 6 release checks passed",), None)
 
 
 def test_too_few_images_neither_accuse_nor_clear(root: Path) -> None:
@@ -63,7 +63,7 @@ def test_too_few_images_neither_accuse_nor_clear(root: Path) -> None:
     found = gate(root, "few")
     assert found.verdict == "inconclusive"
     assert found.images_needed is not None and found.images_needed >= 32
-    assert found.reasons[0] == "20 images explained, at least 32 are asked for"
+    assert found.reasons[0] == "20 images explained, at least 32 required"
     assert {rule["result"] for rule in found.rules if rule["rule"] == "effect"} == {"inconclusive"}
 
 
@@ -115,7 +115,7 @@ def test_what_lies_outside_the_attributes(tmp_path: Path) -> None:
         name: result for name, (*_, result) in expected.items() if result is not None
     }
     for rule in rules:
-        assert rule["low"] <= rule["value"] <= rule["high"] and f"at most {rule['threshold']:.3f} is allowed" in rule["reason"]
+        assert rule["low"] <= rule["value"] <= rule["high"] and f"limit {100 * rule['threshold']:g}" in rule["reason"]
 
 
 def test_a_rise_above_the_base_fails_and_none_passes(root: Path) -> None:
@@ -205,6 +205,6 @@ def test_a_shortcut_that_decides_more_than_before_fails_though_explanations_look
     assert found["rise", "hat"]["value"] == 0
     hat = found["edited rise", "hat"]
     assert (hat["value"], hat["n"], hat["result"]) == (pytest.approx(0.375), 12, "fail")
-    assert hat["reason"].startswith("hat edited alone moves the answer +0.375 further than in the base")
+    assert hat["reason"].startswith("hat edited alone shifts the score +37.5 points further than in the base")
     assert found["edited rise", "beard"]["result"] == "pass"
     assert results(root, "before", base="after", maximum_effect=0.9)["edited rise", "hat"]["result"] == "pass"  # it fell

@@ -36,9 +36,7 @@ def test_failed_calls_cost_and_calls_that_never_arrived_do_not(tmp_path: Path) -
     ledger = QueryLedger(tmp_path / "ledger.sqlite", "model", 10)
     assert ask(ledger, 4, "503") and ask(ledger, 4, "not reached") and ask(ledger, 4, "timed out")
     assert ledger.spent() == 8
-    with pytest.raises(
-        BudgetSpent, match="model: the query budget is 10 pictures, 8 are spent and this call has 3; raise `limits"
-    ):
+    with pytest.raises(BudgetSpent, match="model: the query budget is 10 images, 8 are spent and this call has 3; raise `limits"):
         ledger._open(3)
     with pytest.raises(ZeroDivisionError), ledger.call(2):
         _ = 1 / 0

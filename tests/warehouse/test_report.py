@@ -52,7 +52,7 @@ def headline(page: str) -> str:
 def test_planted_run_leans_on_glasses(root: Path) -> None:
     page = report_html(root, "planted-run")
     assert headline(page) == "The smile classifier “planted” leans on glasses"
-    assert "Moving the answer from neutral to smiling makes “glasses” more likely" in page
+    assert "When images are changed until the model says “smiling”, “glasses” becomes more likely" in page
 
 
 def test_clean_run_has_no_finding(root: Path) -> None:

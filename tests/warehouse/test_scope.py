@@ -12,19 +12,19 @@ from cfx.classifiers import AnyClassifier
 from warehouse.report.scope import ACCESS, access, model_name, scope
 
 FULL = {"access": "json", "url": "https://models.example/ask", "request": "{}", "response": "[]", "classes": ["a", "b"]}
-PICTURE = {"picture": {"size": 64}, "classes": ["a", "b"]}
+IMAGE = {"image": {"size": 64}, "classes": ["a", "b"]}
 CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"weights": "portraits:planted"}, "white box", "portraits:planted"),
     ({"access": "torch", "module": "mine:network", "weights": "w.pt"}, "white box", "mine:network with w.pt"),
-    ({"access": "callable", "module": "my_package.model:answer"} | PICTURE, "Python function", "my_package.model:answer"),
-    ({"access": "onnx", "weights": "smile.onnx"} | PICTURE, "ONNX file", "smile.onnx"),
-    ({"access": "kserve", "url": "https://m.example", "model": "smile"} | PICTURE, "KServe", "smile at https://m.example"),
+    ({"access": "callable", "module": "my_package.model:answer"} | IMAGE, "Python function", "my_package.model:answer"),
+    ({"access": "onnx", "weights": "smile.onnx"} | IMAGE, "ONNX file", "smile.onnx"),
+    ({"access": "kserve", "url": "https://m.example", "model": "smile"} | IMAGE, "KServe", "smile at https://m.example"),
     (
-        {"access": "kserve", "url": "https://m.example", "model": "smile", "version": "2"} | PICTURE,
+        {"access": "kserve", "url": "https://m.example", "model": "smile", "version": "2"} | IMAGE,
         "KServe endpoint",
         "smile, version 2 at https://m.example",
     ),
-    (FULL | PICTURE, "JSON endpoint", "https://models.example/ask"),
+    (FULL | IMAGE, "JSON endpoint", "https://models.example/ask"),
 ]
 
 

@@ -20,17 +20,32 @@ def test_a_finding_names_its_attributes_and_both_kinds_of_evidence() -> None:
     confirmed = row("glasses", "confirmed", 0.3, **EDITED | {"rests_on": "explanations and edits"})
     said = verdict(RUN, [confirmed, row("hat", "suspected", -0.2), row("beard", "clear")])
     assert (said.kind, said.headline) == ("finding", "The smile classifier “planted” leans on glasses")
-    assert said.sentences[0].endswith("+0.300 in probability beyond the null (95% interval +0.280 to +0.320, 128 images).")
-    assert "moves P(smiling) by +0.400 (95% interval +0.300 to +0.500, 30 edits): confirmed" in said.sentences[1]
-    assert "makes “hat” less likely: −0.200" in said.sentences[2]
+    assert said.sentences[0] == (
+        "When images are changed until the model says “smiling”, “glasses” becomes more likely: "
+        "+30.0 points over an unguided control (95% interval +28.0 to +32.0, 128 images)."
+    )
+    assert said.sentences[1] == (
+        "Adding only “glasses” raises the “smiling” score by 40.0 points on average (95% interval +30.0 to +50.0, 30 edits). "
+        "Two tests agree: confirmed."
+    )
+    assert "“hat” becomes less likely: −20.0 points" in said.sentences[2]
     assert said.sentences[3].startswith("This is an association") and "none could be counted" in said.sentences[3]
     assert said.sentences[4] == "Suspected, not confirmed: hat."
+
+
+def test_an_attribute_that_lowers_the_score_says_so_and_what_the_verdict_rests_on() -> None:
+    lowers: dict[str, Any] = {"intervention": -0.4, "intervention_low": -0.5, "intervention_high": -0.3, "n_interventions": 30}
+    said = verdict(RUN, [row("hat", "suspected", 0.2, **lowers | {"rests_on": "edits alone"})])
+    assert said.sentences[1] == (
+        "Adding only “hat” lowers the “smiling” score by 40.0 points on average (95% interval −50.0 to −30.0, 30 edits). "
+        "Verdict: suspected, edits alone."
+    )
 
 
 def test_a_suspicion_is_no_more_than_one() -> None:
     said = verdict(RUN, [row("glasses", "suspected", 0.03, 0.01)])
     assert said.headline == "The smile classifier “planted” may lean on glasses"
-    assert said.sentences[0].endswith("It is smaller than the margin.")
+    assert said.sentences[0].endswith("This is inside the margin.")
 
 
 def test_nothing_found() -> None:
@@ -48,10 +63,13 @@ OUTSIDE = {
 def test_something_outside_the_attributes_is_a_finding() -> None:
     said = verdict(RUN, [row("glasses", "clear")], [OUTSIDE])
     assert (said.kind, said.headline) == ("finding", "The smile classifier “planted” leans on something that no attribute names")
-    assert "most of them top left" in said.sentences[0] and "+0.200" in said.sentences[0]
+    assert "most of them top left" in said.sentences[0] and "by +20.0 points" in said.sentences[0]
     assert verdict(RUN, [row("glasses", "clear")], [OUTSIDE | {"finding": "nothing outside"}]).kind == "clear"
     redrawn = verdict(RUN, [row("glasses", "clear")], [OUTSIDE | {"place": None}])
-    assert "redrawing, unguided," in redrawn.sentences[0] and "by 0.100 on average" in redrawn.sentences[0]
+    assert (
+        "redrawing regions the attribute model ignores" in redrawn.sentences[0]
+        and "by 10.0 points on average" in redrawn.sentences[0]
+    )
     both = verdict(RUN, [row("glasses", "confirmed", 0.3, **EDITED)], [OUTSIDE])
     assert both.headline.endswith("leans on glasses") and both.sentences[-1].startswith("Something outside")
 
@@ -59,7 +77,7 @@ def test_something_outside_the_attributes_is_a_finding() -> None:
 def test_too_few_images_decide_nothing() -> None:
     said = verdict(RUN, [row("glasses", "inconclusive", n=20), row("hat", "inconclusive", n=20, images_needed=800)])
     assert said.kind == "inconclusive"
-    assert said.headline == "Inconclusive: 20 images cannot tell what the smile classifier “planted” leans on"
+    assert said.headline == "Inconclusive: too few images (20) to say what the smile classifier “planted” leans on"
     assert "About 800 images" in said.sentences[0]
 
 

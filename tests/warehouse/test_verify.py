@@ -171,7 +171,7 @@ def test_a_flipped_byte_in_an_archive_is_found(root: Path, tmp_path: Path, share
 
 def test_numbers_worked_example() -> None:
     html = '<style>b{9}</style><p>1,234 of <b>+0.5</b></p><template id="cfx-numbers">{"questions": {}}</template>'
-    assert Page(html).seen == ["1,234", "+0.5"] and Page(html).told == {"questions": {}}
+    assert Page(html).seen == ["1,234", "+0.5"] and Page(html).content == {"questions": {}}
     assert list(numbers([{"a": 1, "b": [True, None, 0.5]}])) == [("[0].a", 1.0), ("[0].b[2]", 0.5)]
 
 

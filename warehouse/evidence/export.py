@@ -61,10 +61,10 @@ def verify_archive(path: Path) -> Verification:
         if not reports:
             raise UserError(f"{path} holds no report that can be read: {', '.join(bad) or 'it is no archive of `cfx export`'}")
         found = verify(root, reports[0].stem)
-        told = read_sums(root / SUMS) if (root / SUMS).is_file() else {}
+        listed = read_sums(root / SUMS) if (root / SUMS).is_file() else {}
         there = {name_in(root, file): file for file in root.rglob("*") if file.is_file() and file.name != SUMS}
-        bad += [name for name, file in there.items() if hashlib.sha256(file.read_bytes()).hexdigest() != told.get(name)]
-        bad += [name for name in told if name not in there]
+        bad += [name for name, file in there.items() if hashlib.sha256(file.read_bytes()).hexdigest() != listed.get(name)]
+        bad += [name for name in listed if name not in there]
         return Verification(
             found.run_id,
             found.numbers,

@@ -1,4 +1,4 @@
-"""Is a report still what its facts say? Every number is asked again, every file is hashed again."""
+"""Is a report still what its facts say? Every number is recomputed, every file is hashed again."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Verification:
 
 
 def verify(root: Path, run_id: str) -> Verification:
-    """Ask every question of a report again, write the page again, and hash every file.
+    """Run every query of a report again, write the page again, and hash every file.
 
-    Numbers are those of the report's JSON, asked by the SQL beside them, and those that a reader sees on the page.
+    Numbers are those of the report's JSON, recomputed by the SQL beside them, and those that a reader sees on the page.
     Raises UserError where there is no report of that run.
     """
     path = report_path(root, run_id)
@@ -59,26 +59,26 @@ def _files(root: Path, run_id: str, page: bytes) -> tuple[int, list[str]]:
 
     Of other runs that the report rests on, only the facts of that time count: other audits may add edits of the same images.
     """
-    told, own = read_sums(hashes_path(root, run_id)), run_hashes(root, run_id)
+    listed, own = read_sums(hashes_path(root, run_id)), run_hashes(root, run_id)
     there = own | {report_name(run_id): hashlib.sha256(page).hexdigest()}
-    elsewhere = sorted(file for file in told.keys() - there.keys() if (root / file).is_file())
+    elsewhere = sorted(file for file in listed.keys() - there.keys() if (root / file).is_file())
     there |= {file: hashlib.sha256((root / file).read_bytes()).hexdigest() for file in elsewhere}
-    bad = {file for file, digest in told.items() if there.get(file) != digest}
+    bad = {file for file, digest in listed.items() if there.get(file) != digest}
     bad |= {name_in(root, path) for path in damaged(root, run_id)}
-    if report_name(run_id) not in told:
+    if report_name(run_id) not in listed:
         bad.add(name_in(root, hashes_path(root, run_id)))
-    later = [f"{file} (came after the report: write it again)" for file in sorted(own.keys() - told.keys())]
-    return len(told.keys() | there.keys()) + 1, sorted(bad) + later
+    later = [f"{file} (came after the report: write it again)" for file in sorted(own.keys() - listed.keys())]
+    return len(listed.keys() | there.keys()) + 1, sorted(bad) + later
 
 
 def _numbers(root: Path, run_id: str, page: str) -> tuple[int, int, list[str]]:
     read = Page(page)
     counted, same, differing = 0, 0, []
     with closing(open_warehouse(root, from_rows=True)) as lens:
-        for name, question in read.told["questions"].items():
+        for name, question in read.content["questions"].items():
             now = dict(numbers(fetch(lens, question["sql"])))
-            told = dict(numbers(question["rows"]))
-            for place, value in told.items():
+            before = dict(numbers(question["rows"]))
+            for place, value in before.items():
                 counted += 1
                 if place in now and _same(now[place], value):
                     same += 1

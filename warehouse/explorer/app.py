@@ -23,7 +23,7 @@ from warehouse.explorer.reviews import LONGEST, MARKS, review
 from warehouse.lens.fetch import fetch
 from warehouse.report import formatting as wording
 from warehouse.report.gallery import AMPLIFIED, changes, frames
-from warehouse.report.queries import evidence, pictures
+from warehouse.report.queries import evidence, image_rows
 from warehouse.report.render import TEMPLATES, report_html
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -76,25 +76,25 @@ class Pages:
         return self._page("explorer_runs.html.j2", runs=fetch(self.lens.cursor(), RUNS))
 
     def run(self, request: Request) -> Response:
-        run, lens, told = request.path_params["run"], self.lens.cursor(), request.query_params
+        run, lens, address = request.path_params["run"], self.lens.cursor(), request.query_params
         known = columns(lens, run)
-        page = told.get("page", "0")
+        page = address.get("page", "0")
         chosen = Choice(
-            told.get("sort", "l1"),
-            told.get("down") == "1",
-            told.get("column", ""),
-            told.get("operator", "is"),
-            told.get("value", ""),
+            address.get("sort", "l1"),
+            address.get("down") == "1",
+            address.get("column", ""),
+            address.get("operator", "is"),
+            address.get("value", ""),
             min(int(page), LAST) if page.isdecimal() else 0,
         )
         rows, count = explanations(lens, run, chosen, known) if known else ([], 0)
         seen = {
-            (row["image_id"], row["method"], row["seed"]): row for row in pictures(lens, run, [row["image_id"] for row in rows])
+            (row["image_id"], row["method"], row["seed"]): row for row in image_rows(lens, run, [row["image_id"] for row in rows])
         }
         shown = [
-            (row, frames(*(pictured[key] for key in ("png", "png_cf", "mask_png", "map_png"))), changes(pictured))
+            (row, frames(*(found[key] for key in ("png", "png_cf", "mask_png", "map_png"))), changes(found))
             for row in rows
-            if (pictured := seen.get((row["image_id"], row["method"], row["seed"])))
+            if (found := seen.get((row["image_id"], row["method"], row["seed"])))
         ]
         return self._page(
             "explorer_run.html.j2",
@@ -114,17 +114,17 @@ class Pages:
         run, lens = request.path_params["run"], self.lens.cursor()
         keys = {key: request.path_params[key] for key in ("image", "method", "seed")}
         image, method, seed = keys.values()
-        found = fetch(lens, f"from outcomes {ONE}", run=run, **keys)
-        if not found:
+        outcomes = fetch(lens, f"from outcomes {ONE}", run=run, **keys)
+        if not outcomes:
             raise UserError(f"run {run} has no explanation of {image!r} by {method!r} with seed {seed}")
-        pictured = next(row for row in pictures(lens, run, [image]) if (row["method"], row["seed"]) == (method, seed))
-        names = sorted(name[2:] for name in pictured if name.startswith("d_") and pictured[name] is not None)
+        found = next(row for row in image_rows(lens, run, [image]) if (row["method"], row["seed"]) == (method, seed))
+        names = sorted(name[2:] for name in found if name.startswith("d_") and found[name] is not None)
         return self._page(
             "explorer_explanation.html.j2",
             run=self._run(run),
-            row=found[0],
-            frames=frames(*(pictured[key] for key in ("png", "png_cf", "mask_png", "map_png"))),
-            attributes=[(name, pictured[f"p_{name}"], pictured[f"q_{name}"], pictured[f"d_{name}"]) for name in names],
+            row=outcomes[0],
+            frames=frames(*(found[key] for key in ("png", "png_cf", "mask_png", "map_png"))),
+            attributes=[(name, found[f"p_{name}"], found[f"q_{name}"], found[f"d_{name}"]) for name in names],
             marks=fetch(lens, f"from marks {ONE} order by reviewer", run=run, **keys),
         )
 
@@ -140,8 +140,8 @@ class Pages:
             return self._page("explorer_refused.html.j2", status=403, reason=STRANGER)
         run, seed = request.path_params["run"], form.get("seed", "")
         explanation = (form["image"], form.get("method", ""), int(seed)) if form.get("image") and seed.isdecimal() else None
-        told = (form.get("reviewer", ""), form.get("mark", ""), form.get("attribute"), explanation, form.get("note", ""))
-        await run_in_threadpool(review, self.root, run, *told)
+        mark = (form.get("reviewer", ""), form.get("mark", ""), form.get("attribute"), explanation, form.get("note", ""))
+        await run_in_threadpool(review, self.root, run, *mark)
         back = f"/runs/{quote(run, safe='')}"
         if explanation is not None:
             back += "/explanations/" + "/".join(quote(str(part), safe="") for part in explanation)
@@ -164,11 +164,11 @@ class Pages:
         return found[0]
 
     def _address(self, chosen: Choice, page: int) -> str:
-        told = {name: value for name, value in vars(chosen).items() if name != "down"}
-        return "?" + urlencode(told | {"page": page} | ({"down": 1} if chosen.down else {}))
+        query = {name: value for name, value in vars(chosen).items() if name != "down"}
+        return "?" + urlencode(query | {"page": page} | ({"down": 1} if chosen.down else {}))
 
-    def _page(self, template: str, status: int = 200, **told: Any) -> Response:
+    def _page(self, template: str, status: int = 200, **values: object) -> Response:
         fixed = {"token": self.token, "known_marks": MARKS, "longest": LONGEST, "amplified": AMPLIFIED}
-        html = self.templates.get_template(template).render(fixed | told)
+        html = self.templates.get_template(template).render(fixed | values)
         safe = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
         return HTMLResponse(html, status_code=status, headers=safe | {"Cache-Control": "no-store"})

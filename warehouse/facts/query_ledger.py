@@ -1,4 +1,4 @@
-"""The query ledger of one black box in one run: every call, and every answer by the picture's hash, in one SQLite file.
+"""The query ledger of one black box in one run: every call, and every answer by the image's hash, in one SQLite file.
 
 SQLite, because a call must be written down before it is made and an answer as soon as it is there, by many threads, and both must
 survive `kill -9`. The fact `queries` is written from it, once, by `tasks.queries`.
@@ -24,7 +24,7 @@ from cfx.errors import UserError
 
 UNKNOWN = "interrupted"  # what a call is until it has ended, and stays if the audit was killed meanwhile
 FREE = "not reached"  # the one status that costs no budget: no connection was made
-_TABLES = """
+_TABLES = """  -- named as in 0.1, so that a ledger begun by it can go on
 create table if not exists calls (
     call integer primary key, asked timestamp not null, pictures integer not null, seconds real not null, status text not null
 );
@@ -47,7 +47,7 @@ class QueryLedger:
     """Counts calls and keeps answers (K,) float64. Safe to use from many threads, and from many processes on one machine."""
 
     def __init__(self, path: Path | None, name: str, budget: int | None) -> None:
-        """`path`: the SQLite file, made if missing; None keeps the ledger in memory. `budget`: pictures; None: any number."""
+        """`path`: the SQLite file, made if missing; None keeps the ledger in memory. `budget`: images; None: any number."""
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
         self.name, self.budget, self._lock = name, budget, threading.Lock()
@@ -58,9 +58,9 @@ class QueryLedger:
         weakref.finalize(self, self._file.close)
 
     @contextmanager
-    def call(self, pictures: int) -> Iterator[Call]:
-        """A call about to be made with this many pictures; it is written down first. Raises BudgetSpent."""
-        number, call, started = self._open(pictures), Call(), time.monotonic()
+    def call(self, images: int) -> Iterator[Call]:
+        """A call about to be made with this many images; it is written down first. Raises BudgetSpent."""
+        number, call, started = self._open(images), Call(), time.monotonic()
         try:
             yield call
         except BaseException as error:
@@ -68,21 +68,21 @@ class QueryLedger:
                 call.status = f"failed: {type(error).__name__}"
             raise
         finally:
-            told = (time.monotonic() - started, call.status, number)
+            ended = (time.monotonic() - started, call.status, number)
             with self._lock:
-                self._file.execute("update calls set seconds = ?, status = ? where call = ?", told)
+                self._file.execute("update calls set seconds = ?, status = ? where call = ?", ended)
 
-    def _open(self, pictures: int) -> int:
+    def _open(self, images: int) -> int:
         with self._lock:
             self._file.execute("begin immediate")
             try:
                 spent = self._spent()
-                if self.budget is not None and spent + pictures > self.budget:
+                if self.budget is not None and spent + images > self.budget:
                     raise BudgetSpent(
-                        f"{self.name}: the query budget is {self.budget} pictures, {spent} are spent and this call has "
-                        f"{pictures}; raise `limits.budget` and run again (what was answered is kept), or audit fewer images"
+                        f"{self.name}: the query budget is {self.budget} images, {spent} are spent and this call has "
+                        f"{images}; raise `limits.budget` and run again (what was answered is kept), or audit fewer images"
                     )
-                row = (datetime.now(UTC).isoformat(), pictures, 0.0, UNKNOWN)
+                row = (datetime.now(UTC).isoformat(), images, 0.0, UNKNOWN)
                 added = self._file.execute("insert into calls (asked, pictures, seconds, status) values (?, ?, ?, ?)", row)
                 return int(added.lastrowid or 0)
             finally:
@@ -93,19 +93,19 @@ class QueryLedger:
         return int(spent)
 
     def spent(self) -> int:
-        """Pictures asked so far, those of failed calls included."""
+        """Images queried so far, those of failed calls included."""
         with self._lock:
             return self._spent()
 
-    def known(self, picture: str) -> NDArray[Any] | None:
-        """The answer to the picture of this hash, if there is one."""
+    def known(self, image: str) -> NDArray[Any] | None:
+        """The answer to the image of this hash, if there is one."""
         with self._lock:
-            row = self._file.execute("select answer from answers where picture = ?", (picture,)).fetchone()
+            row = self._file.execute("select answer from answers where picture = ?", (image,)).fetchone()
         return None if row is None else np.frombuffer(row[0], np.float64)
 
     def keep(self, answers: Mapping[str, NDArray[Any]]) -> None:
-        """Remember answers by the pictures' hashes."""
-        rows = [(picture, np.asarray(answer, np.float64).tobytes()) for picture, answer in answers.items()]
+        """Remember answers by the images' hashes."""
+        rows = [(image, np.asarray(answer, np.float64).tobytes()) for image, answer in answers.items()]
         with self._lock:
             self._file.executemany("insert or replace into answers values (?, ?)", rows)
 

@@ -1,6 +1,6 @@
 """The facts: one Arrow schema each, with its version, its meaning and the meaning of every column.
 
-A fact's fixed columns are exact. `images` and `attributes` also take wide columns, one per attribute, told by their prefix:
+A fact's fixed columns are exact. `images` and `attributes` also take wide columns, one per attribute, known by their prefix:
 wide Parquet is several times faster to correlate than one row per attribute. `run_id` is part of a shard's path, not a column.
 """
 
@@ -48,7 +48,7 @@ RUNS = _fact(
 
 IMAGES = _fact(
     "images",
-    "One row per image taken into the audit.",
+    "One row per image of the audit.",
     [
         _column("image_id", pa.string(), "SHA-256 of the file, hex"),
         _optional("split", pa.string(), "train, validation, test, as the data set says"),
@@ -95,7 +95,7 @@ EXPLANATIONS = _fact(
     [
         *_KEYS,
         _column("source", pa.string(), "class predicted on the clean image"),
-        _column("target", pa.string(), "class asked for"),
+        _column("target", pa.string(), "target class"),
         _column("attempt", pa.int32(), "rung of the retry ladder, from 0"),
         _column("p_source", pa.float64(), "probability of the source class before"),
         _column("p_target", pa.float64(), "probability of the target class before"),
@@ -132,7 +132,7 @@ ATTRIBUTE_SUMS = _fact(
     [
         _column("method", pa.string(), "counterfactual method"),
         _column("source", pa.string(), "class predicted on the clean image"),
-        _column("target", pa.string(), "class asked for"),
+        _column("target", pa.string(), "target class"),
         _column("bucket", pa.int64(), "hash(image_id) % 1024"),
         _column("images", pa.int64(), "different images explained in both arms"),
         _column("pairs", pa.int64(), "images and seeds explained in both arms"),
@@ -158,7 +158,7 @@ ANNOTATION_SUMS = _fact(
 
 MEASUREMENTS = _fact(
     "measurements",
-    "One row per guided explanation and measure: what was measured on its pictures.",
+    "One row per guided explanation and measure: what was measured on its images.",
     [
         *_KEYS,
         _column("measure", pa.string(), "cout, cosine, lpips, l1_sum, sparsity, ..."),
@@ -179,12 +179,12 @@ SALIENCY = _fact(
 
 FEATURES = _fact(
     "features",
-    "One row per picture and encoder: an input image (method, arm and seed are null) or a guided counterfactual.",
+    "One row per image and encoder: an input image (method, arm and seed are null) or a guided counterfactual.",
     [
         _KEYS[0],
         *(pa.field(key.name, key.type, nullable=True, metadata=key.metadata) for key in _KEYS[1:]),
         _column("encoder", pa.string(), "oracle, inception, vggface2, simsiam"),
-        _column("vector", pa.list_(pa.float32()), "the picture as the encoder sees it"),
+        _column("vector", pa.list_(pa.float32()), "the image as the encoder sees it"),
     ],
 )
 
@@ -202,11 +202,11 @@ PAIRS = _fact(
 
 SET_METRICS = _fact(
     "set_metrics",
-    "One row per metric of whole sets of pictures, and one per metric that is absent, with the reason.",
+    "One row per metric of whole sets of images, and one per metric that is absent, with the reason.",
     [
         _column("method", pa.string(), "counterfactual method"),
         _column("metric", pa.string(), "fid, sfid, kid, crossover_fid, or the name of an absent metric"),
-        _optional("encoder", pa.string(), "the network that the pictures were seen with"),
+        _optional("encoder", pa.string(), "the network that the images were seen with"),
         _optional("value", pa.float64(), "the metric; null where it is absent"),
         _column("n", pa.int64(), "counterfactuals compared"),
         _column("n_real", pa.int64(), "input images they were compared with"),
@@ -256,13 +256,13 @@ EFFECTS = _fact(
 
 RESIDUALS = _fact(
     "residuals",
-    "One row per explanation asked about what it changed outside the oracle's attributes. The picture is cut into 8 x 8 cells, "
+    "One row per explanation and what it changed outside the oracle's attributes. The image is cut into 8 x 8 cells, "
     "row by row; a cell is named if the oracle looks at what lies there. Elsewhere the image is changed as its explanation says.",
     [
         _KEYS[0],
         _KEYS[1],
         _KEYS[3],
-        _column("target", pa.string(), "class asked for"),
+        _column("target", pa.string(), "target class"),
         _column("named", pa.list_(pa.int64()), "cells that are named, from 0"),
         _column("probabilities_before", pa.list_(pa.float32()), "softmax on the image, in the order of the run's classes"),
         _column("probabilities_null", pa.list_(pa.float32()), "softmax with the null's changes outside the named cells"),
@@ -278,10 +278,10 @@ QUERIES = _fact(
     "queries",
     "One row per call to a black-box classifier, retries included: the query ledger.",
     [
-        _column("classifier", pa.string(), "address, file or function that was asked"),
+        _column("classifier", pa.string(), "address, file or function that was queried"),
         _column("call", pa.int64(), "number of the call to this classifier in this run, from 1"),
         _column("asked", _INSTANT, "when, UTC"),
-        _column("batch", pa.int64(), "pictures in the call"),
+        _column("batch", pa.int64(), "images in the call"),
         _column("seconds", pa.float64(), "until it ended"),
         _column(
             "status", pa.string(), "HTTP status, answered, timed out, broken off, not reached (free), interrupted, failed: why"

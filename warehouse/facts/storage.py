@@ -33,16 +33,18 @@ class NotWritten(TransientError):
         )
 
 
-def warehouse_at(told: str | Path) -> Path:
+def warehouse_at(place: str | Path) -> Path:
     """The folder or URL as a path. Raises UserError for a URL with credentials in it, or of a file system that is not there."""
-    if "://" not in str(told):
-        return cast(Path, told) if isinstance(told, UPath) else Path(told)
-    if "@" in urlsplit(str(told)).netloc:
+    if "://" not in str(place):
+        return cast(Path, place) if isinstance(place, UPath) else Path(place)
+    if "@" in urlsplit(str(place)).netloc:
         raise UserError("credentials do not belong into a URL: leave out what stands before '@' and give it by environment")
     try:  # another process may write, so no list of files is remembered
-        return cast(Path, UPath(told, use_listings_cache=False))
+        return cast(Path, UPath(place, use_listings_cache=False))
     except (ImportError, ValueError) as error:
-        raise UserError(f"{told} cannot be reached: {error}; for s3:// install the extra: pip install 'cfx-audit[s3]'") from error
+        raise UserError(
+            f"{place} cannot be reached: {error}; for s3:// install the extra: pip install 'cfx-audit[s3]'"
+        ) from error
 
 
 def write_whole(root: Root, path: Root, data: bytes, replace: bool = False) -> None:
@@ -107,7 +109,7 @@ def remembered(root: Root) -> Root:
 
 
 def fetched(folder: Root) -> Path:
-    """A local folder with the files of this one: itself, or a copy in the cache, taken once a machine."""
+    """A local folder with the files of this one: itself, or a copy in the cache, made once a machine."""
     if isinstance(folder, Path):
         return folder
     here = cache_of(folder)

@@ -21,18 +21,21 @@ from warehouse.facts.storage import Root, remembered
 from warehouse.lens.catalog import SUMS, VIEWS, header, view_sql
 from warehouse.lens.needed_views import needed_views
 from warehouse.lens.readonly import QueryTimeout, lock, refuse_writes, refused
-from warehouse.lens.scans import columns_of, scan, with_derived
+from warehouse.lens.scans import scan, with_derived
 
 _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
-    "python_enable_replacements": False,  # otherwise a name may mean a variable of the program that asks
+    "python_enable_replacements": False,  # otherwise a name may mean a variable of the calling program
 }
+_COLUMNS = """
+select table_name, column_name, data_type from duckdb_columns() where schema_name = 'main' order by table_name, column_index
+"""
 
 
 @dataclass(frozen=True)
 class View:
-    """A fact or a view that can be asked: its columns as (name, SQL type), and the SQL that makes it; a fact has none."""
+    """A fact or a view: its columns as (name, SQL type), and the SQL that makes it; a fact has none."""
 
     name: str
     description: str
@@ -43,8 +46,8 @@ class View:
 def open_warehouse(root: Path, from_rows: bool = False, sql: str | None = None) -> duckdb.DuckDBPyConnection:
     """A lens over the facts under root, also when there are none yet. One thread per connection: `.cursor()` for another.
 
-    from_rows: the sums that an audit wrote down are taken anew, from the rows themselves, to check them.
-    sql: the one query that will be asked, to lay out no more views than it needs.
+    from_rows: the sums that an audit wrote down are made anew from the rows themselves, to check them.
+    sql: the one query that will be run, to lay out no more views than it needs.
     SQL on it reads this warehouse's facts and no other file, and cannot change a setting or fetch an extension.
     Raises DamagedShard naming the first file that was cut short.
     """
@@ -112,12 +115,13 @@ def _with_integers(answer: pa.Table) -> pa.Table:
 
 
 def views(root: Path) -> list[View]:
-    """Everything that can be asked, facts first: name, description and columns as they are in this warehouse."""
+    """Every fact and view, facts first: name, description and columns as they are in this warehouse."""
     names = [name for name in FACTS if name not in VIEWS] + list(VIEWS)
+    columns: dict[str, list[tuple[str, str]]] = {}
     with open_warehouse(root) as con:
-        return [
-            View(name, _description(name), columns_of(con, name), view_sql(name) if name in VIEWS else None) for name in names
-        ]
+        for name, column, kind in con.execute(_COLUMNS).fetchall():
+            columns.setdefault(name, []).append((column, kind))
+    return [View(name, _description(name), tuple(columns[name]), view_sql(name) if name in VIEWS else None) for name in names]
 
 
 def _description(name: str) -> str:

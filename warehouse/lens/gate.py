@@ -54,9 +54,9 @@ def set_policy(root: Path, run_id: str, policy: Mapping[str, Any]) -> bool:
             return False
         _check_known(lens, run_id, policy["forbidden"])
     moment = datetime.now(UTC)
-    told = json.dumps([moment.isoformat(), *policy.items()])
+    content = json.dumps([moment.isoformat(), *policy.items()])
     row = {name: [value] for name, value in policy.items()} | {"written": [moment]}
-    write_shard(root, "policies", run_id, hashlib.sha256(told.encode()).hexdigest()[:16], row)
+    write_shard(root, "policies", run_id, hashlib.sha256(content.encode()).hexdigest()[:16], row)
     return True
 
 
@@ -82,8 +82,8 @@ def verdict_of(run_id: str, rules: Sequence[Row]) -> Gate:
     verdict = rules[0]["verdict"]
     reasons = [rule["reason"] for rule in rules if rule["result"] == verdict]
     needed = [rule["images_needed"] for rule in rules if rule["images_needed"] is not None]
-    told = [f"all {len(rules)} rules pass"] if verdict == "pass" else reasons
-    return Gate(run_id, verdict, tuple(told), max(needed, default=None), tuple(rules))
+    shown = [f"all {len(rules)} release checks passed"] if verdict == "pass" else reasons
+    return Gate(run_id, verdict, tuple(shown), max(needed, default=None), tuple(rules))
 
 
 def _policy(lens: duckdb.DuckDBPyConnection, run_id: str) -> Row | None:

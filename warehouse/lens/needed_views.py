@@ -16,6 +16,7 @@ import duckdb
 
 from warehouse.facts.schema import FACTS
 from warehouse.lens.catalog import VIEWS, macros, view_sql
+from warehouse.lens.fetch import printed
 
 Json: TypeAlias = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 
@@ -61,7 +62,7 @@ def _selects(name: str) -> Iterator[str]:
 
 def _names(sql: str) -> set[str]:
     """The views, or _ANY, that sql names itself."""
-    (written,) = _parser().cursor().execute("select json_serialize_sql($sql)", {"sql": sql}).fetchone() or ("{}",)
+    (written,) = _parser().cursor().execute(printed("select json_serialize_sql($sql)", sql=sql)).fetchone() or ("{}",)
     parsed = json.loads(written)
     return {_ANY} if parsed.get("error", True) else set(_read(parsed["statements"], frozenset()))
 

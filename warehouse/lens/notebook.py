@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from warehouse.facts.storage import warehouse_at
-from warehouse.lens.connect import View, query, views
+from warehouse.lens.connect import View, views
+from warehouse.lens.connect import query as answer
 from warehouse.report.render import write_report
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Warehouse:
-    """One warehouse, read-only. Each question sees the facts that are there when it is asked."""
+    """One warehouse, read-only. Each query sees the facts that are there when it runs."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = warehouse_at(root)
@@ -26,16 +27,16 @@ class Warehouse:
     def __repr__(self) -> str:
         return f"Warehouse({str(self.root)!r}), runs: {', '.join(self.sql('from runs order by started')['run_id']) or 'none'}"
 
-    def sql(self, question: str) -> pd.DataFrame:
+    def sql(self, query: str) -> pd.DataFrame:
         """The answer to one SELECT as a pandas frame. Raises what `warehouse.lens.connect.query` raises."""
-        return self.arrow(question).to_pandas()
+        return self.arrow(query).to_pandas()
 
-    def arrow(self, question: str) -> pa.Table:
+    def arrow(self, query: str) -> pa.Table:
         """The answer to one SELECT as an Arrow table."""
-        return query(self.root, question)
+        return answer(self.root, query)
 
     def views(self) -> list[View]:
-        """What can be asked."""
+        """Every fact and view."""
         return views(self.root)
 
     def report(self, run_id: str) -> Path:

@@ -1,4 +1,4 @@
-"""Forgetting: whole runs that are past their time leave the warehouse, their pictures and reports with them.
+"""Data retention: whole runs that are past their time leave the warehouse, their images and reports with them.
 
 `edits` stay: audits of the same images share them, and they belong to no run.
 """

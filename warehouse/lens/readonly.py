@@ -1,4 +1,4 @@
-"""Read-only in effect: what a lens may touch, and which statements are questions."""
+"""Read-only in effect: what a lens may touch, and which statements only read."""
 
 from __future__ import annotations
 
@@ -9,31 +9,35 @@ import duckdb
 
 from cfx.errors import UserError
 from warehouse.facts.storage import Root
+from warehouse.lens.fetch import printed
+from warehouse.lens.scans import pattern_of
 
 
 class ReadOnlyError(UserError):
-    """A statement that is not one plain question over the warehouse."""
+    """A statement that is not one plain query over the warehouse."""
 
 
 class QueryTimeout(UserError):
-    """A question that took longer than it may."""
+    """A query that took longer than it may."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"no answer within {seconds:g} s, so the question was stopped; ask for less, or give it more: --seconds")
+        super().__init__(f"query timed out after {seconds:g} s; raise --timeout, or query fewer rows")
 
 
 def refused(reason: str) -> ReadOnlyError:
     """The refusal, with its reason and the way out."""
-    return ReadOnlyError(f"the warehouse is read-only; ask one SELECT over the facts and views that `cfx views` lists ({reason})")
+    return ReadOnlyError(
+        f"the warehouse is read-only; query it with one SELECT over the facts and views that `cfx views` lists ({reason})"
+    )
 
 
 def lock(con: duckdb.DuckDBPyConnection, root: Root) -> None:
     """From here on the connection reaches files of this warehouse only, fetches no extension and keeps its settings."""
-    # DuckDB compares the name of a file that it opens, but the pattern of one that it looks for, where [ is written [[].
-    folders = {str(root / "facts"), "".join(f"[{c}]" if c in "*?[" else c for c in str(root / "facts"))}
+    folder = str(root / "facts")
     spill = root if isinstance(root, Path) else Path(tempfile.gettempdir())
-    con.execute("set temp_directory = $tmp", {"tmp": str(spill / "tmp")})
-    con.execute("set allowed_directories = $folders", {"folders": sorted(folders)})
+    con.execute(printed("set temp_directory = $spill", spill=str(spill / "tmp")))
+    # DuckDB compares the name of a file that it opens, but the pattern of one that it looks for.
+    con.execute(printed("set allowed_directories = [$folder, $pattern]", folder=folder, pattern=pattern_of(folder)))
     con.execute("set enable_external_access = false")
     con.execute("set lock_configuration = true")
 

@@ -14,25 +14,25 @@ KEYS = {  # of every view
     "run_id": "the audit",
     "attribute": "the oracle's name of it",
     "value": "in the metric's own unit",
-    "n": "what the value is taken over",
+    "n": "what the value is over",
 }
-_OPENING = """# What can be asked
+_OPENING = """# Facts and views
 
 Made by `python -m warehouse.lens.reference` from the schema and from the comments of `warehouse/views/*.sql`; a test holds it to
 them. Ask with `cfx query "select ..."`, in a notebook with `cfx.open(...)` (`examples/ask.ipynb`), or see
 [twelve worked questions](../how-to/questions/README.md). A fact is what an audit wrote down, once. A view is a question over the
-facts that is asked anew each time. `<attribute>` stands for each attribute that the run's oracle knows.
+facts that is answered anew each time. `<attribute>` stands for each attribute that the run's oracle knows.
 """
 
 
 def meaning_of(name: str, column: str) -> str:
-    """What a column of a fact or view means. Raises LookupError for one that neither its header nor a fact tells."""
+    """What a column of a fact or view means. Raises LookupError for one that neither its header nor a fact explains."""
     own = {} if name in FACTS and name != "runs" else header(name).columns
-    told = own.get(column) or own.get(wide(column)) or _of_fact(FACTS.get(name), column)
-    told = told or KEYS.get(column) or next(filter(None, (_of_fact(fact, column) for fact in FACTS.values())), None)
-    if told is None:
+    meaning = own.get(column) or own.get(wide(column)) or _of_fact(FACTS.get(name), column)
+    meaning = meaning or KEYS.get(column) or next(filter(None, (_of_fact(fact, column) for fact in FACTS.values())), None)
+    if meaning is None:
         raise LookupError(f"views/{name}.sql does not say what {column!r} is; add it under `{COLUMNS}`")
-    return told
+    return meaning
 
 
 def wide(column: str) -> str:

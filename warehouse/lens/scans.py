@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from warehouse.facts.fact import Fact
 from warehouse.facts.schema import BIT_SUMS, KNOWN_SUMS
 from warehouse.facts.storage import Root
+from warehouse.lens.fetch import literal
 
 _TYPES = {
     pa.string(): "varchar",
@@ -49,10 +50,13 @@ def _names(path: Root) -> list[str]:
 
 
 def _read(paths: list[Root]) -> str:
-    # read_parquet takes every name for a pattern, so what would be one is bracketed.
-    names = ("".join(f"[{c}]" if c in "*?[" else c for c in str(path)) for path in paths)
-    listed = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
+    listed = ", ".join(literal(pattern_of(str(path))) for path in paths)
     return f"select * from read_parquet([{listed}], hive_partitioning = true, hive_types = {{'run_id': varchar}})"
+
+
+def pattern_of(name: str) -> str:
+    """The pattern that matches this file alone: DuckDB takes every name for a pattern."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
 def with_derived(con: duckdb.DuckDBPyConnection, fact: Fact, rows: str) -> str:

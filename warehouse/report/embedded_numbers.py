@@ -16,9 +16,9 @@ BLOCK = "cfx-numbers"
 _NUMBER = re.compile(r"[+−-]?\d[\d,]*(?:\.\d+)?")
 
 
-def block(run_id: str, asked: Mapping[str, Evidence]) -> str:
+def block(run_id: str, evidence: Mapping[str, Evidence]) -> str:
     """The report's questions and answers as JSON, for the element `<template id="cfx-numbers">`."""
-    questions = {name: {"sql": each.sql, "rows": _steady(each.rows)} for name, each in asked.items()}
+    questions = {name: {"sql": each.sql, "rows": _steady(each.rows)} for name, each in evidence.items()}
     return json.dumps({"run_id": run_id, "questions": questions}, default=_plain, ensure_ascii=False)
 
 
@@ -46,7 +46,7 @@ class Page(HTMLParser):
         self.close()
 
     @property
-    def told(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
         """The JSON. Raises UserError where there is none, or not whole."""
         read = json.loads("".join(self._block))
         if not isinstance(read, dict) or "questions" not in read:

@@ -37,7 +37,7 @@ limit $examples
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of the facts about one finding."""
+    """The queries about one finding, answered."""
 
     row: Row
     shares: Evidence
@@ -61,31 +61,31 @@ def ask_findings(lens: duckdb.DuckDBPyConnection, run_id: str, ranked: Sequence[
     return [_question(lens, run_id, row) for row in found]
 
 
-def findings(run: Row, asked: Sequence[Question], shown: Sequence[Row]) -> list[Finding]:
-    """The pages. shown: the pictures of the examples (see `evidence.pictures`)."""
+def findings(run: Row, questions: Sequence[Question], shown: Sequence[Row]) -> list[Finding]:
+    """The pages. shown: the images of the examples (see `queries.image_rows`)."""
     seen = {(row["image_id"], row["seed"]): row for row in shown}
 
     def example(row: Row) -> Example:
-        pictured = seen[row["image_id"], row["seed"]]
-        pictures = frames(pictured["png"], pictured["png_cf"], pictured["mask_png"], pictured["map_png"])
-        return Example(row, row["path"] or row["image_id"][:12], pictures, ())
+        found = seen[row["image_id"], row["seed"]]
+        images = frames(found["png"], found["png_cf"], found["mask_png"], found["map_png"])
+        return Example(row, row["path"] or row["image_id"][:12], images, ())
 
     return [
         Finding(each.row, _sentences(run, each), tuple(example(row) for row in each.picks.rows), each.shares, each.picks)
-        for each in asked
+        for each in questions
     ]
 
 
-def _sentences(run: Row, asked: Question) -> tuple[str, ...]:
-    (share,) = asked.shares.rows
+def _sentences(run: Row, question: Question) -> tuple[str, ...]:
+    (share,) = question.shares.rows
     changed = share["appeared"] + share["vanished"]
     crossed = (
-        f"In {changed:,} of {share['n']:,} flipped explanations ({percent(changed / share['n'])}) it crossed one half: "
-        f"it appeared in {share['appeared']:,} and vanished in {share['vanished']:,}."
+        f"Of {share['n']:,} flipped explanations, {changed:,} changed it ({percent(changed / share['n'])}): "
+        f"“{question.row['attribute']}” was added in {share['appeared']:,} and removed in {share['vanished']:,}."
         if share["n"]
         else "No explanation flipped."
     )
-    return effect_sentence(run, asked.row), edit_sentence(asked.row), crossed
+    return effect_sentence(run, question.row), edit_sentence(question.row), crossed
 
 
 def _question(lens: duckdb.DuckDBPyConnection, run_id: str, row: Row) -> Question:

@@ -18,6 +18,11 @@ def signed(value: float | None, digits: int = 3) -> str:
     return ("+" if value > 0 else "−") + text
 
 
+def points(value: float | None) -> str:
+    """A change of a probability in points, with its sign: +23.1, −0.4, 0.0."""
+    return signed(None if value is None else 100 * value, 1)
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """Up to so many significant digits, without an exponent: 0.05, 97.3, 12,345."""
     if value is None:

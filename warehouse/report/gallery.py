@@ -1,4 +1,4 @@
-"""The report's examples: which explanations, what is said of each, and its pictures as data URIs."""
+"""The report's examples: which explanations, what is said of each, and its images as data URIs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from warehouse.lens.fetch import Row
 
 AMPLIFIED = 3  # differences are shown this many times stronger
 THUMBNAIL = 192  # the longest side of a thumbnail, in pixels
-SMALL = 96  # pictures up to this side are kept without loss: they are tiny, and every pixel is visible
+SMALL = 96  # images up to this side are kept without loss: they are tiny, and every pixel is visible
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 
 RULES = {
-    "random": ("Random picks", "Drawn by a hash of the image, not chosen: this is what an ordinary explanation looks like."),
+    "random": ("Random picks", "Chosen at random, reproducibly: this is what an ordinary explanation looks like."),
     "best": ("Best", "Flipped, not contradicted by the judge, and with the smallest change (L1) of all."),
-    "failed": ("Failed", "The classifier did not change its mind, or the judge disagrees; drawn by hash."),
+    "failed": ("Failed", "The classifier did not change its answer, or the judge disagrees; chosen at random, reproducibly."),
 }
 
 
 @dataclass(frozen=True)
 class Frames:
-    """One example's pictures as WebP data URIs; None where the warehouse holds no picture."""
+    """One example's images as WebP data URIs; None where the warehouse holds no image."""
 
     x: str | None
     saliency: str | None
@@ -65,13 +65,13 @@ class Group:
 
 
 def gallery(picks: Sequence[Row], shown: Sequence[Row]) -> list[Group]:
-    """The picks by kind; `shown` has their pictures and oracle probabilities (see `evidence.pictures`)."""
+    """The picks by kind; `shown` has their images and oracle probabilities (see `queries.image_rows`)."""
     seen = {(row["image_id"], row["seed"]): row for row in shown}
 
     def example(row: Row) -> Example:
-        pictured = seen[row["image_id"], row["seed"]]
-        pictures = frames(pictured["png"], pictured["png_cf"], pictured["mask_png"], pictured["map_png"])
-        return Example(row, row["path"] or row["image_id"][:12], pictures, changes(pictured))
+        found = seen[row["image_id"], row["seed"]]
+        images = frames(found["png"], found["png_cf"], found["mask_png"], found["map_png"])
+        return Example(row, row["path"] or row["image_id"][:12], images, changes(found))
 
     def group(kind: str, title: str, rule: str) -> Group:
         return Group(kind, title, rule, tuple(example(row) for row in picks if row["pick"] == kind))
@@ -88,7 +88,7 @@ def changes(attributes: Row) -> tuple[Change, ...]:
 
 
 def frames(png: bytes | None, png_cf: bytes | None, mask_png: bytes | None, map_png: bytes | None) -> Frames:
-    """Thumbnails from the PNG bytes in the facts; difference and saliency need two pictures of one size."""
+    """Thumbnails from the PNG bytes in the facts; difference and saliency need two images of one size."""
     x, x_cf, mask, found = (_pixels(data) if data else None for data in (png, png_cf, mask_png, map_png))
     changed = None if x is None or x_cf is None or x.shape != x_cf.shape else difference(x, x_cf)
     seen = None if x is None or found is None or x.shape != found.shape else salient(x, found)
@@ -96,7 +96,7 @@ def frames(png: bytes | None, png_cf: bytes | None, mask_png: bytes | None, map_
 
 
 def salient(x: Pixels, found: Pixels) -> Pixels:
-    """The picture in pale grey, and over it in orange what the map finds."""
+    """The image in pale grey, and over it in orange what the map finds."""
     pale = 140 + x.mean(axis=2, keepdims=True) * 0.45
     return (pale + (np.array([225, 85, 0]) - pale) * (found[..., :1] / 255)).astype(np.uint8)
 
@@ -108,15 +108,15 @@ def difference(x: Pixels, x_cf: Pixels) -> Pixels:
 
 
 def _pixels(png: bytes) -> Pixels:
-    with Image.open(io.BytesIO(png)) as picture:
-        return np.asarray(picture.convert("RGB"))
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def _data_uri(pixels: Pixels | None) -> str | None:
     if pixels is None:
         return None
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    image = Image.fromarray(pixels)
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=82, method=4, lossless=max(pixels.shape[:2]) <= SMALL)
+    image.save(buffer, "WEBP", quality=82, method=4, lossless=max(pixels.shape[:2]) <= SMALL)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -31,15 +31,15 @@ def read_sums(path: Path) -> dict[str, str]:
 
 def other_runs(root: Path, run_id: str) -> list[str]:
     """The runs whose facts a report rests on besides its own: its edits, the audit it is compared with, its canary's twins."""
-    asked = """
+    sql = """
         select edits from effects where run_id = $run
         union select base_id from bases where run_id = $run
         union select planted_run from canaries where run_id = $run
         union select clean_run from canaries where run_id = $run
         order by 1
     """
-    with closing(open_warehouse(root, sql=asked)) as lens:
-        return [run for (run,) in lens.execute(asked, {"run": run_id}).fetchall()]
+    with closing(open_warehouse(root, sql=sql)) as lens:
+        return [run for (run,) in lens.execute(sql, {"run": run_id}).fetchall()]
 
 
 def run_hashes(root: Path, run_id: str) -> dict[str, str]:

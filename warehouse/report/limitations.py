@@ -18,10 +18,10 @@ class Limit:
 
 
 SURROGATE = Limit(
-    "Steered from outside.",
-    "The classifier is a black box: pictures were steered by a network distilled from its answers to these images, and each flip "
+    "Surrogate-guided search.",
+    "The classifier is a black box: the search was guided by a network distilled from its answers to these images, and each flip "
     "was checked on the classifier itself. What else moved may be the surrogate's doing, so an attribute is confirmed only by an "
-    "edit of it alone that the classifier was asked about.",
+    "edit of it alone, scored by the classifier itself.",
 )
 
 
@@ -36,11 +36,11 @@ def limits(
     if config.get("surrogate") is not None:
         found.append(SURROGATE)
     if not guided.get("judged"):
-        text = "No second classifier checked the flips, so adversarial changes cannot be told from real ones."
+        text = "No second classifier checked the flips, so adversarial changes cannot be distinguished from real ones."
         found.append(Limit("No judge.", text))
     if guided.get("lost_in_png"):
         text = f"{count(guided['lost_in_png'])} of {count(guided['explanations'])} flips are lost when rounded to 8 bits."
-        found.append(Limit("Flips below a pixel's step.", text))
+        found.append(Limit("Flips lost to 8-bit rounding.", text))
     if not run["target_attribute"]:
         text = "No oracle attribute was named as the label, so it is ranked like any other and the sanity line is missing."
         found.append(Limit("The label is not set apart.", text))
@@ -58,20 +58,22 @@ def _canary(row: Row) -> Limit:
 
 def _untouched(ranked: Sequence[Row], config: Mapping[str, Any]) -> Limit:
     edited: list[str] = []
-    rest: list[str] = []
+    unedited: list[str] = []
     for row in ranked:
-        (edited if row["n_interventions"] else rest).append(row["attribute"])
-    if rest:
+        (edited if row["n_interventions"] else unedited).append(row["attribute"])
+    if unedited:
         text = (
-            "An attribute that moves with the answer may be a shortcut, or may only travel with one in the prior's training data."
+            "An attribute that changes with the answer may be a shortcut, or may only accompany one in the prior's training data."
         )
-        return Limit("Association, not intervention.", f"{text} Not edited by themselves: {listed(sorted(rest))}.")
+        return Limit("Association, not intervention.", f"{text} Not edited by themselves: {listed(sorted(unedited))}.")
     fewest = min((row["n_interventions"] for row in ranked), default=0)
     text = (
         f"Edits change {listed(sorted(edited))} as far as the oracle can tell, and little else; each on {fewest} images or more."
     )
     named = (config.get("interventions") or {}).get("named")
-    return Limit(f"Edits are drawn by {'a text-to-image model, by word' if named else 'the prior, guided by the oracle'}.", text)
+    return Limit(
+        f"Edits are drawn by {'a text-to-image model, from a text prompt' if named else 'the prior, guided by the oracle'}.", text
+    )
 
 
 def _named(ranked: Sequence[Row]) -> Limit:
@@ -86,7 +88,7 @@ def _oracle(ranked: Sequence[Row], fr_null: float | None) -> Limit:
     title = "The prior and the oracle drift."
     drift = {row["attribute"]: row["null"] for row in ranked if row["null"] is not None}
     if not drift:
-        return Limit(title, "There is no null yet, so drift cannot be taken off and no attribute can be ranked.")
+        return Limit(title, "There is no null yet, so drift cannot be subtracted and no attribute can be ranked.")
     widest = max(drift, key=lambda name: abs(drift[name]))
     text = f"Without guidance, {widest} already moves most, by {signed(drift[widest])}"
     flips = "" if fr_null is None else f", and {percent(fr_null)} of the answers flip"

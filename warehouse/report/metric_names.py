@@ -20,8 +20,8 @@ class Measure:
 
 
 MEASURES = {  # in the order of the scorecard
-    "fr": Measure("Flip rate", "Explanations after which the classifier gives the class asked for.", "higher", True),
-    "fr_8bit": Measure("Flip rate of the files", "The same after the picture was rounded to an 8-bit PNG.", "higher", True),
+    "fr": Measure("Flip rate", "Explanations after which the classifier gives the target class.", "higher", True),
+    "fr_8bit": Measure("Flip rate of the files", "The same after the image was rounded to an 8-bit PNG.", "higher", True),
     "judge_fr": Measure(
         "Judge's flip rate",
         "A second classifier, never used for guidance, agrees with the flip. Far below the flip rate, suspect adversarial noise.",
@@ -29,11 +29,13 @@ MEASURES = {  # in the order of the scorecard
         True,
     ),
     "fr_null": Measure("Flip rate of the null", "Flips without guidance: what noise and the prior do alone.", "lower", True),
-    "confidence": Measure("Confidence in the target", "Mean probability of the class asked for, after.", "higher", True),
-    "bkl": Measure("Confidence missing (BKL)", "One minus that probability, its mean.", "lower", True),
+    "confidence": Measure("Confidence in the target", "Mean probability of the target class, after.", "higher", True),
+    "bkl": Measure(
+        "Average shortfall from full confidence (BKL)", "One minus the probability of the target class, averaged.", "lower", True
+    ),
     "cout": Measure(
         "Counterfactual transition (COUT)",
-        "How soon the most changed pixels alone move the classifier to the class asked for; from -1 to 1. Right inputs only.",
+        "How soon the most changed pixels alone move the classifier to the target class; from -1 to 1. Right inputs only.",
         "higher",
     ),
     "mnac": Measure(
@@ -52,25 +54,25 @@ MEASURES = {  # in the order of the scorecard
     ),
     "sfid": Measure(
         "Split Fréchet distance (sFID)",
-        "The same between different images, so that an unchanged picture does not win. Falls with n as well.",
+        "The same between different images, so that an unchanged image does not win. Falls with n as well.",
         "lower",
     ),
     "kid": Measure("Kernel distance (KID)", "Between different images too; does not depend on n.", "lower"),
     "crossover_fid": Measure(
         "Crossover Fréchet distance",
-        "Counterfactuals against real images of where they go; an unchanged picture scores as the classes differ.",
+        "Counterfactuals against real images of where they go; an unchanged image scores as the classes differ.",
         "lower",
     ),
     "fva": Measure("Same face (FVA)", "Flipped counterfactuals that still show the same person.", "higher", True),
     "fs": Measure("Face similarity (FS)", "Mean cosine to the original, flipped counterfactuals.", "higher"),
     "s3": Measure("Similarity (S3)", "Mean cosine to the original. Right inputs only.", "higher"),
-    "im1": Measure("Like its class (IM1)", "Below 1, autoencoders find it closer to the class asked for.", "lower"),
-    "im2": Measure("Like any picture (IM2)", "Disagreement of autoencoders of the class asked for and of all.", "lower"),
+    "im1": Measure("Like its class (IM1)", "Below 1, autoencoders find it closer to the target class.", "lower"),
+    "im2": Measure("Like any image (IM2)", "Disagreement of autoencoders of the target class and of all.", "lower"),
     "insertion": Measure(
         "Insertion", "The class's probability while what changed most is put back first: its area from 0 to 1.", "higher"
     ),
     "deletion": Measure(
-        "Deletion", "The class's probability while what changed most is taken away first: its area from 0 to 1.", "lower"
+        "Deletion", "The class's probability while what changed most is removed first: its area from 0 to 1.", "lower"
     ),
     "diversity": Measure("Diversity over seeds", "Perceptual distance between one image's counterfactuals.", "higher"),
     "lpips": Measure("Perceptual distance (LPIPS)", "Of a counterfactual to its original.", "lower"),

@@ -118,7 +118,7 @@ select judged, pairs, value from agreement where run_id = $run
 select value, low, high, floor, n, unchanged from cd_intervals where run_id = $run order by method
 """,
     "splits": """
-select coalesce(split, 'no split told') as split, count(*) as n from images where run_id = $run group by all order by all
+select coalesce(split, 'split not specified') as split, count(*) as n from images where run_id = $run group by all order by all
 """,
     "reasons": """
 select stage, reason, count(*) as n from rejected where run_id = $run group by all order by n desc, reason, stage
@@ -158,7 +158,7 @@ def answered(lens: duckdb.DuckDBPyConnection, sql: str, **values: str | int) -> 
     return Evidence(printed(sql, **values), fetch(lens, sql, **values))
 
 
-def pictures(lens: duckdb.DuckDBPyConnection, run_id: str, image_ids: list[str]) -> list[Row]:
+def image_rows(lens: duckdb.DuckDBPyConnection, run_id: str, image_ids: list[str]) -> list[Row]:
     """PNG bytes and oracle probabilities of the guided explanations of these images, one row per image and seed.
 
     No bytes where the run's configuration says `thumbnails: false`.

@@ -21,7 +21,7 @@ class Point:
     sections: tuple[tuple[str, str], ...]
 
 
-SCOPE, CONDITIONS, CANARY = ("scope", "Scope"), ("conditions", "Conditions"), ("canary", "Canary")
+SCOPE, CONDITIONS, CANARY = ("scope", "Scope"), ("conditions", "Release checks"), ("canary", "Canary")
 ATTRIBUTES, FINDINGS, EXAMPLES = ("attributes", "Attributes"), ("findings", "Findings"), ("gallery", "Examples")
 QUALITY, SUBGROUPS, COMPARISON = ("scorecard", "Quality"), ("subgroups", "Subgroups"), ("comparison", "Comparison")
 LIMITS, PROVENANCE = ("limits", "Limits"), ("provenance", "Provenance")

@@ -1,6 +1,6 @@
 """One audit as one HTML page that needs nothing but itself: views -> one string.
 
-Style is inline and allowed by its hash, pictures are data URIs, charts are SVG; there is no script and the page's own
+Style is inline and allowed by its hash, images are data URIs, charts are SVG; there is no script and the page's own
 Content-Security-Policy forbids every request. Everything that comes from data is escaped by Jinja.
 """
 
@@ -30,7 +30,7 @@ from warehouse.report.gallery_filters import Filters
 from warehouse.report.hashes import write_hashes
 from warehouse.report.limitations import limits
 from warehouse.report.metric_names import in_order, measure
-from warehouse.report.queries import EVIDENCE, Evidence, evidence, pictures
+from warehouse.report.queries import EVIDENCE, Evidence, evidence, image_rows
 from warehouse.report.regulation import CROSSWALK
 from warehouse.report.scope import scope
 from warehouse.report.verdict import verdict
@@ -57,13 +57,13 @@ def report_html(root: Path, run_id: str) -> str:
     with closing(open_warehouse(root)) as lens:
         check_run(lens, root, run_id)
         found = {name: evidence(lens, name, run_id) for name in EVIDENCE}
-        asked = ask_findings(lens, run_id, found["ranked"].rows)
-        picked = [found["picks"], *(each.picks for each in asked)]
-        shown = pictures(lens, run_id, sorted({row["image_id"] for each in picked for row in each.rows}))
-    return _render(found, asked, shown)
+        questions = ask_findings(lens, run_id, found["ranked"].rows)
+        picked = [found["picks"], *(each.picks for each in questions)]
+        shown = image_rows(lens, run_id, sorted({row["image_id"] for each in picked for row in each.rows}))
+    return _render(found, questions, shown)
 
 
-def _render(found: dict[str, Evidence], asked: Sequence[Question], shown: Sequence[Row]) -> str:
+def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Sequence[Row]) -> str:
     run, ranked = found["runs"].rows[0], found["ranked"].rows
     cost = {row["arm"]: row for row in found["cost"].rows}
     null = {_question(row): row["change"] for row in found["drift"].rows if row["arm"] == "null"}
@@ -76,8 +76,8 @@ def _render(found: dict[str, Evidence], asked: Sequence[Question], shown: Sequen
     groups = gallery(found["picks"].rows, shown)
     filters = Filters.of(groups)
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8") + filters.css
-    per_finding = {f"share of {each.row['attribute']}": each.shares for each in asked}
-    per_finding |= {f"examples of {each.row['attribute']}": each.picks for each in asked}
+    per_finding = {f"share of {each.row['attribute']}": each.shares for each in questions}
+    per_finding |= {f"examples of {each.row['attribute']}": each.picks for each in questions}
     named = found | {"ranked": Evidence(found["ranked"].sql, rows)}
     return _page().render(
         named,
@@ -94,7 +94,7 @@ def _render(found: dict[str, Evidence], asked: Sequence[Question], shown: Sequen
         filter_classes=filters.classes,
         gate=verdict_of(run["run_id"], found["rules"].rows) if found["rules"].rows else None,
         scope=scope(run, found["splits"].rows, ranked),
-        findings=findings(run, asked, shown),
+        findings=findings(run, questions, shown),
         smallest_group=20,
         crosswalk=CROSSWALK,
         numbers=block(run["run_id"], found | per_finding),
@@ -145,8 +145,8 @@ def _effect_meaning(run: Row) -> str:
         else "from one class to another (of each attribute, the direction that moves it most)"
     )
     return (
-        f"An effect is the mean change of the oracle's probability of an attribute as the classifier moves {way}, "
-        "minus the change that the same method makes without guidance, on the same images and seeds."
+        f"An effect is the mean change of an attribute's probability, by the attribute model (the oracle), as the classifier "
+        f"moves {way}, minus the change that the same method makes without guidance, on the same images and seeds."
     )
 
 

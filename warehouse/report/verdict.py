@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from warehouse.lens.fetch import Row
-from warehouse.report.formatting import listed, signed
+from warehouse.report.formatting import listed, points
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ def verdict(run: Row, ranked: Sequence[Row], outside: Sequence[Row] = ()) -> Ver
     if refused:  # a failed canary refuses every finding
         return Verdict("inconclusive", f"No verdict on the {classifier_name(run)}", (f"{refused.capitalize()}.",))
     said = _of_attributes(run, ranked)
-    told = tuple(_outside_sentence(row) for row in outside if row["finding"] == SOMETHING)
-    if not told:
+    beyond = tuple(_outside_sentence(row) for row in outside if row["finding"] == SOMETHING)
+    if not beyond:
         return said
     headline = (
         said.headline if said.kind == "finding" else f"The {classifier_name(run)} leans on something that no attribute names"
     )
-    return Verdict("finding", headline, (*said.sentences, *told) if said.kind == "finding" else (*told, *said.sentences))
+    return Verdict("finding", headline, (*said.sentences, *beyond) if said.kind == "finding" else (*beyond, *said.sentences))
 
 
 def _of_attributes(run: Row, ranked: Sequence[Row]) -> Verdict:
@@ -44,14 +44,14 @@ def _of_attributes(run: Row, ranked: Sequence[Row]) -> Verdict:
     if confirmed or suspected:
         leans = f"{subject} leans on {_names(confirmed)}"
         headline = leans if confirmed else f"{subject} may lean on {_names(suspected)}"
-        told = (*confirmed[:3], *suspected[:3])
-        sentences = tuple(sentence for row in told for sentence in (effect_sentence(run, row), edit_sentence(row)))
+        strongest = (*confirmed[:3], *suspected[:3])
+        sentences = tuple(sentence for row in strongest for sentence in (effect_sentence(run, row), edit_sentence(row)))
         also = (f"Suspected, not confirmed: {_names(suspected)}.",) if confirmed and suspected else ()
         return Verdict("finding", headline, (*sentences, *also, *_unsure_sentence(unsure, ranked)))
     if not ranked:
         return Verdict("inconclusive", f"No verdict yet on the {classifier_name(run)}", (NOTHING_TO_COMPARE,))
     if len(unsure) == len(ranked):
-        headline = f"Inconclusive: {n} image{'' if n == 1 else 's'} cannot tell what the {classifier_name(run)} leans on"
+        headline = f"Inconclusive: too few images ({n}) to say what the {classifier_name(run)} leans on"
         return Verdict("inconclusive", headline, (*_unsure_sentence(unsure, ranked),))
     moved = f"Over {n} images, guidance moved {_names(by_verdict['clear'])} by less than the margin of {run['margin']:g}."
     headline = f"Nothing found that the {classifier_name(run)} leans on"
@@ -73,11 +73,11 @@ def classifier_name(run: Row) -> str:
 def effect_sentence(run: Row, row: Row) -> str:
     """The effect of one attribute in plain words, with its interval and n."""
     way = "more" if row["effect"] > 0 else "less"
-    interval = f"95% interval {signed(row['low'])} to {signed(row['high'])}, {row['n']} images"
-    small = " It is smaller than the margin." if -run["margin"] < row["low"] and row["high"] < run["margin"] else ""
+    interval = f"95% interval {points(row['low'])} to {points(row['high'])}, {row['n']} images"
+    small = " This is inside the margin." if -run["margin"] < row["low"] and row["high"] < run["margin"] else ""
     return (
-        f"Moving the answer from {row['source']} to {row['target']} makes “{row['attribute']}” {way} likely: "
-        f"{signed(row['effect'])} in probability beyond the null ({interval}).{small}"
+        f"When images are changed until the model says “{row['target']}”, “{row['attribute']}” becomes {way} likely: "
+        f"{points(row['effect'])} points over an unguided control ({interval}).{small}"
     )
 
 
@@ -88,25 +88,30 @@ def edit_sentence(row: Row) -> str:
             f"This is an association: whether the classifier reacts to “{row['attribute']}” alone takes edits of that attribute "
             f"alone, and {row['n_interventions'] or 'none'} could be counted."
         )
-    interval = f"{signed(row['intervention_low'])} to {signed(row['intervention_high'])}, {row['n_interventions']} edits"
+    verb = "raises" if row["intervention"] >= 0 else "lowers"
+    low, high = sorted((row["intervention_low"], row["intervention_high"]))
+    interval = f"{points(low)} to {points(high)}, {row['n_interventions']} edits"
+    confirmed = row["verdict"] == "confirmed"
+    agree = "Two tests agree: confirmed." if confirmed else f"Verdict: {row['verdict']}, {row['rests_on']}."
     return (
-        f"Switching “{row['attribute']}” on and nothing else moves P({row['target']}) by {signed(row['intervention'])} "
-        f"(95% interval {interval}): {row['verdict']}, resting on {row['rests_on']}."
+        f"Adding only “{row['attribute']}” {verb} the “{row['target']}” score by {points(abs(row['intervention'])).lstrip('+')} "
+        f"points on average (95% interval {interval}). {agree}"
     )
 
 
 def _outside_sentence(row: Row) -> str:
-    """What moves the answer although the oracle looks at nothing there."""
+    """What moves the answer although the attribute model ignores where it lies."""
     if row["place"] is None:
-        interval = f"{row['drift_low']:.3f} to {row['drift_high']:.3f}, {row['n']} images"
+        interval = f"{points(row['drift_low'])} to {points(row['drift_high'])}, {row['n']} images".replace("+", "")
         return (
-            f"Something outside the attributes matters: redrawing, unguided, where the oracle looks at nothing moves the answer "
-            f"by {row['drift']:.3f} on average (95% interval {interval}), by what was there or by the traces of redrawing."
+            f"Something outside your attributes matters: redrawing regions the attribute model ignores, without guidance, shifts "
+            f"the score by {points(row['drift']).lstrip('+')} points on average (95% interval {interval}), by what was there or "
+            f"by the traces of redrawing."
         )
-    interval = f"{signed(row['low'])} to {signed(row['high'])}, {row['n']} images"
+    interval = f"{points(row['low'])} to {points(row['high'])}, {row['n']} images"
     return (
-        f"Something outside the attributes matters: changes where the oracle looks at nothing, most of them {row['place']}, move "
-        f"the probability of the class asked for by {signed(row['effect'])} beyond the null (95% interval {interval})."
+        f"Something outside your attributes matters: changes in regions the attribute model ignores, most of them "
+        f"{row['place']}, shift P(target) by {points(row['effect'])} points over an unguided control (95% interval {interval})."
     )
 
 

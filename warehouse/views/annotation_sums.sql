@@ -1,4 +1,4 @@
--- What CD needs of the annotations, summed per split: written down by an audit beside each shard of `attributes`, and taken from
+-- What CD needs of the annotations, summed per split: written down by an audit beside each shard of `attributes`, and made from
 -- the images here for a run that lacks some.
 -- Over: annotated images, of all splits.
 create view annotation_sums as
@@ -8,7 +8,7 @@ with known as (
         case alias(columns('^a_(.*)$')) when 'a_' || target_attribute then columns('^a_(.*)$')::int end as "query_\1"
     from facts.unsummed_images join runs using (run_id)
 ),
-asked as (
+paired as (
     select run_id, train, columns('^v_'), coalesce(*columns('^query_')) as query from known
 )
 select
@@ -19,7 +19,7 @@ select
         'q': sum(if(columns('^v_(.*)$') is null, null, query))::bigint,
         'w': sum(columns('^v_(.*)$') * query)::bigint
     } as "s_\1"
-from asked
+from paired
 group by run_id, train
 union all by name
 from facts.annotation_sums;

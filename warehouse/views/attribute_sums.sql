@@ -1,6 +1,6 @@
 -- What the statistics need of the attributes, summed per direction and bucket of images. An audit writes these sums down beside
 -- each shard of `attributes`, so that a question over millions of explanations reads thousands of rows; for a run that lacks some
--- they are taken from its rows here, by the same words. Sums of changes are rounded to multiples of 2^-24, the grid of float32 in
+-- they are made from its rows here, by the same SQL. Sums of changes are rounded to multiples of 2^-24, the grid of float32 in
 -- [.5, 1]: they are exact in any order, so no answer depends on shards or threads.
 -- Over: every explanation with its null for images, pairs and d_; guided explanations that flipped for the others.
 create view attribute_sums as

@@ -1,4 +1,4 @@
--- BKL, the flip rate's counterpart in confidence: mean of 1 - p(class asked for) on the counterfactual. Lower is better.
+-- BKL, the flip rate's counterpart in confidence: mean of 1 - p(target class) on the counterfactual. Lower is better.
 -- Over: every guided explanation, flipped or not.
 -- Columns:
 --   value: mean, 0 to 1

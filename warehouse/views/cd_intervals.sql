@@ -2,7 +2,7 @@
 -- would score. A perfect explainer moves attributes as they vary together in the data: its changes are the differences of two
 -- annotated images drawn at random. Sampling alone then parts c from c_cf, by a variance that both their sample sizes add to; 200
 -- draws of 256 give that variance per attribute, and the mean of |c - c_cf| under it is sqrt(2 / pi) of its root. A CD near its
--- floor says that no better explainer could be told from this one. Never NaN: a constant column correlates 0.
+-- floor says that no better explainer could be distinguished from this one. Never NaN: a constant column correlates 0.
 -- Over: as in `cd`.
 -- Columns:
 --   value: CD

@@ -1,4 +1,4 @@
--- The sets that FID, sFID and KID compare: the features of a picture, by encoder and method, `side` real or counterfactual.
+-- The sets that FID, sFID and KID compare: the features of an image, by encoder and method, `side` real or counterfactual.
 -- Over: real: every image that was explained, flipped or not; counterfactual: every guided explanation that flipped.
 -- Columns:
 --   side: real, or counterfactual

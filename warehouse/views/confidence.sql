@@ -1,4 +1,4 @@
--- Confidence: the classifier's mean probability of the class asked for, on the counterfactual. Higher is better.
+-- Confidence: the classifier's mean probability of the target class, on the counterfactual. Higher is better.
 -- Over: every guided explanation, flipped or not.
 -- Columns:
 --   value: mean probability, 0 to 1

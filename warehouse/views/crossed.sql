@@ -1,6 +1,6 @@
 -- The sets that the crossover FID compares. The run's classes are cut in two halves, in their order; `towards` is the half that
 -- a counterfactual goes to. side counterfactual: those that go from one half to the other; real: images that belong to that half
--- by their label, or by the prediction where they have none. A picture that stays what it was then looks like the wrong half.
+-- by their label, or by the prediction where they have none. An image that stays what it was then looks like the wrong half.
 -- Over: every guided explanation across the halves, flipped or not; every image, explained or not.
 -- Columns:
 --   side: real, or counterfactual

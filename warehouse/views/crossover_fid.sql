@@ -1,5 +1,5 @@
 -- Crossover FID (DVCE): counterfactuals that go from one half of the classes to the other, against real images of where they go;
--- mean over the directions. Lower is better. A counterfactual equal to its picture scores as badly as the halves differ.
+-- mean over the directions. Lower is better. A counterfactual equal to its image scores as badly as the halves differ.
 -- Over: `crossed`: every guided explanation across the halves, flipped or not, against every image of the half.
 -- Columns:
 --   value: mean over the directions, 0 at best

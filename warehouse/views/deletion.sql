@@ -1,5 +1,5 @@
--- Deletion, [0, 1]: area under the probability of the predicted class while the picture is greyed out, patches that the
--- counterfactual changed most first. Lower: the classifier's evidence lies where the counterfactual changed the picture.
+-- Deletion, [0, 1]: area under the probability of the predicted class while the image is greyed out, patches that the
+-- counterfactual changed most first. Lower: the classifier's evidence lies where the counterfactual changed the image.
 -- Over: every guided explanation, flipped or not. encoder: the map that orders the patches.
 -- Columns:
 --   value: mean area, 0 to 1

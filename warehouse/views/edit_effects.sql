@@ -1,6 +1,6 @@
 -- What each edit of one attribute alone did to the audited classifier: the change of the probability of `target` when the attribute is
 -- switched on, edit minus sham (the same redrawing of the same region without the edit); an edit that switches it off counts with
--- the opposite sign. Two classes: target is the second. More: every class that explanations asked for.
+-- the opposite sign. Two classes: target is the second. More: every target class of the explanations.
 -- Over: every edit, one an image and attribute.
 -- Columns:
 --   counted: the oracle confirms the edit, and it changed no other attribute by more than the audit allows

@@ -1,4 +1,4 @@
--- Which images flip in one audit and not in another, `run_id` against `base_id`: the same image, seed and class asked for.
+-- Which images flip in one audit and not in another, `run_id` against `base_id`: the same image, seed and target class.
 -- Ask with `where run_id = ... and base_id = ...`. Over: guided explanations that both audits have.
 -- Columns:
 --   base_id: the audit it is compared with

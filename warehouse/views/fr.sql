@@ -1,4 +1,4 @@
--- FR, flip rate: the share of counterfactuals that the audited classifier gives the class asked for. Higher is better.
+-- FR, flip rate: the share of counterfactuals that the audited classifier assigns to the target class. Higher is better.
 -- Over: every guided explanation, whether or not the image was classified correctly.
 -- Columns:
 --   value: share, 0 to 1

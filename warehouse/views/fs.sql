@@ -1,4 +1,4 @@
--- FS, face similarity: mean cosine of VGGFace2's features of a picture and its counterfactual. Higher is better; two random faces
+-- FS, face similarity: mean cosine of VGGFace2's features of an image and its counterfactual. Higher is better; two random faces
 -- are about .26 alike. Over: guided explanations that flipped, whether or not the image was classified correctly.
 -- Columns:
 --   value: mean cosine, -1 to 1

@@ -3,7 +3,7 @@
 -- when the claim itself is shown and beyond it; in between, `images_needed` images would decide if things stay as they are. With
 -- fewer images than the policy asks for, no attribute is accused or cleared. Over: runs with a policy.
 -- Columns:
---   place: order in which rules are told
+--   place: order of the rules
 --   rule: audit, images, flip rate, judge flip rate, effect, outside, rise, edited rise or cd rise
 --   subject: the attribute that the rule is about; null for the whole run
 --   value: what was found
@@ -16,6 +16,9 @@
 --   reason: all of this in words
 create macro wilson(share, n, side) as (  -- end of the 95 % score interval of a share of n (Wilson 1927); side: -1 low, 1 high
     (share + 1.920729 / n + side * 1.959964 * sqrt(share * (1 - share) / n + 0.960365 / (n * n))) / (1 + 3.841459 / n)
+);
+create macro points(low, high, threshold) as (  -- an interval and its bound in words, in points: hundredths of a probability
+    format(' (95% interval {:+.1f} to {:+.1f}), limit {:g}', round(100 * low, 1) + 0, round(100 * high, 1) + 0, round(100 * threshold, 3))
 );
 create view gate as
 with held as (
@@ -36,7 +39,7 @@ whole as (
         run_id, 1, 'images', null, coalesce(images, 0), null, null, minimum_images, coalesce(images, 0),
         if(coalesce(images, 0) >= minimum_images, 'pass', 'inconclusive'),
         if(coalesce(images, 0) >= minimum_images, null, minimum_images),
-        format('{} images explained, at least {} are asked for', coalesce(images, 0), minimum_images)
+        format('{} images explained, at least {} required', coalesce(images, 0), minimum_images)
     from held left join seen using (run_id)
 ),
 rates as (
@@ -60,8 +63,8 @@ effects as (
             and low >= -maximum_effect and high <= maximum_effect as within,
         abs(effect) > maximum_effect or (verdict = 'confirmed' and abs(intervention) > maximum_effect) as beyond,
         coalesce(verdicts.images_needed, 0) as needed,
-        format('{} moves by {:+.3f}', attribute, round(effect, 3) + 0) as found,
-        if(intervention is null, '', format('; edited alone it moves the answer by {:+.3f}', round(intervention, 3) + 0))
+        format('{} effect {:+.1f} points', attribute, round(100 * effect, 1) + 0) as found,
+        if(intervention is null, '', format('; edited alone it shifts the score by {:+.1f} points', round(100 * intervention, 1) + 0))
             || if(verdict in ('confirmed', 'suspected'), format('; {} by {}', verdict, rests_on), '') as because
     from held join verdicts using (run_id)
     where forbidden is null or list_contains(forbidden, attribute)
@@ -83,13 +86,13 @@ beyond_attributes as (
 grown as (
     select
         c.run_id, 1000 as place, 'rise' as rule, c.* exclude (run_id), minimum_images as minimum, 'images' as unit,
-        '{} moves {:+.3f} further than in the base' as found
+        '{} effect {:+.1f} points larger than in the base' as found
     from held join (select run_id, base_id, attribute, effect, base_effect, change, low, high, n from changes) c
         on c.run_id = held.run_id and c.base_id = held.base
     union all
     select
         c.run_id, 1500, 'edited rise', c.* exclude (run_id), 5, 'edits',
-        '{} edited alone moves the answer {:+.3f} further than in the base'
+        '{} edited alone shifts the score {:+.1f} points further than in the base'
     from held join (select run_id, base_id, attribute, effect, base_effect, change, low, high, n from edit_changes) c
         on c.run_id = held.run_id and c.base_id = held.base
     join seen on seen.run_id = held.run_id
@@ -103,7 +106,7 @@ rises as (
         if(downwards, -high, low) as low, if(downwards, -low, high) as high, maximum_rise as threshold,
         n, minimum, unit, if(downwards, high < 0, low > 0) as shown,
         if(downwards, -low, high) <= maximum_rise as within, abs(change) > maximum_rise as beyond, 0 as needed,
-        format(found, attribute, if(downwards, -change, change)) as found, '' as because
+        format(found, attribute, round(100 * if(downwards, -change, change), 1) + 0) as found, '' as because
     from grown join (select run_id, forbidden, maximum_rise from held) using (run_id)
     where forbidden is null or list_contains(forbidden, attribute)
 ),
@@ -155,22 +158,22 @@ rules as (
         run_id, place, rule, null, value, low, high, threshold, n, result,
         -- The side of the interval that holds the bound, which is the longer one near 0 and 1.
         if(result = 'inconclusive', try_cast(ceil(n * power(if(value < threshold, high - value, value - low) / abs(value - threshold), 2)) as bigint), null),
-        format('{} {:.3f} (95% interval {:.3f} to {:.3f}), at least {:.3f} is asked for', rule, value, low, high, threshold)
+        format('{} {:.3f} (95% interval {:.3f} to {:.3f}), at least {:.3f} required', rule, value, low, high, threshold)
     from judged_rates
     union all
     select
         run_id, place, rule, subject, value, low, high, threshold, n, result, if(unit = 'images', images_needed, null),
-        found || format(' (95% interval {:+.3f} to {:+.3f}), at most {:.3f} is allowed', round(low, 3) + 0, round(high, 3) + 0, threshold) || because
+        found || points(low, high, threshold) || because
         || case
             when result <> 'inconclusive' then ''
             when images_needed is null then '; more images would not decide'
-            else format('; {} {} decide nothing, about {} would', n, unit, images_needed)
+            else format('; too few {}: {}; about {} needed', unit, n, images_needed)
         end
     from settled
     union all
     select
         run_id, place, rule, null, value, low, high, threshold, n, result, null,
-        format('{}: {:+.3f} (95% interval {:+.3f} to {:+.3f}), at most {:.3f} is allowed', finding, round(value, 3) + 0, round(low, 3) + 0, round(high, 3) + 0, threshold)
+        format('{}: {:+.1f} points', finding, round(100 * value, 1) + 0) || points(low, high, threshold)
             || coalesce('; ' || why, '')
     from beyond_attributes
     union all

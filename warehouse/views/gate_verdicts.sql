@@ -11,7 +11,7 @@ select
     count_if(result = 'fail') as failed,
     count_if(result = 'inconclusive') as undecided,
     max(images_needed) as images_needed,
-    if(verdict = 'pass', [format('all {} rules pass', count(*))], list(reason order by place, subject) filter (where result = verdict))
+    if(verdict = 'pass', [format('all {} release checks passed', count(*))], list(reason order by place, subject) filter (where result = verdict))
         as reasons
 from gate
 group by run_id, verdict;

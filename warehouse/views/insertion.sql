@@ -1,5 +1,5 @@
--- Insertion, [0, 1]: area under the probability of the predicted class while the picture is put into grey, patches that the
--- counterfactual changed most first. Higher: the classifier's evidence lies where the counterfactual changed the picture.
+-- Insertion, [0, 1]: area under the probability of the predicted class while the image is put into grey, patches that the
+-- counterfactual changed most first. Higher: the classifier's evidence lies where the counterfactual changed the image.
 -- Over: every guided explanation, flipped or not. encoder: the map that orders the patches.
 -- Columns:
 --   value: mean area, 0 to 1

@@ -8,7 +8,7 @@
 --   n: counted edits, one an image
 --   tried: edits, counted or not
 create view interventions as
-with asked as (
+with measured as (
     select
         run_id, attribute, target, count(*) as tried, count_if(counted) as n,
         avg(change) filter (counted) as effect, avg(drift) filter (counted) as drift,
@@ -21,7 +21,7 @@ weighted as (
     select
         run_id, attribute, target, changes,
         bootstrap_weights(lots, resample) as weights
-    from asked cross join (select unnest(range(1, 2001)) as resample)
+    from measured cross join (select unnest(range(1, 2001)) as resample)
     where n >= 5
 ),
 drawn as (
@@ -39,4 +39,4 @@ select
     effect - widened(n) * (effect - bounds[1]) as low,
     effect + widened(n) * (bounds[2] - effect) as high,
     sd, drift, n, tried
-from asked left join spread using (run_id, attribute, target);
+from measured left join spread using (run_id, attribute, target);

@@ -1,4 +1,4 @@
--- Judge flip rate: the share of counterfactuals that a second classifier, never used for guidance, gives the class asked for.
+-- Judge flip rate: the share of counterfactuals that a second classifier, never used for guidance, assigns to the target class.
 -- Far below FR, the counterfactuals fool the audited classifier alone. Over: every guided explanation that the judge saw.
 -- Columns:
 --   value: share, 0 to 1

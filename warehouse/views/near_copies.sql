@@ -1,10 +1,10 @@
--- Does a counterfactual give away a training picture that is not its own input? Each is held against the training pictures as an
+-- Does a counterfactual give away a training image that is not its own input? Each is held against the training images as an
 -- encoder sees them: how near the nearest is, relative to half the mean distance of the fifty nearest (Carlini et al. 2023,
--- arXiv:2301.13188, section 5.1). Below 1 it is flagged. Every counterfactual meets every picture, so ask for one run, and of
+-- arXiv:2301.13188, section 5.1). Below 1 it is flagged. Every counterfactual meets every image, so ask for one run, and of
 -- large runs for some images. Over: guided counterfactuals with features, against the images of the train split, or all where
--- a run has no such split: the pictures of a prior that was trained on this audit's data.
+-- a run has no such split: the images of a prior that was trained on this audit's data.
 -- Columns:
---   nearest: the training picture that is nearest, its own input left out
+--   nearest: the training image that is nearest, its own input left out
 --   distance: Euclidean distance of the features
 --   ratio: distance, divided by half the mean distance of the fifty nearest
 --   near_copy: ratio is below 1

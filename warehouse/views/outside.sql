@@ -1,5 +1,5 @@
 -- Does the classifier lean on something that no attribute names? Explanations keep only what they changed where the oracle looks at
--- nothing, in the cells of `residuals` that are not named, and the classifier is asked again. Two kinds of evidence: guidance moves
+-- nothing, in the cells of `residuals` that are not named, and the classifier is queried again. Two kinds of evidence: guidance moves
 -- the answer there (guided minus null), or redrawing alone does (the null), which is also what its traces would do.
 -- Over: explanations of `residuals`, the first images of the audit.
 -- Columns:
@@ -18,7 +18,7 @@ with placed as (
     select *, list_position(classes, target) as place, hash(image_id) % 1125899906842624 as lot
     from residuals join (select run_id, classes, margin from runs) using (run_id)
 ),
-asked as (
+measured as (
     select
         run_id, method, margin, count(*) as n, 64 - len(any_value(named)) as unnamed,
         avg(probabilities_guided[place] - probabilities_null[place]) as effect,
@@ -33,7 +33,7 @@ weighted as (
     select
         run_id, method, moves, drifts,
         bootstrap_weights(lots, resample) as weights
-    from asked cross join (select unnest(range(1, 2001)) as resample)
+    from measured cross join (select unnest(range(1, 2001)) as resample)
     where n >= 5
 ),
 spread as (
@@ -66,7 +66,7 @@ judged as (
         drift - widened(n) * (drift - drift_bounds[1]) as drift_low, drift + widened(n) * (drift_bounds[2] - drift) as drift_high,
         [['top', 'middle', 'bottom'][1 + (strongest // 8 > 2)::int + (strongest // 8 > 4)::int],
          ['left', 'centre', 'right'][1 + (strongest % 8 > 2)::int + (strongest % 8 > 4)::int]] as words
-    from asked left join spread using (run_id, method) join mapped using (run_id, method)
+    from measured left join spread using (run_id, method) join mapped using (run_id, method)
 ),
 found as (
     select

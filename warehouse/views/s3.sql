@@ -1,5 +1,5 @@
--- S3, similarity to a self-supervised encoder: mean cosine of the features of a picture and its counterfactual. Higher is better.
--- s3[simsiam] is the published one, where two random pictures are about .43 alike; s3[oracle] sees with the audit's own oracle.
+-- S3, similarity to a self-supervised encoder: mean cosine of the features of an image and its counterfactual. Higher is better.
+-- s3[simsiam] is the published one, where two random images are about .43 alike; s3[oracle] sees with the audit's own oracle.
 -- Over: guided explanations, flipped or not, of images that were classified correctly; an image without a label counts.
 -- Columns:
 --   value: mean cosine, -1 to 1
