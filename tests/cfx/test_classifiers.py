@@ -268,7 +268,7 @@ def test_a_network_that_cannot_be_audited_is_refused_by_name(settings, message):
 
 @pytest.mark.parametrize(
     ("module", "message"),
-    [("no_such_package:net", "cannot import 'no_such_package'"), ("math:Network", "'math' .*has no 'Network'")],
+    [("no_such_package:net", "cannot import 'no_such_package'"), ("math:Network", "'math' .* has no 'Network'")],
 )
 def test_a_module_that_cannot_be_found_is_refused_by_name(module, message):
     with pytest.raises(ImportError, match=message):

@@ -1,6 +1,7 @@
 """docs/how-to/production.md as it stands, in real processes: from an empty folder to a scheduled audit, then kills."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from warehouse.facts.storage import files_below
 def test_the_documented_commands_bring_up_a_scheduled_audit_and_a_person_sees_it(tmp_path: Path) -> None:
     lay_out(tmp_path, 6)
     audit = write_settings(tmp_path, settings(tmp_path, 2))
-    often = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "3", "PREFECT_WORKER_QUERY_SECONDS": "3"}
+    often: dict[str, Any] = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "3", "PREFECT_WORKER_QUERY_SECONDS": "3"}
     with Stack(tmp_path, audit, **often) as stack:
         deployed = {item["name"] for item in stack.request("POST", "/deployments/filter", json={})}
         assert deployed == {"audit", "audit-gpu", "train", "benchmark"}
