@@ -2,13 +2,12 @@
 
 An editor redraws. A classifier that looks at compression, grain or colour reacts to that, whatever the attribute. Edit and sham
 are redrawn alike, so their difference is the attribute; laid on the image itself, x + m (x_edit - x_sham), it leaves the image
-its own grain, compression and light, and the image is the control. What the redrawing does is asked beside it: the sham through
-the same mask, x + m (x_sham - x).
+its own grain, compression and light, and the image is the control. Neither reading is safe alone: redrawing may have lost what
+the classifier looks at, and what is pasted may differ from what is around it. An effect is what both say (view `edit_effects`).
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 from torchvision.transforms.v2.functional import gaussian_blur
@@ -27,11 +26,10 @@ def difference_mask(x_edit: Tensor, x_sham: Tensor) -> Tensor:
     return _blurred(max_pool2d(changed, 3, stride=1, padding=1)).clamp(0, 1)
 
 
-def pasted(x: Tensor, edit: Edit) -> Edit:
-    """The edit of x (B, 3, H, W) in [-1, 1] as a change of x itself, its sham through the same mask, and that mask."""
-    mask = difference_mask(edit.x_edit, edit.x_sham)
-    x_edit = x + mask * (edit.x_edit - edit.x_sham)
-    return Edit(x_edit.clamp(-1, 1), torch.lerp(x, edit.x_sham, mask), mask)
+def pasted(x: Tensor, edit: Edit) -> Tensor:
+    """The image x (B, 3, H, W) in [-1, 1] with what its edit changed beyond the sham; likewise."""
+    difference = edit.x_edit - edit.x_sham
+    return (x + difference_mask(edit.x_edit, edit.x_sham) * difference).clamp(-1, 1)
 
 
 def _blurred(planes: Tensor) -> Tensor:

@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from cfx.attributes.interventions import Interventions, edit_alone
 from cfx.attributes.named_edits import NamedEdits, edit_by_word
 from cfx.attributes.oracle import Oracle
+from cfx.attributes.pasting import pasted
 from cfx.images import decode_png, encode_png
 from cfx.types import Edit
 from tasks.networks import latent_for
@@ -117,34 +119,35 @@ def _by_word(named: NamedEdits, device: str) -> Editor:
 
 
 def _row(oracle: Oracle, x: Tensor, position: int, edit: Edit) -> dict[str, Any]:
-    """What the oracle says of one edit, of the 8-bit pictures that people see."""
-    png, sham_png = encode_png(edit.x_edit)[0], encode_png(edit.x_sham)[0]
-    before, after, sham = (oracle(picture)[0].cpu() for picture in (x, decode_png([png]).to(x), decode_png([sham_png]).to(x)))
-    change = after - sham
+    """What the oracle says of one edit, of the 8-bit images that people see: redrawn beside its sham, and pasted beside x."""
+    pngs = {"png": edit.x_edit, "sham_png": edit.x_sham, "pasted_png": pasted(x, edit)}
+    shown = {name: encode_png(image)[0] for name, image in pngs.items()}
+    before, after, sham, laid_on = (oracle(image)[0].cpu() for image in (x, *(decode_png([png]).to(x) for png in shown.values())))
     switched_on = bool(before[position] <= 0.5)
-    others = [i for i in range(len(change)) if i != position]
-    widest = max(others, key=lambda i: abs(float(change[i])), default=None)
+    sides = torch.maximum((after - sham).abs(), (laid_on - before).abs())
+    sides[position] = -1.0
+    widest = int(sides.argmax())
     return {
         "attribute": oracle.attributes[position],
         "switched_on": switched_on,
-        "confirmed": bool(after[position] > 0.5) is switched_on and bool(sham[position] > 0.5) is not switched_on,
-        "side": 0.0 if widest is None else abs(float(change[widest])),
-        "side_attribute": None if widest is None else oracle.attributes[widest],
+        "confirmed": all(bool(seen[position] > 0.5) is switched_on for seen in (after, laid_on))
+        and bool(sham[position] > 0.5) is not switched_on,
+        "side": max(0.0, float(sides[widest])),
+        "side_attribute": oracle.attributes[widest] if len(sides) > 1 else None,
         "mask_fraction": float(edit.mask.mean()),
-        "png": png,
-        "sham_png": sham_png,
-    } | {f"d_{name}": float(change[i]) for i, name in enumerate(oracle.attributes)}
+        **shown,
+    } | {f"d_{name}": float(change) for name, change in zip(oracle.attributes, after - sham, strict=True)}
 
 
 @stage("effects")
 def ask_edits(run: Run, edited: Shard, images: Shard) -> Rows:
     """What the audited classifier says of one shard of edits; gradients are not needed, so it may be a black box."""
-    columns = ["image_id", "attribute", "switched_on", "confirmed", "side", "png", "sham_png"]
+    columns = ["image_id", "attribute", "switched_on", "confirmed", "side", "png", "sham_png", "pasted_png"]
     table = read_shard(edited, columns).to_pydict()
     ids, x = read_images(images)
     place = {image_id: i for i, image_id in enumerate(ids)}
-    shown = x[[place[name] for name in table["image_id"]]], *(decode_png(table[name]) for name in columns[-2:])
-    before, after, sham = (run.probabilities(arm).tolist() for arm in shown)
+    shown = x[[place[name] for name in table["image_id"]]], *(decode_png(table[name]) for name in columns[-3:])
+    before, after, sham, laid_on = (run.probabilities(arm).tolist() for arm in shown)
     most = run.config.interventions.side
     return {name: table[name] for name in ("image_id", "attribute", "switched_on", "side")} | {
         "edits": [edited.run_id] * len(table["image_id"]),
@@ -152,4 +155,5 @@ def ask_edits(run: Run, edited: Shard, images: Shard) -> Rows:
         "probabilities_before": before,
         "probabilities_sham": sham,
         "probabilities_after": after,
+        "probabilities_pasted": laid_on,
     }

@@ -6,8 +6,12 @@ from typing import Any
 import pytest
 
 from cfx.attributes.interventions import Interventions
+from cfx.attributes.pasting import pasted
+from cfx.images import decode_png
 from cfx.portraits import write_portraits
+from cfx.types import Edit
 from tasks.run import Run
+from tasks.shard_images import read_images
 from tasks.stages.ingest import ingest
 from tasks.stages.interventions import Wanted, ask_edits, draw_edits, edits_id, first_images
 from tests.runs import run_of
@@ -54,6 +58,10 @@ def test_classifiers_are_asked_about_the_same_edits(images: tuple[Run, list[Shar
     assert draw_edits(run, wanted).path.stat().st_mtime_ns == edited.path.stat().st_mtime_ns
     drawn = read_shard(edited).to_pylist()
     assert [row["nfe_forward"] for row in drawn] == [2 * SETTINGS.tau] * 2
+    x = read_images(shard)[1][:2]
+    x_edit, x_sham, x_pasted = (decode_png([row[name] for row in drawn]) for name in ("png", "sham_png", "pasted_png"))
+    assert (x_pasted - pasted(x, Edit(x_edit, x_sham, x[:, :1]))).abs().mean() < 1 / 127  # a grey level: files are rounded
+    assert (x_pasted != x).float().mean() < 0.5
     answers = {}
     for twin in ("planted", "clean"):
         other = run_of(run.root, twin, interventions=SETTINGS, batch_size=4, classifier={"weights": f"portraits:{twin}"})
@@ -61,8 +69,9 @@ def test_classifiers_are_asked_about_the_same_edits(images: tuple[Run, list[Shar
         for row, source in zip(answers[twin], drawn, strict=True):
             assert row["image_id"] == source["image_id"] and row["edits"] == edits_id(run)
             assert row["counted"] is (source["confirmed"] and source["side"] <= SETTINGS.side)
-    reaction = {
-        twin: [abs(row["probabilities_after"][1] - row["probabilities_sham"][1]) for row in rows]
-        for twin, rows in answers.items()
-    }
-    assert sum(reaction["planted"]) > sum(reaction["clean"])  # only the planted twin leans on glasses
+    for edit, control in (("after", "sham"), ("pasted", "before")):
+        reaction = {
+            twin: sum(abs(row[f"probabilities_{edit}"][1] - row[f"probabilities_{control}"][1]) for row in rows)
+            for twin, rows in answers.items()
+        }
+        assert reaction["planted"] > reaction["clean"]  # only the planted twin leans on glasses

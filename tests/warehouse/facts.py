@@ -100,6 +100,7 @@ def effect_rows(ids: Sequence[str], attribute: str, changes: Values, **columns: 
         "probabilities_before": [[0.5, 0.5]] * n,
         "probabilities_sham": [[0.5, 0.5]] * n,
         "probabilities_after": [[0.5 - change, 0.5 + change] for change in changes],
+        "probabilities_pasted": [[0.5 - change, 0.5 + change] for change in changes],
     }
     return rows | columns
 

@@ -108,6 +108,7 @@ def _edited(image_id: str, attribute: str, switched_on: bool, reaction: float) -
         "probabilities_before": [0.5, 0.5],
         "probabilities_sham": [0.5, 0.5],
         "probabilities_after": [1 - after, after],
+        "probabilities_pasted": [1 - after, after],
     }
 
 

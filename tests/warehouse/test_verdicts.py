@@ -39,6 +39,45 @@ def test_an_edit_that_switches_off_counts_with_the_opposite_sign_and_the_sham_is
     assert row["effect"] == pytest.approx(0.2) and row["drift"] == pytest.approx(0.05)
 
 
+def test_an_effect_is_what_the_redrawn_and_the_pasted_edit_both_say(tmp_path: Path) -> None:
+    write_shard(tmp_path, "runs", "r1", "finished", run_rows())
+    pasted = [0.6, 0.9, 0.4, 0.5]  # beside images of .5: +.1, +.4, -.1, 0
+    write_edits(tmp_path, "hat", [0.2] * 4, probabilities_pasted=[[1 - p, p] for p in pasted])
+    rows = ask(tmp_path, "select redrawn, pasted, change from edit_effects order by pasted")
+    assert [row["pasted"] for row in rows] == pytest.approx([-0.1, 0.0, 0.1, 0.4])
+    assert [row["redrawn"] for row in rows] == pytest.approx([0.2] * 4)
+    assert [row["change"] for row in rows] == pytest.approx([0.0, 0.0, 0.1, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict", "rests_on"),
+    [
+        (0.2, "suspected", "explanations and edits, but redrawing alone moves the answer by 0.10"),
+        (0.4, "confirmed", "explanations and edits"),
+    ],
+)
+def test_a_classifier_that_redrawing_moves_needs_larger_effects(
+    tmp_path: Path, change: float, verdict: str, rests_on: str
+) -> None:
+    rng = np.random.default_rng(0)
+    write_pairs(tmp_path, "r1", {"hat": list(rng.normal(0.2, 0.04, N)), "beard": list(rng.normal(0.2, 0.04, N))}, margin=0.05)
+    changes = rng.normal(change, 0.04, N)
+    write_edits(tmp_path, "hat", changes)
+    redrawn = [[0.6, 0.4]] * N  # the shams of another attribute; none of its edits counts
+    write_edits(tmp_path, "beard", changes, probabilities_sham=redrawn, counted=[False] * N)
+    [row] = ask(tmp_path, "from verdicts where attribute = 'hat'")
+    assert (row["verdict"], row["rests_on"], row["redrawing"]) == (verdict, rests_on, pytest.approx(0.1))
+
+
+def test_a_reaction_inside_the_margin_is_suspected_however_sure(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    write_pairs(tmp_path, "r1", {"hat": list(rng.normal(0.2, 0.04, N))}, margin=0.05)
+    write_edits(tmp_path, "hat", rng.normal(0.047, 0.04, N))
+    [row] = ask(tmp_path, "from verdicts")
+    assert row["intervention_high"] > 0.05 > row["intervention"] > row["intervention_low"] > 0
+    assert row["rests_on"] == "explanations and edits, which move the answer by less than the margin"
+
+
 def test_the_interval_of_few_edits_is_as_wide_as_students(tmp_path: Path) -> None:
     write_shard(tmp_path, "runs", "r1", "finished", run_rows())
     rng = np.random.default_rng(0)

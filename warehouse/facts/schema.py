@@ -220,20 +220,23 @@ SET_METRICS = _fact(
 
 EDITS = _fact(
     "edits",
-    "One row per image and attribute: that attribute edited alone, guided by the oracle, and its sham, the same redrawing "
-    "without the edit. They depend on no classifier, so their run_id is their own; audits of other classifiers use them too.",
+    "One row per image and attribute: that attribute edited alone, its sham, the same redrawing without the edit, and the image "
+    "with the difference of the two pasted. They depend on no classifier, so their run_id is their own; other audits use them.",
     [
         _column("image_id", pa.string(), "SHA-256 of the file, hex"),
         _column("attribute", pa.string(), "the attribute that was edited"),
         _column("switched_on", pa.bool_(), "edited towards its presence; false: towards its absence"),
-        _column("confirmed", pa.bool_(), "the oracle sees the attribute change in the edit, and not in the sham"),
-        _column("side", pa.float64(), "largest |change| of another attribute's probability, edit against sham"),
+        _column("confirmed", pa.bool_(), "the oracle sees the attribute change, redrawn and pasted, and not in the sham"),
+        _column(
+            "side", pa.float64(), "largest |change| of another attribute's probability: edit against sham, pasted against image"
+        ),
         _optional("side_attribute", pa.string(), "the attribute that changed so; null where there is no other"),
         _column("mask_fraction", pa.float64(), "share of pixels that were redrawn"),
         _column("nfe_forward", pa.int64(), "denoiser evaluations of edit and sham"),
         _column("seconds", pa.float64(), "time of edit and sham"),
         _column("png", pa.binary(), "the edit, PNG"),
         _column("sham_png", pa.binary(), "the sham, PNG"),
+        _column("pasted_png", pa.binary(), "the image with what the edit changed beyond the sham, PNG"),
     ],
     Family("d_", pa.float32(), False, "oracle's probability of that attribute, edit minus sham"),
 )
@@ -247,10 +250,13 @@ EFFECTS = _fact(
         _column("edits", pa.string(), "run_id of the edit in `edits`"),
         _column("switched_on", pa.bool_(), "edited towards its presence; false: towards its absence"),
         _column("counted", pa.bool_(), "the oracle confirms the edit and no other attribute changed more than the audit allows"),
-        _column("side", pa.float64(), "largest |change| of another attribute's probability, edit against sham"),
+        _column(
+            "side", pa.float64(), "largest |change| of another attribute's probability: edit against sham, pasted against image"
+        ),
         _column("probabilities_before", pa.list_(pa.float32()), "softmax on the image, in the order of the run's classes"),
         _column("probabilities_sham", pa.list_(pa.float32()), "softmax on the sham: redrawn alike, without the edit"),
         _column("probabilities_after", pa.list_(pa.float32()), "softmax on the edit"),
+        _column("probabilities_pasted", pa.list_(pa.float32()), "softmax on the image with the edit pasted"),
     ],
 )
 

@@ -1,7 +1,7 @@
 -- What the evidence says of each attribute, before the canary has its word (`verdicts`); the target attribute left out. From two kinds of evidence. The explanations: `ranked_attributes`,
 -- did the classifier's guidance change the attribute? The edits: `interventions`, does the classifier react to that attribute
--- alone? confirmed: both, with the same sign (q <= .05, both intervals exclude 0, the reaction not inside the margin). suspected: one
--- of them. clear: the explanations' interval inside the margin, with enough images to have seen more (3 / margin), and no reaction
+-- alone? confirmed: both, with the same sign (q <= .05, both intervals exclude 0), and the reaction is larger than the margin and twice
+-- what redrawing alone does: edit and control may each be off by that. suspected: one of them, or both without that. clear: the explanations' interval inside the margin, with enough images to have seen more (3 / margin), and no reaction
 -- outside it. inconclusive: otherwise. An attribute that was not edited is judged by the explanations alone.
 -- Over: every explanation with its null, flipped or not; edits that count.
 -- Columns:
@@ -17,6 +17,7 @@
 --   verdict: confirmed, suspected, clear or inconclusive
 --   images_needed: what would settle an open question in 8 of 10 audits, if effects and spreads stay as they are; else null
 --   rests_on: what the verdict rests on, in words
+--   redrawing: how far being redrawn moves P(target), without any edit: see `interventions`
 --   power: chance that an audit of as many images would confirm the attribute, if effects and spreads are as found; null unedited
 create macro normal(z) as (  -- cumulative normal distribution, to .0002
     1 / (1 + exp(greatest(-700, least(700, -1.5976 * z - .07056 * power(z, 3)))))
@@ -33,10 +34,12 @@ with evidence as (
         r.status = 'above null' as moved,
         r.low >= -margin and r.high <= margin and r.n * margin >= 3 as within,
         coalesce(abs(i.effect) > margin, false) as beyond,
+        coalesce(abs(i.effect) > margin + 2 * i.redrawing, false) as decisive,
+        i.redrawing,
         coalesce(i.low >= -margin and i.high <= margin and i.n * margin >= 3, false) as unmoved,
         coalesce((i.low > 0 or i.high < 0) and not (i.low >= -margin and i.high <= margin), false) as reacts,
         chance_beyond(r.effect, (r.high - r.low) / 2, r.sd)
-            * chance_beyond(i.effect, greatest((i.high - i.low) / 2, margin - (i.high - i.low) / 2), i.sd) as power,
+            * chance_beyond(i.effect, greatest((i.high - i.low) / 2, margin + 2 * i.redrawing), i.sd) as power,
         r.images_needed,
         if(i.low is null, null, images_to_settle(i.n, i.effect, (i.high - i.low) / 2, i.sd, margin)) as edits_needed
     from ranked_attributes r
@@ -47,7 +50,7 @@ judged as (
     select
         *,
         case
-            when moved and reacts and sign(effect) = sign(intervention) then 'confirmed'
+            when moved and reacts and sign(effect) = sign(intervention) and decisive then 'confirmed'
             when reacts or (moved and not within) then 'suspected'
             when within and not beyond then 'clear'
             else 'inconclusive'
@@ -69,7 +72,10 @@ select
         when 'confirmed' then 'explanations and edits'
         when 'clear' then if(n_interventions > 0, 'explanations and edits', 'explanations alone')
         when 'suspected' then case
-            when moved and reacts then 'explanations and edits, which disagree in sign'
+            when moved and reacts and sign(effect) <> sign(intervention) then 'explanations and edits, which disagree in sign'
+            when moved and reacts and beyond
+                then printf('explanations and edits, but redrawing alone moves the answer by %.2f', redrawing)
+            when moved and reacts then 'explanations and edits, which move the answer by less than the margin'
             when reacts then 'edits alone'
             when tried = 0 then 'explanations alone: not edited'
             when unmoved then 'explanations alone: edited by itself, it moves the answer by less than the margin'
@@ -77,5 +83,5 @@ select
         end
         else if(within, 'too few edits to tell', 'too few images to tell')
     end as rests_on,
-    power
+    redrawing, power
 from judged;

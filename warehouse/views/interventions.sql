@@ -5,6 +5,7 @@
 --   low, high: 95 % bootstrap interval, widened for few images (Hesterberg 2015, expanded percentile); null below 5 images
 --   sd: the bootstrap's standard deviation
 --   drift: mean |change| of P(target) by the sham alone
+--   redrawing: largest |mean change| of P(target) by the shams of an attribute, counted or not; the same for all of a run's attributes
 --   n: counted edits, one an image
 --   tried: edits, counted or not
 create view interventions as
@@ -12,6 +13,7 @@ with measured as (
     select
         run_id, attribute, target, count(*) as tried, count_if(counted) as n,
         avg(change) filter (counted) as effect, avg(drift) filter (counted) as drift,
+        max(abs(avg(pull))) over (partition by run_id, target) as redrawing,
         list(change order by lot) filter (counted) as changes,
         list(lot order by lot) filter (counted) as lots
     from (select *, hash(image_id) % 1125899906842624 as lot from edit_effects)
@@ -38,5 +40,5 @@ select
     run_id, attribute, target, effect,
     effect - widened(n) * (effect - bounds[1]) as low,
     effect + widened(n) * (bounds[2] - effect) as high,
-    sd, drift, n, tried
+    sd, drift, redrawing, n, tried
 from measured left join spread using (run_id, attribute, target);

@@ -14,6 +14,7 @@
 --   verdict: confirmed, suspected, clear or inconclusive
 --   images_needed: what would settle an open question in 8 of 10 audits, if effects and spreads stay as they are; else null
 --   rests_on: what the verdict rests on, in words
+--   redrawing: how far being redrawn moves P(target), without any edit: see `interventions`
 --   power: chance that an audit of as many images would confirm the attribute, if effects and spreads are as found; null unedited
 create view verdicts as
 with refused as (
