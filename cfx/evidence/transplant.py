@@ -22,6 +22,7 @@ GRID = 8
 DONORS = 1  # of each kind, an image
 RECEIVERS = 48  # images that are pasted into; the others only lend
 HOLDS = 0.1  # of P: a place that decides less is not worth a word
+BEYOND = 0.5  # of a place's effect: with this much left when names are taken away, it is an unnamed place
 PART = 0.25  # of the strongest place's effect: a place with less is none of an attribute's
 
 
@@ -167,6 +168,13 @@ def beyond_names(after: Floats, before: Floats, named_after: Floats, named_befor
     there = np.isfinite(change)
     slopes = np.linalg.lstsq(named[there], change[there], rcond=None)[0]
     return paired_effects(differences(change - named @ slopes, before, who))
+
+
+def unnamed_places(effects: Sequence[Effect], left: Sequence[Effect], others: Sequence[float] = ()) -> NDArray[np.bool_]:
+    """Which places decide for a reason that has no name: what is left of them, as `beyond_names` has it, decides too, and is
+    BEYOND of the whole or more (names that work together, not one beside the other, leave less)."""
+    lasting = np.array([rest.mean >= BEYOND * effect.mean for effect, rest in zip(effects, left, strict=True)], np.bool_)
+    return deciding(effects, others) & deciding(left, others) & lasting
 
 
 def framing(images: Images, side: int = 24) -> float:

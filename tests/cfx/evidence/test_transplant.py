@@ -16,6 +16,7 @@ from cfx.evidence.transplant import (
     queries,
     responses,
     transplanted,
+    unnamed_places,
 )
 from cfx.portraits import draw, render
 
@@ -68,7 +69,8 @@ def test_what_names_explain_is_taken_from_the_places(images):
         before, named = answer(images), both(images)[:, 1:]
         who = plan(IDS, before > 0.5, each=2)
         after, named_after = responses(answer, images, who, places), responses(both, images, who, places)[..., 1:]
-        return deciding(beyond_names(after, before, named_after, named, who)).tolist()
+        left = beyond_names(after, before, named_after, named, who)
+        return unnamed_places(place_effects(after, before, who), left).tolist()
 
     assert left_of(upper_left) == [True] + [False] * 15
     assert left_of(lower_right) == [False] * 16
