@@ -30,7 +30,7 @@ FOLDS = 8
 CLIP = 0.01  # probabilities are kept this far from 0 and 1 before their log-odds are taken
 BOOTSTRAPS = 1_000
 FLOOR = 0.5  # names that explain less than half of the answers clear nothing, whatever the ceiling
-SHARE_OF_CEILING = 0.8
+GAP = 0.1  # of R^2: names this far under the ceiling, and not by chance, clear nothing
 FEW = 24  # images; below, three a fold, no share is estimated
 
 
@@ -67,7 +67,8 @@ def log_odds(p: Floats) -> Floats:
 def explained(p: Floats, named: Mapping[str, Floats], unnamed: Mapping[str, Floats], confidence: float = 0.95) -> Explained:
     """Shares of P(class) (N,) explained by sets of inputs (N, K), and the decision.
 
-    named: sets of what the user named, the largest last ("label", then "label and attributes"); unnamed: properties, generic
+    named: sets of what the user named, the largest last ("label", then "label and attributes"); of an oracle, its decisions (0 or
+    1), because its probabilities carry the grain and the compression of the image along; unnamed: properties, generic
     features. The ceiling is the best of them all, the names together with the properties included: at a hundred images no generic
     feature set comes near what an image determines, so the ceiling is a lower bound, and FLOOR stands beside it.
     Raises UserError with fewer than FEW images, without names, or for numbers that are not finite.
@@ -91,7 +92,7 @@ def explained(p: Floats, named: Mapping[str, Floats], unnamed: Mapping[str, Floa
 def _decision(names: Share, ceiling: Share, missing: tuple[float, float, float]) -> tuple[bool, str]:
     if names.r2 < FLOOR:
         return False, f"what was named explains {max(names.r2, 0):.0%} of the answers, less than {FLOOR:.0%}"
-    if names.r2 < SHARE_OF_CEILING * ceiling.r2 and missing[1] > 0:
+    if missing[0] > GAP and missing[1] > 0:
         return False, f"what was named explains {names.r2:.0%} of the answers, {ceiling.inputs} {ceiling.r2:.0%}"
     return True, f"what was named explains {names.r2:.0%} of the answers"
 
