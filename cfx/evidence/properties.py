@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn
 from scipy.ndimage import convolve
-from skimage.color import rgb2hsv
+from skimage.filters import threshold_otsu
 from skimage.measure import blur_effect, inertia_tensor, moments_central
 
 from cfx.errors import UserError
@@ -41,7 +41,7 @@ PROPERTIES: Mapping[str, str] = MappingProxyType(
         "stamp": "log2 of the finest detail in a tile of the rim over the median tile's: print or a logo at an edge",
         "subject_x": "centre of what differs from the border's colour, -1 left to 1 right",
         "subject_y": "the same, -1 top to 1 bottom",
-        "subject_scale": "spread of what differs from the border's colour, share of the half side",
+        "subject_scale": "side of what differs from the border's colour (Otsu's threshold), share of the image's",
         "subject_tilt": "direction of its longer axis against the upright, degrees, above 0 clockwise; near 0 where it has none",
         "asymmetry": "mean difference from the own mirror image over the contrast",
     }
@@ -112,7 +112,7 @@ def _exposure(luma: Plane) -> dict[str, float]:
 def _colour(rgb: NDArray[np.float64]) -> dict[str, float]:
     red, green, blue = rgb.mean((0, 1)) + GRAIN
     return {
-        "saturation": rgb2hsv(rgb)[..., 1].mean(),
+        "saturation": ((rgb.max(2) - rgb.min(2)) / (rgb.max(2) + GRAIN)).mean(),
         "warmth": np.log2(red / blue),
         "greenness": np.log2(green / np.sqrt(red * blue)),
     }
@@ -224,13 +224,12 @@ def _subject(rgb: NDArray[np.float64]) -> dict[str, float]:
     y, x = (weight.sum(1 - axis) @ np.arange(side) / weight.sum() for axis, side in enumerate(weight.shape))
     moments = moments_central(weight, center=(y, x), order=2)
     tensor = inertia_tensor(weight, mu=moments)  # [[mu02, -mu11], [-mu11, mu20]] / mu00
-    spread = np.sqrt(np.trace(tensor) / 2) / (min(height, width) / 2)
     # arctan2 is unsteady where both axes are alike; damped by how far they differ, it passes through 0 there
     across, along, both = tensor[0, 0], tensor[1, 1], -tensor[0, 1]
     lean = np.degrees(-both / (abs(across - along) + np.trace(tensor) / 10))
     return {
         "subject_x": 2 * x / (width - 1) - 1,
         "subject_y": 2 * y / (height - 1) - 1,
-        "subject_scale": spread,
+        "subject_scale": np.sqrt((weight > threshold_otsu(weight)).mean()) if np.ptp(weight) > GRAIN else 0,
         "subject_tilt": lean,
     }

@@ -1,0 +1,155 @@
+"""Transplants: the place that decides is found, names keep their places, and donors depend on nothing but ids and seed."""
+
+import numpy as np
+import pytest
+
+from cfx.errors import UserError
+from cfx.evidence.transplant import (
+    beyond_names,
+    cells,
+    cells_of,
+    deciding,
+    differences,
+    framing,
+    place_effects,
+    plan,
+    queries,
+    responses,
+    transplanted,
+    unnamed_places,
+)
+from cfx.portraits import draw, render
+
+N = 32
+IDS = [f"image-{i}" for i in range(N)]
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Noise with a bright tag in the upper left and, independently, another in the lower right corner."""
+    chance = np.random.default_rng(3)
+    drawn = chance.integers(60, 120, (N, 32, 32, 3)).astype(np.uint8)
+    drawn[::2, :4, :4] = 250
+    drawn[: N // 2, -4:, -4:] = 250
+    return drawn
+
+
+def upper_left(x):
+    return 1 / (1 + np.exp(-(x[:, :4, :4].mean((1, 2, 3)) - 170) / 20))
+
+
+def lower_right(x):
+    return 1 / (1 + np.exp(-(x[:, -4:, -4:].mean((1, 2, 3)) - 170) / 20))
+
+
+def test_the_deciding_place_is_found_and_no_other(images):
+    before = upper_left(images)
+    who = plan(IDS, before > 0.5)
+    effects = place_effects(responses(upper_left, images, who, cells((32, 32), 4)), before, who)
+    assert deciding(effects).tolist() == [True] + [False] * 15
+    assert effects[0].mean > 0.9 and effects[0].low > 0.9
+    assert max(abs(effect.mean) for effect in effects[1:]) < 0.05
+
+
+def test_an_attributes_places_are_read_from_the_same_transplants(images):
+    both = lambda x: np.stack([upper_left(x), lower_right(x), np.full(len(x), 0.2)], axis=1)  # noqa: E731
+    before = both(images)
+    who = plan(IDS, before[:, 0] > 0.5)
+    after = responses(both, images, who, cells((32, 32), 4))
+    held = cells_of(after[..., 1:], before[:, 1:], who)
+    assert np.flatnonzero(held[0]).tolist() == [15]
+    assert not held[1].any()
+
+
+def test_what_names_explain_is_taken_from_the_places(images):
+    both = lambda x: np.stack([upper_left(x), lower_right(x)], axis=1)  # noqa: E731
+    places = cells((32, 32), 4)
+
+    def left_of(answer):
+        before, named = answer(images), both(images)[:, 1:]
+        who = plan(IDS, before > 0.5, each=2)
+        after, named_after = responses(answer, images, who, places), responses(both, images, who, places)[..., 1:]
+        left = beyond_names(after, before, named_after, named, who)
+        return unnamed_places(place_effects(after, before, who), left).tolist()
+
+    assert left_of(upper_left) == [True] + [False] * 15
+    assert left_of(lower_right) == [False] * 16
+
+
+def test_foreground_against_background(images):
+    segments = np.zeros((2, N, 32, 32), np.float32)
+    segments[0, :, :8, :8] = 1
+    segments[1] = 1 - segments[0]
+    before = upper_left(images)
+    who = plan(IDS, before > 0.5)
+    foreground, background = place_effects(responses(upper_left, images, who, segments), before, who)
+    assert foreground.mean > 0.9
+    assert background.mean == pytest.approx(0, abs=1e-6)
+
+
+def test_only_what_both_segments_hold_is_pasted():
+    images = np.stack([np.full((16, 16, 1), value, np.uint8) for value in (10, 200)])
+    segments = np.zeros((2, 16, 16), np.float32)
+    segments[0, :8], segments[1, :, :8] = 1, 1
+    pasted = transplanted(images, np.array([0]), np.array([1]), segments)[0, ..., 0]
+    assert (pasted[:8, :8] == 200).all()
+    assert (pasted[8:] == 10).all() and (pasted[:, 8:] == 10).all()
+
+
+def test_donors_depend_on_ids_and_seed_only():
+    positive = np.arange(N) % 3 == 0
+    order = np.random.default_rng(0).permutation(N)
+    who, turned = plan(IDS, positive, each=2), plan([IDS[i] for i in order], positive[order], each=2)
+    lends = lambda ids, p: {ids[r]: [ids[d] for d in row] for r, row in zip(p.receivers, p.donors, strict=True)}  # noqa: E731
+    assert lends(IDS, who) == lends([IDS[i] for i in order], turned)
+    assert lends(IDS, who) != lends(IDS, plan(IDS, positive, seed=1, each=2))
+    assert (positive[who.donors[:, :2]] != positive[who.receivers, None]).all()
+    assert (positive[who.donors[:, 2:]] == positive[who.receivers, None]).all()
+    assert (who.donors != who.receivers[:, None]).all()
+
+
+def test_receivers_are_of_both_classes_and_as_many_as_allowed():
+    positive = np.arange(100) < 10
+    who = plan([str(i) for i in range(100)], positive, most=30)
+    assert len(who.receivers) == 30
+    assert positive[who.receivers].sum() == 10
+
+
+def test_where_a_donor_is_missing_nothing_is_claimed(images):
+    positive = np.arange(N) == 0
+    before = positive * 0.9
+    who = plan(IDS, positive)
+    after = responses(upper_left, images, who, cells((32, 32), 2))
+    first = who.receivers.tolist().index(0)
+    assert np.isnan(differences(after, before, who)[first]).all()
+    with pytest.raises(UserError, match="one class"):
+        place_effects(after, np.zeros(N), who)
+
+
+def test_cells_cover_the_image_and_fade():
+    weights = cells((24, 36), 4)
+    assert weights.shape == (16, 24, 36)
+    assert weights.min() == 0 and weights.max() == 1
+    assert (weights.max(0) == 1).all()
+    assert weights[5, 9, 13] == 1 and 0 < weights[5, 3, 13] < 1
+
+
+def test_queries_are_what_is_asked(images):
+    asked = []
+
+    def answer(x):
+        asked.append(len(x))
+        return upper_left(x)
+
+    responses(answer, images, plan(IDS, upper_left(images) > 0.5, most=20), cells((32, 32), 4))
+    assert sum(asked) == queries(N, 16, most=20) == 20 * 16 * 2
+
+
+def test_framing_tells_portraits_from_scattered_things():
+    portraits = np.stack([render(portrait) for _, portrait in draw(10, seed=1)])
+    scattered = np.full((10, 64, 64, 3), 90, np.uint8)
+    for i, image in enumerate(scattered):
+        image[(i * 23) % 48 :][:16, (i * 37) % 48 :][:, :16] = 200
+    assert framing(portraits) > 0.4 > 0.2 > framing(scattered)
+    assert framing(np.repeat(portraits[:1], 3, axis=0)) == pytest.approx(1)
+    assert framing(np.zeros((3, 32, 32, 3), np.uint8)) == 0
