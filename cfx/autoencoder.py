@@ -38,7 +38,10 @@ class Autoencoders(nn.Module):
         self.networks = nn.ModuleList(_network(width, code) for _ in range(len(classes) + 1))
 
     def reconstruct(self, x: Tensor, name: str | None) -> Tensor:
-        """x as the network of that class rebuilds it, or that of all classes for None."""
+        """x (B, 3, H, W) in [-1, 1] as the network of that class rebuilds it, shaped like x; that of all classes for None.
+
+        Raises ValueError for a class that has none.
+        """
         network = self.networks[-1 if name is None else self.classes.index(name)]
         rebuilt = interpolate(network(x), size=x.shape[-2:], mode="bilinear", align_corners=False)
         return rebuilt.tanh()

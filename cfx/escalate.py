@@ -36,6 +36,7 @@ def escalate(
     """Climb the ladder with the images that have not flipped yet; an image that never flips keeps its last attempt.
 
     Each attempt draws its own noise from (image id, seed, attempt), so a retry does not depend on who else failed.
+    x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. Raises UserError for an empty ladder.
 
     Examples:
         A method that adds a constant, and a classifier of the mean: dark images need the second rung.

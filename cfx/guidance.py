@@ -42,7 +42,7 @@ def class_loss(logits: Tensor, target: Tensor, loss: ClassLoss) -> Tensor:
 
 
 def class_gradient(classifier: Classifier, x: Tensor, target: Tensor, loss: ClassLoss = "logit") -> Tensor:
-    """Gradient of the class loss with respect to x, shaped like x.
+    """Gradient of the class loss with respect to x (B, 3, H, W), shaped like x; target: (B,) class ids.
 
     Losses are summed over the batch, so an image's gradient does not depend on its neighbours.
     """
@@ -54,7 +54,7 @@ def class_gradient(classifier: Classifier, x: Tensor, target: Tensor, loss: Clas
 
 
 def unit(v: Tensor) -> Tensor:
-    """v over its norm, an image; zero stays zero."""
+    """v (B, ...) over its norm, an image; zero stays zero."""
     return v / v.flatten(1).norm(dim=1).clamp(min=1e-22).view(-1, *[1] * (v.dim() - 1))
 
 

@@ -92,6 +92,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def height_and_width(size: Size) -> tuple[int, int]:
+    """Pixels; a number is the side of a square."""
     return (size, size) if isinstance(size, int) else size
 
 
@@ -113,7 +114,10 @@ def png_of(image: Image.Image) -> bytes:
 
 
 def decode_png(png: Sequence[bytes]) -> Tensor:
-    """PNG files of one size as a batch (B, 3, H, W), float32 in [-1, 1]: value v of 0 .. 255 becomes v / 127.5 - 1."""
+    """PNG files of one size as a batch (B, 3, H, W), float32 in [-1, 1]: value v of 0 .. 255 becomes v / 127.5 - 1.
+
+    Raises UserError for no file, or files of several sizes.
+    """
     pixels = [np.array(Image.open(io.BytesIO(file), formats=("PNG",)).convert("RGB")) for file in png]
     if not pixels:
         raise UserError("no PNG to decode; a batch needs at least one image")

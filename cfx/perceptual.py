@@ -37,6 +37,7 @@ class Perceptual(nn.Module):
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) to features (B, 256, H/4, W/4)."""
         features: Tensor = self.features(((x.clamp(-1, 1) + 1) / 2 - self.mean) / self.std)
         return features
 
@@ -63,6 +64,7 @@ class LPIPS(nn.Module):
         self.weights = nn.ParameterList(weights)  # (1, C, 1, 1) each
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """x, y: (B, 3, H, W) in [-1, 1]; their distance, (B,), 0 or more."""
         x, y = (x - self.mean) / self.std, (y - self.mean) / self.std
         distance, weights = torch.zeros(len(x), device=x.device), iter(self.weights)
         for position, layer in enumerate(self.features):

@@ -90,6 +90,7 @@ class Portrait:
         return replace(self, attributes=flipped)
 
     def has(self, attribute: str) -> bool:
+        """Whether it has that one of ATTRIBUTES."""
         return self.attributes[ATTRIBUTES.index(attribute)]
 
 

@@ -50,6 +50,7 @@ def choose_targets(logits: Tensor, policy: str, classes: tuple[str, ...], neares
     opposite: the other of two classes. second-best: the runner-up. nearest-in-hierarchy, most-confused: the most probable of the
     classes that `nearest` gives for the predicted one, or where it gives none the runner-up.
     An image that is already predicted as the named class needs no explanation: its id is then the predicted class itself.
+    Raises UserError for a policy that needs `nearest` where it is None.
 
     Examples:
         >>> logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]])

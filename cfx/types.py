@@ -44,7 +44,9 @@ class Denoiser(Protocol):
 
     alphas_cumprod: Tensor  # (K,), float64
 
-    def step(self, z: Tensor, t: int) -> Step: ...
+    def step(self, z: Tensor, t: int) -> Step:
+        """One reverse step of z (B, C, H, W) from respaced step t to t - 1, or to a clean image from 0."""
+        ...
 
 
 @runtime_checkable
@@ -72,7 +74,9 @@ class Classifier(Protocol):
     @property
     def differentiable(self) -> bool: ...
 
-    def __call__(self, x: Tensor) -> Tensor: ...
+    def __call__(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) in [-1, 1] to logits (B, K)."""
+        ...
 
 
 class Counterfactual(NamedTuple):

@@ -31,6 +31,7 @@ class Oracle:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) in [-1, 1] to probabilities (B, A) in [0, 1], float32; no gradient."""
         return self.logits(x).sigmoid()
 
 

@@ -106,13 +106,19 @@ class Call(Protocol):
 
 
 class Ledger(Protocol):
-    """Who keeps count of the calls and remembers the answers. `call` raises ValueError when the budget does not reach."""
+    """Who keeps count of the calls and remembers the answers."""
 
-    def call(self, images: int) -> AbstractContextManager[Call]: ...
+    def call(self, images: int) -> AbstractContextManager[Call]:
+        """Around one call that sends so many images; recorded before it is made. Raises UserError when the budget is spent."""
+        ...
 
-    def known(self, image: str) -> Array | None: ...
+    def known(self, image: str) -> Array | None:
+        """The probabilities (K,) of an image (`image_hash`) that was answered before, if it was."""
+        ...
 
-    def keep(self, answers: Mapping[str, Array]) -> None: ...
+    def keep(self, answers: Mapping[str, Array]) -> None:
+        """Remember probabilities (K,) by image."""
+        ...
 
 
 # A batch of prepared images (b, ...) to its answers (b, K), in one call that the ledger records.
@@ -137,7 +143,10 @@ class BlackBox:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """Raises UserError, naming the black box, for an answer that cannot be used or when the budget is spent."""
+        """x (B, 3, H, W) in [-1, 1] to log-probabilities (B, K) float32, on the device of x.
+
+        Raises UserError, naming the black box, for an answer that cannot be used or when the budget is spent.
+        """
         shown = self.config.image.prepare(x)
         names = [image_hash(image) for image in shown]
         rows = {name: row for row, name in enumerate(names)}  # each image once

@@ -51,7 +51,10 @@ class JsonConfig(EndpointConfig):
 
 
 def load_json(config: JsonConfig, endpoint: Endpoint) -> tuple[Query, str]:
-    """The endpoint as a black box's `query`, and the SHA-256 of its address: nothing else is known of what answers there."""
+    """The endpoint as a black box's `query`, and the SHA-256 of its address: nothing else is known of what answers there.
+
+    A query raises UserError for a reply that is not JSON, or of which `response` does not make a list of numbers.
+    """
     body, reading = _JINJA.from_string(config.request), _JINJA.from_string(config.response)
 
     def query(shown: Array, ledger: Ledger) -> object:

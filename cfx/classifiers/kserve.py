@@ -34,6 +34,7 @@ class KServeConfig(EndpointConfig):
 
     @property
     def path(self) -> str:
+        """The address of the model, of its metadata too."""
         version = f"/versions/{self.version}" if self.version else ""
         return f"{self.url}/v2/models/{self.model}{version}"
 

@@ -96,7 +96,7 @@ class Network(nn.Module):
         return logits.float()
 
     def outputs(self) -> int:
-        """How many logits there are, learned by showing one blank image."""
+        """How many logits there are, learned by showing one blank image. Raises UserError if the network cannot take its size."""
         side = self.input_size or BLANK_SIDE
         try:
             with torch.no_grad():

@@ -42,6 +42,7 @@ class TorchClassifier(nn.Module):
         self.network, self.classes, self.head, self.output = network, classes, head, output
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) in [-1, 1] to logits (B, K) float32."""
         logits: Tensor = self.network(x)
         if self.head == "softmax":
             return logits

@@ -64,7 +64,7 @@ class DDPM:
         return pixel_shuffle(out, self.patch) if self.patch > 1 else out
 
     def step(self, z: Tensor, t: int) -> Step:
-        """One reverse step at respaced index t: mean and standard deviation of z_{t-1}, and the clean estimate."""
+        """One reverse step of z (B, 3, H, W) at respaced index t: mean and deviation of z_{t-1}, clean estimate, noise."""
         timesteps = torch.full((len(z),), self.timesteps[t], device=z.device)
         out = self.predict(z, timesteps).float()
         out, variance = (out, None) if out.shape[1] == z.shape[1] else out.chunk(2, dim=1)

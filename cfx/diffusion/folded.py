@@ -38,8 +38,10 @@ class Folded(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.nothing = nn.Parameter(torch.zeros(1))  # says where the model is, and in which type
 
     def encode(self, x: Tensor) -> SimpleNamespace:
+        """x (B, 3, H, W) to a latent (B, 3 patch^2, H / patch, W / patch), known exactly, as `.latent_dist`."""
         mean = pixel_unshuffle(x, self.config.patch)
         return SimpleNamespace(latent_dist=Known(mean, torch.zeros_like(mean)))
 
     def decode(self, z: Tensor) -> SimpleNamespace:
+        """The inverse of `encode`, as `.sample`."""
         return SimpleNamespace(sample=pixel_shuffle(z, self.config.patch))

@@ -39,22 +39,23 @@ class LatentDiffusion:
 
     @property
     def device(self) -> torch.device:
+        """Where its weights are."""
         return self.vae.device
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
-        """The mean of the latent of x, scaled, after resampling to the model's side."""
+        """The mean of the latent of x (B, 3, H, W) in [-1, 1], scaled, after resampling to the model's side: (B, C, h, w)."""
         return self.distribution(x).mean * self.vae.config.scaling_factor
 
     def distribution(self, x: Tensor) -> DiagonalGaussianDistribution:
-        """The latent's Gaussian, before scaling."""
+        """The Gaussian of the latent (B, C, h, w) of x (B, 3, H, W) in [-1, 1], before scaling."""
         if x.shape[-1] != self.side:
             x = interpolate(x, size=(self.side, self.side), mode="bilinear", antialias=True)
         return self.vae.encode(x).latent_dist
 
     @torch.no_grad()
     def decode(self, z: Tensor, side: int) -> Tensor:
-        """The image of a latent, resampled to `side` pixels, in [-1, 1]."""
+        """The image of a scaled latent (B, C, h, w), resampled: (B, 3, side, side) in [-1, 1]."""
         x = self.vae.decode(z.float() / self.vae.config.scaling_factor).sample
         if x.shape[-1] != side:
             x = interpolate(x, size=(side, side), mode="bilinear", antialias=True)

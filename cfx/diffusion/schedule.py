@@ -19,6 +19,7 @@ def betas(schedule: BetaSchedule, steps: int) -> Tensor:
     """The N betas of a named schedule, (N,) float64.
 
     `linear` is scaled by 1000/N as in guided-diffusion, so that N = 500 ends at the same noise as N = 1000.
+    Raises UserError for another name.
     """
     if schedule == "linear":
         scale = 1000 / steps
@@ -34,7 +35,8 @@ def betas(schedule: BetaSchedule, steps: int) -> Tensor:
 def respaced_timesteps(steps: int, kept: int) -> list[int]:
     """Which of `steps` original steps are kept when sampling with `kept` of them.
 
-    One section, stride (N - 1)/(K - 1), positions rounded half to even, as guided-diffusion does.
+    One section, stride (N - 1)/(K - 1), positions rounded half to even, as guided-diffusion does. Raises UserError for more steps
+    than there are.
     """
     if not 1 <= kept <= steps:
         raise UserError(f"cannot respace {steps} steps to {kept}; choose between 1 and {steps}")
@@ -45,7 +47,10 @@ def respaced_timesteps(steps: int, kept: int) -> list[int]:
 
 
 def respaced_betas(original: Tensor, timesteps: list[int]) -> Tensor:
-    """Betas over the kept steps: 1 - abar_{u_j} / abar_{u_{j-1}}, so that alphas_cumprod agrees at every kept step."""
+    """Betas (K,) over the kept of N steps: 1 - abar_{u_j} / abar_{u_{j-1}}, so that alphas_cumprod agrees at every kept step.
+
+    original: (N,) betas, float64; timesteps: the K steps u_j, rising, as `respaced_timesteps` gives them.
+    """
     kept = (1 - original).cumprod(0)[timesteps]
     before = torch.cat([torch.ones(1, dtype=kept.dtype), kept[:-1]])
     return 1 - kept / before
@@ -59,6 +64,6 @@ def check_depth(tau: int, steps: int, unnoised: int = 0) -> None:
 
 
 def q_sample(denoiser: Denoiser, x: Tensor, t: int, noise: ImageNoise) -> Tensor:
-    """Noise x to step t of the denoiser: sqrt(abar_t) x + sqrt(1 - abar_t) n."""
+    """Noise x (B, C, H, W) to step t of the denoiser: sqrt(abar_t) x + sqrt(1 - abar_t) n   (Ho et al. 2020, eq. 4)."""
     level = float(denoiser.alphas_cumprod[t])
     return math.sqrt(level) * x + math.sqrt(1 - level) * noise.like(x)

@@ -54,6 +54,7 @@ class Prompted(nn.Module):
         self.unet, self.text = unet, text
 
     def forward(self, z: Tensor, t: Tensor, ids: Tensor) -> Tensor:
+        """What the UNet predicts of z (B, C, h, w) at steps t (B,), given the tokens (B, L) of prompts; shaped like z."""
         answer: Tensor = self.unet(z, t, encoder_hidden_states=self.text(ids)[0]).sample
         return answer
 
@@ -124,7 +125,10 @@ def _levels() -> Tensor:
 
 
 def clean_error(network: nn.Module, z0: Tensor, t: Tensor, noise: Tensor, ids: Tensor, max_weight: float) -> Tensor:
-    """Squared error of the clean estimate, weighted by SNR + 1 up to `max_weight`, as in `denoising_loss`."""
+    """Squared error of the clean estimate, shaped like z0, weighted by SNR + 1 up to `max_weight`, as in `denoising_loss`.
+
+    z0, noise: (B, C, h, w); t: (B,) training steps; ids: (B, L) of the prompts' tokens.
+    """
     level = _levels()[t].to(z0).view(-1, 1, 1, 1)
     out = network(level.sqrt() * z0 + (1 - level).sqrt() * noise, t, ids).float()
     return (z0 - out).square() * (1 / (1 - level)).clamp(max=max_weight)
@@ -195,7 +199,10 @@ def text_encoder(tokenizer: CLIPTokenizer, words: Sequence[str], width: int) -> 
 
 
 def word_tokenizer(folder: Path, words: Sequence[str], length: int) -> CLIPTokenizer:
-    """CLIP's tokenizer with its 256 byte symbols, each also as the end of a word, and these words as one token each."""
+    """CLIP's tokenizer with its 256 byte symbols, each also as the end of a word, and these words as one token each.
+
+    Written into `folder`; a prompt has `length` tokens at most. Raises UserError for words that cannot be one token side by side.
+    """
     symbols = byte_symbols()
     vocabulary, merges = [*symbols, *(f"{symbol}</w>" for symbol in symbols)], []
     for word in sorted(words, key=len, reverse=True):  # a pair that begins a short word must not come first inside a longer one

@@ -81,7 +81,8 @@ class FastDiME(Config):
 
 
 def denoise(denoiser: Denoiser, z: Tensor, t: int, noise: ImageNoise) -> Tensor:
-    """A complete unguided reverse chain from step t to a clean image; its last state, not its clean estimate."""
+    """A complete unguided reverse chain from z (B, C, H, W) at step t to a clean image, shaped like z: its last state, not its
+    clean estimate."""
     for i in reversed(range(t + 1)):
         mean, std, _, _ = denoiser.step(z, i)
         z = mean + std * noise.like(z) if i else mean

@@ -33,6 +33,7 @@ class Edict:
 
     @property
     def stride(self) -> int:
+        """Trained steps from one DDIM step to the next."""
         return len(self.alphas_cumprod) // self.steps
 
     def timestep(self, k: int) -> int:

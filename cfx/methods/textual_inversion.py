@@ -49,6 +49,7 @@ class Tokens:
 
     @property
     def phrase(self) -> str:
+        """The words in a row, as a prompt has them."""
         return " ".join(self.words)
 
 

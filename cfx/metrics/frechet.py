@@ -70,6 +70,7 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
     """KID: unbiased squared maximum mean discrepancy under the kernel (x.y / D + 1)^3. May be slightly negative.
 
     a: (N, D), b: (M, D), two rows each at least, in any order. Unlike FID, it has no bias at small n.
+    Raises UserError for fewer rows.
 
     Examples:
         >>> rows = torch.tensor([[1.0], [1.0]])

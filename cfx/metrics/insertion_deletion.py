@@ -29,7 +29,10 @@ def area_under(curve: Tensor) -> Tensor:
 
 
 def normalised_area_under(curve: Tensor) -> Tensor:
-    """nAUC: the area as a share of the curve's largest value, to compare classifiers of unlike confidence. 0 for a curve of 0."""
+    """nAUC of curves (..., n), (...): the area as a share of the curve's largest value; 0 for a curve of 0.
+
+    Compares classifiers of unlike confidence.
+    """
     return area_under(curve) / curve.amax(-1).clamp(min=torch.finfo(curve.dtype).tiny)
 
 

@@ -26,6 +26,7 @@ class ConvNet(nn.Module):
         self.head = nn.Linear(widths[-1] * grid**2, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) in [-1, 1] to logits (B, outputs)."""
         logits: Tensor = self.head(self.features(x))
         return logits
 

@@ -36,5 +36,6 @@ class DenseNet121(nn.Module):
         self.classifier = nn.Linear(1024, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) in [-1, 1] to logits (B, outputs)."""
         logits: Tensor = self.classifier(self.feat_extract(x))
         return logits

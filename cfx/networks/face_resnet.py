@@ -42,6 +42,7 @@ class FaceResNet50(nn.Module):
         return normed
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W), prepared, to pooled features (B, FEATURES)."""
         x = max_pool2d(relu(self._convolve("conv1_7x7_s2", x)), 3, 2, ceil_mode=True)
         for stage, blocks, _ in STAGES:
             for block in range(1, blocks + 1):
@@ -80,6 +81,7 @@ class CelebAOracle(nn.Module):
         self.register_buffer("mean", mean, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) in [-1, 1] to logits (B, 40)."""
         blue_first = (x.flip(1) + 1) / 2 - self.mean
         logits: Tensor = self.classifier(self.feat_extract(_resized(blue_first)))
         return logits
@@ -93,6 +95,7 @@ class CelebAHQOracle(nn.Module):
         self.feat_extract, self.classifier = FaceResNet50(), nn.Linear(FEATURES, 40)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) in [-1, 1] to logits (B, 40)."""
         logits: Tensor = self.classifier(self.feat_extract(_resized(x)))
         return logits
 

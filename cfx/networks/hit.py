@@ -134,6 +134,7 @@ class HinderedLayer(nn.Module):
         self.mlp = None if last else MLPBlock(shape.width, 4 * shape.width, dropout=0.0)
 
     def forward(self, cls: Tensor, patches: Tensor) -> tuple[Attended, Tensor]:
+        """Class token (B, D) and patches (B, N, D) to what the class token attended to, and the patches for the next layer."""
         tokens = self.ln_1(patches)
         update, weights = self.self_attention(self.ln_1(cls), tokens)
         update = self.drop_path(update)
@@ -182,15 +183,17 @@ class HiT(nn.Module):
 
     @property
     def head(self) -> nn.Linear:
+        """The last linear layer, (K, D)."""
         return cast(nn.Linear, self.heads[0])
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, 3, S, S) in [-1, 1] to logits (B, K)."""
         for attended in self.walk(x):
             cls = attended.cls
         return self.decide(cls)
 
     def walk(self, x: Tensor) -> Iterator[Attended]:
-        """Go through the layers, telling what each did."""
+        """Take x (B, 3, S, S) through the layers, and yield what each did."""
         positions = self.encoder.pos_embedding
         patches = self.conv_proj(x).flatten(2).transpose(1, 2) + positions[:, 1:]
         cls = self.initial().expand(len(x), -1)
@@ -221,7 +224,7 @@ class HiT(nn.Module):
         return logits
 
     def contributions(self, x: Tensor) -> Contributions:
-        """What every patch and every layer adds to every logit.
+        """What every patch and every layer adds to every logit for x (B, 3, S, S).
 
         The initial class token and every bias are shared equally by the patches. A pooled token's part is shared equally by
         the patches below it.

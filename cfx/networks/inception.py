@@ -45,6 +45,7 @@ class Inception(nn.Module):
         self.layers = nn.Sequential(*(_Repooled(layer, POOLS[k]) if k in POOLS else layer for k, layer in layers.items()))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) in [-1, 1] to pooled features (B, 2048)."""
         x = interpolate(x, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
         return adaptive_avg_pool2d(self.layers(x), 1).flatten(1)
 

@@ -36,6 +36,7 @@ class SimSiam(nn.Module):
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) in [-1, 1] to features (B, 2048)."""
         features: Tensor = self.encoder(((x + 1) / 2 - self.mean) / self.std)
         return features
 

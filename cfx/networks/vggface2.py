@@ -37,6 +37,7 @@ class VGGFace2(nn.Module):
         self.register_buffer("mean", torch.tensor([91.4953, 103.8827, 131.0912]).view(3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) in [-1, 1] to features (B, 2048)."""
         if x.shape[-2:] != (SIDE, SIDE):
             x = interpolate(x, size=(SIDE, SIDE), mode="bilinear", antialias=True)
         x = (x.flip(1) + 1) * 127.5 - self.mean

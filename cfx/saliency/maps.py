@@ -62,7 +62,9 @@ def maps_for(classifier: TorchClassifier) -> tuple[MapName, ...]:
 
 @torch.no_grad()
 def hit_map(classifier: TorchClassifier, x: Tensor, target: Tensor, empty: Tensor | None = None) -> Tensor:
-    """HiT's own contributions, exact: they add up to the explained number, less the bias of the head.
+    """HiT's own contributions (B, h, w), exact: they add up to the explained number, less the bias of the head.
+
+    x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. Raises UserError for another network.
 
     With `empty`, shaped like x, what each place contributes above what it does in that image: the sum is then the difference
     between the explained numbers of the two.
@@ -85,7 +87,8 @@ def hit_map(classifier: TorchClassifier, x: Tensor, target: Tensor, empty: Tenso
 def rollout(classifier: TorchClassifier, x: Tensor) -> Tensor:
     """Where attention flows to from the class token (Abnar and Zuidema 2020, arXiv:2005.00928); the same for every class.
 
-    In a HiT tokens do not mix, so it is the mean attention over heads and layers, as in the thesis.
+    In a HiT tokens do not mix, so it is the mean attention over heads and layers, as in the thesis. Raises UserError for a
+    network that is neither a HiT nor timm's VisionTransformer.
     """
     network = classifier.network.module
     if isinstance(network, HiT):
@@ -142,7 +145,10 @@ def grad_cam_plus_plus(classifier: TorchClassifier, x: Tensor, target: Tensor, l
 
 
 def cam_layer(network: nn.Module) -> nn.Module:
-    """The layer Grad-CAM looks at: the last that has places and still reaches the logits from all of them."""
+    """The layer Grad-CAM looks at: the last that has places and still reaches the logits from all of them.
+
+    Raises UserError for a network without a convolution.
+    """
     if isinstance(network, HiT):
         return network.layers()[-1].ln_1
     if isinstance(network, VisionTransformer):
