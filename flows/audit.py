@@ -17,14 +17,14 @@ from prefect.tasks import Task
 
 from cfx.errors import UserError
 from flows.artifacts import all_of, follow, publish
-from flows.engine import Runner, a_gpu_each, one_thread, runner_for
+from flows.engine import Runner, one_gpu_per_task, one_thread, runner_for
 from tasks.check import check
 from tasks.config import AuditConfig
 from tasks.networks import give_back
 from tasks.reading.gate import gate
 from tasks.run import Run
 from tasks.stages import attributes as attribute_stage
-from tasks.stages import canary, interventions, learn, outside, properties, queries, run_record, set_metrics
+from tasks.stages import canary, interventions, learn, outside, properties, queries, run_record, set_metrics, unnamed
 from tasks.stages import explain as explain_stage
 from tasks.stages import ingest as ingest_stage
 from tasks.stages import measure as measure_stage
@@ -76,6 +76,7 @@ compare_sets = _task(set_metrics.compare_sets)
 draw_edits = _task(interventions.draw_edits)
 ask_edits = _task(interventions.ask_edits)
 ask_residual = _task(outside.ask_residual)
+look_beyond_names = _task(unnamed.look_beyond_names)
 
 
 @flow(name="audit", flow_run_name="{run.config.name}", validate_parameters=False)
@@ -101,6 +102,7 @@ def audit(run: Run) -> str:
         follow(run.config.name, [*predicted, *measured_on_images, *edited(run, images)])
         if run.prior is not None and run.config.oracle is not None and run.config.interventions.images:
             ask_residual(run, images, all_of(explained))
+        look_beyond_names(run, images, all_of(predicted))
         conclude(run)
     return run.id
 
@@ -174,5 +176,5 @@ def run_audit(config: AuditConfig) -> str:
 
 def audit_checked(run: Run) -> str:
     """Audit on the configured engine."""
-    with a_gpu_each(run.config, run.device):
+    with one_gpu_per_task(run.config, run.device):
         return audit_tagged(run, runner_for(run.config))

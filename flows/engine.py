@@ -76,7 +76,7 @@ def one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def a_gpu_each(config: AuditConfig, device: str) -> Iterator[None]:
+def one_gpu_per_task(config: AuditConfig, device: str) -> Iterator[None]:
     """Tasks submitted in the body take one GPU of the cluster each, so that no two share one; nothing on a CPU."""
     if device != "cuda" or config.engine == "local":
         yield

@@ -382,6 +382,103 @@ PROPERTIES = _fact(
     Family("m_", pa.float64(), True, "that measured property: brightness, contrast, warmth, compression, …"),
 )
 
+_CLASS = _column("class", pa.string(), "the class whose probability is meant")
+
+PROBES = _fact(
+    "probes",
+    "One row per image, probe and direction: the classifier's answer when one property of the image is moved, down and up.",
+    [
+        _column("image_id", pa.string(), "the image that was moved"),
+        _CLASS,
+        _column("probe", pa.string(), "the property that is moved; mirror: left becomes right"),
+        _column("direction", pa.string(), "down or up"),
+        _column("strength", pa.float64(), "of the probe, -1 to 1; 0 leaves the image as it is"),
+        _column("counted", pa.bool_(), "the probe takes this image at least half of the way from low to high"),
+        _column("p_before", pa.float64(), "P(class) of the image as it is"),
+        _column("p_after", pa.float64(), "P(class) of the image moved"),
+    ],
+)
+
+PROPERTY_CLAIMS = _fact(
+    "property_claims",
+    "One row per class and property: what moving that property alone does to the answer, and what that is called.",
+    [
+        _CLASS,
+        _column("property", pa.string(), "the property that was moved"),
+        _column("effect", pa.float64(), "mean change of P(class) from the 10th to the 90th percentile of the property"),
+        _column("low", pa.float64(), "lower end of its 95 % interval over images"),
+        _column("high", pa.float64(), "upper end"),
+        _column("p", pa.float64(), "p-value of no effect, sign flips"),
+        _column("n", pa.int64(), "images that count"),
+        _column("down", pa.float64(), "mean change of P(class) by the move down"),
+        _column("up", pa.float64(), "mean change by the move up"),
+        _column("size", pa.float64(), "mean |change|, the larger of both directions"),
+        _column("in_data", pa.bool_(), "these images vary in the property; false: moved by a fixed small dose"),
+        _column("association", pa.float64(), "rank correlation of the property with the answers to the images as they are"),
+        _column("association_p", pa.float64(), "its p-value"),
+        _optional("kind", pa.string(), "relies on, fragile, or null for neither"),
+        _optional("through", pa.string(), "the property that explains the same answers better"),
+        _column("moves", pa.string(), "other properties that the move drags along, standard deviations, JSON"),
+    ],
+)
+
+TRANSPLANTS = _fact(
+    "transplants",
+    "One row per image, donor and place: the classifier's answer when that place is pasted from the donor.",
+    [
+        _column("image_id", pa.string(), "the image that is pasted into"),
+        _column("donor_id", pa.string(), "the image that the place is from"),
+        _CLASS,
+        _column("place", pa.int64(), "cell of the grid, row by row from 0"),
+        _column("other", pa.bool_(), "the donor is predicted the other class; false: the same, which is the null"),
+        _column("p_before", pa.float64(), "P(class) of the image as it is"),
+        _column("p_after", pa.float64(), "P(class) with the place pasted"),
+    ],
+)
+
+PLACE_CLAIMS = _fact(
+    "place_claims",
+    "One row per class and place of the image: how much of the answer that place alone decides.",
+    [
+        _CLASS,
+        _column("place", pa.int64(), "cell of the grid, row by row from 0"),
+        _column("grid", pa.int64(), "cells along a side"),
+        _column("effect", pa.float64(), "mean move of P(class) towards the donor's class, less that by donors of the same class"),
+        _column("low", pa.float64(), "lower end of its 95 % interval over images"),
+        _column("high", pa.float64(), "upper end"),
+        _column("p", pa.float64(), "p-value of no effect, sign flips"),
+        _column("n", pa.int64(), "images that count"),
+        _column("residual", pa.float64(), "what is left of the effect when what the named attributes explain is taken away"),
+        _column("residual_low", pa.float64(), "lower end of its interval"),
+        _column("residual_high", pa.float64(), "upper end"),
+        _column("decides", pa.bool_(), "the place decides by .1 or more, and not by chance"),
+        _column("unnamed", pa.bool_(), "so does what is left of it without the named attributes"),
+        _column("attributes", pa.list_(pa.string()), "named attributes that lie there, by the oracle's own map"),
+        _column("framing", pa.float64(), "how alike the images are framed, 0 to 1: the map is that much sharper"),
+    ],
+)
+
+EXPLAINED = _fact(
+    "explained",
+    "One row per class and set of inputs: the share of the classifier's answers that can be predicted from them.",
+    [
+        _CLASS,
+        _column("inputs", pa.string(), "label, label and attributes, properties, generic features, and names with one of these"),
+        _column("r2", pa.float64(), "out-of-fold R2 of the log-odds of P(class); below 0: worse than their mean"),
+        _column("low", pa.float64(), "lower end of its 95 % interval over images"),
+        _column("high", pa.float64(), "upper end"),
+        _column("model", pa.string(), "ridge or boosting, the better"),
+        _column("names", pa.bool_(), "this is the share of all that was named"),
+        _column("ceiling", pa.bool_(), "this is the largest share of all"),
+        _column("missing", pa.float64(), "ceiling minus names"),
+        _column("missing_low", pa.float64(), "lower end of its interval"),
+        _column("missing_high", pa.float64(), "upper end"),
+        _column("cleared", pa.bool_(), "the names explain enough for a clear verdict"),
+        _column("why", pa.string(), "the decision in words"),
+        _column("n", pa.int64(), "images"),
+    ],
+)
+
 FACTS: dict[str, Fact] = {
     fact.name: fact
     for fact in (
@@ -390,6 +487,11 @@ FACTS: dict[str, Fact] = {
         REJECTED,
         PREDICTIONS,
         PROPERTIES,
+        EXPLAINED,
+        PROBES,
+        PROPERTY_CLAIMS,
+        TRANSPLANTS,
+        PLACE_CLAIMS,
         EXPLANATIONS,
         ATTRIBUTES,
         ATTRIBUTE_SUMS,

@@ -1,0 +1,333 @@
+"""The stage beyond names: what decides the answers that no attribute names. Forward passes only; neither prior nor oracle.
+
+Properties of the image are moved (probes), places are exchanged between images (transplants), and it is measured how much of the
+answers the names explain (explained share). How each works, and what it may claim: `cfx.evidence`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from cfx.classifiers import ClassifierConfig
+from cfx.errors import UserError
+from cfx.evidence import probes, transplant
+from cfx.evidence.explained import FEW, explained, generic_features
+from cfx.evidence.paired import Effect, Floats, Images
+from cfx.evidence.properties import property_table
+from tasks.run import Run
+from tasks.shard_images import read_images
+from tasks.stage import Rows, stage
+from warehouse.facts.schema import FACTS
+from warehouse.facts.shards import Shard, read_shard
+from warehouse.lens.connect import query
+
+LOOKED_AT = 96  # images at most, of each predicted class alike: what is measured does not become clearer with thousands
+SUBJECTS = 4  # classes at most that are looked at, where there are more than two
+SIDE = 12  # images at least that are predicted a class, and that are not
+COARSE = 4  # the grid of a black box, whose queries are counted
+SMALLEST = 16  # pixels of a side: on smaller images nothing is measured
+SHARE = 0.4  # of a black box's budget
+P_VALUES = "select p from attribute_effects where run_id = $run"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The images that are looked at, and what is known of them."""
+
+    ids: list[str]
+    images: Images  # (N, H, W, 3) uint8
+    p: Floats  # (N, K)
+    labels: list[str | None]
+    annotations: dict[str, Floats]  # by name, (N,) 0 or 1, of those known for every image
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is looked at: images that are probed, the side of the grid, images that places are pasted into."""
+
+    probed: int
+    grid: int
+    receivers: int
+
+
+@dataclass(frozen=True)
+class Exchanged:
+    """Answers to transplants: `after` (places, R, D, K) of the classifier, `named` (places, R, D, A) of the oracle."""
+
+    grid: int
+    who: transplant.Plan
+    after: Floats
+    named: Floats | None
+
+
+@dataclass(frozen=True)
+class Look:
+    """All that was asked: the sample, its measured properties (N, P), what the oracle sees (N, A), probes, transplants."""
+
+    sample: Sample
+    table: Floats
+    attributes: tuple[str, ...]
+    seen: Floats
+    tried: list[probes.Probed]
+    exchanged: dict[int, Exchanged]  # by class: donors are of the other predicted class
+
+
+@stage("explained", also=("probes", "property_claims", "transplants", "place_claims"))
+@torch.no_grad()
+def look_beyond_names(run: Run, images: Sequence[Shard], predicted: Sequence[Shard]) -> Rows:
+    """Probes, transplants and the explained share of a run, a claim a row, and the answers that they rest on."""
+    sample = drawn(images, predicted)
+    subjects = subjects_of(sample.p)
+    facts = ("explained", "probes", "property_claims", "transplants", "place_claims")
+    found: dict[str, list[dict[str, Any]]] = {fact: [] for fact in facts}
+    if subjects and min(sample.images.shape[1:3]) >= SMALLEST:
+        look = _look(run, sample, subjects)
+        others: list[float] = query(run.root, P_VALUES, {"run": run.id})["p"].to_pylist()
+        for k in subjects:
+            effects = _place_effects(look, k)
+            family = [*others, *(effect.p for effect in effects)]
+            found["probes"] += _probe_rows(run.classes[k], look, k)
+            found["property_claims"] += _property_rows(run.classes[k], look, k, family)
+            found["transplants"] += _transplant_rows(run.classes[k], look, k)
+            found["place_claims"] += _place_rows(run.classes[k], look, k, effects, others)
+            found["explained"] += _explained_rows(run.classes[k], look, k)
+    return {fact: {name: [row[name] for row in rows] for name in FACTS[fact].schema.names} for fact, rows in found.items()}
+
+
+def drawn(images: Sequence[Shard], predicted: Sequence[Shard]) -> Sample:
+    """Up to LOOKED_AT images by a hash of their ids, the predicted classes in turn; neither order nor shards matter."""
+    answers = pa.concat_tables([read_shard(shard, ["image_id", "class", "probabilities"]) for shard in predicted])
+    by_class: dict[str, list[str]] = {}
+    for image_id, name in sorted(zip(answers["image_id"].to_pylist(), answers["class"].to_pylist(), strict=True), key=_lot):
+        by_class.setdefault(name, []).append(image_id)
+    turns = [(turn, name, image_id) for name, ids in by_class.items() for turn, image_id in enumerate(ids)]
+    chosen = [image_id for _, _, image_id in sorted(turns)][:LOOKED_AT]
+    rows = {row["image_id"]: row for shard in images for row in _rows_of(shard, set(chosen))}
+    p = dict(zip(answers["image_id"].to_pylist(), answers["probabilities"].to_pylist(), strict=True))
+    known = [rows[image_id] for image_id in chosen]
+    pixels = np.stack([row["pixels"] for row in known]) if known else np.zeros((0, 1, 1, 3), np.uint8)
+    annotated = [name for name in (known[0] if known else {}) if name.startswith("a_")]
+    annotations = {name: [row[name] for row in known] for name in annotated}
+    complete = {name[2:]: np.array(values, float) for name, values in annotations.items() if None not in values}
+    return Sample(chosen, pixels, np.array([p[i] for i in chosen]), [row["label"] for row in known], complete)
+
+
+def _lot(row: tuple[str, str]) -> bytes:
+    return hashlib.blake2b(row[0].encode(), digest_size=8).digest()
+
+
+def _rows_of(shard: Shard, wanted: set[str]) -> Iterator[dict[str, Any]]:
+    ids = read_shard(shard, ["image_id"])["image_id"].to_pylist()
+    if wanted.isdisjoint(ids):
+        return
+    table = read_shard(shard)
+    rows = table.drop_columns(["png"]).to_pylist()
+    for row, image in zip(rows, _bytes(read_images(shard).x), strict=True):
+        if row["image_id"] in wanted:
+            yield row | {"pixels": image}
+
+
+def _bytes(x: torch.Tensor) -> Images:
+    """(N, C, H, W) in [-1, 1] as (N, H, W, C) uint8."""
+    pixels: Images = ((x + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return pixels
+
+
+def _tensor(images: Images) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def subjects_of(p: Floats) -> list[int]:
+    """The classes that are looked at: the second of two; else those most often predicted. None with too few images on a side."""
+    if not len(p):
+        return []
+    counts = np.bincount(p.argmax(1), minlength=p.shape[1])
+    candidates = [1] if p.shape[1] == 2 else np.argsort(-counts, kind="stable")[:SUBJECTS].tolist()
+    return [k for k in candidates if SIDE <= counts[k] <= len(p) - SIDE]
+
+
+def effort_of(run: Run, n: int, subjects: int) -> Effort:
+    """All of the sample of n for a classifier in this process; for a black box as much as a share of its budget allows."""
+    config = run.config.classifier
+    if isinstance(config, ClassifierConfig):
+        return Effort(n, transplant.GRID, transplant.RECEIVERS)
+    queries = SHARE * config.limits.budget / 2 if config.limits.budget is not None else np.inf
+    probed = int(min(n, queries // probes.queries(1)))
+    receivers = int(min(transplant.RECEIVERS, queries // (subjects * transplant.queries(1, COARSE**2))))
+    return Effort(probed if probed >= FEW else 0, COARSE, receivers if receivers >= 2 * SIDE else 0)
+
+
+def _look(run: Run, sample: Sample, subjects: list[int]) -> Look:
+    effort = effort_of(run, len(sample.ids), len(subjects))
+    table = property_table(sample.images)
+    oracle = run.oracle() if run.config.oracle is not None else None
+    seen = np.zeros((len(sample.ids), 0)) if oracle is None else run.batched(oracle, _tensor(sample.images)).double().numpy()
+
+    def answer(images: Images) -> Floats:
+        return run.probabilities(_tensor(images)).double().numpy()
+
+    n = effort.probed
+    tried = probes.probe_all(answer, sample.images[:n], sample.p[:n], table[:n]) if n else []
+    exchanged: dict[int, Exchanged] = {}
+    for k in subjects if effort.receivers else ():
+        places = transplant.cells((sample.images.shape[1], sample.images.shape[2]), effort.grid)
+        who = transplant.plan(sample.ids, sample.p[:, k] > 0.5, most=effort.receivers)
+        after = transplant.responses(answer, sample.images, who, places)
+        named = None
+        if oracle is not None:
+            named = transplant.responses(
+                lambda images: run.batched(oracle, _tensor(images)).double().numpy(), sample.images, who, places
+            )
+        exchanged[k] = Exchanged(effort.grid, who, after, named)
+    return Look(sample, table, oracle.attributes if oracle is not None else (), seen, tried, exchanged)
+
+
+def _of_class(tried: list[probes.Probed], k: int) -> list[probes.Probed]:
+    return [one._replace(down=one.down[:, k], up=one.up[:, k]) for one in tried]
+
+
+def _probe_rows(name: str, look: Look, k: int) -> Iterator[dict[str, Any]]:
+    before = look.sample.p[:, k]
+    for one in _of_class(look.tried, k):
+        for direction, answers, strengths in (("down", one.down, one.doses.strengths[0]), ("up", one.up, one.doses.strengths[1])):
+            for i, after in enumerate(answers):
+                yield {
+                    "image_id": look.sample.ids[i],
+                    "class": name,
+                    "probe": one.probe,
+                    "direction": direction,
+                    "strength": float(strengths[i]),
+                    "counted": bool(one.doses.counted[i]),
+                    "p_before": float(before[i]),
+                    "p_after": float(after),
+                }
+
+
+def _property_rows(name: str, look: Look, k: int, family: list[float]) -> Iterator[dict[str, Any]]:
+    if not look.tried:
+        return
+    n = len(look.tried[0].down)
+    names = (look.seen[:n] > 0.5).astype(float) if look.seen.shape[1] else None
+    for found in probes.findings(_of_class(look.tried, k), look.sample.p[:n, k], look.table[:n], names, family):
+        yield {
+            "class": name,
+            "property": found.property,
+            **_columns(found.effect),
+            "down": found.down.mean,
+            "up": found.up.mean,
+            "size": found.size,
+            "in_data": found.in_data,
+            "association": found.association,
+            "association_p": found.association_p,
+            "kind": found.kind or None,
+            "through": found.through or None,
+            "moves": json.dumps(found.moves),
+        }
+
+
+def _columns(effect: Effect) -> dict[str, Any]:
+    return {"effect": effect.mean, "low": effect.low, "high": effect.high, "p": effect.p, "n": effect.n}
+
+
+def _place_effects(look: Look, k: int) -> list[Effect]:
+    there = look.exchanged.get(k)
+    return [] if there is None else transplant.place_effects(there.after[..., k], look.sample.p[:, k], there.who)
+
+
+def _transplant_rows(name: str, look: Look, k: int) -> Iterator[dict[str, Any]]:
+    if (there := look.exchanged.get(k)) is None:
+        return
+    ids, p = look.sample.ids, look.sample.p[:, k]
+    for place, answers in enumerate(there.after[..., k]):
+        for receiver, donors, after in zip(there.who.receivers, there.who.donors, answers, strict=True):
+            for donor, value in zip(donors, after, strict=True):
+                if donor >= 0:
+                    yield {
+                        "image_id": ids[receiver],
+                        "donor_id": ids[donor],
+                        "class": name,
+                        "place": place,
+                        "other": bool((p[donor] > 0.5) != (p[receiver] > 0.5)),
+                        "p_before": float(p[receiver]),
+                        "p_after": float(value),
+                    }
+
+
+def _place_rows(name: str, look: Look, k: int, effects: list[Effect], others: list[float]) -> Iterator[dict[str, Any]]:
+    if (there := look.exchanged.get(k)) is None:
+        return
+    before, after = look.sample.p[:, k], there.after[..., k]
+    left, held = effects, np.zeros((0, len(effects)), np.bool_)
+    if there.named is not None:
+        left = transplant.beyond_names(after, before, there.named, look.seen, there.who)
+        held = transplant.cells_of(there.named, look.seen, there.who)
+    decides = transplant.deciding(effects, others)
+    unnamed = transplant.unnamed_places(effects, left, others)
+    framing = transplant.framing(look.sample.images)
+    for place, (effect, rest) in enumerate(zip(effects, left, strict=True)):
+        yield {
+            "class": name,
+            "place": place,
+            "grid": there.grid,
+            **_columns(effect),
+            "residual": rest.mean,
+            "residual_low": rest.low,
+            "residual_high": rest.high,
+            "decides": bool(decides[place]),
+            "unnamed": bool(unnamed[place]),
+            "attributes": [attribute for attribute, where in zip(look.attributes, held, strict=False) if where[place]],
+            "framing": framing,
+        }
+
+
+def named_sets(look: Look, name: str) -> dict[str, Floats]:
+    """What the user named, as numbers of each image: the label, then with the attributes, by the oracle and by annotations."""
+    sample = look.sample
+    sets: dict[str, Floats] = {}
+    columns: list[NDArray[np.float64]] = []
+    if None not in sample.labels:
+        columns.append(np.array([label == name for label in sample.labels], float)[:, None])
+        sets["label"] = columns[0]
+    attributes = [(look.seen > 0.5).astype(float), *(values[:, None] for values in sample.annotations.values())]
+    if any(part.shape[1] for part in attributes):
+        sets["label and attributes" if columns else "attributes"] = np.column_stack([*columns, *attributes])
+    return sets
+
+
+def _explained_rows(name: str, look: Look, k: int) -> Iterator[dict[str, Any]]:
+    named = named_sets(look, name)
+    if not named or len(look.sample.ids) < FEW:
+        return
+    try:
+        found = explained(
+            look.sample.p[:, k], named, {"properties": look.table, "generic features": generic_features(look.sample.images)}
+        )
+    except UserError:  # the same answer to every image: nothing to explain
+        return
+    missing, low, high = found.missing
+    for share in found.shares:
+        yield {
+            "class": name,
+            "inputs": share.inputs,
+            "r2": share.r2,
+            "low": share.low,
+            "high": share.high,
+            "model": share.model,
+            "names": share.inputs == found.names.inputs,
+            "ceiling": share.inputs == found.ceiling.inputs,
+            "missing": missing,
+            "missing_low": low,
+            "missing_high": high,
+            "cleared": found.cleared,
+            "why": found.why,
+            "n": len(look.sample.ids),
+        }
