@@ -24,7 +24,7 @@ from tasks.networks import give_back
 from tasks.reading.gate import gate
 from tasks.run import Run
 from tasks.stages import attributes as attribute_stage
-from tasks.stages import canary, interventions, learn, outside, properties, queries, run_record, set_metrics, unnamed
+from tasks.stages import canary, interventions, learn, properties, queries, run_record, set_metrics, unnamed
 from tasks.stages import explain as explain_stage
 from tasks.stages import ingest as ingest_stage
 from tasks.stages import measure as measure_stage
@@ -75,7 +75,6 @@ measure = _task(measure_stage.measure)
 compare_sets = _task(set_metrics.compare_sets)
 draw_edits = _task(interventions.draw_edits)
 ask_edits = _task(interventions.ask_edits)
-ask_residual = _task(outside.ask_residual)
 look_beyond_names = _task(unnamed.look_beyond_names)
 
 
@@ -100,8 +99,6 @@ def audit(run: Run) -> str:
             follow(run.config.name, [*predicted, *explained, *measured])
             compare_sets(run)
         follow(run.config.name, [*predicted, *measured_on_images, *edited(run, images)])
-        if run.prior is not None and run.config.oracle is not None and run.config.interventions.images:
-            ask_residual(run, images, all_of(explained))
         look_beyond_names(run, images, all_of(predicted))
         conclude(run)
     return run.id

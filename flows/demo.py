@@ -25,7 +25,8 @@ FOUND = {  # what `findings` asks of a run
         select 'fid[' || encoder || ']: ' || warning as warning
         from fid where run_id = $run and warning is not null order by encoder
     """,
-    "outside": "from outside where run_id = $run",
+    "explained": "from explained_share where run_id = $run order by class",
+    "findings": "from findings where run_id = $run order by rank",
     "canary": "from canaries where run_id = $run",
 }
 
@@ -64,7 +65,7 @@ def lay_out(folder: Path, images: int) -> None:
 
 def findings(root: Path, run_id: str) -> dict[str, Any]:
     """What an audit found, for machines: run_id, flip_rate, judge_flip_rate, the ranked attributes without the target, metrics
-    that are absent by the reason, warnings, the canary and what was found outside the attributes (null: not looked)."""
+    that are absent by the reason, warnings, the canary, the explained share by class and all findings, unnamed ones too."""
     rows = {name: query(root, sql, {"run": run_id}).to_pylist() for name, sql in FOUND.items()}
     rates = {row["metric"]: row["value"] for row in rows["rates"]}
     return {
@@ -74,6 +75,7 @@ def findings(root: Path, run_id: str) -> dict[str, Any]:
         "attributes": rows["attributes"],
         "absent": {row["reason"]: row["metrics"] for row in rows["absent"]},
         "warnings": [row["warning"] for row in rows["warnings"]],
-        "outside": next(iter(rows["outside"]), None),
+        "explained": rows["explained"],
+        "findings": rows["findings"],
         "canary": next(iter(rows["canary"]), None),
     }

@@ -125,24 +125,27 @@ def findings_table(name: str, finding: dict[str, Any]) -> Table:
 
 
 def _caption(finding: dict[str, Any]) -> str:
-    """The run, what lies outside its attributes, and what its canary says of it."""
-    run, canary = f"run {finding['run_id']}", finding["canary"]
-    if finding["outside"] is not None:
-        run += f"\n{_outside(finding['outside'])}"
-    if canary is None:
-        return run
-    rates = f"power {canary['power']:.2f}, false alarms {canary['false_alarm_rate']:.2f}"
-    return f"{run}\ncanary {'passed' if canary['passed'] else 'failed'}: {rates} ({escaped(canary['why'])})"
+    """The run, how much the names explain, what was found without a name, and what its canary says of it."""
+    lines = [f"run {finding['run_id']}", *map(_explained, finding["explained"])]
+    found = [row for row in finding["findings"] if row["kind"] != "attribute" and row["verdict"] in ("confirmed", "fragile")]
+    lines += [_unnamed(row) for row in found]
+    canary = finding["canary"]
+    if canary is not None:
+        rates = f"power {canary['power']:.2f}, false alarms {canary['false_alarm_rate']:.2f}"
+        lines.append(f"canary {'passed' if canary['passed'] else 'failed'}: {rates} ({escaped(canary['why'])})")
+    return "\n".join(lines)
 
 
-def _outside(row: dict[str, Any]) -> str:
-    """Whether the classifier leans on what no attribute names."""
-    why, place = f"; {row['why']}" if row["why"] else "", f", most of them {row['place']}" if row["place"] else ""
-    if row["low"] is None:
-        return f"outside your attributes: {row['finding'].split()[0]}{why}"
-    moved = f"{row['effect']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f}){place}"
-    told = f"changes where the oracle looks at nothing move the answer by {moved}"
-    return f"outside your attributes: {row['finding'].split()[0]}; {told}{why}"
+def _explained(row: dict[str, Any]) -> str:
+    """How much of the answers the names explain, and whether that is enough to call anything clear."""
+    shares = f"{max(0.0, row['share']):.0%} of the answers, of {max(0.0, row['ceiling']):.0%} that can be explained"
+    return f"explained by what you named: {shares}" + ("" if row["cleared"] else "; not enough to clear the classifier")
+
+
+def _unnamed(row: dict[str, Any]) -> str:
+    """One property or place without a name."""
+    moved = f"{row['intervention']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+    return f"{row['kind']} {escaped(row['name'])}: {row['verdict']}, {moved}; {escaped(row['why'])}"
 
 
 def _edited(row: dict[str, Any]) -> str:

@@ -21,8 +21,11 @@ class Policy(BaseModel):
 
     forbidden: tuple[str, ...] | None = Field(
         None,
-        description="attributes it must not lean on; default: every one that the oracle names but the label, and whatever lies "
-        "outside of them",
+        description="attributes it must not rely on; default: every one that the oracle names but the label, and every property "
+        "and place that has no name",
+    )
+    explained: bool = Field(
+        True, description="undecided where what was named explains clearly less of the answers than could be explained"
     )
     maximum_effect: float = Field(0.15, gt=0, lt=1, description="largest effect of such an attribute, in oracle probability")
     minimum_images: int = Field(64, ge=1, description="with fewer, the gate is inconclusive")

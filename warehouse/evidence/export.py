@@ -31,7 +31,7 @@ def export(root: Path, run_id: str, to: Path) -> Path:
     """Write the archive, with every fact that the report rests on. Raises UserError for an unknown run."""
     with closing(open_warehouse(root)) as lens:
         check_run(lens, root, run_id)
-        found = {name: evidence(lens, name, run_id).rows for name in ("runs", "ranked", "outside", "scorecard", "rules")}
+        found = {name: evidence(lens, name, run_id).rows for name in ("runs", "ranked", "share", "claims", "scorecard", "rules")}
     if not report_path(root, run_id).is_file():
         write_report(root, run_id)
     together = (run_id, *other_runs(root, run_id))
@@ -40,7 +40,7 @@ def export(root: Path, run_id: str, to: Path) -> Path:
     (run,) = found["runs"]
     rules = verdict_of(run_id, found["rules"]) if found["rules"] else None
     files["config.yaml"] = yaml.safe_dump(json.loads(run["config"]), sort_keys=False, allow_unicode=True).encode()
-    files["README.md"] = model_card(run, found["ranked"], found["outside"], found["scorecard"], rules).encode()
+    files["README.md"] = model_card(run, found, rules).encode()
     files["summary.json"] = json.dumps(_summary(run, found, rules), indent=2, default=str).encode()
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))
     with zipfile.ZipFile(to, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -96,18 +96,20 @@ def _unpack(path: Path, root: Path) -> list[str]:
 def _summary(run: Row, found: dict[str, list[Row]], gate: Gate | None) -> Row:
     return {
         "run": run,
-        "headline": verdict(run, found["ranked"], found["outside"]).headline,
+        "headline": verdict(run, found["ranked"], found["share"], found["claims"]).headline,
         "gate": None if gate is None else {"verdict": gate.verdict, "reasons": gate.reasons},
         "attributes": found["ranked"],
-        "outside": found["outside"],
+        "explained": found["share"],
+        "findings": found["claims"],
         "scorecard": found["scorecard"],
         "rules": found["rules"],
     }
 
 
-def model_card(run: Row, ranked: list[Row], outside: list[Row], scores: list[Row], gate: Gate | None) -> str:
+def model_card(run: Row, found: dict[str, list[Row]], gate: Gate | None) -> str:
     """A model card in the Hugging Face format: YAML between dashes, with the results as a `model-index`, then Markdown."""
-    said = verdict(run, ranked, outside)
+    ranked, scores = found["ranked"], found["scorecard"]
+    said = verdict(run, ranked, found["share"], found["claims"])
     name = str(run["name"])
     metrics = [
         {"type": row["metric"], "name": row["metric"], "value": row["value"]} for row in scores if row["value"] is not None
@@ -132,7 +134,8 @@ def model_card(run: Row, ranked: list[Row], outside: list[Row], scores: list[Row
         _inert(f"**{said.headline}.** " + " ".join(said.sentences)),
         "## Gate\n\n" + (_inert(f"{gate.verdict}: " + "; ".join(gate.reasons)) if gate else "Held to no policy."),
         "## Attributes\n\n" + markdown_table(("attribute", "effect", "low", "high", "verdict", "rests on"), attributes),
-        "## Limits\n\nAn audit sees only attributes that its oracle names, and changes that its generator can draw.",
+        "## Limits\n\nAn audit sees attributes that its oracle names, changes that its generator can draw, and the properties "
+        "and places that it tries.",
         f"Run `{run['run_id']}`, code {run['code_version']}. The report is `reports/{run['run_id']}.html`. This archive, "
         "unpacked, is a warehouse: `cfx query` and `cfx verify` work on it.",
     ]

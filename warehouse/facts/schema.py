@@ -260,26 +260,6 @@ EFFECTS = _fact(
     ],
 )
 
-RESIDUALS = _fact(
-    "residuals",
-    "One row per explanation and what it changed outside the oracle's attributes. The image is cut into 8 x 8 cells, "
-    "row by row; a cell is named if the oracle looks at what lies there. Elsewhere the image is changed as its explanation says.",
-    [
-        _KEYS[0],
-        _KEYS[1],
-        _KEYS[3],
-        _column("target", pa.string(), "target class"),
-        _column("named", pa.list_(pa.int64()), "cells that are named, from 0"),
-        _column("probabilities_before", pa.list_(pa.float32()), "softmax on the image, in the order of the run's classes"),
-        _column("probabilities_null", pa.list_(pa.float32()), "softmax with the null's changes outside the named cells"),
-        _column("probabilities_guided", pa.list_(pa.float32()), "softmax with the explanation's changes outside the named cells"),
-        _column(
-            "change_null", pa.list_(pa.float32()), "mean |change| by the null in each cell, summed over channels, on [-1, 1]"
-        ),
-        _column("change_guided", pa.list_(pa.float32()), "the same by the explanation"),
-    ],
-)
-
 QUERIES = _fact(
     "queries",
     "One row per call to a black-box classifier, retries included: the query ledger.",
@@ -301,14 +281,20 @@ POLICIES = _fact(
     [
         _column("written", _INSTANT, "when it was set, UTC"),
         _optional("base", pa.string(), "run that this one is compared with"),
-        _optional("forbidden", pa.list_(pa.string()), "attributes it must not lean on; null: every one but the label"),
+        _optional(
+            "forbidden",
+            pa.list_(pa.string()),
+            "attributes it must not rely on; null: all but the label, named or not",
+        ),
         _column("maximum_effect", pa.float64(), "largest effect allowed, in oracle probability"),
         _column("minimum_images", pa.int64(), "fewest images that may accuse or clear"),
         _optional("minimum_flip_rate", pa.float64(), "floor of the flip rate"),
         _optional("minimum_judge_flip_rate", pa.float64(), "floor of the judge's flip rate"),
         _column("maximum_rise", pa.float64(), "how much further than in the base an attribute may move"),
         _optional("maximum_cd_rise", pa.float64(), "how much CD may rise above the base's"),
+        _optional("explained", pa.bool_(), "undecided where the names explain too little of the answers; null: true"),
     ],
+    gained=("explained",),
 )
 
 STAGES = _fact(
@@ -503,7 +489,6 @@ FACTS: dict[str, Fact] = {
         SET_METRICS,
         EDITS,
         EFFECTS,
-        RESIDUALS,
         CANARIES,
         TRUTHS,
         QUERIES,

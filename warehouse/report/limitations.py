@@ -79,7 +79,8 @@ def _untouched(ranked: Sequence[Row], config: Mapping[str, Any]) -> Limit:
 def _named(ranked: Sequence[Row]) -> Limit:
     names = listed(sorted(row["attribute"] for row in ranked))
     text = (
-        f"The audit looked at {names}. A shortcut that has no name among them shows only as something outside, or in the gallery."
+        f"The audit looked at {names}. A shortcut without a name among them shows as a property, a place, or a low explained "
+        "share; one that is none of these stays unseen."
     )
     return Limit("Only what the oracle names.", text)
 

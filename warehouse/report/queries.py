@@ -21,8 +21,20 @@ from verdicts
 where run_id = $run
 order by method, rank
 """,
-    "outside": """
-from outside where run_id = $run order by method
+    "share": """
+from explained_share where run_id = $run order by class
+""",
+    "claims": """
+select rank, kind, name, class, association, intervention, low, high, n, verdict, why
+from findings
+where run_id = $run
+order by rank
+""",
+    "map": """
+select class, place, grid, effect, low, high, residual, decides, unnamed, attributes, framing
+from place_claims
+where run_id = $run
+order by class, place
 """,
     "canary": """
 select * from canaries where run_id = $run

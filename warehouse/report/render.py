@@ -29,6 +29,7 @@ from warehouse.report.gallery import AMPLIFIED, gallery
 from warehouse.report.gallery_filters import Filters
 from warehouse.report.hashes import write_hashes
 from warehouse.report.limitations import limits
+from warehouse.report.maps import maps_of, mean_image
 from warehouse.report.metric_names import in_order, measure
 from warehouse.report.queries import EVIDENCE, Evidence, evidence, image_rows
 from warehouse.report.regulation import CROSSWALK
@@ -83,7 +84,10 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Se
         named,
         run=run,
         sanity=[row for row in effects if row["attribute"] == run["target_attribute"]],
-        verdict=verdict(run, ranked, found["outside"].rows),
+        verdict=verdict(run, ranked, found["share"].rows, found["claims"].rows),
+        map_evidence=found["map"],
+        maps=maps_of(found["map"].rows, found["claims"].rows),
+        mean_image=mean_image(shown),
         warnings=_warnings(run),
         figures=_figures(run, scores, cost),
         effect_meaning=_effect_meaning(run),
@@ -113,7 +117,7 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Se
 
 def _page() -> Template:
     page = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    for name in ("signed", "number", "probability", "percent", "count", "moment", "listed", "slug"):
+    for name in ("signed", "number", "probability", "percent", "points", "count", "moment", "listed", "slug"):
         page.filters[name] = page.globals[name] = getattr(wording, name)
     return page.get_template("report.html.j2")
 
@@ -153,7 +157,8 @@ def _effect_meaning(run: Row) -> str:
 def _warnings(run: Row) -> list[str]:
     """Why the page may not be the whole audit; nothing for one that ended with every image explained."""
     if run["status"] == "failed":
-        return ["This audit failed before its end. What follows covers the part that was written; run it again to finish it."]
+        reason = f": {run['reason']}" if run["reason"] else ""
+        return [f"This audit failed before its end{reason}. What follows covers what was written; run it again to finish it."]
     if run["status"] != "finished":
         return ["This audit has not finished: it is still running or was interrupted. What follows covers what is there by now."]
     missing = (run["attempted"] or 0) - (run["explained"] or 0)

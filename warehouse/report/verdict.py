@@ -19,47 +19,101 @@ class Verdict:
     sentences: tuple[str, ...]
 
 
-def verdict(run: Row, ranked: Sequence[Row], outside: Sequence[Row] = ()) -> Verdict:
-    """run: a row of the view runs; ranked: its rows of verdicts, strongest first; outside: its rows of the view outside."""
+def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Sequence[Row]) -> Verdict:
+    """What the page says first. Clear only where nothing is open and the names explain the answers.
+
+    run: a row of the view runs; ranked: its rows of verdicts, strongest first; share: its rows of explained_share; claims: its
+    rows of findings.
+    """
     refused = next((row["rests_on"] for row in ranked if row["rests_on"].startswith("refused")), None)
     if refused:  # a failed canary refuses every finding
         return Verdict("inconclusive", f"No verdict on the {classifier_name(run)}", (f"{refused.capitalize()}.",))
-    said = _of_attributes(run, ranked)
-    beyond = tuple(_outside_sentence(row) for row in outside if row["finding"] == SOMETHING)
-    if not beyond:
-        return said
-    headline = (
-        said.headline if said.kind == "finding" else f"The {classifier_name(run)} leans on something that no attribute names"
-    )
-    return Verdict("finding", headline, (*said.sentences, *beyond) if said.kind == "finding" else (*beyond, *said.sentences))
-
-
-def _of_attributes(run: Row, ranked: Sequence[Row]) -> Verdict:
-    subject, n = f"The {classifier_name(run)}", max((row["n"] for row in ranked), default=0)
-    by_verdict: dict[str, list[Row]] = {}
-    for row in ranked:
-        by_verdict.setdefault(row["verdict"], []).append(row)
-    confirmed, suspected = by_verdict.get("confirmed", []), by_verdict.get("suspected", [])
-    unsure = by_verdict.get("inconclusive", [])
-    if confirmed or suspected:
-        leans = f"{subject} leans on {_names(confirmed)}"
-        headline = leans if confirmed else f"{subject} may lean on {_names(suspected)}"
-        strongest = (*confirmed[:3], *suspected[:3])
-        sentences = tuple(sentence for row in strongest for sentence in (effect_sentence(run, row), edit_sentence(row)))
-        also = (f"Suspected, not confirmed: {_names(suspected)}.",) if confirmed and suspected else ()
-        return Verdict("finding", headline, (*sentences, *also, *_unsure_sentence(unsure, ranked)))
-    if not ranked:
+    unnamed = [row for row in claims if row["kind"] != "attribute" and row["verdict"] == "confirmed"]
+    open_claims = [row for row in claims if row["kind"] != "attribute" and row["verdict"] in ("suspected", "fragile")]
+    attributes = [row for row in ranked if row["verdict"] == "confirmed"]
+    explained = tuple(_share_sentence(row) for row in share) or (NOT_MEASURED,)
+    subject = f"The {classifier_name(run)}"
+    if attributes or unnamed:
+        names = listed([*(row["attribute"] for row in attributes), *map(claim_name, unnamed)])
+        sentences = (*_attribute_sentences(run, ranked), *map(_claim_sentence, unnamed[:3]))
+        return Verdict("finding", f"{subject} relies on {names}", (*sentences, *explained))
+    suspected = [row for row in ranked if row["verdict"] == "suspected"]
+    if suspected:
+        headline = f"{subject} may rely on {_names(suspected)}"
+        return Verdict("finding", headline, (*_attribute_sentences(run, ranked), *explained))
+    unsure = [row for row in ranked if row["verdict"] == "inconclusive"]
+    looked = _looked_at(run, ranked, claims)
+    also = tuple(map(_claim_sentence, open_claims[:3]))
+    if not all(row["cleared"] for row in share) or not share:
+        headline = f"Not cleared: what decides the answers of the {classifier_name(run)} is not accounted for"
+        return Verdict("inconclusive", headline, (*explained, *also, *looked, *_unsure_sentence(unsure, ranked)))
+    if not ranked and not claims:
         return Verdict("inconclusive", f"No verdict yet on the {classifier_name(run)}", (NOTHING_TO_COMPARE,))
-    if len(unsure) == len(ranked):
-        headline = f"Inconclusive: too few images ({n}) to say what the {classifier_name(run)} leans on"
-        return Verdict("inconclusive", headline, (*_unsure_sentence(unsure, ranked),))
-    moved = f"Over {n} images, guidance moved {_names(by_verdict['clear'])} by less than the margin of {run['margin']:g}."
-    headline = f"Nothing found that the {classifier_name(run)} leans on"
-    return Verdict("clear", headline, (moved, *_unsure_sentence(unsure, ranked)))
+    if unsure or open_claims:
+        return Verdict(
+            "inconclusive", _open_headline(run, ranked, unsure), (*_unsure_sentence(unsure, ranked), *also, *looked, *explained)
+        )
+    return Verdict(
+        "clear", f"No reliance found: the {classifier_name(run)} is clear of all that was tried", (*looked, *explained)
+    )
 
 
-SOMETHING = "something outside your attributes"
+NOT_MEASURED = (
+    "How much of the answers the names explain was not measured (it takes a label or an attribute, and 24 images or more with "
+    "both answers among them), so nothing clears this classifier."
+)
 NOTHING_TO_COMPARE = "There is no image yet that has both a guided explanation and its null, so there is nothing to compare."
+
+
+def claim_name(row: Row) -> str:
+    """A property or a place in a sentence: 'warmth', 'the bottom centre'."""
+    return f"the {row['name']}" if row["kind"] == "place" else str(row["name"])
+
+
+def _open_headline(run: Row, ranked: Sequence[Row], unsure: Sequence[Row]) -> str:
+    n = max((row["n"] for row in ranked), default=0)
+    if ranked and len(unsure) == len(ranked):
+        return f"Inconclusive: too few images ({n}) to say what the {classifier_name(run)} relies on"
+    return f"Nothing confirmed, but not all is decided of the {classifier_name(run)}"
+
+
+def _attribute_sentences(run: Row, ranked: Sequence[Row]) -> tuple[str, ...]:
+    """The strongest confirmed and suspected attributes in words, then what is suspected or open beside them."""
+    confirmed, suspected, unsure = (
+        [row for row in ranked if row["verdict"] == kind] for kind in ("confirmed", "suspected", "inconclusive")
+    )
+    strongest = (*confirmed[:3], *suspected[:3])
+    sentences = tuple(sentence for row in strongest for sentence in (effect_sentence(run, row), edit_sentence(row)))
+    also = (f"Suspected, not confirmed: {_names(suspected)}.",) if confirmed and suspected else ()
+    return (*sentences, *also, *_unsure_sentence(unsure, ranked))
+
+
+def _looked_at(run: Row, ranked: Sequence[Row], claims: Sequence[Row]) -> tuple[str, ...]:
+    """What was tried and moved nothing beyond the margin: never "nothing", but this."""
+    clear = [row["attribute"] for row in ranked if row["verdict"] == "clear"]
+    properties = sum(row["kind"] == "property" and row["verdict"] == "clear" for row in claims)
+    places = sum(row["kind"] == "place" and row["verdict"] in ("clear", "named") for row in claims)
+    parts = [f"{listed(clear)} (guidance moved each by less than the margin of {run['margin']:g})"] if clear else []
+    parts += [f"{properties} properties of the image"] if properties else []
+    parts += [f"{places} of 9 places"] if places else []
+    return (f"Looked at, and clear: {listed(parts)}.",) if parts else ()
+
+
+def _share_sentence(row: Row) -> str:
+    share, ceiling = max(0.0, row["share"]), max(0.0, row["ceiling"])
+    enough = "" if row["cleared"] else " That is too little to clear it: something else decides."
+    most = f", of {ceiling:.0%} that can be explained" if ceiling > share else ""
+    return f"What you named explains {share:.0%} of this classifier's answers{most}.{enough}"
+
+
+def _claim_sentence(row: Row) -> str:
+    """A property or a place in words, with its interval."""
+    interval = f"95% interval {points(row['low'])} to {points(row['high'])}, {row['n']} images"
+    moved = f"the “{row['class']}” score by {points(row['intervention'])} points on average ({interval})"
+    if row["kind"] == "place":
+        return f"Exchanging only {claim_name(row)} of the image moves {moved}, and nothing that was named accounts for it."
+    verbs = {"confirmed": "Moving only", "suspected": "Moving", "fragile": "Moving"}
+    return f"{verbs[row['verdict']]} the property “{row['name']}” from low to high moves {moved}: {row['verdict']}, {row['why']}."
 
 
 def classifier_name(run: Row) -> str:
@@ -96,22 +150,6 @@ def edit_sentence(row: Row) -> str:
     return (
         f"Adding only “{row['attribute']}” {verb} the “{row['target']}” score by {points(abs(row['intervention'])).lstrip('+')} "
         f"points on average (95% interval {interval}). {agree}"
-    )
-
-
-def _outside_sentence(row: Row) -> str:
-    """What moves the answer although the attribute model ignores where it lies."""
-    if row["place"] is None:
-        interval = f"{points(row['drift_low'])} to {points(row['drift_high'])}, {row['n']} images".replace("+", "")
-        return (
-            f"Something outside your attributes matters: redrawing regions the attribute model ignores, without guidance, shifts "
-            f"the score by {points(row['drift']).lstrip('+')} points on average (95% interval {interval}), by what was there or "
-            f"by the traces of redrawing."
-        )
-    interval = f"{points(row['low'])} to {points(row['high'])}, {row['n']} images"
-    return (
-        f"Something outside your attributes matters: changes in regions the attribute model ignores, most of them "
-        f"{row['place']}, shift P(target) by {points(row['effect'])} points over an unguided control (95% interval {interval})."
     )
 
 

@@ -10,7 +10,7 @@
 --   false_claims: those that the classifier does not truly rely on
 --   sign_agreement: of effects that are truly beyond the margin, the share estimated with the right sign
 --   coverage: share of the edited attributes whose interval holds the exact effect
---   outside: what was found outside the attributes; null where nobody looked
+--   unnamed: properties and places that were confirmed
 create view cells as
 select
     run_id, kind, method, rho, seed, images, shortcuts,
@@ -22,6 +22,8 @@ select
     count_if(false_claim) as false_claims,
     avg((sign(estimate) = sign(exact))::int) filter (abs(exact) > margin and estimate is not null) as sign_agreement,
     avg((exact between estimate_low and estimate_high)::int) filter (estimate_low is not null) as coverage,
-    any_value(finding) as outside
-from graded left join (select run_id, method, finding from outside) using (run_id, method)
+    coalesce(any_value(confirmed_unnamed), 0) as unnamed
+from graded left join (
+    select run_id, count(*) as confirmed_unnamed from findings where kind <> 'attribute' and verdict = 'confirmed' group by run_id
+) using (run_id)
 group by run_id, kind, method, rho, seed, images, shortcuts;

@@ -4,8 +4,8 @@
 -- fewer images than the policy asks for, no attribute is accused or cleared. Over: runs with a policy.
 -- Columns:
 --   place: order of the rules
---   rule: audit, images, flip rate, judge flip rate, effect, outside, rise, edited rise or cd rise
---   subject: the attribute that the rule is about; null for the whole run
+--   rule: audit, images, flip rate, judge flip rate, effect, explained, property, place, rise, edited rise or cd rise
+--   subject: the attribute, property, place or class that the rule is about; null for the whole run
 --   value: what was found
 --   low, high: 95 % interval of the value (flip rates: Wilson 1927), null where it has none
 --   threshold: the policy's bound
@@ -25,7 +25,12 @@ with held as (
     select policies.*, status, target_attribute from policies join (select run_id, status, target_attribute from runs) using (run_id)
 ),
 seen as (
-    select run_id, count(distinct image_id) as images from explanations where arm = 'guided' group by run_id
+    -- Where nothing was drawn, every image that was predicted.
+    select run_id, coalesce(explained_images, predicted_images) as images
+    from (select run_id, count(*) as predicted_images from predictions group by run_id)
+    full join (
+        select run_id, count(distinct image_id) as explained_images from explanations where arm = 'guided' group by run_id
+    ) using (run_id)
 ),
 whole as (
     select
@@ -39,7 +44,7 @@ whole as (
         run_id, 1, 'images', null, coalesce(images, 0), null, null, minimum_images, coalesce(images, 0),
         if(coalesce(images, 0) >= minimum_images, 'pass', 'inconclusive'),
         if(coalesce(images, 0) >= minimum_images, null, minimum_images),
-        format('{} images explained, at least {} required', coalesce(images, 0), minimum_images)
+        format('{} images audited, at least {} required', coalesce(images, 0), minimum_images)
     from held left join seen using (run_id)
 ),
 rates as (
@@ -70,18 +75,24 @@ effects as (
     where forbidden is null or list_contains(forbidden, attribute)
 ),
 beyond_attributes as (
-    -- Held against the run where every attribute is, and where `outside` could tell.
+    -- What needs no name. Held against the run where every attribute is; a share of the answers that is not explained leaves it open.
     select
-        run_id, 900 as place, 'outside' as rule, finding <> 'nothing outside' and place is null as redrawn,
-        if(redrawn, drift, effect) as value, if(redrawn, drift_low, low) as low, if(redrawn, drift_high, high) as high,
-        maximum_effect as threshold, n, finding, why,
+        run_id, 900 as place, 'explained' as rule, class as subject, share as value, low, high, null::double as threshold, n,
+        if(cleared, 'pass', 'inconclusive') as result, why as reason
+    from held join explained_share using (run_id)
+    where coalesce(explained, true)
+    union all
+    select
+        run_id, 900 + rank, kind, name, intervention, low, high, maximum_effect, n,
         case
-            when finding = 'nothing outside' and high <= maximum_effect and drift_high <= maximum_effect then 'pass'
-            when place is not null and effect > maximum_effect and images >= minimum_images then 'fail'
-            else 'inconclusive'
-        end as result
-    from held join outside using (run_id) join seen using (run_id)
-    where forbidden is null and finding <> 'inconclusive'
+            when abs(intervention) <= maximum_effect then 'pass'
+            when images < minimum_images then 'inconclusive'
+            else 'fail'
+        end,
+        format('{} shifts the “{}” score by {:+.1f} points', name, class, round(100 * intervention, 1) + 0)
+            || points(low, high, maximum_effect) || '; ' || why
+    from held join findings using (run_id) join seen using (run_id)
+    where forbidden is null and kind <> 'attribute' and verdict = 'confirmed'
 ),
 grown as (
     select
@@ -171,10 +182,7 @@ rules as (
         end
     from settled
     union all
-    select
-        run_id, place, rule, null, value, low, high, threshold, n, result, null,
-        format('{}: {:+.1f} points', finding, round(100 * value, 1) + 0) || points(low, high, threshold)
-            || coalesce('; ' || why, '')
+    select run_id, place, rule, subject, value, low, high, threshold, n, result, null, reason
     from beyond_attributes
     union all
     select

@@ -1,0 +1,61 @@
+-- Which places of the image decide the answer, cells of `place_claims` gathered into zones: nine, and the frame where cells on three
+-- sides or more decide and none inside.
+-- Over: runs whose classifier predicts more than one class.
+-- Columns:
+--   zone: top left … bottom right, centre, or frame
+--   effect: of the zone's strongest cell, the unnamed ones first: mean move of P(class) towards the donor's class
+--   low, high: 95 % interval of it
+--   residual: what is left of it without the named attributes
+--   cells: cells of the zone that decide
+--   unnamed: cells of the zone that decide for a reason without a name
+--   attributes: named attributes that lie in its deciding cells
+--   verdict: confirmed (decides, and nothing named accounts for it), named (decides, by what was named), clear (every interval under the run's margin) or inconclusive
+create view places as
+with cells as (
+    select c.*, margin, place // grid as r, place % grid as k
+    from place_claims c join (select run_id, margin from runs) using (run_id)
+),
+bordered as (
+    select
+        *,
+        r in (0, grid - 1) or k in (0, grid - 1) as rim,
+        count_if(unnamed and not rim) over here as inner_cells,
+        bool_or(unnamed and r = 0) over here::int + bool_or(unnamed and r = grid - 1) over here::int
+            + bool_or(unnamed and k = 0) over here::int + bool_or(unnamed and k = grid - 1) over here::int as sides
+    from cells
+    window here as (partition by run_id, class)
+),
+zoned as (
+    select
+        *,
+        ['top', 'middle', 'bottom'][1 + (3 * (r + .5) > grid)::int + (3 * (r + .5) > 2 * grid)::int] as row_word,
+        ['left', 'centre', 'right'][1 + (3 * (k + .5) > grid)::int + (3 * (k + .5) > 2 * grid)::int] as column_word,
+        case
+            when sides >= 3 and inner_cells = 0 and unnamed then 'frame'
+            when row_word = 'middle' and column_word = 'centre' then 'centre'
+            else row_word || ' ' || column_word
+        end as zone
+    from bordered
+),
+gathered as (
+    select
+        run_id, class, zone, margin,
+        arg_max(effect, effect + 2 * unnamed::int) as effect, arg_max(low, effect + 2 * unnamed::int) as low,
+        arg_max(high, effect + 2 * unnamed::int) as high, arg_max(residual, effect + 2 * unnamed::int) as residual,
+        arg_max(n, effect + 2 * unnamed::int) as n,
+        count_if(decides)::int as cells, count_if(unnamed)::int as unnamed,
+        list_sort(list_distinct(flatten(coalesce(list(attributes) filter (decides), [])))) as attributes,
+        max(high) as highest, min(low) as lowest
+    from zoned
+    group by run_id, class, zone, margin
+)
+select
+    run_id, class, zone, effect, low, high, residual, cells, unnamed, attributes,
+    case
+        when unnamed > 0 then 'confirmed'
+        when cells > 0 then 'named'
+        when highest <= margin and lowest >= -margin then 'clear'
+        else 'inconclusive'
+    end as verdict,
+    n
+from gathered;
