@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
 from skimage.filters import gaussian
 from skimage.transform import resize
 
@@ -170,11 +171,23 @@ def beyond_names(after: Floats, before: Floats, named_after: Floats, named_befor
     return paired_effects(differences(change - named @ slopes, before, who))
 
 
-def unnamed_places(effects: Sequence[Effect], left: Sequence[Effect], others: Sequence[float] = ()) -> NDArray[np.bool_]:
+def unnamed_places(
+    effects: Sequence[Effect], left: Sequence[Effect], grid: int | None = GRID, others: Sequence[float] = ()
+) -> NDArray[np.bool_]:
     """Which places decide for a reason that has no name: what is left of them, as `beyond_names` has it, decides too, and is
-    BEYOND of the whole or more (names that work together, not one beside the other, leave less)."""
-    lasting = np.array([rest.mean >= BEYOND * effect.mean for effect, rest in zip(effects, left, strict=True)], np.bool_)
-    return deciding(effects, others) & deciding(left, others) & lasting
+    BEYOND of the whole or more (names that work together, not one beside the other, leave less).
+
+    Cells of a grid overlap: one that touches a stronger cell which names do explain shows that cell's edge, and is no place of
+    its own. grid: None for segments.
+    """
+    whole, kept = (np.array([effect.mean for effect in some]) for some in (effects, left))
+    decides = deciding(effects, others)
+    lasting = deciding(left, others) & (kept >= BEYOND * whole)
+    unnamed: NDArray[np.bool_] = decides & lasting
+    if grid is not None:
+        explained = np.where(decides & ~lasting, whole, 0.0).reshape(grid, grid)
+        unnamed &= whole > maximum_filter(explained, 3, mode="constant").ravel()
+    return unnamed
 
 
 def framing(images: Images, side: int = 24) -> float:

@@ -30,8 +30,9 @@ from cfx.training.classifier import train_classifier
 from cfx.training.portraits import CLASSES, RECIPES, SIZE
 from cfx.types import Config
 from tasks.networks import classifier_for
-from tasks.training.planted import LABEL_NOISE
+from tasks.training.planted import LABEL_NOISE, exact_effects
 from tasks.training.portraits import GRADED
+from warehouse.facts.shards import Shard, find_shard, write_shard
 
 Pixels = NDArray[np.uint8]  # (SIZE, SIZE, 3)
 Drawn = Callable[[Portrait, bool, np.random.Generator], Pixels]  # a portrait, with the property or without
@@ -39,10 +40,11 @@ Shares = NDArray[np.float64]
 
 
 class Kind(NamedTuple):
-    """One shortcut. `names`: the properties or places that call it by its name, any of them."""
+    """One shortcut. `properties`: those of `cfx.evidence.properties` that call it by its name, any of them. A place is named by
+    where it is (`where`)."""
 
     sort: str  # property or place
-    names: tuple[str, ...]
+    properties: tuple[str, ...]
     drawn: Drawn
 
 
@@ -114,6 +116,20 @@ def where(kind: str, n: int = 32) -> Shares:
     there, gone = (drawn_with(kind, portraits, np.full(n, has), GRADED).astype(float) for has in (True, False))
     change: Shares = np.abs(there - gone).mean((0, 3))
     return change / change.sum()
+
+
+def write_unnamed_truths(root: Path, run_id: str, planting: Unnamed, weights: Path, counts: tuple[int, int]) -> Shard:
+    """What an audit of a planting should have found: the exact effects of the attributes, none of which was planted, and of the
+    kind itself. counts: images audited, and portraits that exact effects are means over."""
+    done = find_shard(root, "truths", run_id, "all")
+    if done is not None:
+        return done
+    images, portraits = counts
+    effects = {truth.attribute: truth.effect for truth in exact_effects(weights, portraits)}
+    effects[planting.kind] = exact_effect(weights, planting.kind, portraits)
+    same = {"kind": planting.kind, "planted": [], "rho": planting.rho, "seed": planting.seed, "images": images}
+    rows = [same | {"attribute": name, "effect": effect, "portraits": portraits} for name, effect in effects.items()]
+    return write_shard(root, "truths", run_id, "all", {name: [row[name] for row in rows] for name in rows[0]})
 
 
 def write_unnamed(folder: Path, kind: str, n: int, seed: int) -> Path:
@@ -277,23 +293,23 @@ def _eyed(portrait: Portrait, has: bool, place: float) -> Portrait:
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        "cast": Kind("property", ("cast",), _laid_on(_warm, 0.8, 1.2)),
-        "jpeg": Kind("property", ("jpeg",), _laid_on(_compressed, 10, 14)),
+        "cast": Kind("property", ("warmth",), _laid_on(_warm, 0.8, 1.2)),
+        "jpeg": Kind("property", ("compression",), _laid_on(_compressed, 10, 14)),
         "blur": Kind("property", ("sharpness",), _laid_on(_blurred, 0.9, 1.3)),
-        "frame": Kind("property", ("border", "edges"), _laid_on(_framed, 0, 30)),
-        "clothes": Kind("place", ("bottom centre",), _scene(_dressed)),
-        "light": Kind("property", ("light",), _scene(_lit)),
+        "frame": Kind("property", ("border",), _laid_on(_framed, 0, 30)),
+        "clothes": Kind("place", (), _scene(_dressed)),
+        "light": Kind("property", ("light_x",), _scene(_lit)),
         "gain": Kind("property", ("brightness",), _laid_on(_gained, 0.65, 0.8)),
         "contrast": Kind("property", ("contrast",), _laid_on(_contrasted, 0.5, 0.65)),
         "faded": Kind("property", ("saturation",), _laid_on(_faded, 0.6, 0.9)),
         "grain": Kind("property", ("noise",), _laid_on(_grained, 18, 30)),
         "vignette": Kind("property", ("vignette", "border"), _laid_on(_vignetted, 0.45, 0.65)),
-        "tag": Kind("place", ("bottom right",), _laid_on(_tagged, 235, 255)),
-        "band": Kind("place", ("left",), _laid_on(_banded, 0.3, 0.45)),
-        "stripes": Kind("place", ("background",), _patterned),
-        "skin": Kind("place", ("face",), _scene(_skinned)),
-        "tilt": Kind("property", ("tilt",), _scene(_tilted)),
-        "position": Kind("property", ("position",), _scene(_placed)),
-        "eyes": Kind("place", ("eyes",), _scene(_eyed)),
+        "tag": Kind("place", ("corner", "stamp"), _laid_on(_tagged, 235, 255)),
+        "band": Kind("place", (), _laid_on(_banded, 0.3, 0.45)),
+        "stripes": Kind("place", (), _patterned),
+        "skin": Kind("place", (), _scene(_skinned)),
+        "tilt": Kind("property", ("subject_tilt",), _scene(_tilted)),
+        "position": Kind("property", ("subject_x",), _scene(_placed)),
+        "eyes": Kind("place", (), _scene(_eyed)),
     }
 )

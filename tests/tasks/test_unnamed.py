@@ -1,6 +1,7 @@
 """Shortcuts that no attribute names: what they change, what they leave, and what they do to a classifier."""
 
 import csv
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,12 @@ import pytest
 from PIL import Image
 
 from cfx.errors import UserError
+from cfx.evidence.properties import PROPERTIES
 from cfx.portraits import draw
 from tasks.training.unnamed import KINDS, Unnamed, drawn_with, exact_effect, train_unnamed, where, write_unnamed
 
 PORTRAITS = [portrait for _, portrait in draw(6, 3)]
+shows = cache(partial(where, n=6))
 ALL, NONE = np.ones(6, np.bool_), np.zeros(6, np.bool_)
 
 
@@ -25,12 +28,18 @@ def test_only_the_images_that_carry_a_kind_are_changed(kind):
 
 
 def test_a_place_shows_where_it_says():
-    assert where("tag")[32:, 32:].sum() == pytest.approx(1)
-    assert where("band")[:, :6].sum() == pytest.approx(1)
-    assert where("clothes")[42:].sum() == pytest.approx(1)
-    assert where("frame")[2:-2, 2:-2].sum() == 0
-    assert where("eyes")[20:44].sum() > 0.99
-    assert where("stripes")[24:40, 28:36].sum() == pytest.approx(0)  # behind the face
+    assert shows("tag")[32:, 32:].sum() == pytest.approx(1)
+    assert shows("band")[:, :6].sum() == pytest.approx(1)
+    assert shows("clothes")[42:].sum() == pytest.approx(1)
+    assert shows("frame")[2:-2, 2:-2].sum() == 0
+    assert shows("eyes")[20:44].sum() > 0.99
+    assert shows("stripes")[24:40, 28:36].sum() == pytest.approx(0)  # behind the face
+
+
+def test_a_kind_is_called_by_measured_properties_or_is_a_place():
+    for kind in KINDS.values():
+        assert set(kind.properties) <= set(PROPERTIES)
+        assert kind.sort == "place" or (kind.sort == "property" and kind.properties)
 
 
 def test_each_image_has_its_own_amount():

@@ -334,13 +334,14 @@ TRUTHS = _fact(
         _column(
             "kind",
             pa.string(),
-            "what was planted in the classifier's training set: shortcut, two, cause, mark; noisy: shortcut, noisy oracle",
+            "what was planted in the classifier's training set: shortcut, two, cause, mark; noisy: shortcut, noisy oracle; "
+            "or a kind of shortcut that no attribute names",
         ),
         _column("planted", pa.list_(pa.string()), "the planted attributes; none in a clean twin"),
         _column("rho", pa.float64(), "correlation that was planted"),
         _column("seed", pa.int64(), "seed of the classifier's training"),
         _column("images", pa.int64(), "images audited"),
-        _column("attribute", pa.string(), "an attribute of Portraits"),
+        _column("attribute", pa.string(), "an attribute of Portraits, or the kind that no attribute names"),
         _column("effect", pa.float64(), "exact mean change of P(second class) when the attribute alone is switched on"),
         _column("portraits", pa.int64(), "portraits that the exact effect is a mean over"),
     ],

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cfx.errors import UserError
+from cfx.evidence.paired import Effect
 from cfx.evidence.transplant import (
     beyond_names,
     cells,
@@ -70,10 +71,21 @@ def test_what_names_explain_is_taken_from_the_places(images):
         who = plan(IDS, before > 0.5, each=2)
         after, named_after = responses(answer, images, who, places), responses(both, images, who, places)[..., 1:]
         left = beyond_names(after, before, named_after, named, who)
-        return unnamed_places(place_effects(after, before, who), left).tolist()
+        return unnamed_places(place_effects(after, before, who), left, grid=4).tolist()
 
     assert left_of(upper_left) == [True] + [False] * 15
     assert left_of(lower_right) == [False] * 16
+
+
+def test_the_edge_of_an_explained_cell_is_no_place_of_its_own():
+    def effects(*means):
+        return [Effect(mean, mean - 0.05, mean + 0.05, 1e-4, 48) for mean in means]
+
+    whole, left = [0.0] * 16, [0.0] * 16
+    whole[0], whole[1], left[1] = 0.8, 0.2, 0.15  # cell 0 is explained, its neighbour 1 is not
+    whole[11], left[11] = 0.3, 0.3
+    assert np.flatnonzero(unnamed_places(effects(*whole), effects(*left), grid=4)).tolist() == [11]
+    assert np.flatnonzero(unnamed_places(effects(*whole), effects(*left), grid=None)).tolist() == [1, 11]
 
 
 def test_foreground_against_background(images):
