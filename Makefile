@@ -2,13 +2,14 @@
 #   make demo    audit a classifier with a planted shortcut, print the table, write the report
 #   make test    lint, types, tests
 #   make docs    the pages of docs/ as a site, build/site/index.html
+#   make lock    write requirements.lock: exactly what .venv holds, with hashes
 #   make clean   remove .venv and the caches
 
 PYTHON ?= python3
 PY     := .venv/bin/python
 READY  := .venv/ready
 
-.PHONY: demo test docs setup browser clean
+.PHONY: demo test docs setup lock browser clean
 
 demo: $(READY)
 	@.venv/bin/cfx demo
@@ -34,6 +35,13 @@ $(READY): pyproject.toml constraints.txt
 	@echo "installing into .venv; the first time takes minutes and gigabytes, most of them torch"
 	@$(PY) -m pip install -qq --constraint constraints.txt --editable '.[dev]'
 	@touch $@
+
+# The versions with which the tests have passed here; pyproject.toml names the packages, constraints.txt the ranges.
+lock: $(READY)
+	@$(PY) -m pip freeze --exclude-editable | grep == > .venv/installed.txt
+	@.venv/bin/uv pip compile --quiet --universal --python-version 3.11.5 --all-extras --generate-hashes --no-annotate \
+	    --custom-compile-command 'make lock' --constraint constraints.txt --constraint .venv/installed.txt \
+	    --output-file requirements.lock pyproject.toml
 
 # The report is tested in a real browser.
 browser: $(READY)

@@ -32,13 +32,13 @@ ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
 class Stack:
-    """A Prefect server, a worker and the deployments, in a folder of their own."""
+    """A Prefect server, a worker and the deployments, in a folder of their own; `where`: the folder that they are started in."""
 
-    def __init__(self, folder: Path, audit: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, audit: Path, where: Path = ROOT, **environment: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = str(free.getsockname()[1])
-        self.home, self.environment = str(folder / "prefect"), environment
+        self.home, self.where, self.environment = str(folder / "prefect"), where, environment
         text = (ROOT / "docs" / "how-to" / "production.md").read_text()
         (block,) = re.findall(r"```sh\n(.*?)```", text, re.S)
         self.commands = block.replace("4200", self.port).replace("$PWD/examples/portraits.yaml", str(audit))
@@ -60,7 +60,7 @@ class Stack:
         for name in ("PREFECT_API_URL", "PREFECT_TEST_MODE"):
             env.pop(name, None)
         streams: dict[str, Any] = {"stdout": self.log, "stderr": self.log, "stdin": subprocess.DEVNULL}
-        subprocess.run(["bash", "-ec", commands], check=True, start_new_session=True, cwd=ROOT, env=env, **streams)
+        subprocess.run(["bash", "-ec", commands], check=True, start_new_session=True, cwd=self.where, env=env, **streams)
 
     def again(self, what: str) -> None:
         """Start the server or the worker again, by its own line of the documentation."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -42,8 +41,8 @@ def runner_for(config: AuditConfig) -> Runner:
             if config.cluster is not None:
                 return cast(Runner, RayTaskRunner(address=config.cluster))
             alone = {"num_cpus": at_a_time, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-            same_places = {"worker_process_setup_hook": partial(extend_path, tuple(sys.path))}
-            return cast(Runner, RayTaskRunner(init_kwargs=alone | {"runtime_env": same_places}))
+            same_modules = {"worker_process_setup_hook": hook_extending_path(tuple(sys.path))}
+            return cast(Runner, RayTaskRunner(init_kwargs=alone | {"runtime_env": same_modules}))
     except ImportError as error:
         raise ConfigError(
             f"engine: {config.engine!r} needs a package that is not installed ({error}); pip install 'cfx-audit[{config.engine}]'"
@@ -51,10 +50,14 @@ def runner_for(config: AuditConfig) -> Runner:
     return cast(Runner, ThreadPoolTaskRunner(max_workers=at_a_time))
 
 
-def extend_path(places: tuple[str, ...]) -> None:
-    """In a process of Ray: modules are found where the audit's own process finds them. Dask's processes do so by themselves."""
-    for place in places:
-        importable_from(place)
+def hook_extending_path(places: tuple[str, ...]) -> Callable[[], None]:
+    """What a new process of Ray calls: modules are found where the audit's own process finds them. Dask's do so by themselves."""
+
+    def extend_path() -> None:
+        for place in places:
+            importable_from(place)
+
+    return extend_path  # a plain function: Ray takes no other callable
 
 
 @contextmanager

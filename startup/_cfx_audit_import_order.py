@@ -2,8 +2,8 @@
 
 Python looks first where a person works (`python -c`, `python -m`, notebooks, workers of Prefect, Dask and Ray), and their own
 `tasks.py` or their folder `warehouse/` must not break an audit. The search for these four names, and for nothing else, passes
-over places that hold no copy. `import_order.pth`, beside the installed packages, has this done when Python starts (Python's
-documentation, module `site`); so this file imports next to nothing.
+over places that hold no copy. The .pth file of this name, installed beside the packages, has this done when Python starts
+(Python's documentation, module `site`); so this file imports next to nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from os.path import isfile, join
 
 PACKAGES = ("cfx", "warehouse", "tasks", "flows")
-MARK = join("cfx", "import_order.py")  # this file: a place that has it has a copy
+MARKS = [join(name, "py.typed") for name in PACKAGES]  # what a place has that holds a copy; folders of data have none
 
 
 class CopyFinder:
@@ -23,8 +23,9 @@ class CopyFinder:
     def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         if name not in PACKAGES:
             return None
-        copies = [place for place in sys.path if isinstance(place, str) and isfile(join(place, MARK))]
-        return PathFinder.find_spec(name, copies[:1]) if copies else None
+        places = (place for place in sys.path if isinstance(place, str))
+        copy = next((place for place in places if all(isfile(join(place, mark)) for mark in MARKS)), None)
+        return None if copy is None else PathFinder.find_spec(name, [copy])
 
 
 sys.meta_path.insert(0, CopyFinder)

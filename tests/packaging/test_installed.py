@@ -1,0 +1,165 @@
+"""Installed from a wheel, and as an editable checkout: nothing that a person has lying about is taken for the product."""
+
+import json
+import shutil
+from pathlib import Path
+from zipfile import ZipFile
+
+import nbformat
+import pytest
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from prefect.settings import PREFECT_API_URL
+
+import cfx
+from benchmarks.kills import Stack
+from benchmarks.toy_audit import lay_out, settings, write_settings
+from tests.packaging.installations import PACKAGES, ROOT, Installation, litter
+
+WHERE = """
+import importlib, json
+from warehouse.lens.reference import view_sql  # a file inside the package
+assert view_sql("scorecard")
+print(json.dumps({name: importlib.import_module(name).__file__ for name in ("cfx", "warehouse", "tasks", "flows")}))
+"""
+LYING = {"folders": {"modules": False}, "modules": {}, "packages": {"packages": True}}
+NETWORK = """
+import torch
+
+def make():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 2, 4, 4), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+"""
+
+
+def test_the_wheel_holds_all_that_an_audit_reads(wheel: Path) -> None:
+    held = set(ZipFile(wheel).namelist())
+    tracked = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.is_file()]
+    wanted = {str(path.relative_to(ROOT)) for path in tracked if "__pycache__" not in path.parts}
+    assert wanted == {name for name in held if name.split("/")[0] in PACKAGES}
+    assert {f"{name}/py.typed" for name in PACKAGES} <= held
+    assert {"cfx/weights/portraits/prior/unet/config.json", "warehouse/views/cd.sql"} <= held
+
+
+@pytest.mark.parametrize("lying", LYING)
+def test_python_finds_the_product_where_everything_of_its_names_lies_about(
+    installation: Installation, lying: str, tmp_path: Path
+) -> None:
+    folder = litter(tmp_path, **LYING[lying])
+    (folder / "own_script.py").write_text(WHERE)
+    starts = {
+        "-c": ("python", "-c", WHERE),
+        "-m": ("python", "-m", "own_script"),  # as workers start
+        "script": ("python", "own_script.py"),
+    }
+    for start, command in starts.items():
+        found = json.loads(installation.run(*command, cwd=folder).stdout)
+        assert found == {name: str(installation.home / name / "__init__.py") for name in PACKAGES}, start
+    assert installation.run("cfx", "--version", cwd=folder).stdout.split() == ["cfx", cfx.__version__]
+
+
+def test_a_checkout_named_by_pythonpath_comes_before_an_installed_copy(from_wheel: Installation, tmp_path: Path) -> None:
+    found = json.loads(from_wheel.run("python", "-c", WHERE, cwd=litter(tmp_path), PYTHONPATH=str(ROOT)).stdout)
+    assert found == {name: str(ROOT / name / "__init__.py") for name in PACKAGES}
+
+
+def test_a_users_own_module_of_such_a_name_is_theirs_where_cfx_is_not_installed_beside_it(
+    from_wheel: Installation, tmp_path: Path
+) -> None:
+    """Only the four names are looked for elsewhere: `tests` and `utils` of the current folder are the user's as ever."""
+    for name in ("tests", "utils"):
+        (tmp_path / f"{name}.py").write_text("mine = True\n")
+    assert (
+        from_wheel.run("python", "-c", "import tests, utils; print(tests.mine, utils.mine)", cwd=tmp_path).stdout == "True True\n"
+    )
+
+
+def test_the_version_has_one_source(from_wheel: Installation, editable: Installation, tmp_path: Path) -> None:
+    asked = "import cfx, importlib.metadata as m; print(cfx.__version__, m.version('cfx-audit'))"
+    for installation in (from_wheel, editable):
+        assert installation.run("python", "-c", asked, cwd=tmp_path).stdout.split() == [cfx.__version__] * 2
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything lying about, an audit's YAML, and beside it the network that it names."""
+    folder = litter(tmp_path_factory.mktemp("audited"))
+    lay_out(folder, 4)
+    (folder / "my_net.py").write_text(NETWORK)
+    return folder
+
+
+def own_network(folder: Path, **more: object) -> dict[str, object]:
+    theirs = {"module": "my_net:make", "classes": ["plain", "smiling"]}
+    return settings(folder, 2, classifier=theirs, **{"warehouse": "warehouse", **more})
+
+
+@pytest.mark.slow
+def test_audits_run_twice_into_a_folder_named_warehouse_and_python_opens_it(
+    installation: Installation, audited: Path, tmp_path: Path, prefect_server: None
+) -> None:
+    """Started beside the YAML file, then from elsewhere: the user's network is found both times."""
+    path, there = write_settings(audited, own_network(audited)), {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    runs = [
+        json.loads(installation.run("cfx", "audit", str(path), "--json", cwd=folder, **there).stdout.splitlines()[-1])
+        for folder in (audited, litter(tmp_path))
+    ]
+    assert runs[0] == runs[1]
+    asked = "import cfx; print(*cfx.open('warehouse').sql('from runs').run_id)"
+    assert runs[0]["run_id"] in installation.run("python", "-c", asked, cwd=audited).stdout.split()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["dask", "ray"])
+def test_processes_of_dask_and_ray_find_the_product_and_the_users_network(
+    from_wheel: Installation, audited: Path, tmp_path: Path, prefect_server: None, engine: str
+) -> None:
+    more = {"warehouse": f"in-{engine}", "engine": engine, "workers": 1}
+    path = write_settings(audited, own_network(audited, **more), f"{engine}.yaml")
+    there = {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    told = from_wheel.run("cfx", "audit", str(path), "--json", cwd=litter(tmp_path), **there).stdout.splitlines()
+    assert json.loads(next(line for line in reversed(told) if line.startswith("{")))["run_id"].startswith("toy-")
+
+
+@pytest.mark.slow
+def test_a_worker_of_prefect_runs_the_deployment_from_a_folder_with_everything_lying_about(
+    from_wheel: Installation, audited: Path, tmp_path: Path
+) -> None:
+    """The commands of docs/production.md, in a folder that is no checkout: prefect.yaml, zombies.yaml and a .venv are there."""
+    for name in ("prefect.yaml", "zombies.yaml"):
+        shutil.copy(ROOT / name, audited)
+    (audited / ".venv").symlink_to(from_wheel.folder)
+    path = write_settings(audited, own_network(audited, warehouse="by-worker"), "nightly.yaml")
+    with Stack(tmp_path, path, audited, PYTHONPATH="", PREFECT_WORKER_QUERY_SECONDS="3") as stack:
+        assert stack.ended(stack.start()) == "COMPLETED", (tmp_path / "stack.log").read_text()[-5000:]
+    assert list((audited / "by-worker" / "reports").glob("toy-*.html"))
+
+
+def test_a_notebooks_kernel_finds_the_product(from_wheel: Installation, tmp_path: Path) -> None:
+    specification = KernelSpec(
+        argv=[str(from_wheel.python), "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        display_name="theirs",
+        language="python",
+        env={"PYTHONPATH": ""},
+    )
+
+    class Only(KernelSpecManager):
+        def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+            return specification
+
+    class Theirs(AsyncKernelManager):
+        kernel_spec_manager = Only()
+
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(WHERE)])
+    there = {"metadata": {"path": str(litter(tmp_path))}}
+    NotebookClient(notebook, timeout=120, kernel_manager_class=Theirs, resources=there).execute()
+    found = json.loads(notebook.cells[0].outputs[0].text)
+    assert found == {name: str(from_wheel.home / name / "__init__.py") for name in PACKAGES}
+
+
+@pytest.mark.slow
+def test_the_demo_runs_from_a_wheel_in_an_empty_environment(from_wheel: Installation, tmp_path: Path) -> None:
+    told = from_wheel.run("cfx", "demo", "--images", "8", "--json", cwd=litter(tmp_path)).stdout.splitlines()[-1]
+    assert {"planted", "clean"} <= json.loads(told).keys()
+    assert len(list((tmp_path / "cfx-demo" / "warehouse" / "reports").glob("portraits-*.html"))) == 2
