@@ -8,7 +8,9 @@ import pytest
 from tests.packaging.installations import ROOT
 
 TEXTS = {".py", ".md", ".toml", ".yaml", ".yml", ".ipynb", ".j2", ".txt", ".sql", ".cff"}
-INSTALL = r"\b(?:install|add|uvx)(?:\s+(?:-\S+|\S+\.txt))*\s+"  # of pip, pipx, uv, poetry, conda; options may follow
+INSTALL = (
+    r"\b(?:install|uvx|(?:uv|poetry) add)(?:\s+(?:-\S+|\S+\.txt))*\s+"  # of pip, pipx, uv, poetry, conda; options may follow
+)
 FOREIGN = re.compile(rf"""{INSTALL}['"]?cfx(?=['"\s\[=<>~!]|$)|(?<![\w.-])cfx\[[a-z]+[\],]|\bversion\(['"]cfx['"]\)""")
 
 
