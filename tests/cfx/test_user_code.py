@@ -15,7 +15,7 @@ from cfx.classifiers.python_function import CallableConfig
 from cfx.errors import TransientError, UserCodeError, UserError
 from cfx.user_code import import_named, importable_from, user_code
 from flows.cli import app
-from tasks.stages.queries import QueryLedger
+from warehouse.facts.query_ledger import QueryLedger
 
 THEIRS = """
 import torch
@@ -24,7 +24,7 @@ def half(x):
     return x / 0
 
 def answers(shown):
-    return [half(picture.sum().item()) for picture in shown]
+    return [half(image.sum().item()) for image in shown]
 
 def unreachable(shown):
     raise ConnectionResetError("the server hung up")
@@ -118,7 +118,7 @@ def test_a_network_that_fails_is_the_users_and_one_of_a_hub_is_not() -> None:
     ) as caught:
         network(torch.zeros(1, 3, 8, 8))
     assert "return self.head(x)" in caught.value.trace
-    with pytest.raises(UserCodeError, match="on a blank picture of 224 x 224; set `input_size`"):
+    with pytest.raises(UserCodeError, match="on a blank image of 224 x 224; set `input_size`"):
         network.outputs()
     hub, _ = load_network(NetworkConfig(module="torchvision:resnet18"))
     with pytest.raises(RuntimeError) as other:

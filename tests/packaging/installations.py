@@ -82,7 +82,7 @@ def litter(folder: Path, modules: bool = True, packages: bool = False) -> Path:
 
 
 def _run(*command: str) -> None:
-    told: Any = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    shown: Any = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     environment = {name: value for name, value in os.environ.items() if name not in OURS}
-    ended = subprocess.run(command, env=environment, **told)
+    ended = subprocess.run(command, env=environment, **shown)
     assert ended.returncode == 0, ended.stdout[-5000:]

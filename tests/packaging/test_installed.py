@@ -118,8 +118,8 @@ def test_processes_of_dask_and_ray_find_the_product_and_the_users_network(
     more = {"warehouse": f"in-{engine}", "engine": engine, "workers": 1}
     path = write_settings(audited, own_network(audited, **more), f"{engine}.yaml")
     there = {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
-    told = from_wheel.run("cfx", "audit", str(path), "--json", cwd=litter(tmp_path), **there).stdout.splitlines()
-    assert json.loads(next(line for line in reversed(told) if line.startswith("{")))["run_id"].startswith("toy-")
+    lines = from_wheel.run("cfx", "audit", str(path), "--json", cwd=litter(tmp_path), **there).stdout.splitlines()
+    assert json.loads(next(line for line in reversed(lines) if line.startswith("{")))["run_id"].startswith("toy-")
 
 
 @pytest.mark.slow
@@ -160,6 +160,6 @@ def test_a_notebooks_kernel_finds_the_product(from_wheel: Installation, tmp_path
 
 @pytest.mark.slow
 def test_the_demo_runs_from_a_wheel_in_an_empty_environment(from_wheel: Installation, tmp_path: Path) -> None:
-    told = from_wheel.run("cfx", "demo", "--images", "8", "--json", cwd=litter(tmp_path)).stdout.splitlines()[-1]
-    assert {"planted", "clean"} <= json.loads(told).keys()
+    line = from_wheel.run("cfx", "demo", "--images", "8", "--json", cwd=litter(tmp_path)).stdout.splitlines()[-1]
+    assert {"planted", "clean"} <= json.loads(line).keys()
     assert len(list((tmp_path / "cfx-demo" / "warehouse" / "reports").glob("portraits-*.html"))) == 2
