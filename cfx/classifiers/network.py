@@ -42,8 +42,8 @@ class NetworkConfig(Config):
     module: str | None = Field(
         None,
         pattern=r"^[\w.]+:[\w.-]+$",
-        description="`torchvision:NAME`, `timm:NAME`, or `package.module:factory`, a function or class that makes the network; "
-        "cfx's own networks need none",
+        description="`torchvision:NAME`, `timm:NAME`, or `package.module:factory`, a function or class, installed or beside the "
+        "YAML file, that makes the network; cfx's own networks need none",
     )
     kwargs: dict[str, object] = Field({}, description="arguments of the factory")
     input_size: int | None = Field(None, ge=1, description="side the network wants, pixels; other images are resampled")

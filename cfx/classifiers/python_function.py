@@ -15,7 +15,7 @@ class CallableConfig(BlackBoxConfig):
     """A Python function from a NumPy array of prepared images, (b, 3, S, S) or (b, S, S, 3), to the answers (b, K)."""
 
     access: Literal["callable"]
-    module: str = Field(pattern=r"^[\w.]+:\w+$", description="`package.module:function`, importable where the audit runs")
+    module: str = Field(pattern=r"^[\w.]+:\w+$", description="`package.module:function`, installed or beside the YAML file")
 
 
 def load_callable(config: CallableConfig) -> tuple[Query, str]:
