@@ -33,6 +33,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(call apt,python3-venv)
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "installing into .venv; the first time takes minutes and gigabytes, most of them torch"
+	@$(PY) -m pip uninstall -qq --yes cfx # what this was called before 0.2
 	@$(PY) -m pip install -qq --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 

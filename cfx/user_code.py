@@ -44,7 +44,10 @@ def import_named(reference: str) -> tuple[ModuleType, Any]:
         ) from error
     if not hasattr(module, name):
         place = getattr(module, "__file__", None) or "built in"
-        raise ImportError(f"module {package!r} ({place}) has no {name!r}; `module` is package.module:name")
+        raise ImportError(
+            f"module {package!r} ({place}) has no {name!r}; `module` is package.module:name, and a module of your own needs "
+            "a name that no installed one has"
+        )
     return module, getattr(module, name)
 
 

@@ -64,6 +64,10 @@ def test_a_folder_to_import_from_comes_last_and_once(tmp_path: Path) -> None:
 def test_a_name_that_is_not_there_is_told_with_the_file_that_was_looked_into(beside: Path) -> None:
     with pytest.raises(ImportError, match=rf"module 'theirs' \({beside}/theirs.py\) has no 'answer'"):
         import_named("theirs:answer")
+    with pytest.raises(
+        ImportError, match=r"module 'tasks' \(.*/tasks/__init__.py\) has no 'make'.* a name that no installed one has"
+    ):
+        import_named("tasks:make")
     with pytest.raises(ImportError, match="cannot import 'nowhere_at_all'"):
         import_named("nowhere_at_all:answer")
 
