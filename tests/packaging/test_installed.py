@@ -127,7 +127,7 @@ def test_processes_of_dask_and_ray_find_the_product_and_the_users_network(
 def test_a_worker_of_prefect_runs_the_deployment_from_a_folder_with_everything_lying_about(
     from_wheel: Installation, audited: Path, tmp_path: Path
 ) -> None:
-    """The commands of docs/how-to/production.md, in a folder that is no checkout: prefect.yaml, zombies.yaml and a .venv are there."""
+    """The commands of docs/how-to/production.md, in no checkout: prefect.yaml, zombies.yaml and a .venv are there."""
     for name in ("prefect.yaml", "zombies.yaml"):
         shutil.copy(ROOT / name, audited)
     (audited / ".venv").symlink_to(from_wheel.folder)
