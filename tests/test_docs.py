@@ -7,12 +7,15 @@ import re
 import subprocess
 import sys
 import tomllib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import yaml
+from portrait_run import write_portrait_run
 
 from cfx import __version__
+from warehouse.lens.connect import open_warehouse
 
 ROOT = Path(__file__).parent.parent
 BESIDE = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]  # pages that are read on their own, not on the site
@@ -109,6 +112,23 @@ def test_paths_of_docs_that_the_code_names_are_there() -> None:
     }
     assert named
     assert not [(name, found) for name, found in sorted(named) if not (ROOT / found).exists()]
+
+
+PAGES = ["README.md", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md")))]
+QUERIES = [
+    (page, sql)
+    for page in PAGES
+    for sql in re.findall(r'cfx query (?:-w \S+ )?"(.*?)"', (ROOT / page).read_text(encoding="utf-8"), re.S)
+    if "..." not in sql
+]
+
+
+def test_every_query_of_a_page_finds_its_views_and_columns(tmp_path: Path) -> None:
+    write_portrait_run(tmp_path, "r-planted", n=4, size=16)
+    assert {"README.md", "docs/tutorials/sql.md", "docs/how-to/black-box.md"} <= {page for page, _ in QUERIES}
+    with closing(open_warehouse(tmp_path)) as lens:
+        for page, sql in QUERIES:
+            assert lens.execute(f"describe {sql}").fetchall(), (page, sql)  # binds it, and runs nothing
 
 
 def test_the_citation_names_this_version() -> None:
