@@ -45,7 +45,7 @@ class OracleFeatures:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """x (B, 3, H, W) in [-1, 1] to features (B, D) float32. UserError if the last linear layer does not read (B, D)."""
+        """x (B, 3, H, W) in [-1, 1] to features (B, D) float32. Raises UserError if that layer reads another shape."""
         self._oracle.logits(x)
         features: Tensor = self._seen.last
         if features.shape[:-1] != (len(x),):
