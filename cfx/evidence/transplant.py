@@ -172,7 +172,7 @@ def beyond_names(after: Floats, before: Floats, named_after: Floats, named_befor
 
 
 def unnamed_places(
-    effects: Sequence[Effect], left: Sequence[Effect], grid: int | None = GRID, others: Sequence[float] = ()
+    effects: Sequence[Effect], left: Sequence[Effect], others: Sequence[float] = (), grid: int | None = GRID
 ) -> NDArray[np.bool_]:
     """Which places decide for a reason that has no name: what is left of them, as `beyond_names` has it, decides too, and is
     BEYOND of the whole or more (names that work together, not one beside the other, leave less).

@@ -271,7 +271,7 @@ def _place_rows(name: str, look: Look, k: int, effects: list[Effect], others: li
         left = transplant.beyond_names(after, before, there.named, look.seen, there.who)
         held = transplant.cells_of(there.named, look.seen, there.who)
     decides = transplant.deciding(effects, others)
-    unnamed = transplant.unnamed_places(effects, left, others)
+    unnamed = transplant.unnamed_places(effects, left, others, there.grid)
     framing = transplant.framing(look.sample.images)
     for place, (effect, rest) in enumerate(zip(effects, left, strict=True)):
         yield {
