@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import nbformat
@@ -95,12 +96,17 @@ def own_network(folder: Path, **more: object) -> dict[str, object]:
     return settings(folder, 2, classifier=theirs, **{"warehouse": "warehouse", **more})
 
 
+def server() -> dict[str, Any]:
+    """The environment by which another process finds the tests' Prefect server."""
+    return {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
+
+
 @pytest.mark.slow
 def test_audits_run_twice_into_a_folder_named_warehouse_and_python_opens_it(
     installation: Installation, audited: Path, tmp_path: Path, prefect_server: None
 ) -> None:
     """Started beside the YAML file, then from elsewhere: the user's network is found both times."""
-    path, there = write_settings(audited, own_network(audited)), {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    path, there = write_settings(audited, own_network(audited)), server()
     runs = [
         json.loads(installation.run("cfx", "audit", str(path), "--json", cwd=folder, **there).stdout.splitlines()[-1])
         for folder in (audited, litter(tmp_path))
@@ -118,7 +124,7 @@ def test_processes_of_dask_and_ray_find_the_product_and_the_users_network(
 ) -> None:
     more = {"warehouse": f"in-{engine}", "engine": engine, "workers": 1}
     path = write_settings(audited, own_network(audited, **more), f"{engine}.yaml")
-    there = {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    there = server()
     lines = from_wheel.run("cfx", "audit", str(path), "--json", cwd=litter(tmp_path), **there).stdout.splitlines()
     assert json.loads(next(line for line in reversed(lines) if line.startswith("{")))["run_id"].startswith("toy-")
 

@@ -89,7 +89,7 @@ def test_the_edge_of_an_explained_cell_is_no_place_of_its_own():
 
 
 def test_foreground_against_background(images):
-    segments = np.zeros((2, N, 32, 32), np.float32)
+    segments = np.zeros((2, N, 32, 32))
     segments[0, :, :8, :8] = 1
     segments[1] = 1 - segments[0]
     before = upper_left(images)
@@ -101,7 +101,7 @@ def test_foreground_against_background(images):
 
 def test_only_what_both_segments_hold_is_pasted():
     images = np.stack([np.full((16, 16, 1), value, np.uint8) for value in (10, 200)])
-    segments = np.zeros((2, 16, 16), np.float32)
+    segments = np.zeros((2, 16, 16))
     segments[0, :8], segments[1, :, :8] = 1, 1
     pasted = transplanted(images, np.array([0]), np.array([1]), segments)[0, ..., 0]
     assert (pasted[:8, :8] == 200).all()
