@@ -8,12 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from cfx.errors import UserError
 from tasks.config import AuditConfig
-from tasks.training.unnamed import Unnamed, train_unnamed, write_unnamed, write_unnamed_truths
+from tasks.training.unnamed import Shares, Unnamed, kind_named, train_unnamed, where, write_unnamed, write_unnamed_truths
+from warehouse.lens.connect import query
 
+SHOWS = 0.25  # of where a kind shows: a zone with as much of it is its place
+FALSE = 0.05  # an attribute whose exact effect is under this, or of the other sign, must not be confirmed
+CLOSE = 0.1  # of an edit's effect to the exact one
+CELLS = """
+    select run_id, any_value(kind) as kind, any_value(rho) as rho, any_value(seed) as seed, any_value(images) as images,
+        max(effect) filter (attribute = kind) as exact
+    from truths group by run_id order by kind, rho desc, seed
+"""
+CLAIMS = "select run_id, kind, name, intervention, verdict from findings"
+SHARES = "select run_id, min(share) as share, bool_and(cleared) as cleared from explained_share group by run_id"
+EXACT = "select run_id, attribute, effect as exact from truths where attribute <> kind"
 AUDITED = 2027  # seed of the audited portraits; no classifier was trained on it
 STRENGTHS = (0.9, 0.6)  # correlation with the label: the property agrees with it in 95 and in 80 of 100 portraits
 
@@ -100,3 +114,82 @@ def unnamed_config(folder: Path, grid: UnnamedGrid, planting: Unnamed, weights: 
             "shard_size": grid.images,
         }
     )
+
+
+def unnamed_marks(root: Path) -> dict[str, Any]:
+    """What the benchmark found, for machines: its cells, and over them the shares that the project promises."""
+    cells = query(root, CELLS).to_pylist()
+    claims, shares, exact = (_by_run(query(root, sql).to_pylist()) for sql in (CLAIMS, SHARES, EXACT))
+    graded = [
+        _graded(cell, claims.get(cell["run_id"], []), shares.get(cell["run_id"], []), exact.get(cell["run_id"], []))
+        for cell in cells
+    ]
+    planted, clean = [cell for cell in graded if cell["rho"]], [cell for cell in graded if not cell["rho"]]
+    strong, weak = ([cell for cell in planted if (cell["rho"] > 0.75) is side] for side in (True, False))
+    errors = [error for cell in graded for error in cell["edit_errors"]]
+    attributes = sum(len(exact.get(cell["run_id"], [])) for cell in graded)
+    return {
+        "cells": graded,
+        "found": _share([cell["found"] for cell in planted]),
+        "named": _share([cell["named"] for cell in planted]),
+        "named_strong": _share([cell["named"] for cell in strong]),
+        "named_weak": _share([cell["named"] for cell in weak]),
+        "clean_silent": _share([not cell["found"] and not cell["false_attributes"] for cell in clean]),
+        "false_confirmed": sum(len(cell["false_attributes"]) for cell in graded) / attributes if attributes else None,
+        "edit_error_p95": float(np.quantile(errors, 0.95)) if errors else None,
+    }
+
+
+def _by_run(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["run_id"], []).append(row)
+    return found
+
+
+def _share(values: list[bool]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _graded(
+    cell: dict[str, Any], claims: list[dict[str, Any]], shares: list[dict[str, Any]], exact: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """One cell: what was found, whether by its name, what was confirmed falsely, and how far edits are from the truth."""
+    confirmed = [claim for claim in claims if claim["verdict"] == "confirmed"]
+    unnamed = [claim for claim in confirmed if claim["kind"] != "attribute"]
+    truth = {row["attribute"]: row["exact"] for row in exact}
+    edited = {claim["name"]: claim["intervention"] for claim in claims if claim["kind"] == "attribute"}
+    false = [
+        claim["name"]
+        for claim in confirmed
+        if claim["kind"] == "attribute"
+        and (abs(truth[claim["name"]]) < FALSE or truth[claim["name"]] * claim["intervention"] < 0)
+    ]
+    return cell | {
+        "found": bool(unnamed),
+        "named": any(_is(cell["kind"], claim) for claim in unnamed),
+        "called": [claim["name"] for claim in unnamed],
+        "explained_share": shares[0]["share"] if shares else None,
+        "cleared": shares[0]["cleared"] if shares else None,
+        "false_attributes": false,
+        "edit_errors": [abs(value - truth[name]) for name, value in edited.items() if value is not None and name in truth],
+    }
+
+
+def _is(kind: str, claim: dict[str, Any]) -> bool:
+    """Whether a claim calls a kind by its property, or by a place that it shows in."""
+    if claim["kind"] == "property":
+        return claim["name"] in kind_named(kind).properties
+    return float((where(kind) * _zone(claim["name"])).sum()) >= SHOWS
+
+
+def _zone(name: str, side: int = 64) -> Shares:
+    """A zone of the view `places` as pixels, (side, side) of 0 and 1."""
+    if name == "frame":
+        frame = np.ones((side, side))
+        frame[side // 8 : -side // 8, side // 8 : -side // 8] = 0
+        return frame
+    rows, columns = ("middle", "centre") if name == "centre" else name.split()
+    thirds = 3 * (np.arange(side) + 0.5) // side
+    row, column = ("top", "middle", "bottom").index(rows), ("left", "centre", "right").index(columns)
+    return ((thirds == row)[:, None] & (thirds == column)[None, :]).astype(np.float64)

@@ -21,6 +21,9 @@ def benchmark(
     harder: Annotated[
         bool, typer.Option("--harder", help="two shortcuts at once, one that agrees with the true cause, a noisy oracle")
     ] = False,
+    unnamed: Annotated[
+        bool, typer.Option("--unnamed", help="shortcuts that no attribute names: all kinds, or two cells with --quick")
+    ] = False,
     first: Annotated[int | None, typer.Option(min=1, help="only so many cells, from the grid's start")] = None,
     skip: Annotated[int, typer.Option(min=0, help="leave out so many cells at the grid's start: another machine's")] = 0,
     as_json: AsJson = False,
@@ -36,8 +39,11 @@ def benchmark(
         from flows.benchmark import GRIDS, marks, run_benchmark
         from flows.commands.audit import run_shown
 
-        if quick + full + harder > 1:
-            raise UserError("--quick, --full and --harder are three grids; choose one")
+        if quick + full + harder > 1 or (unnamed and full + harder):
+            raise UserError("--quick, --full and --harder are three grids, and --unnamed goes with --quick alone; choose one")
+        if unnamed:
+            grade_unnamed(folder, quick, slice(skip, first), shown, as_json)
+            return
         grid = GRIDS["full" if full else "harder" if harder else "quick"]
         run_benchmark(folder, grid, lambda config: run_shown(config, shown), slice(skip, first))
         found = marks(folder / "warehouse")
@@ -45,6 +51,30 @@ def benchmark(
     out.print(cells_table(found["cells"]))
     names = ("top1", "confirmed", "clean_silent", "realised_fdr", "spearman", "coverage")
     out.print(f"{found['images']} images: " + ", ".join(f"{name} {_number(found[name])}" for name in names))
+    if as_json:
+        print(json.dumps({"seconds": round(time.monotonic() - started, 1), **found}))  # noqa: T201
+
+
+def grade_unnamed(folder: Path, quick: bool, part: slice, shown: bool, as_json: bool) -> None:
+    """The grid of shortcuts without a name, and what was found of them."""
+    from flows.commands.audit import run_shown
+    from flows.unnamed import UNNAMED_GRIDS, run_unnamed, unnamed_marks
+
+    started = time.monotonic()
+    run_unnamed(folder, UNNAMED_GRIDS["quick" if quick else "full"], lambda config: run_shown(config, shown), part)
+    found = unnamed_marks(folder / "warehouse")
+    quieten()
+    table = Table(title="unnamed shortcuts", title_justify="left")
+    for heading in ("kind", "rho", "seed", "exact", "explained", "called", "named", "false attributes"):
+        table.add_column(heading, justify="left" if heading in ("kind", "called", "false attributes") else "right")
+    for cell in found["cells"]:
+        named = "–" if not cell["rho"] else "yes" if cell["named"] else "no"
+        called, false = ", ".join(cell["called"]) or "–", ", ".join(cell["false_attributes"]) or "–"
+        numbers = (f"{cell['rho']:g}", str(cell["seed"]), f"{cell['exact']:+.2f}", _number(cell["explained_share"]))
+        table.add_row(cell["kind"], *numbers, called, named, false)
+    out.print(table)
+    marks = ("found", "named", "named_strong", "named_weak", "clean_silent", "false_confirmed", "edit_error_p95")
+    out.print(", ".join(f"{name} {_number(found[name])}" for name in marks))
     if as_json:
         print(json.dumps({"seconds": round(time.monotonic() - started, 1), **found}))  # noqa: T201
 

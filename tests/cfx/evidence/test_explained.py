@@ -84,7 +84,7 @@ def test_generic_features_are_finite_and_see_grain_and_colour(channels):
     images[::2] = images[::2].mean((1, 2), keepdims=True)
     features = generic_features(images)
     assert np.isfinite(features).all()
-    predicted, _ = out_of_fold(features, np.arange(30) % 2 * 1.0)
+    predicted, _ = out_of_fold(features, (np.arange(30) % 2).astype(np.float64))
     assert np.corrcoef(predicted, np.arange(30) % 2)[0, 1] > 0.9
 
 
