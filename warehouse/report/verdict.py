@@ -29,7 +29,8 @@ def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Seque
     if refused:  # a failed canary refuses every finding
         return Verdict("inconclusive", f"No verdict on the {classifier_name(run)}", (f"{refused.capitalize()}.",))
     unnamed = [row for row in claims if row["kind"] != "attribute" and row["verdict"] == "confirmed"]
-    open_claims = [row for row in claims if row["kind"] != "attribute" and row["verdict"] in ("suspected", "fragile")]
+    open_claims = [row for row in claims if row["kind"] != "attribute" and row["verdict"] == "suspected"]
+    fragile = [row for row in claims if row["kind"] == "property" and row["verdict"] == "fragile"]
     attributes = [row for row in ranked if row["verdict"] == "confirmed"]
     explained = tuple(_share_sentence(row) for row in share) or (NOT_MEASURED,)
     subject = f"The {classifier_name(run)}"
@@ -53,9 +54,8 @@ def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Seque
         return Verdict(
             "inconclusive", _open_headline(run, ranked, unsure), (*_unsure_sentence(unsure, ranked), *also, *looked, *explained)
         )
-    return Verdict(
-        "clear", f"No reliance found: the {classifier_name(run)} is clear of all that was tried", (*looked, *explained)
-    )
+    headline = f"No reliance found: the {classifier_name(run)} is clear of all that was tried"
+    return Verdict("clear", headline, (*looked, *explained, *map(_claim_sentence, fragile[:3])))
 
 
 NOT_MEASURED = (

@@ -1,8 +1,10 @@
--- What the evidence says of each attribute, before the canary has its word (`verdicts`); the target attribute left out. From two kinds of evidence. The explanations: `ranked_attributes`,
--- did the classifier's guidance change the attribute? The edits: `interventions`, does the classifier react to that attribute
--- alone? confirmed: both, with the same sign (q <= .05, both intervals exclude 0), and the reaction is larger than the margin and twice
--- what redrawing alone does: edit and control may each be off by that. suspected: one of them, or both without that. clear: the explanations' interval inside the margin, with enough images to have seen more (3 / margin), and no reaction
--- outside it. inconclusive: otherwise. An attribute that was not edited is judged by the explanations alone.
+-- What the evidence says of each attribute, before the canary has its word (`verdicts`); the target attribute left out. From two kinds
+-- of evidence. The explanations: `ranked_attributes`, did the classifier's guidance change the attribute? The edits: `interventions`,
+-- does the classifier react to that attribute alone? confirmed: both, with the same sign (q <= .05, both intervals exclude 0), and the
+-- reaction is larger than the margin and twice what redrawing alone does: edit and control may each be off by that. suspected: one of
+-- them, or both without that. clear: the explanations' interval inside the margin, with enough images to have seen more (3 / margin),
+-- and no reaction outside it; or the edits' interval inside it, with as many, and explanations that find nothing and measure less than
+-- the margin. inconclusive: otherwise. An attribute that was not edited is judged by the explanations alone.
 -- Over: every explanation with its null, flipped or not; edits that count.
 -- Columns:
 --   rank: confirmed before suspected, inconclusive and clear; among equals the largest |effect| first
@@ -52,7 +54,7 @@ judged as (
         case
             when moved and reacts and sign(effect) = sign(intervention) and decisive then 'confirmed'
             when reacts or (moved and not within) then 'suspected'
-            when within and not beyond then 'clear'
+            when within and not beyond or unmoved and abs(effect) <= margin then 'clear'
             else 'inconclusive'
         end as verdict
     from evidence
@@ -70,7 +72,11 @@ select
     ), null) as images_needed,
     case verdict
         when 'confirmed' then 'explanations and edits'
-        when 'clear' then if(n_interventions > 0, 'explanations and edits', 'explanations alone')
+        when 'clear' then case
+            when not within then 'edits: edited by itself, it moves the answer by less than the margin'
+            when n_interventions > 0 then 'explanations and edits'
+            else 'explanations alone'
+        end
         when 'suspected' then case
             when moved and reacts and sign(effect) <> sign(intervention) then 'explanations and edits, which disagree in sign'
             when moved and reacts and beyond
