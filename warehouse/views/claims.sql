@@ -35,6 +35,7 @@ with evidence as (
         r.n, coalesce(i.n, 0) as n_interventions, coalesce(i.tried, 0) as tried,
         r.status = 'above null' as moved,
         r.low >= -margin and r.high <= margin and r.n * margin >= 3 as within,
+        abs(r.effect) <= margin as small,
         coalesce(abs(i.effect) > margin, false) as beyond,
         coalesce(abs(i.effect) > margin + 2 * i.redrawing, false) as decisive,
         i.redrawing,
@@ -54,7 +55,7 @@ judged as (
         case
             when moved and reacts and sign(effect) = sign(intervention) and decisive then 'confirmed'
             when reacts or (moved and not within) then 'suspected'
-            when within and not beyond or unmoved and abs(effect) <= margin then 'clear'
+            when within and not beyond or unmoved and small then 'clear'
             else 'inconclusive'
         end as verdict
     from evidence
