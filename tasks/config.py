@@ -90,7 +90,7 @@ class MeasureConfig(Config):
     that need it are absent, and said to be."""
 
     cout: bool | None = Field(
-        None, description="COUT: 52 questions to the classifier per explanation; default: only of a classifier in this process"
+        None, description="COUT: 52 queries of the classifier per explanation; default: only of a classifier in this process"
     )
     insertion_deletion: bool = Field(False, description="insertion and deletion by the change map: 36 questions per explanation")
     autoencoders: AutoencoderTraining | None = Field(
