@@ -59,8 +59,8 @@ def publish(run: Run, report: Path) -> None:
     scores = query(root, sql, {"run": run_id}).to_pylist()
     create_table_artifact(scores, key=f"{name}-scorecard", description=f"scorecard of {run_id}")
     create_link_artifact(report.absolute().as_uri(), f"report of {run_id}", key=f"{name}-report")
-    if (picture := strip(root, run_id)) is not None:
-        url = "data:image/png;base64," + base64.b64encode(picture).decode()
+    if (sheet := strip(root, run_id)) is not None:
+        url = "data:image/png;base64," + base64.b64encode(sheet).decode()
         create_image_artifact(url, key=f"{name}-gallery", description="inputs above, counterfactuals below")
     made_of = {"run": run_id, "configuration": run.config.result_hash(), "code": code_version(), **run.fingerprints}
     lines = [f"| {what} | `{value}` |" for what, value in made_of.items() if value]

@@ -74,7 +74,7 @@ cross_examine = _task(saliency_stage.cross_examine)
 measure = _task(measure_stage.measure)
 compare_sets = _task(set_metrics.compare_sets)
 draw_edits = _task(interventions.draw_edits)
-ask_edits = _task(interventions.ask_edits)
+query_edits = _task(interventions.query_edits)
 look_beyond_names = _task(unnamed.look_beyond_names)
 
 
@@ -108,7 +108,7 @@ def edited(run: Run, images: Sequence[Shard]) -> list[PrefectFuture[Shard]]:
     """Edit the suspected attributes, each alone, and query the classifier again; what another audit drew is not drawn twice."""
     wanted = interventions.wanted_edits(run, images)
     drawn = draw_edits.map(run, wanted) if wanted else []
-    return [*drawn, *ask_edits.map(run, drawn, [one.images for one in wanted])] if wanted else []
+    return [*drawn, *query_edits.map(run, drawn, [one.images for one in wanted])] if wanted else []
 
 
 def conclude(run: Run) -> None:

@@ -31,7 +31,7 @@ class Grid(NamedTuple):
     sizes: tuple[int, ...] = (256,)  # images, ascending, multiples of the first: a smaller set is part of a larger
     edits: int = 32  # images that each attribute is edited on
     edited: int = len(GRADED)  # attributes to edit, suspected ones first
-    pictures: int = 10_000  # portraits that a classifier is trained on
+    training_images: int = 10_000  # portraits that a classifier is trained on
     steps: int = 1_200  # optimizer steps of a classifier
     portraits: int = 300  # that exact effects are means over
 
@@ -53,7 +53,7 @@ def planted(attributes: tuple[str, ...], rhos: tuple[float, ...], seeds: tuple[i
     )
 
 
-QUICK = Grid(plantings=planted(("glasses",), (0.0, 0.9), (0,)), sizes=(48,), edits=16, edited=3, pictures=3_000, steps=400)
+QUICK = Grid(plantings=planted(("glasses",), (0.0, 0.9), (0,)), sizes=(48,), edits=16, edited=3, training_images=3_000, steps=400)
 FULL = Grid(
     plantings=planted(("glasses", "beard", "hat"), (0.0, 0.3, 0.5, 0.7, 0.9), (0, 1)),
     methods=("maskdime", "fastdime"),
@@ -82,10 +82,10 @@ def run_benchmark(folder: Path, grid: Grid, run: Callable[[AuditConfig], str], p
         write_portraits(portraits_of(folder, kind), grid.sizes[-1], IMAGES, marks=0.5 if kind == "mark" else None)
     for cell in chosen:
         networks = folder / "classifiers"
-        weights = train_planted(networks, cell.planting, grid.pictures, grid.steps)
+        weights = train_planted(networks, cell.planting, grid.training_images, grid.steps)
         oracle: Path | str = "portraits:oracle"
         if cell.planting.kind == "noisy":
-            oracle = train_noisy_oracle(networks, grid.pictures, 2 * grid.steps)
+            oracle = train_noisy_oracle(networks, grid.training_images, 2 * grid.steps)
         audited = run(audit_config(folder, grid, cell, weights, oracle))
         for size in grid.sizes:
             name = f"{cell.planting.name}-{cell.method}-n{size}"

@@ -13,7 +13,7 @@ TWINS = ("planted", "clean")
 SEED = 2026  # of the audited portraits; nothing was trained on it
 KNOWN = ("smile", "glasses")  # attributes whose region is written too: what is to be learned, and the shortcut
 
-FOUND = {  # what `findings` asks of a run
+FOUND = {  # what `findings` queries of a run
     "rates": "select metric, value from scorecard where run_id = $run and metric in ('fr', 'judge_fr')",
     "attributes": """
         select attribute, effect, low, high, q, intervention, intervention_low, intervention_high, n, n_interventions,

@@ -1,4 +1,4 @@
-"""What `prefect.yaml` deploys: flows that are told a file, so that a schedule can start them."""
+"""What `prefect.yaml` deploys: flows that take a file, so that a schedule can start them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def nightly(config: Path, slots: str | None = None) -> str:
 
 @flow(name="training")
 def training(images: Path, to: Path, settings: Path | None = None) -> str:
-    """Train a prior on the pictures of a folder; after a kill it goes on from its checkpoint. Returns the prior's folder."""
+    """Train a prior on the images of a folder; after a kill it goes on from its checkpoint. Returns the prior's folder."""
     from cfx.diffusion.training import PriorTraining
     from tasks.training.from_folder import prior_from_folder
 

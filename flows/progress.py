@@ -56,10 +56,10 @@ class _Watch:
         """Bring the bars up to date with what is on disk."""
         if self.prior is not None and (self.prior / "progress.json").is_file():
             try:
-                told = json.loads((self.prior / "progress.json").read_text())
+                state = json.loads((self.prior / "progress.json").read_text())
             except ValueError:  # being written
                 return
-            self.show("train prior", told["step"], told["steps"], "steps")
+            self.show("train prior", state["step"], state["steps"], "steps")
         shards = self.count("images")
         for fact, stage in STAGES.items():
             if shards and (self.count(fact) or fact == "predictions"):

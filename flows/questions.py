@@ -16,7 +16,7 @@ Each is an .sql file of this folder; the answers are those of the demo (`make de
 
     .venv/bin/cfx query docs/how-to/questions/01-what-does-it-lean-on.sql
 
-and see [what can be asked](../../reference/warehouse.md) for every fact and view.
+and see [every fact and view](../../reference/warehouse.md).
 """
 
 
@@ -24,11 +24,11 @@ def worked(root: Path) -> str:
     """Every question of docs/how-to/questions as Markdown: its words, its SQL, its answer in this warehouse."""
     parts = [OPENING]
     for number, path in enumerate(sorted(FOLDER.glob("*.sql")), 1):
-        asked, _, sql = path.read_text(encoding="utf-8").partition("\n")
+        question, _, sql = path.read_text(encoding="utf-8").partition("\n")
         answer = query(root, sql)
         table = markdown_table(answer.column_names, [list(row.values()) for row in answer.to_pylist()])
         said = table if answer.num_rows else "None: no row answers it."
-        parts.append(f"## {number}. {asked.removeprefix('-- ')}\n\n```sql\n{sql.strip()}\n```\n\n{said}\n")
+        parts.append(f"## {number}. {question.removeprefix('-- ')}\n\n```sql\n{sql.strip()}\n```\n\n{said}\n")
     return "\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""How commands speak: to people on a terminal, in log lines elsewhere, and of bad input without a trace."""
+"""What commands print: bars and colours on a terminal, log lines elsewhere, and bad input without a trace."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cfx.errors import UserCodeError, UserError
 from cfx.user_code import importable_from
 
 
-def _warehouse(told: str) -> Path:
+def _warehouse(path: str) -> Path:
     from warehouse.facts.storage import warehouse_at
 
-    return warehouse_at(told)
+    return warehouse_at(path)
 
 
 Warehouse = Annotated[
@@ -32,7 +32,7 @@ out, err = Console(), Console(stderr=True)
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def user_errors() -> Iterator[None]:
     """Bad input ends with its message and exit code 2, a disk or store that fails with 1; a defect keeps its trace.
 
     A defect of the user's own code ends with its frames, its message and exit code 2.
@@ -47,7 +47,7 @@ def told() -> Iterator[None]:
 
 
 def user_code_error(error: BaseException | None) -> UserCodeError | None:
-    """The failure of a user's own code that this error tells of, if it does."""
+    """The failure of a user's own code that caused this error, if one did."""
     while error is not None and not isinstance(error, UserCodeError):
         error = error.__cause__
     return error

@@ -76,10 +76,10 @@ def check(config: AuditConfig) -> Run:
 
 
 def device_of(config: AuditConfig) -> str:
-    """The torch device to use. Raises ConfigError if a GPU is asked for and there is none."""
+    """The torch device to use. Raises ConfigError if a GPU is requested and there is none."""
     available = torch.cuda.is_available()
     if config.device == "cuda" and not available:
-        raise ConfigError("device: 'cuda' was asked for, but torch sees no GPU; use 'cpu' or 'auto'")
+        raise ConfigError("device: 'cuda' is requested, but torch sees no GPU; use 'cpu' or 'auto'")
     return "cuda" if available and config.device != "cpu" else "cpu"
 
 

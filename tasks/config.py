@@ -81,7 +81,7 @@ class SaliencyConfig(Config):
     regions: Path | None = Field(
         None,
         description="folder of what is known of where attributes show: `<attribute>/<file>.png`, black where it does not, with "
-        "the path of the picture; maps and counterfactuals are graded against it",
+        "the path of the image; maps and counterfactuals are graded against it",
     )
 
 
@@ -90,7 +90,7 @@ class MeasureConfig(Config):
     that need it are absent, and said to be."""
 
     cout: bool | None = Field(
-        None, description="COUT: 52 questions to the classifier per explanation; default: only of a classifier in this process"
+        None, description="COUT: 52 queries of the classifier per explanation; default: only of a classifier in this process"
     )
     insertion_deletion: bool = Field(False, description="insertion and deletion by the change map: 36 questions per explanation")
     autoencoders: AutoencoderTraining | None = Field(
@@ -161,7 +161,7 @@ class AuditConfig(BaseModel):
     margin: float = Field(0.1, gt=0, description="an effect inside +- this is too small to matter")
     gate: Policy | None = Field(None, description="what it must not do; default: as the run is held to already")
     thumbnails: bool = Field(
-        True, description="show pictures in the report, the explorer and Prefect's pages; other than before, it is another run"
+        True, description="show images in the report, the explorer and Prefect's pages; other than before, it is another run"
     )
     shard_size: int = Field(64, ge=1, description="images a shard: the unit of work, of resuming and of storage")
     batch_size: int = Field(

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that answers as it is told: well, late, wrongly, or not at all."""
+"""A real HTTP server on loopback that answers as it is set: well, late, wrongly, or not at all."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Moody(ThreadingHTTPServer):
     """A KServe v2 server of one model, `brightness` (JSON and binary tensors), and a plain JSON endpoint at /classify.
 
     `moods` are lived out in turn, one a call; then it is well. A mood is a status to answer, "hang", "hang up", or a function
-    that spoils the right answer. `images` counts what it was asked, `concurrent` how many calls there were at once.
+    that spoils the right answer. `images` counts what it was sent, `concurrent` how many calls there were at once.
     """
 
     daemon_threads = True
@@ -93,10 +93,10 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(server.pause)
         try:
             if self.path == "/classify":
-                told = json.loads(body)["instances"]
-                if isinstance(told[0], str):  # base64 of a PNG file
-                    told = [np.asarray(Image.open(BytesIO(b64decode(text)))).transpose(2, 0, 1) / 255 for text in told]
-                images = np.array(told, np.float32)
+                sent = json.loads(body)["instances"]
+                if isinstance(sent[0], str):  # base64 of a PNG file
+                    sent = [np.asarray(Image.open(BytesIO(b64decode(text)))).transpose(2, 0, 1) / 255 for text in sent]
+                images = np.array(sent, np.float32)
                 self._answer(mood, images, _plain)
             else:
                 self._infer(mood, body)
@@ -106,8 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _infer(self, mood: Any, body: bytes) -> None:
         length = int(self.headers.get(JSON_LENGTH, len(body)))
-        told = json.loads(body[:length])
-        source = told["inputs"][0]
+        call = json.loads(body[:length])
+        source = call["inputs"][0]
         flat = np.array(source["data"], np.float32) if "data" in source else np.frombuffer(body[length:], "<f4")
         self._answer(mood, flat.reshape(source["shape"]), partial(_tensors, binary="data" not in source))
 

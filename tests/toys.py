@@ -1,4 +1,4 @@
-"""Toys with answers known by hand: an exact denoiser, a network that says what it is told, a linear classifier."""
+"""Toys with answers known by hand: an exact denoiser, a network with given answers, a linear classifier."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from cfx.diffusion.schedule import betas
 
 
 class GaussianNetwork(nn.Module):
-    """The exact clean estimate E[x0 | z_t] when pictures are N(mean, variance I)."""
+    """The exact clean estimate E[x0 | z_t] when images are N(mean, variance I)."""
 
     def __init__(self, mean: float = 0.0, variance: float = 0.25) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class GaussianNetwork(nn.Module):
 
 
 def gaussian_prior(steps: int = 50, mean: float = 0.0, variance: float = 0.25) -> DDPM:
-    """A denoiser that is exact for Gaussian pictures."""
+    """A denoiser that is exact for Gaussian images."""
     return DDPM(GaussianNetwork(mean, variance), Schedule(prediction_type="sample"), channels=3, steps=steps)
 
 

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from cfx.errors import UserError
-from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, err, escaped, out, told
+from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, err, escaped, out, user_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,7 +30,7 @@ def query(
     if seconds is not None:
         err.print("[yellow]warning[/] --seconds is the old name of --timeout, and goes with 0.3")
         timeout = seconds
-    with told():
+    with user_errors():
         if form not in FORMS:
             raise UserError(f"--format: {form!r} is not one of {', '.join(FORMS)}")
         if not warehouse.is_dir():
@@ -59,7 +59,7 @@ def views(
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
 ) -> None:
     """Every fact and view with its columns; also docs/reference/warehouse.md."""
-    with told():
+    with user_errors():
         from warehouse.lens.connect import views as listed
         from warehouse.lens.reference import meaning_of
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from flows.terminal import AsJson, Quiet, err, escaped, out, quieten, settle, told
+from flows.terminal import AsJson, Quiet, err, escaped, out, quieten, settle, user_errors
 
 if TYPE_CHECKING:
     from tasks.config import AuditConfig
 
 
 def demo(
-    folder: Annotated[Path, typer.Option(help="where pictures, facts and reports go")] = Path("cfx-demo"),
+    folder: Annotated[Path, typer.Option(help="where images, facts and reports go")] = Path("cfx-demo"),
     images: Annotated[int, typer.Option(min=8, help="portraits to audit")] = 128,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -25,7 +25,7 @@ def demo(
     """Audit the planted-shortcut classifier of Portraits and its clean twin; print the table, write the reports."""
     started = time.monotonic()
     shown = settle(quiet)
-    with told():
+    with user_errors():
         from flows.demo import TWINS, demo_config, findings, lay_out
         from warehouse.report.render import report_path
 
@@ -38,7 +38,7 @@ def demo(
     for twin, finding in found.items():
         out.print(findings_table(twin, finding))
         out.print(f"report: {report_path(folder / 'warehouse', finding['run_id'])}", soft_wrap=True)
-    out.print(f'ask: cfx query "select * from scorecard" -w {folder / "warehouse"}', soft_wrap=True)
+    out.print(f'SQL: cfx query "select * from scorecard" -w {folder / "warehouse"}', soft_wrap=True)
     if as_json:
         print(json.dumps({"seconds": round(time.monotonic() - started, 1), **found}))  # noqa: T201
 
@@ -46,20 +46,20 @@ def demo(
 def audit(
     config: Annotated[Path, typer.Argument(help="the audit's YAML")],
     resume: Annotated[bool, typer.Option("--resume", help="go on with an unfinished run; also what happens without it")] = False,
-    planned: Annotated[bool, typer.Option("--plan", help="tell what it would cost, at this machine's speed, and stop")] = False,
+    planned: Annotated[bool, typer.Option("--plan", help="print what it would cost, at this machine's speed, and stop")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Audit a classifier. Run again after a kill, it goes on where it stopped: finished shards are not computed twice."""
     shown = settle(quiet)
-    with told():
+    with user_errors():
         from flows.config import load_config
         from flows.demo import findings
         from warehouse.report.render import report_path
 
         settings = load_config(config)
         if planned:
-            tell_plan(settings, as_json)
+            print_plan(settings, as_json)
             return
         finding = findings(settings.warehouse, run_shown(settings, shown))
     quieten()
@@ -71,7 +71,7 @@ def audit(
         print(json.dumps(finding))  # noqa: T201
 
 
-def tell_plan(config: AuditConfig, as_json: bool) -> None:
+def print_plan(config: AuditConfig, as_json: bool) -> None:
     """Images, shards, UNet evaluations and hours of an audit that has not started."""
     from dataclasses import asdict
 
@@ -84,8 +84,8 @@ def tell_plan(config: AuditConfig, as_json: bool) -> None:
         estimate = plan(check(config), workers)
     (fewest, most), (short, long) = estimate.evaluations, estimate.hours
     out.print(f"{estimate.images:,} images in {estimate.shards:,} shards, {workers} at a time on {estimate.device}")
-    out.print(f"{fewest:,} to {most:,} UNet evaluations: if every picture flips on the first rung, or none at all")
-    out.print(f"{short:.2f} to {long:.2f} hours of explaining, at the speed of one picture tried now")
+    out.print(f"{fewest:,} to {most:,} UNet evaluations: if every image flips on the first rung, or none at all")
+    out.print(f"{short:.2f} to {long:.2f} hours of explaining, at the speed of one image tried now")
     if as_json:
         print(json.dumps(asdict(estimate)))  # noqa: T201
 

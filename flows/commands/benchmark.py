@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from cfx.errors import UserError
-from flows.terminal import AsJson, Quiet, out, quieten, settle, told
+from flows.terminal import AsJson, Quiet, out, quieten, settle, user_errors
 
 
 def benchmark(
@@ -35,7 +35,7 @@ def benchmark(
     """
     started = time.monotonic()
     shown = settle(quiet)
-    with told():
+    with user_errors():
         from flows.benchmark import GRIDS, marks, run_benchmark
         from flows.commands.audit import run_shown
 

@@ -10,7 +10,7 @@ import typer
 import yaml
 from rich.table import Table
 
-from flows.terminal import AsJson, err, out, settle, told
+from flows.terminal import AsJson, err, out, settle, user_errors
 
 
 def calibrate(
@@ -21,7 +21,7 @@ def calibrate(
 ) -> None:
     """Choose tau so that predictions survive noising and denoising, then the scales of the guidance; print a ladder to paste."""
     settle(quiet=True)
-    with told():
+    with user_errors():
         from flows.config import load_config
         from flows.engine import one_thread
         from tasks.advice.calibrate import calibrate as calibrated

@@ -1,4 +1,4 @@
-"""`cfx explain`: one picture."""
+"""`cfx explain`: one image."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal import err, escaped, out, settle, told
+from flows.terminal import err, escaped, out, settle, user_errors
 
 
 def explain(
-    image: Annotated[Path, typer.Argument(help="a picture")],
+    image: Annotated[Path, typer.Argument(help="an image")],
     target: Annotated[
-        str | None, typer.Option(help="class to ask for, opposite, second-best or nearest-in-hierarchy; default: the YAML's")
+        str | None, typer.Option(help="target class, opposite, second-best or nearest-in-hierarchy; default: the YAML's")
     ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="an audit's YAML; default: the demo's planted classifier")
     ] = None,
-    to: Annotated[Path, typer.Option("--out", "-o", help="where the picture goes")] = Path("explanation.png"),
+    to: Annotated[Path, typer.Option("--out", "-o", help="the image file to write")] = Path("explanation.png"),
     seed: Annotated[int, typer.Option(help="seed of the noise")] = 0,
 ) -> None:
-    """Explain one picture: input, counterfactual, mask and difference side by side."""
+    """Explain one image: input, counterfactual, mask and difference side by side."""
     settle(quiet=True)
-    with told():
+    with user_errors():
         from flows.config import load_config
         from flows.demo import demo_config
         from flows.engine import one_thread
@@ -39,4 +39,4 @@ def explain(
     out.print("flipped" if found.flipped else "[yellow]did not flip[/]: the last rung of the ladder is shown")
     for attribute, before, after in found.changed:
         out.print(f"  {escaped(attribute)}: {before:.2f} -> {after:.2f}")
-    out.print(f"picture: {to}", soft_wrap=True)
+    out.print(f"explanation: {to}", soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, escaped, out, told
+from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, escaped, out, user_errors
 
 COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 
@@ -29,7 +29,7 @@ def gate(
     """
     from warehouse.lens.gate import EXIT_CODES
 
-    with told():
+    with user_errors():
         from flows.settings import load
         from tasks.reading import gate as gates
         from warehouse.report.render import report_path, write_report
@@ -63,7 +63,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """What changed from BASE to RUN, paired by image: attributes, flips, metrics."""
-    with told():
+    with user_errors():
         from dataclasses import asdict
 
         from tasks.reading.compare import compare as compared

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal import out, told
+from flows.terminal import out, user_errors
 
 
 def import_prior(
@@ -21,7 +21,7 @@ def import_prior(
     num_head_channels: Annotated[int | None, typer.Option(min=1, help="or: channels a head")] = None,
 ) -> None:
     """Turn a guided-diffusion checkpoint into a prior that audits can use (and diffusers can open)."""
-    with told():
+    with user_errors():
         from cfx.diffusion.guided import import_prior as imported
         from flows.config import guided_arguments
 

@@ -7,15 +7,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from flows.terminal import out, told
+from flows.terminal import out, user_errors
 
 
 def reliance(
     weights: Annotated[list[str] | None, typer.Argument(help="classifiers; default: the bundled planted and clean twins")] = None,
     portraits: Annotated[int, typer.Option(min=1, help="portraits to render")] = 500,
 ) -> None:
-    """The true reliance of a Portraits classifier on each attribute: render, toggle one attribute, render again, ask twice."""
-    with told():
+    """The true reliance of a Portraits classifier on each attribute: render, toggle one attribute, render again, query both."""
+    with user_errors():
         from tasks.training.portraits import reliance as measured
 
         chosen = weights or ["portraits:planted", "portraits:clean"]

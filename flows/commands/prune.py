@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, out, told
+from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, out, user_errors
 
 
 def prune(
@@ -16,7 +16,7 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", help="delete; without it the runs are only listed")] = False,
 ) -> None:
     """Delete old runs: their facts, images and reports. Nothing else refers to them, but a gate that compares with one."""
-    with told():
+    with user_errors():
         from warehouse.lens.prune import expired, forget
 
         for run in expired(warehouse, days, keep):

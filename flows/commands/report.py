@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, out, told
+from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, out, user_errors
 
 
 def report(
@@ -18,7 +18,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write the HTML report of a run again and print its path."""
-    with told():
+    with user_errors():
         from warehouse.report.pdf import write_pdf
         from warehouse.report.render import write_report
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cfx.errors import UserError
-from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, out, told
+from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, out, user_errors
 
 
 def serve(
@@ -17,7 +17,7 @@ def serve(
     expose: Annotated[bool, typer.Option("--expose", help="allow an address that other machines can reach")] = False,
 ) -> None:
     """Browse audits in a web browser, and review their findings; on this machine alone unless --expose is given."""
-    with told():
+    with user_errors():
         if not warehouse.is_dir():
             raise UserError(f"there is no warehouse at {warehouse}; give one with --warehouse, or make one with `cfx demo`")
         from tasks.reading.serve import serve as served

@@ -7,24 +7,24 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.terminal import Quiet, err, escaped, out, told
+from flows.terminal import Quiet, err, escaped, out, user_errors
 
-Images = Annotated[Path, typer.Argument(help="a folder of pictures")]
+Images = Annotated[Path, typer.Argument(help="a folder of images")]
 OutFile = Annotated[Path, typer.Option("--out", "-o", help="the .safetensors file to write")]
-Side = Annotated[int, typer.Option(help="side of the pictures, pixels")]
+Side = Annotated[int, typer.Option(help="side of the images, pixels")]
 Split = Annotated[str | None, typer.Option(help="train on this split only, from the column `split`")]
 Settings = Annotated[Path | None, typer.Option("--config", "-c", help="YAML with settings of the training")]
 
 
 def prior(
-    images: Annotated[Path, typer.Argument(help="a folder of pictures")],
+    images: Annotated[Path, typer.Argument(help="a folder of images")],
     to: Annotated[Path, typer.Option("--out", "-o", help="folder of the prior; a killed training goes on from its checkpoint")],
     config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML with settings of the training")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="processes that read pictures ahead of the training")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="processes that read images ahead of the training")] = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Train a diffusion prior on a folder of pictures, which stay on disk."""
-    with told():
+    """Train a diffusion prior on a folder of images, which stay on disk."""
+    with user_errors():
         from cfx.diffusion.training import PriorTraining
         from flows.config import training_config
         from flows.progress import training_bar
@@ -45,7 +45,7 @@ def oracle(
     config: Settings = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train an oracle: a network that names the attributes of a picture."""
+    """Train an oracle: a network that names the attributes of an image."""
     columns = {"table": table} | ({"split_column": "split", "split": split} if split else {})
     _train_on_table("oracle", images, columns, size, to, config, quiet)
 
@@ -72,7 +72,7 @@ def portraits(
     quiet: Quiet = False,
 ) -> None:
     """Train the demo's networks on Portraits: planted, clean, judge, oracle, prior, and text, which grows from it (an hour)."""
-    with told():
+    with user_errors():
         from flows.progress import training_bar
         from tasks.training.portraits import train_network, training_steps
 
@@ -86,7 +86,7 @@ def portraits(
 def _train_on_table(
     kind: str, images: Path, table: dict[str, Any], size: int, to: Path, config: Path | None, quiet: bool
 ) -> None:
-    with told():
+    with user_errors():
         from flows.config import annotations_of, training_config
         from flows.progress import training_bar
         from tasks.training import from_folder as training
@@ -96,5 +96,5 @@ def _train_on_table(
         with training_bar(err, quiet, how.steps) as reported:
             path = recipe(images, annotations_of(table), size, to, how, reported)
     for name, accuracy in training.held_out_accuracy(path).items():
-        out.print(f"  {escaped(name)}: {accuracy:.3f} right of the tenth held out")
+        out.print(f"  {escaped(name)}: held-out accuracy {accuracy:.3f} (10 % of images)")
     out.print(f"{kind}: {path}", soft_wrap=True)

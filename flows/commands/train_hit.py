@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.train import Images, OutFile, Settings, Split
-from flows.terminal import Quiet, err, escaped, out, told
+from flows.terminal import Quiet, err, escaped, out, user_errors
 
 
 def hit(
@@ -23,7 +23,7 @@ def hit(
     quiet: Quiet = False,
 ) -> None:
     """Train a HiT, whose logits are sums over patches; a killed training goes on from its checkpoint."""
-    with told():
+    with user_errors():
         from flows.config import annotations_of, training_config
         from flows.progress import training_bar
         from tasks.training import from_folder as training
@@ -34,5 +34,5 @@ def hit(
         with training_bar(err, quiet, training.hit_steps(lesson, how)) as reported:
             path = training.hit_from_lesson(lesson, to, how, reported)
     for name, accuracy in training.held_out_accuracy(path).items():
-        out.print(f"  {escaped(name)}: {accuracy:.3f} right of the tenth held out")
+        out.print(f"  {escaped(name)}: held-out accuracy {accuracy:.3f} (10 % of images)")
     out.print(f"{how.architecture}: {path}", soft_wrap=True)

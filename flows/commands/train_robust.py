@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.train import Images, OutFile, Settings, Side, Split
-from flows.terminal import Quiet, err, out, told
+from flows.terminal import Quiet, err, out, user_errors
 
 
 def robust(
@@ -21,8 +21,8 @@ def robust(
     config: Settings = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a classifier on attacked pictures: its gradients show shapes, so it can guide for another in DVCE's cone."""
-    with told():
+    """Train a classifier on attacked images: its gradients show shapes, so it can guide for another in DVCE's cone."""
+    with user_errors():
         from flows.config import annotations_of, training_config
         from flows.progress import training_bar
         from tasks.training import from_folder as training
@@ -33,5 +33,5 @@ def robust(
         with training_bar(err, quiet, how.steps) as reported:
             path = training.robust_from_lesson(lesson, to, how, reported)
     plain, attacked = training.robust_accuracies(path)
-    out.print(f"  {plain:.3f} right of the tenth held out, {attacked:.3f} of it attacked at epsilon {how.epsilon:g}")
+    out.print(f"  held-out accuracy {plain:.3f}, attacked at epsilon {how.epsilon:g} {attacked:.3f} (10 % of images)")
     out.print(f"robust: {path}", soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, err, escaped, out, told
+from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, err, escaped, out, user_errors
 
 
 def verify(
@@ -17,7 +17,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Ask every number of a report again and hash every file. Exit code 0: all as reported, 1: not."""
-    with told():
+    with user_errors():
         from tasks import pack
 
         found = pack.verify(warehouse, run)
@@ -38,7 +38,7 @@ def export(
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
 ) -> None:
     """One archive with facts, configuration, report, model card and JSON; `cfx verify RUN.zip` checks it anywhere."""
-    with told():
+    with user_errors():
         from warehouse.evidence.export import export as exported
 
         out.print(str(exported(warehouse, run, to or Path(f"{run}.zip"))), soft_wrap=True)

@@ -127,7 +127,7 @@ def search(measure: Callable[[float], Strength], start: float) -> list[Strength]
     while found[scale].flipped < STRONG and tried < DOUBLINGS:
         scale, tried = scale * 2, tried + 1
         found[scale] = measure(scale)
-        if found[scale].flipped < found[scale / 2].flipped - 0.1:  # too much: pictures break
+        if found[scale].flipped < found[scale / 2].flipped - 0.1:  # too much: images break
             break
     return [found[scale] for scale in sorted(found)]
 

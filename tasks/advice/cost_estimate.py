@@ -1,4 +1,4 @@
-"""What an audit will cost, before it starts: counted from its settings, at the speed of one picture tried on this machine."""
+"""What an audit will cost, before it starts: counted from its settings, at the speed of one image tried on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.stages.explain import Cost, Explainer, Targets, explain_images, null_
 
 @dataclass(frozen=True)
 class Plan:
-    """The explanation stage of an audit; lowest if every picture flips on the first rung, highest if none ever does."""
+    """The explanation stage of an audit; lowest if every image flips on the first rung, highest if none ever does."""
 
     images: int
     shards: int

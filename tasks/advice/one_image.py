@@ -1,4 +1,4 @@
-"""One picture explained: input, counterfactual, mask and difference in one file."""
+"""Explain one image: input, counterfactual, mask and difference in one file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENLARGED = 4
 
 @dataclass(frozen=True)
 class Explanation:
-    """What became of one picture."""
+    """What became of one image."""
 
     source: str
     target: str

@@ -53,7 +53,7 @@ def warnings_of(found: Filtered | None, ladder: Ladder) -> tuple[str, ...]:
     return (
         f"noising and denoising alone, to tau {getattr(ladder[0], 'tau', None)} of {ladder[0].steps}, changes most predictions: "
         f"{found.kept:.0%} of {TRIED} images keep theirs (mean change {found.distance:.3f} on [0, 1]). Either tau is too deep "
-        "(`cfx calibrate` finds one), or the prior does not fit: trained on other pictures, or imported with other arguments "
+        "(`cfx calibrate` finds one), or the prior does not fit: trained on other images, or imported with other arguments "
         "than it was trained with",
     )
 

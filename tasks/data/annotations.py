@@ -1,4 +1,4 @@
-"""A user's table of labels and attributes, CSV or Parquet: which pictures it selects, and what it says of them."""
+"""A user's table of labels and attributes, CSV or Parquet: which images it selects, and what it says of them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ LINES = csv.ParseOptions(newlines_in_values=True)
 class Annotations(Config):
     """Which rows of a table are audited, and what its columns mean."""
 
-    table: Path = Field(description="CSV (UTF-8, with a header) or Parquet (.parquet), one row a picture")
-    file_column: str = Field("file", description="column with the path of each picture, relative to `images`")
-    label_column: str | None = Field(None, description="column with the class name of each picture; empty cells for unknown")
+    table: Path = Field(description="CSV (UTF-8, with a header) or Parquet (.parquet), one row an image")
+    file_column: str = Field("file", description="column with the path of each image, relative to `images`")
+    label_column: str | None = Field(None, description="column with the class name of each image; empty cells for unknown")
     attribute_columns: tuple[str, ...] | None = Field(
         None, description="yes/no columns: 1/0, true/false or 1/-1, empty cells for unknown; null takes every other such column"
     )
-    split_column: str | None = Field(None, description="column that says which split a picture belongs to")
+    split_column: str | None = Field(None, description="column that says which split an image belongs to")
     split: str | None = Field(None, description="audit this split only")
     limit: int | None = Field(None, ge=1, description="audit only the first so many rows, in order of their file names")
 
@@ -56,7 +56,7 @@ def listing(config: Annotations) -> pa.Table:
         if not len(rows):
             raise UserError(f"split: no row of {config.table} is in split {config.split!r}; its splits are {', '.join(splits)}")
     if not len(rows):
-        raise UserError(f"table: {config.table} has a header and no rows; it needs one row a picture")
+        raise UserError(f"table: {config.table} has a header and no rows; it needs one row an image")
     rows = rows.sort_by([("file", "ascending"), ("row", "ascending")]).slice(0, config.limit)
     files = rows["file"].combine_chunks()
     again = pa.concat_arrays([pa.array([False]), pc.fill_null(pc.equal(files[1:], files[:-1]), False)])
@@ -79,11 +79,11 @@ def yes_or_no(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
 def _wanted(config: Annotations) -> list[str]:
     """The columns to read, in the table's order. Raises UserError for settings that the table cannot meet."""
     if not config.table.is_file():
-        raise UserError(f"table: there is no file {config.table}; give the CSV or Parquet file that lists the pictures")
+        raise UserError(f"table: there is no file {config.table}; give the CSV or Parquet file that lists the images")
     if config.split is not None and config.split_column is None:
-        raise UserError(f"split: {config.split!r} is asked for without split_column; name the column that holds the splits")
-    asked = {"file_column": config.file_column, "label_column": config.label_column, "split_column": config.split_column}
-    settings = {name: setting for setting, name in asked.items() if name is not None}
+        raise UserError(f"split: {config.split!r} is set without split_column; name the column that holds the splits")
+    columns = {"file_column": config.file_column, "label_column": config.label_column, "split_column": config.split_column}
+    settings = {name: setting for setting, name in columns.items() if name is not None}
     settings |= {name: "attribute_columns" for name in config.attribute_columns or () if name not in settings}
     schema = _schema(config.table)
     for name, setting in settings.items():
@@ -94,15 +94,15 @@ def _wanted(config: Annotations) -> list[str]:
 
 
 def _attributes(config: Annotations, text: pa.Table) -> dict[str, pa.ChunkedArray]:
-    """Columns a_<attribute>: those asked for, or every other yes/no column that says anything."""
+    """Columns a_<attribute>: those configured, or every other yes/no column that says anything."""
     fixed = {config.file_column, config.label_column, config.split_column}
-    asked, found = config.attribute_columns, {}
-    for name in [name for name in text.column_names if name not in fixed] if asked is None else asked:
+    wanted, found = config.attribute_columns, {}
+    for name in [name for name in text.column_names if name not in fixed] if wanted is None else wanted:
         answers = yes_or_no(text[name])
-        if answers is None and asked is not None:
+        if answers is None and wanted is not None:
             seen = ", ".join(map(repr, pc.unique(text[name].drop_null()).to_pylist()[:5]))
             raise UserError(f"attribute_columns: {name!r} holds {seen}; an attribute holds 1/0, true/false or 1/-1, or nothing")
-        if answers is not None and (asked is not None or answers.null_count < len(answers)):
+        if answers is not None and (wanted is not None or answers.null_count < len(answers)):
             found[f"a_{name}"] = answers
     lower = [name.lower() for name in found]
     if clash := [name.removeprefix("a_") for name in found if lower.count(name.lower()) > 1]:

@@ -1,7 +1,7 @@
-"""The bytes of a picture by its name: a file below a folder or an object-store prefix, or a part of a larger file there.
+"""The bytes of an image by its name: a file below a folder or an object-store prefix, or a part of a larger file there.
 
 `a/b.png` is a file; `shards/0000.tar/17.jpg` is a member of a tar; `train.parquet/17` and `data.arrow/17` are row 17, from 0, of
-a Parquet or an Arrow stream file. Pictures asked for in order of their names are read in the order in which they lie.
+a Parquet or an Arrow stream file. Images requested in order of their names are read in the order in which they lie.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from cfx.errors import UserError
 from cfx.images import Refused
 from warehouse.facts.storage import Root
 
-WHOLES = (".tar", ".parquet", ".arrow")  # files whose parts are pictures
+WHOLES = (".tar", ".parquet", ".arrow")  # files whose parts are images
 _COLUMNS = ("image", "img", "picture", "jpg", "png", "bytes")  # where bytes are looked for first
 
 
 def whole_of(name: str) -> tuple[str, str | None]:
-    """The file that a name is about, and the part of it, or None where the picture is the file."""
+    """The file that a name is about, and the part of it, or None where the image is the file."""
     for ending in WHOLES:
         head, found, part = name.partition(f"{ending}/")
         if found:
@@ -54,8 +54,8 @@ def stamps(root: Root, names: Iterable[str]) -> dict[str, tuple[int, str]]:
     if isinstance(root, Path):
         return {file: (_local_size(os.path.join(root, file)) if is_inside(file) else -1, "") for file in files}
     there = root.fs.find(root.path, detail=True)
-    told = {file: there.get(f"{root.path.rstrip('/')}/{file}", {}) for file in files}
-    return {file: (int(facts.get("size", -1)), str(facts.get("ETag", ""))) for file, facts in told.items()}
+    listed = {file: there.get(f"{root.path.rstrip('/')}/{file}", {}) for file in files}
+    return {file: (int(facts.get("size", -1)), str(facts.get("ETag", ""))) for file, facts in listed.items()}
 
 
 def _local_size(path: str) -> int:
@@ -63,7 +63,7 @@ def _local_size(path: str) -> int:
 
 
 def read(root: Root, name: str, most: int) -> bytes:
-    """The bytes of a picture, of at most so many. Raises Refused where there are none, or more; OSError if it is not readable."""
+    """The bytes of an image, of at most so many. Raises Refused where there are none, or more; OSError if it is not readable."""
     file, part = whole_of(name)
     path = root / file
     size = _size(path)
@@ -81,19 +81,19 @@ def read(root: Root, name: str, most: int) -> bytes:
             raise
         raise Refused("unreadable", f"{file} cannot be read: {error}") from error
     if size > most:
-        raise Refused("too_large", f"{size:,} bytes, more than the {most:,} that a picture may take")
+        raise Refused("too_large", f"{size:,} bytes, more than the {most:,} that an image may take")
     return content
 
 
 def _size(path: Root) -> int | None:
-    """Bytes of a file, or None where there is none; of an object store it asks once, and so does each picture's content."""
+    """Bytes of a file, or None where there is none; an object store gets one request, and one more for each image's content."""
     if isinstance(path, Path):
         return os.path.getsize(path) if os.path.isfile(path) else None
     try:
-        told = path.fs.info(path.path)
+        info = path.fs.info(path.path)
     except FileNotFoundError:
         return None
-    return int(told["size"]) if told["type"] == "file" else None
+    return int(info["size"]) if info["type"] == "file" else None
 
 
 def _member(path: Root, name: str) -> bytes:
@@ -141,11 +141,11 @@ def walk(tar: Tar) -> Iterator[tarfile.TarInfo]:
 
 def _row(path: Root, part: str) -> bytes:
     if not part.isdecimal():
-        raise Refused("missing", f"{part!r} of {path.name}, whose rows are told by number")
+        raise Refused("missing", f"{part!r} of {path.name}, whose rows are numbered")
     number = int(part)
     for group, (start, rows) in enumerate(_groups(path)):
         if start <= number < start + rows:
-            value = _pictures(path, group)[number - start].as_py()
+            value = _images(path, group)[number - start].as_py()
             content = value.get("bytes") if isinstance(value, dict) else value
             if content is None:
                 raise Refused("missing", f"row {number} of {path.name}, which holds no bytes")
@@ -167,20 +167,20 @@ def _groups(path: Root) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=2)
-def _pictures(path: Root, group: int) -> Any:
-    """The pictures of one row group or record batch: an array of bytes, or of {bytes, path}."""
+def _images(path: Root, group: int) -> Any:
+    """The images of one row group or record batch: an array of bytes, or of {bytes, path}."""
     if path.suffix == ".parquet":
         with path.open("rb") as file, pq.ParquetFile(file) as parquet:
-            return parquet.read_row_group(group, columns=[picture_column(parquet.schema_arrow, path)]).column(0)
+            return parquet.read_row_group(group, columns=[image_column(parquet.schema_arrow, path)]).column(0)
     with path.open("rb") as file, pa.ipc.open_stream(file) as stream:
         for number, batch in enumerate(stream):
             if number == group:
-                return batch.column(picture_column(stream.schema, path))
+                return batch.column(image_column(stream.schema, path))
     raise AssertionError(group)
 
 
-def picture_column(schema: pa.Schema, path: Root) -> str:
-    """The column of pictures: bytes, or a struct with `bytes`, named as pictures usually are, or else the first such.
+def image_column(schema: pa.Schema, path: Root) -> str:
+    """The column of images: bytes, or a struct with `bytes`, named as images usually are, or else the first such.
 
     Raises UserError where there is none.
     """

@@ -1,4 +1,4 @@
-"""The data door: a folder of pictures and a table become shards of `images`, and of `rejected` for what was refused."""
+"""The data door: a folder of images and a table become shards of `images`, and of `rejected` for what was refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tasks.data.seen_files import SeenFiles
 from tasks.shard_images import Images
 from warehouse.facts.storage import warehouse_at
 
-HASHED_WHOLE = 2**30  # bytes of pictures up to which `fingerprint` reads their contents
+HASHED_WHOLE = 2**30  # bytes of images up to which `fingerprint` reads their contents
 
 
 # Never with credentials, because a configuration is kept among the facts.
@@ -32,22 +32,22 @@ Side = Annotated[int, Field(ge=8)]
 
 
 class DataConfig(Annotations):
-    """Which pictures are audited, and what is known about them.
+    """Which images are audited, and what is known about them.
 
-    The table is the list of pictures: a file of the folder that it does not name is not part of the data.
+    The table is the list of images: a file of the folder that it does not name is not part of the data.
     """
 
     images: ImagesPath = Field(
-        description="folder of the pictures, or a URL such as s3://bucket/prefix: PNG, JPEG, WebP, BMP, TIFF, GIF or PPM, "
+        description="folder of the images, or a URL such as s3://bucket/prefix: PNG, JPEG, WebP, BMP, TIFF, GIF or PPM, "
         "and tar, Parquet and Arrow files that hold such; links are followed"
     )
     size: Side | tuple[Side, Side] = Field(
         64,
-        description="of the pictures audited, pixels: the side of a square, or [height, width]; the largest centred part of that "
+        description="of the images audited, pixels: the side of a square, or [height, width]; the largest centred part of that "
         "shape is kept, Lanczos with antialiasing",
     )
-    min_side: int = Field(8, ge=1, description="refuse pictures with a shorter side, pixels")
-    max_pixels: int = Field(MAX_PIXELS, ge=1, le=89_478_485, description="refuse larger pictures; the most is Pillow's own limit")
+    min_side: int = Field(8, ge=1, description="refuse images with a shorter side, pixels")
+    max_pixels: int = Field(MAX_PIXELS, ge=1, le=89_478_485, description="refuse larger images; the most is Pillow's own limit")
     max_rejected: float = Field(0.5, ge=0, le=1, description="share of refused files above which the audit stops")
 
 
@@ -72,17 +72,17 @@ class Listed:
 
 
 def check(config: DataConfig) -> Listed:
-    """What this configuration selects, without opening a picture. Raises UserError for what cannot work, with the way out."""
+    """What this configuration selects, without opening an image. Raises UserError for what cannot work, with the way out."""
     rows = selected(config)
     labels = sorted(label for label in pc.unique(rows["label"]).to_pylist() if label)
     return Listed(len(rows), tuple(labels), tuple(name.removeprefix("a_") for name in rows.column_names[FIXED:]))
 
 
 def fingerprint(config: DataConfig) -> str:
-    """SHA-256 over the table's bytes and the pictures selected; where they lie and when they were written does not matter.
+    """SHA-256 over the table's bytes and the images selected; where they lie and when they were written does not matter.
 
-    Up to 1 GiB of pictures their contents are hashed; beyond that, and in an object store, their names, sizes and the store's own
-    checksums, to keep this a matter of seconds (every picture's own SHA-256 is its image_id anyway).
+    Up to 1 GiB of images their contents are hashed; beyond that, and in an object store, their names, sizes and the store's own
+    checksums, to keep this a matter of seconds (every image's own SHA-256 is its image_id anyway).
     """
     names = [name for name in selected(config)["file"].to_pylist() if name]
     files = stamps(config.images, names)
@@ -98,19 +98,19 @@ def fingerprint(config: DataConfig) -> str:
 
 
 def sample(config: DataConfig, n: int) -> Images:
-    """Up to n pictures that can be used, drawn by chance, the same every time. Raises UserError if there are none."""
+    """Up to n images that can be used, drawn by chance, the same every time. Raises UserError if there are none."""
     rows = selected(config)
     drawn = random.Random(0).sample(range(len(rows)), len(rows))
-    taken: list[dict[str, Any]] = []
+    admitted: list[dict[str, Any]] = []
     first = SeenFiles()
-    while drawn and len(taken) < n:
-        batch, drawn = drawn[: n - len(taken)], drawn[n - len(taken) :]
+    while drawn and len(admitted) < n:
+        batch, drawn = drawn[: n - len(admitted)], drawn[n - len(admitted) :]
         more, _ = admit(rows.take(batch).to_pylist(), config, first)
         first.update((row["image_id"], row["path"]) for row in more)
-        taken += more
-    if not taken:
-        raise UserError(f"none of the {len(rows)} pictures in {config.images} can be used; `cfx audit` lists the reasons")
-    return Images([row["image_id"] for row in taken], decode_png([row["png"] for row in taken]))
+        admitted += more
+    if not admitted:
+        raise UserError(f"none of the {len(rows)} images in {config.images} can be used; `cfx audit` lists the reasons")
+    return Images([row["image_id"] for row in admitted], decode_png([row["png"] for row in admitted]))
 
 
 def selected(config: DataConfig) -> pa.Table:
@@ -127,28 +127,28 @@ def selected(config: DataConfig) -> pa.Table:
 
 
 def admit(rows: list[dict[str, Any]], config: DataConfig, first: SeenFiles) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Rows of `images` for the files that can be used, rows of `rejected` for the others; `first` is what was taken before."""
-    taken: list[dict[str, Any]] = []
+    """Rows of `images` for the files that can be used, rows of `rejected` for the others; `first` holds the files seen before."""
+    admitted: list[dict[str, Any]] = []
     refused: list[dict[str, str]] = []
-    here: dict[str, str] = {}  # taken from these rows: a dictionary, for a transaction a picture takes longer than decoding it
+    here: dict[str, str] = {}  # seen in these rows: a dictionary, for a transaction an image takes longer than decoding it
     for row in rows:
         try:
             content = _content(row, config)
             image_id = hashlib.sha256(content).hexdigest()
             if twin := here.get(image_id) or first.file_of(image_id):
                 raise Refused("duplicate", f"the same bytes as {twin}")
-            picture = read_image(content, config.size, config.max_pixels, config.min_side)
+            image = read_image(content, config.size, config.max_pixels, config.min_side)
         except Refused as error:
             refused.append({"path": row["file"] or "", "stage": "ingest", "reason": error.reason, "error": str(error)})
         else:
             here[image_id] = row["file"]
-            size = {"width": picture.width, "height": picture.height, "png": picture.png}
-            taken.append(row | size | {"image_id": image_id, "path": row["file"], "label": row["label"] or None})
-    return taken, refused
+            size = {"width": image.width, "height": image.height, "png": image.png}
+            admitted.append(row | size | {"image_id": image_id, "path": row["file"], "label": row["label"] or None})
+    return admitted, refused
 
 
 def _content(row: dict[str, Any], config: DataConfig) -> bytes:
-    """The bytes of the picture that a row names. Raises Refused if there is none to be read, or if it lies outside the folder."""
+    """The bytes of the image that a row names. Raises Refused if there is none to be read, or if it lies outside the folder."""
     name, number = row["file"], row["row"]
     if not name:
         raise Refused("missing", f"row {number} of the table names no file")

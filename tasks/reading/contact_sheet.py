@@ -1,4 +1,4 @@
-"""A strip of explanations as one small picture: inputs above, counterfactuals below."""
+"""A strip of explanations as one small image: inputs above, counterfactuals below."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from warehouse.lens.connect import open_warehouse
 
-SHOWN, SIDE = 8, 96  # pictures; pixels
+SHOWN, SIDE = 8, 96  # images; pixels
 
 _BEST = """
     select images.png, explanations.png
@@ -29,8 +29,8 @@ def strip(root: Path, run_id: str) -> bytes | None:
     sheet = Image.new("RGB", (len(pairs) * SIDE, 2 * SIDE))
     for column, pair in enumerate(pairs):
         for row, png in enumerate(pair):
-            with Image.open(io.BytesIO(png)) as picture:
-                sheet.paste(ImageOps.pad(picture.convert("RGB"), (SIDE, SIDE)), (column * SIDE, row * SIDE))
+            with Image.open(io.BytesIO(png)) as image:
+                sheet.paste(ImageOps.pad(image.convert("RGB"), (SIDE, SIDE)), (column * SIDE, row * SIDE))
     written = io.BytesIO()
     sheet.save(written, "PNG", optimize=True)
     return written.getvalue()

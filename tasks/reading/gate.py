@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -40,8 +39,8 @@ def set_policy(root: Path, run_id: str, policy: Policy, base: str | None = None)
 
     Raises UserError for an unknown run, base or attribute.
     """
-    told: dict[str, Any] = policy.model_dump() | {"base": base}
-    return kept.set_policy(root, run_id, told | {"forbidden": list(policy.forbidden) if policy.forbidden is not None else None})
+    forbidden = list(policy.forbidden) if policy.forbidden is not None else None
+    return kept.set_policy(root, run_id, policy.model_dump() | {"base": base, "forbidden": forbidden})
 
 
 def gate(root: Path, run_id: str, policy: Policy | None = None, base: str | None = None) -> Gate:

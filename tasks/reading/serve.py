@@ -1,4 +1,4 @@
-"""The explorer as a server: on this machine alone unless told otherwise."""
+"""The explorer as a server: on this machine alone unless exposed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from warehouse.explorer.app import LOOPBACK, explorer, is_loopback
 def serve(root: Path, host: str = "127.0.0.1", port: int = 8100, exposed: bool = False) -> None:
     """Serve the explorer until it is interrupted.
 
-    Raises UserError for a host other than loopback unless exposed: anyone who reaches it sees the pictures and may review.
+    Raises UserError for a host other than loopback unless exposed: anyone who reaches it sees the images and may review.
     """
     if not exposed and not is_loopback(host):
         raise UserError(
-            f"--host: {host!r} can be reached from other machines, where anyone would see the pictures and could review; "
+            f"--host: {host!r} can be reached from other machines, where anyone would see the images and could review; "
             "add --expose if that is meant"
         )
     app = explorer(root, ("*",) if exposed else (*LOOPBACK, host))

@@ -68,7 +68,7 @@ def no_features(run: Run) -> str | None:
 
 
 def measures_cout(config: MeasureConfig, classifier: AnyClassifier) -> bool:
-    """Whether COUT is measured: as configured, or else unless a black box would have to be asked so often."""
+    """Whether COUT is measured: as configured, or else unless a black box would have to be queried so often."""
     return classifier.access == "torch" if config.cout is None else config.cout
 
 
@@ -92,11 +92,11 @@ def absences(run: Run) -> list[Absent]:
         missing = [absent for absent in missing if absent.metric != "diversity"]
         missing += [Absent("diversity", encoder, "one seed: give two or more in `seeds`") for encoder in ("vgg", "alex")]
     if not measures_cout(config, run.config.classifier):
-        missing.append(Absent("cout", None, "52 questions to the classifier per explanation: set measures.cout to true"))
+        missing.append(Absent("cout", None, "52 queries of the classifier per explanation: set measures.cout to true"))
     if config.autoencoders is None:
-        missing += [Absent(metric, None, "not asked for: set measures.autoencoders to {}") for metric in ("im1", "im2")]
+        missing += [Absent(metric, None, "not requested: set measures.autoencoders to {}") for metric in ("im1", "im2")]
     if not config.insertion_deletion:
-        turned_off = "not asked for: set measures.insertion_deletion to true"
+        turned_off = "not requested: set measures.insertion_deletion to true"
         missing += [Absent(game, "change", turned_off) for game in ("insertion", "deletion")]
     reason = no_features(run)
     return missing + [Absent(metric, "oracle", reason) for metric in (*SET_METRICS, "s3") if reason is not None]

@@ -64,7 +64,7 @@ class Cost:
 
 
 def _stopwatch(prompted: Prompted | None) -> Callable[[Counted, int], Cost]:
-    """Starts now; told the denoiser and how many images it was for, it gives what one of them cost, TIME's own UNet included."""
+    """Starts now. Called with the denoiser and the number of images, it returns the cost of one, TIME's own UNet included."""
     started, before = time.perf_counter(), prompted.evaluated if prompted else 0
 
     def cost(counted: Counted, n: int) -> Cost:
@@ -96,7 +96,7 @@ def bind(
             return partial(blended, denoiser, classifier, config=method, lpips=lpips_for(method.vgg16, device))
         case TIME():
             if prompted is None:
-                raise UserError("method 'time' edits with words that an audit learns from all its pictures; it needs `words`")
+                raise UserError("method 'time' edits with words that an audit learns from all its images; it needs `words`")
             return partial(time_towards, prompted, classifier, config=method)
 
 
@@ -116,7 +116,7 @@ def check_ladder(ladder: Ladder, classifier: Classifier, surrogate: bool = False
 
 
 def _together(x: Tensor, batch_size: int) -> int:
-    """How many pictures a method sees at once: one on a CPU, whatever the batch size.
+    """How many images a method sees at once: one on a CPU, whatever the batch size.
 
     Its kernels round differently for other batch shapes, and the hard edges of a mask turn a last digit into a visible pixel.
     """

@@ -94,7 +94,7 @@ def draw_edits(run: Run, wanted: Wanted) -> Rows:
     return rows
 
 
-Editor = Callable[[Oracle, Tensor, int, list[str]], tuple[Edit, int]]  # ... -> the edit, and UNet evaluations in pictures
+Editor = Callable[[Oracle, Tensor, int, list[str]], tuple[Edit, int]]  # ... -> the edit, and UNet evaluations in images
 
 
 def _by_gradient(run: Run) -> Editor:
@@ -140,7 +140,7 @@ def _row(oracle: Oracle, x: Tensor, position: int, edit: Edit) -> dict[str, Any]
 
 
 @stage("effects")
-def ask_edits(run: Run, edited: Shard, images: Shard) -> Rows:
+def query_edits(run: Run, edited: Shard, images: Shard) -> Rows:
     """What the audited classifier says of one shard of edits; gradients are not needed, so it may be a black box."""
     columns = ["image_id", "attribute", "switched_on", "confirmed", "side", "png", "sham_png", "pasted_png"]
     table = read_shard(edited, columns).to_pydict()

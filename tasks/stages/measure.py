@@ -1,4 +1,4 @@
-"""The measuring stage: what each counterfactual scores on its own, and what the encoders see of every picture."""
+"""The measuring stage: what each counterfactual scores on its own, and what the encoders see of every image."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ GAMES: tuple[Game, ...] = ("insertion", "deletion")
 
 
 class Explained(NamedTuple):
-    """The guided explanations of one shard, from the 8-bit pictures that people see."""
+    """The guided explanations of one shard, from the 8-bit images that people see."""
 
     image_ids: list[str]  # of all images of the shard, explained or not
-    pictures: Tensor  # (I, 3, H, W), theirs
+    images: Tensor  # (I, 3, H, W), theirs
     keys: Columns  # of the N explanations
     rows: list[int]  # (N,) which image each explains
     x_cf: Tensor  # (N, 3, H, W)
@@ -49,7 +49,7 @@ class Explained(NamedTuple):
 
     @property
     def x(self) -> Tensor:
-        return self.pictures[self.rows]
+        return self.images[self.rows]
 
 
 class Measured(NamedTuple):
@@ -61,16 +61,16 @@ class Measured(NamedTuple):
 
 
 def read_explained(images: Shard, explained: Shard, device: str) -> Explained:
-    """One shard's guided explanations beside their pictures."""
+    """One shard's guided explanations beside their images."""
     table = read_shard(explained, [*KEYS, "source", "target", "png"])
     table = table.filter(pc.equal(table["arm"], "guided"))
     ids, x = read_images(images)
-    pictures = x.to(device)
+    x = x.to(device)
     place = {image_id: i for i, image_id in enumerate(ids)}
     keys = {name: table[name].to_pylist() for name in KEYS}
-    x_cf = decode_png(table["png"].to_pylist()).to(device) if len(table) else pictures[:0]
+    x_cf = decode_png(table["png"].to_pylist()).to(device) if len(table) else x[:0]
     rows = [place[image_id] for image_id in keys["image_id"]]
-    return Explained(ids, pictures, keys, rows, x_cf, table["source"].to_pylist(), table["target"].to_pylist())
+    return Explained(ids, x, keys, rows, x_cf, table["source"].to_pylist(), table["target"].to_pylist())
 
 
 def _batched(function: Callable[..., Tensor], batch_size: int, *tensors: Tensor) -> Tensor:
@@ -79,15 +79,15 @@ def _batched(function: Callable[..., Tensor], batch_size: int, *tensors: Tensor)
 
 def _encoded(found: Explained, encoders: dict[str, Encoder], batch_size: int) -> dict[str, tuple[Tensor, Tensor]]:
     """By encoder, the features of all images of the shard and of the counterfactuals."""
-    together, images = torch.cat([found.pictures, found.x_cf]), len(found.pictures)
+    together, n = torch.cat([found.images, found.x_cf]), len(found.images)
     seen = {name: _batched(encoder, batch_size, together) for name, encoder in encoders.items()}
-    return {name: (features[:images], features[images:]) for name, features in seen.items()}
+    return {name: (features[:n], features[n:]) for name, features in seen.items()}
 
 
 def _apart(
     found: Explained, seen: dict[str, tuple[Tensor, Tensor]], perceptual: dict[Backbone, LPIPS], batch_size: int
 ) -> Iterator[Measured]:
-    """How alike every two pictures are to each encoder, and how far apart they are."""
+    """How alike every two images are to each encoder, and how far apart they are."""
     x, x_cf = found.x, found.x_cf
     for encoder, (features, features_cf) in seen.items():
         yield Measured("cosine", encoder, cosine(features[found.rows], features_cf))
@@ -121,7 +121,7 @@ def _games(found: Explained, classifier: Classifier, batch_size: int) -> Iterato
 
 
 def _plausible(found: Explained, autoencoders: Autoencoders) -> Iterator[Measured]:
-    """IM1 and IM2, a picture at a time: each has its own two classes."""
+    """IM1 and IM2, an image at a time: each has its own two classes."""
     one, two = [], []
     for x_cf, source, target in zip(found.x_cf.split(1), found.source, found.target, strict=True):
         by_source, by_target, by_all = ((autoencoders.reconstruct(x_cf, name) + 1) / 2 for name in (source, target, None))

@@ -47,7 +47,7 @@ def fingerprint_folder(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def ensure_prior(folder: Path, config: PriorConfig, pictures: Callable[[], Tensor], device: str) -> Path:
+def ensure_prior(folder: Path, config: PriorConfig, images: Callable[[], Tensor], device: str) -> Path:
     """Train the prior unless it is there; after a kill training goes on from its checkpoint.
 
     Progress goes to <folder>/progress.json as {"step", "steps", "loss", "seconds"}. A prior for an object store is trained
@@ -57,17 +57,17 @@ def ensure_prior(folder: Path, config: PriorConfig, pictures: Callable[[], Tenso
         return folder
     if not isinstance(folder, Path):
         here = cache_of(folder).with_suffix(".training")
-        ensure_prior(here, config, pictures, device)
+        ensure_prior(here, config, images, device)
         for path in sorted(here.glob("*/*"), key=lambda path: path.parent.name == "scheduler"):
             write_whole(folder, folder / path.relative_to(here).as_posix(), path.read_bytes())
         return folder
-    training, started, told = config.train, time.monotonic(), [0.0]
+    training, started, written = config.train, time.monotonic(), [0.0]
 
     def report(step: int, loss: float) -> None:
         now = time.monotonic()
-        if now - told[0] > 1 or step == training.steps:
-            told[0] = now
+        if now - written[0] > 1 or step == training.steps:
+            written[0] = now
             state = {"step": step, "steps": training.steps, "loss": loss, "seconds": now - started}
             (folder / "progress.json").write_text(json.dumps(state))
 
-    return train_prior(batches_of(pictures(), training), training, folder, report, device)
+    return train_prior(batches_of(images(), training), training, folder, report, device)

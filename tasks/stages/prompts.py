@@ -33,7 +33,7 @@ CONTEXT = tuple(f"A {{context}} {noun}" for noun in ("portrait", "picture", "ima
 
 @dataclass
 class Prompted:
-    """A text-to-image model with one prompt a class, the UNet evaluations it has done (in pictures), inversions so far."""
+    """A text-to-image model with one prompt a class, the UNet evaluations it has done (in images), inversions so far."""
 
     model: LatentDiffusion
     prompts: tuple[str, ...]
@@ -45,7 +45,7 @@ class Prompted:
 
 
 class Counting:
-    """A UNet that counts the pictures it sees."""
+    """A UNet that counts the images it sees."""
 
     def __init__(self, unet: Any) -> None:
         self._unet, self.config, self.evaluated = unet, unet.config, 0
@@ -100,10 +100,10 @@ class Labelled(NamedTuple):
 
 
 def learn_words(model: LatentDiffusion, answers: Labelled, config: WordsConfig, folder: Path) -> tuple[str, ...]:
-    """One prompt a class: context words learned on all pictures, three words of its own on those predicted as it.
+    """One prompt a class: context words learned on all images, three words of its own on those predicted as it.
 
     Words that are in the folder are kept. Raises UserError for a class that
-    no picture is predicted as.
+    no image is predicted as.
     """
     begun = start_from(model, ["<c1>", "<c2>", "<c3>"], [config.begin] * 3)
     prompts = [prompt.format(context=begun.phrase) for prompt in CONTEXT]
@@ -112,7 +112,7 @@ def learn_words(model: LatentDiffusion, answers: Labelled, config: WordsConfig, 
     found = []
     for index, name in enumerate(classes):
         if not bool((predicted == index).any()):
-            raise UserError(f"no picture is predicted as {name!r}, so there is nothing to learn its words from; add pictures")
+            raise UserError(f"no image is predicted as {name!r}, so there is nothing to learn its words from; add images")
         begun = start_from(model, [f"<k{index}-{i}>" for i in range(3)], [config.begin] * 3)
         prompt = _prompt(context, begun)
         learned.tokens(folder / f"class-{index}.pth", x[predicted == index], begun, [prompt])
@@ -165,5 +165,5 @@ def time_towards(
     predicted = classifier(x).argmax(1).tolist()
     source = [prompted.prompts[i] for i in predicted]
     there = [prompted.prompts[i] for i in target.tolist()] if config.scale else source
-    names = [hashlib.sha256(picture.cpu().contiguous().numpy().tobytes()).hexdigest() for picture in x]
+    names = [hashlib.sha256(image.cpu().contiguous().numpy().tobytes()).hexdigest() for image in x]
     return time_edit(prompted.model, x, source, there, config, names, prompted.inversions)

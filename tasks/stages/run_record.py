@@ -1,4 +1,4 @@
-"""The run's own row: what was asked for, with what code and weights, and what became of the images."""
+"""The run's own row: its settings, with what code and weights, and what became of the images."""
 
 from __future__ import annotations
 

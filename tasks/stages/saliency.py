@@ -173,7 +173,7 @@ def _regions(folder: Path | None, files: Sequence[str], size: tuple[int, int]) -
         shown = torch.zeros(len(files), *size, dtype=torch.bool)
         for i, path in enumerate(paths):
             if known[i]:
-                picture = read_image(path.read_bytes(), size, MAX_PIXELS, 1)
-                shown[i] = decode_png([picture.png])[0].amax(0) > -1
+                image = read_image(path.read_bytes(), size, MAX_PIXELS, 1)
+                shown[i] = decode_png([image.png])[0].amax(0) > -1
         found[attribute] = known, shown
     return found

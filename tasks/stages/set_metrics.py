@@ -1,4 +1,4 @@
-"""The comparing stage: metrics of whole sets of pictures, read off their features without ever holding all of them."""
+"""The comparing stage: metrics of whole sets of images, read off their features without ever holding all of them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SUBSET = 1000  # images of a half that KID compares, as is usual
 GROUPS = 10  # of images, one left out at a time, for FID's interval
 T_95 = 2.2622  # Student's t for GROUPS - 1 degrees of freedom, 95 % two-sided
 ROWS = 1024  # features read at a time
-TOO_FEW = "a set has fewer than two pictures, in all or in one of its halves"
+TOO_FEW = "a set has fewer than two images, in all or in one of its halves"
 
 Row = dict[str, Any]
 
-# `part`: which of `parts` equal parts a picture falls into by a hash of its image, so that a split does not depend on order.
+# `part`: which of `parts` equal parts an image falls into by a hash of its id, so that a split does not depend on order.
 # `drawn`: whether it is in the subset of its part that KID compares.
 COMPARED = """
     select side, floor(lot * $parts)::int as part, lot * $parts % 1 < $share as drawn, vector
@@ -54,7 +54,7 @@ class Sets(NamedTuple):
         return {"n": sum(m.n for m in self.counterfactual.values()), "n_real": sum(m.n for m in self.real.values())}
 
     def both(self, parts: Sequence[int]) -> bool:
-        """Whether either side has two pictures or more in each of these parts."""
+        """Whether either side has two images or more in each of these parts."""
         return all(side[part].n > 1 if part in side else False for side in (self.real, self.counterfactual) for part in parts)
 
 
@@ -98,7 +98,7 @@ def _fid(lens: duckdb.DuckDBPyConnection, parameters: Row) -> Row:
 
 
 def _halves(lens: duckdb.DuckDBPyConnection, parameters: Row) -> list[Row]:
-    """sFID and KID, means over splits of the images into halves, so that no picture meets its own counterfactual."""
+    """sFID and KID, means over splits of the images into halves, so that no image meets its own counterfactual."""
     images = lens.execute(
         "select count(distinct image_id) from compared where run_id = $run and method = $method and encoder = $encoder",
         parameters,

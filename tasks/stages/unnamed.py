@@ -71,7 +71,7 @@ class Exchanged:
 
 @dataclass(frozen=True)
 class Look:
-    """All that was asked: the sample, its measured properties (N, P), what the oracle sees (N, A), probes, transplants."""
+    """All that was queried: the sample, its measured properties (N, P), what the oracle sees (N, A), probes, transplants."""
 
     sample: Sample
     table: Floats

@@ -1,4 +1,4 @@
-"""Training batches: from pictures in memory, or from a folder that stays on disk."""
+"""Training batches: from images in memory, or from a folder that stays on disk."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", "
 AHEAD = 4  # batches that a worker prepares in advance
 
 
-def picture_files(folder: Path) -> list[Path]:
-    """The pictures below a folder, by their endings, sorted. Raises UserError if there are none."""
+def image_files(folder: Path) -> list[Path]:
+    """The images below a folder, by their endings, sorted. Raises UserError if there are none."""
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}; give a folder of pictures")
+        raise UserError(f"there is no folder {folder}; give a folder of images")
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
     if not files:
-        raise UserError(f"no picture to train on: {folder} has no file ending in {', '.join(sorted(SUFFIXES))}")
+        raise UserError(f"no image to train on: {folder} has no file ending in {', '.join(sorted(SUFFIXES))}")
     return files
 
 
@@ -35,10 +35,10 @@ def read_square(file: Path, size: int) -> Tensor:
     return ((decode_png([png])[0] + 1) * 127.5).round().to(torch.uint8)
 
 
-def batches_of(pictures: Tensor, config: PriorTraining) -> Batches:
-    """Batches from uint8 pictures (N, 3, H, W) in memory: each picture once an epoch, the same batch for the same step."""
-    chosen = _order(len(pictures), config)
-    return lambda step: pictures[chosen(step)].float() / 127.5 - 1
+def batches_of(images: Tensor, config: PriorTraining) -> Batches:
+    """Batches from uint8 images (N, 3, H, W) in memory: each image once an epoch, the same batch for the same step."""
+    chosen = _order(len(images), config)
+    return lambda step: images[chosen(step)].float() / 127.5 - 1
 
 
 class FolderBatches:
@@ -56,7 +56,7 @@ class FolderBatches:
     def __call__(self, step: int) -> Tensor:
         if step != self._next:
             loader = DataLoader(
-                _Pictures(self._files, self._config.size),
+                _Images(self._files, self._config.size),
                 batch_sampler=_From(step, self._config.steps, _order(len(self._files), self._config)),
                 num_workers=self._workers,
                 prefetch_factor=AHEAD if self._workers else None,
@@ -67,7 +67,7 @@ class FolderBatches:
         return next(self._stream).float() / 127.5 - 1
 
 
-class _Pictures(Dataset[Tensor]):
+class _Images(Dataset[Tensor]):
     def __init__(self, files: Sequence[Path], size: int) -> None:
         self.files, self.size = files, size
 
@@ -77,7 +77,7 @@ class _Pictures(Dataset[Tensor]):
                 return read_square(self.files[(index + further) % len(self.files)], self.size)
             except (Refused, OSError):
                 continue
-        raise UserError(f"none of the {len(self.files)} files is a picture that can be read, {self.files[0]} for one")
+        raise UserError(f"none of the {len(self.files)} files is an image that can be read, {self.files[0]} for one")
 
 
 class _From(Sampler[list[int]]):
@@ -92,7 +92,7 @@ class _From(Sampler[list[int]]):
 
 
 def _order(n: int, config: PriorTraining) -> Callable[[int], Tensor]:
-    """step -> which of n pictures are in its batch, (batch,): a fresh permutation every epoch."""
+    """step -> which of n images are in its batch, (batch,): a fresh permutation every epoch."""
 
     @lru_cache(maxsize=2)  # a batch may lie across two epochs
     def epoch(number: int) -> Tensor:

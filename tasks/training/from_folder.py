@@ -17,32 +17,32 @@ from cfx.training.classifier import ClassifierTraining, train_classifier
 from cfx.training.hit import RECIPES, HiTTraining, steps, train_hit
 from cfx.training.robust import RobustTraining, train_robust
 from tasks.data.annotations import FIXED, Annotations, listing
-from tasks.training.batches import FolderBatches, picture_files, read_square
+from tasks.training.batches import FolderBatches, image_files, read_square
 
 
-def read_pictures(files: Iterable[Path], size: int) -> tuple[Tensor, list[Path]]:
-    """The pictures that can be read, (N, 3, size, size) uint8, and their files. Raises UserError if there are none."""
-    pictures, read, refused = [], [], []
+def read_images(files: Iterable[Path], size: int) -> tuple[Tensor, list[Path]]:
+    """The images that can be read, (N, 3, size, size) uint8, and their files. Raises UserError if there are none."""
+    images, read, refused = [], [], []
     for file in files:
         try:
-            pictures.append(read_square(file, size))
+            images.append(read_square(file, size))
         except (Refused, OSError) as error:
             refused.append(f"{file.name} ({error})")
             continue
         read.append(file)
-    if not pictures:
-        raise UserError(f"no picture to train on: {'; '.join(refused[:3]) or 'the folder has none'}")
-    return torch.stack(pictures), read
+    if not images:
+        raise UserError(f"no image to train on: {'; '.join(refused[:3]) or 'the folder has none'}")
+    return torch.stack(images), read
 
 
 def prior_from_folder(
     folder: Path, training: PriorTraining, to: Path, report: Callable[[int, float], None], workers: int = 0
 ) -> Path:
-    """Train a prior on every picture below a folder; a killed training goes on from its checkpoint in `to`.
+    """Train a prior on every image below a folder; a killed training goes on from its checkpoint in `to`.
 
-    Pictures stay on disk; `workers` processes read them ahead of the training, 0 for none.
+    Images stay on disk; `workers` processes read them ahead of the training, 0 for none.
     """
-    batches = FolderBatches(picture_files(folder), training, workers)
+    batches = FolderBatches(image_files(folder), training, workers)
     return train_prior(batches, training, to, report, "cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -54,7 +54,7 @@ def oracle_from_folder(
     training: ClassifierTraining,
     report: Callable[[int, float], None],
 ) -> Path:
-    """Train an oracle on pictures and the yes/no columns of a table; a row with an unknown attribute is left out."""
+    """Train an oracle on images and the yes/no columns of a table; a row with an unknown attribute is left out."""
     rows = listing(annotations)
     attributes = [name.removeprefix("a_") for name in rows.column_names[FIXED:]]
     if not attributes:
@@ -75,7 +75,7 @@ def classifier_from_folder(
     training: ClassifierTraining,
     report: Callable[[int, float], None],
 ) -> Path:
-    """Train a classifier on pictures and the label column of a table; its classes are the labels, sorted."""
+    """Train a classifier on images and the label column of a table; its classes are the labels, sorted."""
     labels, classes = _labels(annotations)
     return _train(images, labels, classes, size, to, training, report)
 
@@ -88,22 +88,22 @@ def hit_recipe(preset: str, architecture: str) -> dict[str, Any]:
 
 
 class Lesson(NamedTuple):
-    """Pictures (N, 3, S, S) uint8 with class ids (N,), and what the classes are called."""
+    """Images (N, 3, S, S) uint8 with class ids (N,), and what the classes are called."""
 
-    pictures: Tensor
+    images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
 
 
 def read_lesson(images: Path, annotations: Annotations, size: int) -> Lesson:
-    """The pictures that a table labels and that can be read, resampled to the size."""
+    """The images that a table labels and that can be read, resampled to the size."""
     labels, classes = _labels(annotations)
     return Lesson(*_read_labelled(images, labels, size), tuple(classes))
 
 
 def hit_steps(lesson: Lesson, training: HiTTraining) -> int:
     """Optimizer steps of that training."""
-    return steps(training, len(lesson.pictures))
+    return steps(training, len(lesson.images))
 
 
 def hit_from_lesson(lesson: Lesson, to: Path, training: HiTTraining, report: Callable[[int, float], None]) -> Path:
@@ -112,7 +112,7 @@ def hit_from_lesson(lesson: Lesson, to: Path, training: HiTTraining, report: Cal
 
 
 def robust_from_lesson(lesson: Lesson, to: Path, training: RobustTraining, report: Callable[[int, float], None]) -> Path:
-    """Train a classifier on attacked pictures."""
+    """Train a classifier on attacked images."""
     return train_robust(*lesson[:2], training, lesson.classes, to, report, "cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -140,14 +140,14 @@ def _train(
     training: ClassifierTraining,
     report: Callable[[int, float], None],
 ) -> Path:
-    pictures, answers = _read_labelled(images, labels, size)
-    return train_classifier(pictures, answers, training, names, to, report, "cuda" if torch.cuda.is_available() else "cpu")
+    x, answers = _read_labelled(images, labels, size)
+    return train_classifier(x, answers, training, names, to, report, "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _read_labelled(images: Path, labels: Mapping[str, object], size: int) -> tuple[Tensor, Tensor]:
-    """The pictures that can be read, (N, 3, size, size) uint8, with their labels."""
-    pictures, read = read_pictures((images / file for file in labels if file), size)
-    return pictures, torch.tensor([labels[str(file.relative_to(images))] for file in read])
+    """The images that can be read, (N, 3, size, size) uint8, with their labels."""
+    x, read = read_images((images / file for file in labels if file), size)
+    return x, torch.tensor([labels[str(file.relative_to(images))] for file in read])
 
 
 def held_out_accuracy(path: Path) -> dict[str, float]:

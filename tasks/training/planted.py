@@ -54,21 +54,21 @@ class Planting(Config):
         return {"smile": 1 - LABEL_NOISE} | planted
 
 
-def train_planted(folder: Path, planting: Planting, pictures: int, steps: int) -> Path:
+def train_planted(folder: Path, planting: Planting, images: int, steps: int) -> Path:
     """The classifier of a planting, by the demo's recipe with this many portraits and steps; one that is there is kept."""
     recipe = RECIPES["planted"]
     training = recipe.training.model_copy(update={"steps": steps, "seed": derived_seed("planting", planting.seed) % 2**31})
     mark = (1 + planting.rho) / 2 if planting.kind == "mark" else None
-    recipe = recipe._replace(agreement=planting.agreement(), images=pictures, training=training, mark=mark)
+    recipe = recipe._replace(agreement=planting.agreement(), images=images, training=training, mark=mark)
     return _kept(folder / f"{planting.classifier}.safetensors", lambda part: train_on_portraits(recipe, part))
 
 
-def train_noisy_oracle(folder: Path, pictures: int, steps: int) -> Path:
+def train_noisy_oracle(folder: Path, images: int, steps: int) -> Path:
     """An oracle by the bundled one's recipe with this many portraits and steps, `ORACLE_NOISE` of whose annotations are wrong."""
     recipe = RECIPES["oracle"].training.model_copy(update={"steps": steps})
 
     def train(part: Path) -> Path:
-        portraits, _, attributes = rendered(pictures, derived_seed("portraits", recipe.seed))
+        portraits, _, attributes = rendered(images, derived_seed("portraits", recipe.seed))
         generator = torch.Generator().manual_seed(derived_seed("noisy oracle", recipe.seed) % 2**31)
         wrong = torch.rand(attributes.shape, generator=generator) < ORACLE_NOISE
         return train_classifier(portraits, attributes ^ wrong, recipe, ATTRIBUTES, part)

@@ -59,7 +59,7 @@ def train_network(name: str, to: Path, report: Callable[[int, float], None], sta
         return train_on_portraits(RECIPES[name], to / f"{name}.safetensors", report)
     training = PRIOR if start is None else PRIOR.model_copy(update={"start": start, "seed": PRIOR.seed + 1})
 
-    def batches(step: int) -> Tensor:  # every picture that the prior sees is a new portrait with independent attributes
+    def batches(step: int) -> Tensor:  # every image that the prior sees is a new portrait with independent attributes
         rng = np.random.default_rng((training.seed, step))
         pixels = np.stack([render(sample(rng), training.size) for _ in range(training.batch)])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -73,7 +73,7 @@ def _prior_in(folder: Path) -> Path:
 
 
 def _train_text(to: Path, report: Callable[[int, float], None], prior: Path) -> Path:
-    """The text-to-image model of Portraits; every picture is a new portrait, its prompt says which attributes it has."""
+    """The text-to-image model of Portraits; every image is a new portrait, its prompt says which attributes it has."""
     from cfx.diffusion.text_to_image import TextTraining, train_text_to_image  # needs the extra `sd`
 
     training = TextTraining(steps=TEXT_STEPS)

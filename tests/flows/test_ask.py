@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def asked(folder: Path, *arguments: str) -> tuple[int, bytes]:
+def answered(folder: Path, *arguments: str) -> tuple[int, bytes]:
     ended = CliRunner().invoke(app, ["query", *arguments, "--warehouse", str(folder / "cfx-demo" / "warehouse")])
     return ended.exit_code, ended.stdout_bytes or ended.stderr_bytes
 
@@ -39,41 +39,41 @@ COUNTS = "select name, count(*)::int as n from outcomes join audits using (run_i
 
 
 def test_an_answer_in_each_form(folder: Path, tmp_path: Path) -> None:
-    assert b"clean" in asked(folder, COUNTS)[1]
-    assert asked(folder, COUNTS, "-f", "csv") == (0, b'"name","n"\n"clean",64\n"planted",64\n')
-    assert json.loads(asked(folder, COUNTS, "-f", "json")[1]) == [{"name": "clean", "n": 64}, {"name": "planted", "n": 64}]
-    assert asked(folder, COUNTS, "-f", "parquet", "-o", str(tmp_path / "a.parquet"))[0] == 0
+    assert b"clean" in answered(folder, COUNTS)[1]
+    assert answered(folder, COUNTS, "-f", "csv") == (0, b'"name","n"\n"clean",64\n"planted",64\n')
+    assert json.loads(answered(folder, COUNTS, "-f", "json")[1]) == [{"name": "clean", "n": 64}, {"name": "planted", "n": 64}]
+    assert answered(folder, COUNTS, "-f", "parquet", "-o", str(tmp_path / "a.parquet"))[0] == 0
     assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [{"name": "clean", "n": 64}, {"name": "planted", "n": 64}]
 
 
-def test_pictures_and_lists_fit_into_text(folder: Path) -> None:
+def test_images_and_lists_fit_into_text(folder: Path) -> None:
     sql = "select png, [1, 2] as pair from images limit 1"
-    [row] = json.loads(asked(folder, sql, "-f", "json")[1])
+    [row] = json.loads(answered(folder, sql, "-f", "json")[1])
     assert Image.open(io.BytesIO(base64.b64decode(row["png"]))).size == (32, 32)
-    assert pd.read_csv(io.BytesIO(asked(folder, sql, "-f", "csv")[1]))["pair"].tolist() == ["[1, 2]"]
+    assert pd.read_csv(io.BytesIO(answered(folder, sql, "-f", "csv")[1]))["pair"].tolist() == ["[1, 2]"]
 
 
-def test_wrong_questions_end_with_a_message(folder: Path) -> None:
+def test_wrong_queries_end_with_a_message(folder: Path) -> None:
     for sql, words in {"select colour from runs": b"colour", "drop view cd": b"read-only", "nowhere.sql": b"nowhere.sql"}.items():
-        code, said = asked(folder, sql)
+        code, said = answered(folder, sql)
         assert code == 2 and words in said
 
 
-def test_a_question_that_takes_too_long_is_stopped(folder: Path) -> None:
-    code, said = asked(folder, "select count(*) from range(10000000) a, range(10000000) b", "--timeout", "0.5")
+def test_a_query_that_takes_too_long_is_stopped(folder: Path) -> None:
+    code, said = answered(folder, "select count(*) from range(10000000) a, range(10000000) b", "--timeout", "0.5")
     assert code == 2 and b"query timed out after 0.5 s; raise --timeout" in said
 
 
 def test_the_old_name_of_the_timeout_works_with_a_warning(folder: Path) -> None:
-    code, said = asked(folder, "select count(*) from range(10000000) a, range(10000000) b", "--seconds", "0.5")
+    code, said = answered(folder, "select count(*) from range(10000000) a, range(10000000) b", "--seconds", "0.5")
     assert code == 2 and b"query timed out after 0.5 s" in said and b"--seconds is the old name of --timeout" in said
-    assert asked(folder, "select 1 as one", "--seconds", "5")[0] == 0
+    assert answered(folder, "select 1 as one", "--seconds", "5")[0] == 0
 
 
-def test_a_view_is_told_column_by_column(folder: Path) -> None:
+def test_a_view_is_described_column_by_column(folder: Path) -> None:
     root = str(folder / "cfx-demo" / "warehouse")
-    told = CliRunner().invoke(app, ["views", "fr", "-w", root]).stdout
-    assert "share, 0 to 1" in told and "create view fr as" in told
+    page = CliRunner().invoke(app, ["views", "fr", "-w", root]).stdout
+    assert "share, 0 to 1" in page and "create view fr as" in page
     assert CliRunner().invoke(app, ["views", "fx", "-w", root]).exit_code == 2
 
 
@@ -83,8 +83,8 @@ def test_the_twelve_questions_have_answers(folder: Path) -> None:
     assert page.count("\n## ") == 12 and page.count("None: no row answers it.") == 0
     committed = (FOLDER / "README.md").read_text()
     for path in FOLDER.glob("*.sql"):  # the page is of these files; its answers are checked on the demo itself
-        asked, _, sql = path.read_text().partition("\n")
-        assert asked.removeprefix("-- ") in committed and sql.strip() in committed
+        question, _, sql = path.read_text().partition("\n")
+        assert question.removeprefix("-- ") in committed and sql.strip() in committed
 
 
 def test_the_notebook_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

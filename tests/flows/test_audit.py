@@ -47,7 +47,7 @@ def settings(folder: Path, **more: Any) -> dict[str, Any]:
 def lay_out(folder: Path) -> None:
     """Portraits, two files that are none, and a class name with markup in it."""
     table = write_portraits(folder / "data", N, seed=5)
-    (folder / "data/images/<script>alert(1)<script>.png").write_text("no picture")
+    (folder / "data/images/<script>alert(1)<script>.png").write_text("no image")
     Image.new("RGB", (1, 1)).save(folder / "data/images/dot.png")
     with table.open("a", newline="") as lines:
         for name in ("<script>alert(1)<script>.png", "dot.png", "gone.png"):
@@ -95,7 +95,7 @@ def test_source_is_the_prediction_and_the_null_is_paired(finished: tuple[Path, s
     assert ask(folder, guided) == [{"more": True}]
 
 
-def test_suspected_attributes_are_edited_alone_and_the_classifier_is_asked_again(finished: tuple[Path, str]) -> None:
+def test_suspected_attributes_are_edited_alone_and_the_classifier_is_queried_again(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     rows = ask(folder, "select attribute, count(*) as n, count(distinct image_id) as images from effects group by attribute")
     first = ask(folder, "select attribute from ranked_attributes order by status <> 'above null', rank limit 2")
@@ -107,7 +107,7 @@ def test_suspected_attributes_are_edited_alone_and_the_classifier_is_asked_again
     assert ask(folder, "select max(n_interventions) as n from verdicts")[0]["n"] > 0
 
 
-def test_the_first_images_are_asked_about_what_changed_outside_the_attributes(finished: tuple[Path, str]) -> None:
+def test_the_first_images_are_queried_on_what_changed_outside_the_attributes(finished: tuple[Path, str]) -> None:
     folder, run = finished
     first = ask(folder, "select distinct image_id from effects order by 1")
     assert ask(folder, "select image_id from residuals order by 1") == first
@@ -146,16 +146,16 @@ def test_writing_is_refused_and_reading_works(finished: tuple[Path, str]) -> Non
     assert listed.exit_code == 0 and "scorecard" in listed.stdout
 
 
-def test_one_picture_explained(finished: tuple[Path, str]) -> None:
+def test_one_image_explained(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     to = folder / "one.png"
     (folder / "run.yaml").write_text(yaml.safe_dump(settings(folder)))
-    picture = str(folder / "data/images/00001.png")
-    answer = CliRunner().invoke(app, ["explain", picture, "--config", str(folder / "run.yaml"), "--out", str(to)])
+    image = str(folder / "data/images/00001.png")
+    answer = CliRunner().invoke(app, ["explain", image, "--config", str(folder / "run.yaml"), "--out", str(to)])
     assert answer.exit_code == 0, answer.output
     with Image.open(to) as panel:
         assert panel.size == (4 * 64 * 4, 64 * 4)
-    refused = CliRunner().invoke(app, ["explain", picture, "--target", "frowning", "--out", str(to)])
+    refused = CliRunner().invoke(app, ["explain", image, "--target", "frowning", "--out", str(to)])
     assert refused.exit_code == 2 and "'frowning'" in refused.stderr and "'smiling'" in refused.stderr
     (folder / "near.yaml").write_text(
         yaml.safe_dump(
@@ -166,18 +166,18 @@ def test_one_picture_explained(finished: tuple[Path, str]) -> None:
             )
         )
     )
-    answer = CliRunner().invoke(app, ["explain", picture, "--config", str(folder / "near.yaml"), "--out", str(to)])
+    answer = CliRunner().invoke(app, ["explain", image, "--config", str(folder / "near.yaml"), "--out", str(to)])
     assert answer.exit_code == 0, answer.output
 
 
-def test_pictures_need_not_be_square(tmp_path: Path, prefect_server: None) -> None:
+def test_images_need_not_be_square(tmp_path: Path, prefect_server: None) -> None:
     lay_out(tmp_path)
-    told = settings(tmp_path, interventions={"images": 2, "attributes": 1}, shard_size=4)
-    run_audit(AuditConfig.model_validate(told | {"data": told["data"] | {"size": [32, 64], "limit": 4}}))
-    pictures = ask(
+    base = settings(tmp_path, interventions={"images": 2, "attributes": 1}, shard_size=4)
+    run_audit(AuditConfig.model_validate(base | {"data": base["data"] | {"size": [32, 64], "limit": 4}}))
+    images = ask(
         tmp_path, "select png from images union all select png from explanations union all select mask_png from explanations"
     )
-    sizes = [Image.open(io.BytesIO(row["png"])).size for row in pictures]
+    sizes = [Image.open(io.BytesIO(row["png"])).size for row in images]
     assert len(sizes) == 4 + 2 * 8 and set(sizes) == {(64, 32)}
     (row,) = ask(tmp_path, "select count(*) as n, count(distinct image_id) as images from effects where counted is not null")
     assert (row["n"], row["images"]) == (2, 2)

@@ -20,7 +20,7 @@ from tasks.training.planted import Planting, train_noisy_oracle
 from warehouse.lens.connect import query
 
 TWINS = planted(("glasses",), (0.0, 0.9), (0,))
-TINY = Grid(TWINS, sizes=(2, 4), edits=2, edited=1, pictures=400, steps=30, portraits=24)
+TINY = Grid(TWINS, sizes=(2, 4), edits=2, edited=1, training_images=400, steps=30, portraits=24)
 EXPLAINED = """select name, count(distinct image_id) as n
     from explanations join (select run_id, name from runs) using (run_id) group by name"""
 
@@ -51,14 +51,14 @@ def test_two_cells_are_trained_audited_and_graded(tmp_path: Path, prefect_server
 
 
 def test_the_full_grid_has_every_correlation_of_every_shortcut_and_clean_twins() -> None:
-    told = list(cells(FULL))
-    assert len(told) == len(set(told)) == 2 * (2 + 3 * 4 * 2)
-    assert [cell.method for cell in told[:28]] == ["maskdime", "fastdime"] * 14
-    assert {cell.planting.rho for cell in told[4:28]} == {0.9, 0.7}
-    assert {cell.planting.rho for cell in told[28:]} == {0.5, 0.3}
+    grid = list(cells(FULL))
+    assert len(grid) == len(set(grid)) == 2 * (2 + 3 * 4 * 2)
+    assert [cell.method for cell in grid[:28]] == ["maskdime", "fastdime"] * 14
+    assert {cell.planting.rho for cell in grid[4:28]} == {0.9, 0.7}
+    assert {cell.planting.rho for cell in grid[28:]} == {0.5, 0.3}
 
 
-def test_a_part_without_a_cell_is_told(tmp_path: Path) -> None:
+def test_a_part_without_a_cell_is_refused(tmp_path: Path) -> None:
     ended = CliRunner().invoke(app, ["benchmark", "--full", "--skip", "60", "--folder", str(tmp_path)])
     assert ended.exit_code == 2 and "no cell is left of a grid of 52: skip 60, up to 52" in " ".join(ended.output.split())
 
@@ -66,18 +66,18 @@ def test_a_part_without_a_cell_is_told(tmp_path: Path) -> None:
 def test_a_noisy_oracle_audits_the_classifier_of_the_same_shortcut(tmp_path: Path) -> None:
     noisy, shortcut = (Planting(kind=kind, attributes=("glasses",), rho=0.9) for kind in ("noisy", "shortcut"))
     assert noisy.classifier == shortcut.classifier and noisy.name != shortcut.name
-    weights = train_noisy_oracle(tmp_path, pictures=200, steps=5)
+    weights = train_noisy_oracle(tmp_path, images=200, steps=5)
     written = weights.stat().st_mtime_ns
     assert load_oracle(OracleConfig(weights=weights), "cpu").attributes == ATTRIBUTES
-    assert train_noisy_oracle(tmp_path, pictures=200, steps=5).stat().st_mtime_ns == written
+    assert train_noisy_oracle(tmp_path, images=200, steps=5).stat().st_mtime_ns == written
 
 
 def test_a_mark_is_planted_in_the_classifier_and_in_half_of_the_audited_portraits(tmp_path: Path) -> None:
     mark = Planting(kind="mark", rho=0.9)
     assert mark.classifier == "mark-90-s0" and mark.agreement() == {"smile": 0.92}
     table = write_portraits(portraits_of(tmp_path, "mark"), 40, IMAGES, marks=0.5)
-    pictures = [np.asarray(Image.open(path)) for path in sorted((table.parent / "images").glob("*.png"))]
-    assert 10 < sum(tuple(picture[0, 0]) == MARK_COLOUR for picture in pictures) < 30
+    images = [np.asarray(Image.open(path)) for path in sorted((table.parent / "images").glob("*.png"))]
+    assert 10 < sum(tuple(image[0, 0]) == MARK_COLOUR for image in images) < 30
     assert portraits_of(tmp_path, "two") == portraits_of(tmp_path, "shortcut") != portraits_of(tmp_path, "mark")
 
 

@@ -38,10 +38,10 @@ CLASSES = ["not_smiling", "smiling"]
 REPOSITORY = Path(__file__).parents[2]
 
 
-def planted(pictures: np.ndarray) -> np.ndarray:
+def planted(images: np.ndarray) -> np.ndarray:
     """The planted classifier as a Python function: (b, 3, 64, 64) in [0, 1] to probabilities."""
     with torch.no_grad():
-        return NETWORK(torch.from_numpy(np.array(pictures)) * 2 - 1).softmax(1).numpy()
+        return NETWORK(torch.from_numpy(np.array(images)) * 2 - 1).softmax(1).numpy()
 
 
 NETWORK = load_classifier(ClassifierConfig(weights=Path("portraits:planted")))
@@ -54,8 +54,8 @@ class Probabilities(torch.nn.Module):
         super().__init__()
         self.network = NETWORK.network.module
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self.network(pictures * 2 - 1).softmax(1)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network(images * 2 - 1).softmax(1)
 
 
 def settings(folder: Path, classifier: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -119,16 +119,16 @@ def test_function_onnx_and_endpoint_give_the_same_facts(tmp_path: Path, served: 
         "onnx": {"access": "onnx", "weights": str(onnx)},
         "callable": {"access": "callable", "module": "tests.flows.test_black_box_audit:planted"},
     }
-    runs = {door: run_audit(AuditConfig.model_validate(settings(tmp_path, told))) for door, told in doors.items()}
+    runs = {door: run_audit(AuditConfig.model_validate(settings(tmp_path, config))) for door, config in doors.items()}
     assert len(set(runs.values())) == 3
     for other in ("onnx", "callable"):
         (row,) = ask(tmp_path, SAME.format(a=runs["endpoint"], b=runs[other]))
         assert row["n"] == 2 * N and row["same"] and row["p"] < 1e-5
-    asked = ask(tmp_path, "select run_id, sum(batch) as pictures, min(call) as first from queries group by run_id")
-    assert len(asked) == 3 and len({row["pictures"] for row in asked}) == 1 and 3 * N < asked[0]["pictures"] <= 7 * N
+    spent = ask(tmp_path, "select run_id, sum(batch) as images, min(call) as first from queries group by run_id")
+    assert len(spent) == 3 and len({row["images"] for row in spent}) == 1 and 3 * N < spent[0]["images"] <= 7 * N
     for row in ask(tmp_path, "select probabilities, png from predictions join images using (run_id, image_id)"):
-        told, right = torch.tensor(row["probabilities"]), torch.from_numpy(planted(((decode_png([row["png"]]) + 1) / 2).numpy()))
-        torch.testing.assert_close(told[None], right, atol=1e-5, rtol=0)
+        kept, right = torch.tensor(row["probabilities"]), torch.from_numpy(planted(((decode_png([row["png"]]) + 1) / 2).numpy()))
+        torch.testing.assert_close(kept[None], right, atol=1e-5, rtol=0)
 
 
 def test_both_classifiers_answer_at_the_endpoint_as_in_this_process(served: str) -> None:
@@ -139,14 +139,14 @@ def test_both_classifiers_answer_at_the_endpoint_as_in_this_process(served: str)
         torch.testing.assert_close(connect(door, "cpu")(x).softmax(1), here, atol=1e-5, rtol=0)
 
 
-def test_a_flaky_endpoint_and_a_killed_audit_lose_nothing_and_ask_nothing_twice(tmp_path: Path, prefect_server: None) -> None:
+def test_a_flaky_endpoint_and_a_killed_audit_lose_nothing_and_query_nothing_twice(tmp_path: Path, prefect_server: None) -> None:
     write_portraits(tmp_path / "data", N, seed=6)
     limits = {"budget": 200, "batch": 1, "concurrency": 1, "timeout": 1, "patience": 60}
     with Moody([503, "hang up", 503], classify=planted) as server:
         port = server.server_address[1]
         door = {"access": "kserve", "url": server.url, "model": "m", "output": "p", "tensors": "binary", "limits": limits}
-        told = settings(tmp_path, door, shard_size=2)
-        (tmp_path / "run.yaml").write_text(yaml.safe_dump(told))
+        config = settings(tmp_path, door, shard_size=2)
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
         command = [str(Path(sys.executable).with_name("cfx")), "audit", str(tmp_path / "run.yaml"), "--quiet"]
         killed = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 240
@@ -157,15 +157,15 @@ def test_a_flaky_endpoint_and_a_killed_audit_lose_nothing_and_ask_nothing_twice(
         killed.wait()
         before = server.images
     with Moody([503], port=port, classify=planted) as server:  # and the endpoint was started again, too
-        run = run_audit(AuditConfig.model_validate(told))
+        run = run_audit(AuditConfig.model_validate(config))
         total = before + server.images
-    made = "select status = '200' as good, sum(batch) as pictures from queries where status <> 'not reached' group by good"
-    ledger = {row["good"]: row["pictures"] for row in ask(tmp_path, made)}
+    made = "select status = '200' as good, sum(batch) as images from queries where status <> 'not reached' group by good"
+    ledger = {row["good"]: row["images"] for row in ask(tmp_path, made)}
     assert sum(ledger.values()) == total <= limits["budget"]
     (answers,) = (tmp_path / "warehouse/answers" / run).glob("*.sqlite")
     with closing(sqlite3.connect(answers)) as file:
         (distinct,) = file.execute("select count(*) from answers").fetchone()
-    assert ledger[True] - distinct <= max(1, total // 100)  # asked twice: at most the one that was under way
+    assert ledger[True] - distinct <= max(1, total // 100)  # queried twice: at most the one that was under way
     assert ask(tmp_path, "select status, explained from runs") == [{"status": "finished", "explained": N}]
 
 
@@ -173,9 +173,9 @@ def test_what_cannot_work_with_a_black_box_is_refused_before_any_query(tmp_path:
     write_portraits(tmp_path / "data", 4, seed=0)
     with Moody() as server:
         door = {"access": "kserve", "url": server.url, "model": "m", "output": "p"}
-        told = settings(tmp_path, door, surrogate=None)
+        config = settings(tmp_path, door, surrogate=None)
         with pytest.raises(ConfigError, match=r"ladder: method 'fastdime' needs gradients.*black box.*`surrogate: \{\}`"):
-            check(AuditConfig.model_validate(told))
+            check(AuditConfig.model_validate(config))
         with pytest.raises(ConfigError, match="classifier: environment variable NO_SUCH_TOKEN is not set"):
             check(AuditConfig.model_validate(settings(tmp_path, door | {"auth": {"env": "NO_SUCH_TOKEN"}})))
         first = check(AuditConfig.model_validate(settings(tmp_path, door))).id
@@ -197,19 +197,19 @@ def test_time_is_a_method_of_the_ladder_and_its_words_are_kept_with_the_run(tmp_
         "surrogate": None,
         "workers": 2,
     }
-    told = settings(tmp_path, door, **more)
-    run = run_audit(AuditConfig.model_validate(told))
+    config = settings(tmp_path, door, **more)
+    run = run_audit(AuditConfig.model_validate(config))
     kept = {path.name for path in (tmp_path / "warehouse/words" / run).iterdir()}
     assert kept == {"context.pth", "class-0.pth", "class-1.pth"}
     rows = ask(tmp_path, "select image_id, arm, attempt, method, nfe_forward, png from explanations")
     assert {row["method"] for row in rows} == {"time"} and len(rows) == 2 * N
     # a step costs two evaluations of two prompts each way; the deeper attempt goes on where the shallower inversion stopped
     assert {(row["attempt"], row["nfe_forward"]) for row in rows if row["arm"] == "guided"} <= {(0, 16), (1, 40)}
-    pictures = {row["image_id"]: row["png"] for row in ask(tmp_path, "select image_id, png from images")}
+    images = {row["image_id"]: row["png"] for row in ask(tmp_path, "select image_id, png from images")}
     model = load_latent(more["words"]["model"])
     for row in rows:
-        if row["arm"] == "null":  # its own class's words both ways: the picture as the model's autoencoder has it
-            x = decode_png([pictures[row["image_id"]]])
+        if row["arm"] == "null":  # its own class's words both ways: the image as the model's autoencoder has it
+            x = decode_png([images[row["image_id"]]])
             torch.testing.assert_close(decode_png([row["png"]]), model.decode(model.encode(x), 64), atol=0.02, rtol=0)
     assert ask(tmp_path, "select count(*) as n from verdicts") == [{"n": 9}]
 

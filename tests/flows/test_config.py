@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> dict[str, Any]:
+def settings(tmp_path: Path) -> dict[str, Any]:
     """A configuration that works, as YAML would hold it."""
     write_portraits(tmp_path / "data", 4, seed=0)
     return {
@@ -32,13 +32,13 @@ def told(tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def loaded(folder: Path, told: dict[str, Any]) -> Any:
-    (folder / "run.yaml").write_text(yaml.safe_dump(told))
+def loaded(folder: Path, settings: dict[str, Any]) -> Any:
+    (folder / "run.yaml").write_text(yaml.safe_dump(settings))
     return load_config(folder / "run.yaml")
 
 
-def test_paths_are_relative_to_the_file_and_defaults_are_filled_in(tmp_path: Path, told: dict[str, Any]) -> None:
-    config = loaded(tmp_path, told)
+def test_paths_are_relative_to_the_file_and_defaults_are_filled_in(tmp_path: Path, settings: dict[str, Any]) -> None:
+    config = loaded(tmp_path, settings)
     assert config.data.images == tmp_path / "data" / "images"
     assert config.warehouse == tmp_path / "warehouse-data"
     checked = check(config)
@@ -59,13 +59,13 @@ def test_paths_are_relative_to_the_file_and_defaults_are_filled_in(tmp_path: Pat
     ],
     ids=["most-confused", "hierarchy", "one column of a multi-label network"],
 )
-def test_other_targets_and_tasks_that_work(tmp_path: Path, told: dict[str, Any], change: dict[str, Any]) -> None:
-    assert check(loaded(tmp_path, told | change)).id.startswith("trial-")
+def test_other_targets_and_tasks_that_work(tmp_path: Path, settings: dict[str, Any], change: dict[str, Any]) -> None:
+    assert check(loaded(tmp_path, settings | change)).id.startswith("trial-")
 
 
-def test_what_results_do_not_depend_on_is_not_in_the_run_id(tmp_path: Path, told: dict[str, Any]) -> None:
-    same = [told, told | {"batch_size": 3}, told | {"workers": 1}, told | {"warehouse": "elsewhere"}]
-    other = [told | {"seeds": [1]}, told | {"target": "smiling"}, told | {"shard_size": 2}]
+def test_what_results_do_not_depend_on_is_not_in_the_run_id(tmp_path: Path, settings: dict[str, Any]) -> None:
+    same = [settings, settings | {"batch_size": 3}, settings | {"workers": 1}, settings | {"warehouse": "elsewhere"}]
+    other = [settings | {"seeds": [1]}, settings | {"target": "smiling"}, settings | {"shard_size": 2}]
     ids = [check(loaded(tmp_path, each)).id for each in same + other]
     assert len(set(ids[: len(same)])) == 1
     assert len(set(ids[len(same) - 1 :])) == 1 + len(other)
@@ -83,9 +83,11 @@ def test_what_results_do_not_depend_on_is_not_in_the_run_id(tmp_path: Path, told
         ({"name": "Not a name"}, ["name", "Not a name"]),
     ],
 )
-def test_a_typo_is_told_with_its_place(tmp_path: Path, told: dict[str, Any], change: dict[str, Any], words: list[str]) -> None:
+def test_unknown_settings_are_reported_with_their_path(
+    tmp_path: Path, settings: dict[str, Any], change: dict[str, Any], words: list[str]
+) -> None:
     with pytest.raises(ConfigError) as error:
-        loaded(tmp_path, told | change)
+        loaded(tmp_path, settings | change)
     for word in words:
         assert word in str(error.value)
 
@@ -114,9 +116,9 @@ def test_a_typo_is_told_with_its_place(tmp_path: Path, told: dict[str, Any], cha
     ],
 )
 def test_what_cannot_work_is_refused_before_any_work(
-    tmp_path: Path, told: dict[str, Any], change: dict[str, Any], words: list[str]
+    tmp_path: Path, settings: dict[str, Any], change: dict[str, Any], words: list[str]
 ) -> None:
-    config = loaded(tmp_path, told | change)
+    config = loaded(tmp_path, settings | change)
     with pytest.raises(ConfigError) as error:
         check(config)
     for word in words:
@@ -124,8 +126,8 @@ def test_what_cannot_work_is_refused_before_any_work(
     assert not config.warehouse.exists()
 
 
-def test_the_command_line_says_it_in_one_line_and_exits_with_2(tmp_path: Path, told: dict[str, Any]) -> None:
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(told | {"target": "laughing"}))
+def test_the_command_line_says_it_in_one_line_and_exits_with_2(tmp_path: Path, settings: dict[str, Any]) -> None:
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings | {"target": "laughing"}))
     answer = CliRunner().invoke(app, ["audit", str(tmp_path / "run.yaml")])
     assert answer.exit_code == 2
     assert "unknown target class 'laughing'" in answer.stderr and "Traceback" not in answer.stderr

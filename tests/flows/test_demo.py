@@ -18,15 +18,15 @@ def test_demo_ranks_glasses_first_for_the_planted_twin_only(tmp_path: Path) -> N
     command = [str(Path(sys.executable).with_name("cfx")), "demo", "--folder", str(tmp_path), "--images", "96", "--json"]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    told = json.loads(ended.stdout.splitlines()[-1])
-    planted, clean = told["planted"], told["clean"]
+    found = json.loads(ended.stdout.splitlines()[-1])
+    planted, clean = found["planted"], found["clean"]
     assert planted["flip_rate"] >= 0.95 and clean["flip_rate"] >= 0.95
     first = planted["attributes"][0]
     assert first["attribute"] == "glasses" and first["low"] > 0
     assert "smile" not in [row["attribute"] for row in planted["attributes"]]
     assert not [row for row in clean["attributes"] if row["verdict"] in ("confirmed", "suspected")]
     assert [twin["outside"]["finding"] for twin in (planted, clean)] == ["nothing outside"] * 2
-    assert {"seconds", "planted", "clean"} == set(told)
+    assert {"seconds", "planted", "clean"} == set(found)
     assert held(tmp_path, planted["run_id"]) == (1, "fail", ["glasses"])
     assert held(tmp_path, clean["run_id"]) == (0, "pass", [])
     for twin in (planted, clean):
@@ -47,6 +47,6 @@ def held(folder: Path, run: str) -> tuple[int, str, list[str]]:
     (folder / "gate.yaml").write_text("maximum_effect: 0.2\n")
     policy = ["--policy", str(folder / "gate.yaml")]
     ended = CliRunner().invoke(app, ["gate", run, *policy, "-w", str(folder / "warehouse"), "--json"])
-    told = json.loads(ended.stdout)
-    assert (told["verdict"] == "fail") == any(reason.startswith("glasses effect") for reason in told["reasons"])
-    return ended.exit_code, told["verdict"], [rule["subject"] for rule in told["rules"] if rule["result"] == "fail"]
+    found = json.loads(ended.stdout)
+    assert (found["verdict"] == "fail") == any(reason.startswith("glasses effect") for reason in found["reasons"])
+    return ended.exit_code, found["verdict"], [rule["subject"] for rule in found["rules"] if rule["result"] == "fail"]

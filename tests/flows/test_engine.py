@@ -54,8 +54,8 @@ def test_two_processes_write_the_same_facts(local: Path, engine: str) -> None:
     assert workers["n"] >= 2  # Ray may replace an idle process
 
 
-def test_an_audit_waits_for_a_slot_and_one_without_such_a_limit_is_told(prefect_server: None, tmp_path: Path) -> None:
-    """The configuration is not there: that is told as soon as the audit has its slot, and not before."""
+def test_an_audit_waits_for_a_slot_and_one_without_such_a_limit_is_refused(prefect_server: None, tmp_path: Path) -> None:
+    """The configuration is not there: that is reported as soon as the audit has its slot, and not before."""
     nowhere = tmp_path / "nowhere.yaml"
     with pytest.raises(ConcurrencySlotAcquisitionError, match="cards"):
         nightly(nowhere, slots="cards")

@@ -77,8 +77,8 @@ def test_report_gate_and_query_say_the_same(root: Path, run: str) -> None:
     assert [{name: rule[name] for name in rules[0]} for rule in gate["rules"]] == rules
     page = Path(json.loads(said(root, "report", run, "--json")[1])["path"]).read_text()
     assert f"Release check {WORDS[verdict['verdict']]}:</span> {escape(verdict['reasons'][0])}" in page
-    told = Page(page).content["questions"]["rules"]["rows"]
-    assert [(rule["result"], rule["reason"]) for rule in told] == [(rule["result"], rule["reason"]) for rule in rules]
+    shown = Page(page).content["questions"]["rules"]["rows"]
+    assert [(rule["result"], rule["reason"]) for rule in shown] == [(rule["result"], rule["reason"]) for rule in rules]
     shown = conditions(page)
     assert len(shown) == len(rules) > 5
     for (subject, result, bound, value, interval, n), rule in zip(shown, rules, strict=True):

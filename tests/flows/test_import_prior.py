@@ -45,13 +45,13 @@ def test_heads_given_on_the_command_line_count(checkpoint: Path, tmp_path: Path)
     assert {m.heads for m in load_ddpm(tmp_path / "prior").network.modules() if hasattr(m, "heads")} == {2}
 
 
-def test_what_cannot_be_imported_is_told(checkpoint: Path, tmp_path: Path) -> None:
-    for arguments, told in (
+def test_what_cannot_be_imported_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    for arguments, words in (
         (("--like", "celeb"), "there is no 'celeb'; there are celeba, celebahq, bdd, imagenet"),
         ((), "say how the checkpoint was trained"),
         (("--like", "bdd"), "missing input_blocks."),
         (("--like", "celeba", "--num-heads", 4, "--num-head-channels", 64), "one of them"),
     ):
         answer = run(checkpoint, "-o", tmp_path / "prior", *arguments)
-        assert answer.exit_code == 2 and told in answer.stderr.replace("\n", " "), answer.output
+        assert answer.exit_code == 2 and words in answer.stderr.replace("\n", " "), answer.output
     assert not (tmp_path / "prior").exists()

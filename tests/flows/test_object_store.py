@@ -29,12 +29,12 @@ SECRET = "not-a-secret-but-must-not-be-written"
 @pytest.fixture(scope="module")
 def s3() -> Iterator[Any]:
     """A client of a real S3 server with one empty bucket, `audits`."""
-    told = {"AWS_ACCESS_KEY_ID": "cfx", "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_DEFAULT_REGION": "us-east-1"}
+    access = {"AWS_ACCESS_KEY_ID": "cfx", "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_DEFAULT_REGION": "us-east-1"}
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (told | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}).items():
+        for name, value in (access | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}).items():
             patch.setenv(name, value)
         client = boto3.client("s3")
         client.create_bucket(Bucket="audits")
@@ -82,7 +82,7 @@ def test_credentials_in_a_url_are_refused(tmp_path: Path) -> None:
     assert SECRET not in str(refused.value)
 
 
-def test_pictures_of_an_object_store_are_those_of_a_folder(s3: Any, tmp_path: Path) -> None:
+def test_images_of_an_object_store_are_those_of_a_folder(s3: Any, tmp_path: Path) -> None:
     """Files and the members of a tar, one of them cut short, one file that is not there and one outside the prefix."""
     lay_out(tmp_path, 4)
     folder = tmp_path / "data/images"
@@ -92,25 +92,25 @@ def test_pictures_of_an_object_store_are_those_of_a_folder(s3: Any, tmp_path: Pa
     (folder / "train-1.tar").write_bytes(tar_bytes[:700])
     (folder / "00001.png").unlink()
     for path in folder.iterdir():
-        s3.upload_file(str(path), "audits", f"pictures/{path.name}")
+        s3.upload_file(str(path), "audits", f"images/{path.name}")
     s3.put_object(Bucket="audits", Key="beside.png", Body=(folder / "00000.png").read_bytes())
     names = ["00000.png", "00002.png", "00003.png", "train-0.tar/a.png", "train-1.tar/a.png", "gone.png", "../beside.png"]
     table = tmp_path / "table.csv"
     table.write_text("\n".join(["file", *names]))
     found: dict[str, Any] = {}
-    for where in (str(folder), "s3://audits/pictures"):
+    for where in (str(folder), "s3://audits/images"):
         config = DataConfig.model_validate({"images": where, "table": table, "size": 16, "max_rejected": 1})
         root = tmp_path / f"warehouse-{len(found)}"
         ingested(root, config, 3)
         found[where] = [read_shard(shard).to_pylist() for fact in ("images", "rejected") for shard in shards_of(root, fact)]
     here, there = found.values()
     assert here == there
-    taken, refused = (
+    admitted, refused = (
         query(root, f"select path from {fact} order by path")["path"].to_pylist() for fact in ("images", "rejected")
     )
-    assert taken == names[:4] and sorted(refused) == sorted(names[4:])
+    assert admitted == names[:4] and sorted(refused) == sorted(names[4:])
     before = fingerprint(config)
-    s3.upload_file(str(folder / "00003.png"), "audits", "pictures/00002.png")
+    s3.upload_file(str(folder / "00003.png"), "audits", "images/00002.png")
     assert fingerprint(config) != before
 
 
@@ -126,8 +126,8 @@ def test_a_bucket_that_refuses_half_way_then_the_whole_audit(s3: Any, tmp_path: 
     s3.put_bucket_policy(Bucket="audits", Policy=json.dumps({"Version": "2012-10-17", "Statement": [refused]}))
     for path in (tmp_path / "data/images").iterdir():
         s3.upload_file(str(path), "audits", f"portraits/{path.name}")
-    pictures = settings(tmp_path, 2)["data"] | {"images": "s3://audits/portraits"}
-    there = AuditConfig.model_validate(settings(tmp_path, 2, data=pictures, warehouse="s3://audits/w"))
+    images = settings(tmp_path, 2)["data"] | {"images": "s3://audits/portraits"}
+    there = AuditConfig.model_validate(settings(tmp_path, 2, data=images, warehouse="s3://audits/w"))
     with pytest.raises(NotWritten, match=r"s3://audits/w/facts/attributes/.*could not be written.*run the audit again"):
         run_audit(there)
     listed = {item["Key"]: item["LastModified"] for item in s3.list_objects_v2(Bucket="audits", Prefix="w/facts")["Contents"]}
@@ -140,7 +140,7 @@ def test_a_bucket_that_refuses_half_way_then_the_whole_audit(s3: Any, tmp_path: 
     assert {key: again[key] for key in listed} == listed
     assert s3.head_object(Bucket="audits", Key=f"w/reports/{run}.html")["ContentLength"] > 1000
 
-    here = AuditConfig.model_validate(settings(tmp_path, 2, data=pictures))
+    here = AuditConfig.model_validate(settings(tmp_path, 2, data=images))
     assert run_audit(here) == run
     hashes, local = fact_hashes(there.warehouse), fact_hashes(here.warehouse)
     assert {"runs", "images", "predictions", "explanations", "attributes"} <= set(hashes)

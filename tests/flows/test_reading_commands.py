@@ -70,6 +70,6 @@ def test_a_policy_from_a_file_needs_no_torch_either(root: Path, tmp_path: Path) 
 def test_python_m_runs_the_command_line(root: Path, tmp_path: Path, module: str) -> None:
     shown = run("-m", module, "--help", cwd=tmp_path)
     assert shown.returncode == 0 and "Usage: cfx [OPTIONS] COMMAND" in shown.stdout
-    asked = run("-m", module, "query", "select 1 + 1 as two", "--format", "json", "-w", str(root), cwd=tmp_path)
-    assert (asked.returncode, asked.stdout.strip()) == (0, '[{"two": 2}]')
+    answer = run("-m", module, "query", "select 1 + 1 as two", "--format", "json", "-w", str(root), cwd=tmp_path)
+    assert (answer.returncode, answer.stdout.strip()) == (0, '[{"two": 2}]')
     assert run("-m", module, "gate", "nosuch", "-w", str(root), cwd=tmp_path).returncode == 2

@@ -17,7 +17,7 @@ from tasks.config import AuditConfig
 
 def results(config: AuditConfig) -> dict[str, str]:
     """The hash of each fact, but of `runs`, which tells where the warehouse lies, and of the log of policies."""
-    return {name: told for name, told in fact_hashes(config.warehouse).items() if name not in ("runs", "policies")}
+    return {name: digest for name, digest in fact_hashes(config.warehouse).items() if name not in ("runs", "policies")}
 
 
 FULL_DISK = """
@@ -44,7 +44,7 @@ assert write_shard(root, "rejected", "r", str(len(done)), rows(len(done))).rows 
 """
 
 
-def test_a_full_disk_is_told_by_the_file_and_keeps_what_is_finished(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_the_file_and_keeps_what_is_finished(tmp_path: Path) -> None:
     """A tmpfs of 256 KiB, in a mount namespace of its own."""
     alone = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", FULL_DISK, str(tmp_path)]
     ran = subprocess.run(alone, cwd=Path(__file__).parents[2], capture_output=True, text=True)
@@ -77,9 +77,9 @@ def test_two_audits_at_once_then_damaged_shards(tmp_path: Path, prefect_server: 
 def test_the_plan_counts_what_the_audit_then_does(tmp_path: Path) -> None:
     lay_out(tmp_path, 8)
     path = write_settings(tmp_path, settings(tmp_path, 3, seeds=[0, 1], workers=2))
-    told = CliRunner().invoke(app, ["audit", str(path), "--plan", "--json"])
-    assert told.exit_code == 0, told.output
-    plan = json.loads(told.stdout.splitlines()[-1])
+    planned = CliRunner().invoke(app, ["audit", str(path), "--plan", "--json"])
+    assert planned.exit_code == 0, planned.output
+    plan = json.loads(planned.stdout.splitlines()[-1])
     # tau 2: two steps of the guided arm and two of the null, each one UNet evaluation, for 8 images x 2 seeds
     assert (plan["images"], plan["shards"], plan["evaluations"]) == (8, 3, [64, 64])
     assert 0 < plan["hours"][0] < 1

@@ -14,8 +14,8 @@ def test_a_robust_network_is_trained_from_a_folder_and_a_table(tmp_path: Path) -
     table = write_portraits(tmp_path / "faces", 30, seed=0)
     (tmp_path / "training.yaml").write_text(yaml.safe_dump({"widths": [8], "grid": 2, "steps": 3, "batch": 4}))
     out = tmp_path / "robust.safetensors"
-    told = ["train", "robust", str(tmp_path / "faces" / "images"), str(table), "--label", "label", "-o", str(out), "--quiet"]
-    ended = CliRunner().invoke(app, [*told, "--size", "16", "-c", str(tmp_path / "training.yaml")])
+    arguments = ["train", "robust", str(tmp_path / "faces" / "images"), str(table), "--label", "label", "-o", str(out), "--quiet"]
+    ended = CliRunner().invoke(app, [*arguments, "--size", "16", "-c", str(tmp_path / "training.yaml")])
     assert ended.exit_code == 0, ended.output
     assert "of it attacked at epsilon 0.3" in ended.output
     assert load_classifier(ClassifierConfig(weights=out)).classes == ("not_smiling", "smiling")

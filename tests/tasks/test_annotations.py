@@ -40,7 +40,7 @@ def test_every_other_yes_or_no_column_is_an_attribute(tmp_path):
     assert rows.column_names[FIXED] == "a_hat"
 
 
-def test_only_the_attributes_asked_for(tmp_path):
+def test_only_the_attributes_configured(tmp_path):
     table = written(tmp_path, "file,hat,beard,empty\na.png,1,0,\n")
     assert listing(Annotations(table=table, attribute_columns=("beard", "empty"))).column_names[FIXED:] == ["a_beard", "a_empty"]
     assert listing(Annotations(table=table, attribute_columns=())).column_names[FIXED:] == []
@@ -95,7 +95,7 @@ TABLE = "file,label,hat\na.png,x,1\n"
         (TABLE, {"split_column": "part"}, "split_column: .* has no column 'part'"),
         (TABLE, {"attribute_columns": ("hat", "wig")}, "attribute_columns: .* has no column 'wig'"),
         (TABLE, {"attribute_columns": ("label",)}, "attribute_columns: 'label' holds 'x'; an attribute holds 1/0"),
-        (TABLE, {"split": "test"}, "split: 'test' is asked for without split_column"),
+        (TABLE, {"split": "test"}, "split: 'test' is set without split_column"),
         (TABLE, {"split_column": "label", "split": "test"}, "split: no row .* is in split 'test'; its splits are x"),
         ("file,label\n", {}, "has a header and no rows"),
         ("", {}, "table: .* cannot be read: Empty CSV file"),
@@ -120,6 +120,6 @@ def test_a_table_that_is_not_there_or_not_one_is_refused(tmp_path):
         listing(Annotations(table=tmp_path / "table.csv"))
 
 
-def test_a_typo_in_a_setting_is_told():
+def test_an_unknown_setting_is_reported():
     with pytest.raises(ValidationError, match="atribute_columns"):
         Annotations.model_validate({"table": "t.csv", "atribute_columns": ["hat"]})

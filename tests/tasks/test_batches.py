@@ -7,7 +7,7 @@ import torch
 
 from cfx.diffusion.training import PriorTraining
 from cfx.portraits import write_portraits
-from tasks.training.batches import FolderBatches, batches_of, picture_files, read_square
+from tasks.training.batches import FolderBatches, batches_of, image_files, read_square
 
 CONFIG = PriorTraining(size=16, batch=4, steps=6)
 
@@ -15,24 +15,24 @@ CONFIG = PriorTraining(size=16, batch=4, steps=6)
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
     write_portraits(tmp_path, 10, seed=0)
-    return picture_files(tmp_path)
+    return image_files(tmp_path)
 
 
-def test_pictures_on_disk_and_in_memory_give_the_same_batches(files: list[Path]) -> None:
+def test_images_on_disk_and_in_memory_give_the_same_batches(files: list[Path]) -> None:
     memory = batches_of(torch.stack([read_square(file, 16) for file in files]), CONFIG)
     disk = FolderBatches(files, CONFIG, 0)
     for step in (0, 1, 2, 3, 2, 5):  # in turn, back, and on from the middle, as after a kill
         torch.testing.assert_close(disk(step), memory(step), rtol=0, atol=0)
-    epoch = torch.cat([memory(step) for step in range(5)])  # 20 pictures: each of the 10 twice
+    epoch = torch.cat([memory(step) for step in range(5)])  # 20 images: each of the 10 twice
     assert len(torch.unique(epoch.flatten(1), dim=0)) == 10
 
 
-def test_pictures_are_read_when_they_are_needed(files: list[Path]) -> None:
+def test_images_are_read_when_they_are_needed(files: list[Path]) -> None:
     batches = FolderBatches(files, CONFIG, 0)
     batches(0)
     for file in files:
         file.write_bytes(b"")
-    with pytest.raises(ValueError, match="none of the 10 files is a picture that can be read"):
+    with pytest.raises(ValueError, match="none of the 10 files is an image that can be read"):
         batches(1)
 
 
@@ -44,8 +44,8 @@ def test_a_file_that_cannot_be_read_is_replaced_by_the_next(files: list[Path]) -
     assert (found == expected[3]).flatten(1).all(1).sum() == 4  # the fifth file, its own two times and the fourth's
 
 
-def test_a_folder_without_pictures_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no file ending in"):
-        picture_files(tmp_path)
+        image_files(tmp_path)
     with pytest.raises(ValueError, match="there is no folder"):
-        picture_files(tmp_path / "nowhere")
+        image_files(tmp_path / "nowhere")

@@ -15,14 +15,14 @@ from tasks.advice.calibrate import Strength, changed, rungs, search, settings
 
 
 def flips_like(curve: dict[float, float]) -> list[Strength]:
-    asked: list[float] = []
+    measured: list[float] = []
 
     def measure(scale: float) -> Strength:
-        asked.append(scale)
+        measured.append(scale)
         return Strength(scale, curve[scale], None, 0.0)
 
     found = search(measure, 8.0)
-    assert sorted(asked) == [row.scale for row in found]  # each scale once
+    assert sorted(measured) == [row.scale for row in found]  # each scale once
     return found
 
 

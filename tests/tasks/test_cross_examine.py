@@ -75,7 +75,7 @@ def test_changes_are_held_against_maps_and_truth(shards: tuple[Path, Shard, Shar
     assert shown.shape == (2 * N, 3, 64, 64) and shown.min() == -1 and shown.max() == 1
 
 
-def test_without_regions_only_the_maps_are_asked(shards: tuple[Path, Shard, Shard]) -> None:
+def test_without_regions_only_the_maps_are_compared(shards: tuple[Path, Shard, Shard]) -> None:
     folder, images, explained = shards
     shard = cross_examine(run_of(folder / "bare", "run", batch_size=8), images, explained)
     assert {row["measure"] for row in read_shard(shard, ["measure"]).to_pylist()} == {

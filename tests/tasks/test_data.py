@@ -1,4 +1,4 @@
-"""Facts about the data door: every file is taken or told why not, once, whatever was killed in between."""
+"""Facts about the data door: every file is admitted or rejected with a reason, once, whatever was killed in between."""
 
 import csv
 import hashlib
@@ -45,7 +45,7 @@ def nasty(tmp_path_factory) -> DataConfig:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8))
     noise.save(images / "cut.jpg")
     (images / "cut.jpg").write_bytes((images / "cut.jpg").read_bytes()[:1200])
-    (images / "text.png").write_text("no picture")
+    (images / "text.png").write_text("no image")
     Image.new("RGB", (1, 1)).save(images / "dot.png")
     noise.convert("CMYK").save(images / "ink.jpg")
     Image.new("1", (20_000, 20_000)).save(images / "huge.png")
@@ -65,10 +65,10 @@ def facts(root: Path, fact: str) -> list[dict[str, Any]]:
     return pa.concat_tables([read_shard(shard) for shard in found if shard is not None]).to_pylist()
 
 
-def test_every_file_is_taken_or_told_why_not(nasty, tmp_path, recwarn):
+def test_every_file_is_admitted_or_rejected_with_a_reason(nasty, tmp_path, recwarn):
     shards = ingested(tmp_path, nasty, 10)
-    taken, refused = facts(tmp_path, "images"), facts(tmp_path, "rejected")
-    assert [row["path"] for row in taken] == [f"{i:05d}.png" for i in range(22)]
+    admitted, refused = facts(tmp_path, "images"), facts(tmp_path, "rejected")
+    assert [row["path"] for row in admitted] == [f"{i:05d}.png" for i in range(22)]
     assert sum(shard.rows for shard in shards) == 22
     assert sorted(row["path"] for row in refused) == sorted(REASONS)
     for row in refused:
@@ -78,16 +78,16 @@ def test_every_file_is_taken_or_told_why_not(nasty, tmp_path, recwarn):
     assert not recwarn.list
 
 
-def test_what_is_taken_is_what_lies_on_disk(nasty, tmp_path):
+def test_what_is_admitted_is_what_lies_on_disk(nasty, tmp_path):
     shards = ingested(tmp_path, nasty, 10)
     x = torch.cat([decode_png(read_shard(shard, ["png"])["png"].to_pylist()) for shard in shards])
-    for row, picture, (label, portrait) in zip(facts(tmp_path, "images"), x, draw(22, seed=1), strict=True):
+    for row, image, (label, portrait) in zip(facts(tmp_path, "images"), x, draw(22, seed=1), strict=True):
         assert row["image_id"] == hashlib.sha256((nasty.images / row["path"]).read_bytes()).hexdigest()
         assert (row["width"], row["height"]) == (32, 32)
         assert row["split"] in ("train", "test")
         assert row["label"] == ("smiling" if label else "not_smiling")
         assert {a: row[f"a_{a}"] for a in ATTRIBUTES} == {a: portrait.has(a) for a in ATTRIBUTES}
-        assert torch.equal(picture, torch.from_numpy(render(portrait, 32)).permute(2, 0, 1).float() / 127.5 - 1)
+        assert torch.equal(image, torch.from_numpy(render(portrait, 32)).permute(2, 0, 1).float() / 127.5 - 1)
 
 
 def test_a_run_after_a_kill_ends_as_an_undisturbed_one(nasty, tmp_path):
@@ -107,7 +107,7 @@ def test_a_run_after_a_kill_ends_as_an_undisturbed_one(nasty, tmp_path):
         assert facts(killed, fact) == facts(whole, fact)
 
 
-def test_shards_do_not_change_what_is_taken(nasty, tmp_path):
+def test_shards_do_not_change_what_is_admitted(nasty, tmp_path):
     ingested(tmp_path / "one", nasty, 1000)
     ingested(tmp_path / "many", nasty, 1)
     for fact in ("images", "rejected"):

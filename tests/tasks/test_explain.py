@@ -73,7 +73,7 @@ def test_a_ladder_of_several_methods_or_for_a_black_box_is_refused() -> None:
 
 
 class Grey(nn.Module):
-    """One logit, the mean of a picture's first channel."""
+    """One logit, the mean of an image's first channel."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x[:, :1].mean((2, 3))

@@ -1,4 +1,4 @@
-"""Published data sets, tiny but in their own formats: what table they become, and that every picture is reached through it."""
+"""Published data sets, tiny but in their own formats: what table they become, and that every image is reached through it."""
 
 import io
 import json
@@ -20,8 +20,8 @@ from tests.runs import ingested
 from warehouse.facts.shards import find_shard, read_shard
 
 
-def picture(i: int, form: str = "PNG") -> bytes:
-    """A picture of its own, 12 x 12."""
+def image(i: int, form: str = "PNG") -> bytes:
+    """An image of its own, 12 x 12."""
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(i).integers(0, 256, (12, 12, 3), dtype=np.uint8)).save(buffer, form)
     return buffer.getvalue()
@@ -62,7 +62,7 @@ PARTS = "000001.jpg 0\n000002.jpg 1\n000003.jpg 2\n"
     ids=["txt", "csv"],
 )
 def test_celeba(tmp_path: Path, lists: dict[str, str], images: str) -> None:
-    folder = put(tmp_path / "celeba", lists | {f"{images}/{i:06}.jpg": picture(i, "JPEG") for i in (1, 2, 3)})
+    folder = put(tmp_path / "celeba", lists | {f"{images}/{i:06}.jpg": image(i, "JPEG") for i in (1, 2, 3)})
     rows, seen = imported("celeba", folder, split_column="split", label_column="Smiling")
     assert rows[0] == {"file": f"{images}/000001.jpg", "split": "train", "Smiling": True, "Young": False}
     assert [row["split"] for row in rows] == ["train", "validation", "test"]
@@ -75,7 +75,7 @@ def test_celeba_hq_takes_its_split_from_celeba(tmp_path: Path) -> None:
         "CelebA-HQ-to-CelebA-mapping.txt": "idx     orig_idx     orig_file\n0    2    000003.jpg\n1    0    000001.jpg\n",
         "list_eval_partition.txt": PARTS,
     }
-    folder = put(tmp_path / "hq", lists | {f"CelebA-HQ-img/{i}.jpg": picture(i, "JPEG") for i in (0, 1)})
+    folder = put(tmp_path / "hq", lists | {f"CelebA-HQ-img/{i}.jpg": image(i, "JPEG") for i in (0, 1)})
     rows, seen = imported("celeba-hq", folder, split_column="split")
     assert [(row["file"], row["split"], row["celeba_file"]) for row in rows] == [
         ("CelebA-HQ-img/0.jpg", "test", "000003.jpg"),
@@ -84,9 +84,9 @@ def test_celeba_hq_takes_its_split_from_celeba(tmp_path: Path) -> None:
     assert [row["a_Smiling"] for row in seen] == [True, False]
 
 
-def test_a_list_that_is_cut_short_is_told_by_its_line(tmp_path: Path) -> None:
+def test_a_list_that_is_cut_short_is_reported_with_its_line(tmp_path: Path) -> None:
     put(tmp_path / "c", {"list_attr_celeba.txt": CELEBA[:-4]})
-    with pytest.raises(ValueError, match=r"list_attr_celeba.txt: picture 3 needs a file and 2 answers"):
+    with pytest.raises(ValueError, match=r"list_attr_celeba.txt: image 3 needs a file and 2 answers"):
         table_of("celeba", tmp_path / "c", tmp_path / "t.parquet")
     assert not (tmp_path / "t.parquet").exists()
 
@@ -103,8 +103,8 @@ def test_bdd100k(tmp_path: Path) -> None:
         "labels/bdd100k_labels_images_train.json": json.dumps(train, indent=4),
         "labels/det_20/det_val.json": json.dumps([{"name": "c.jpg", "attributes": None, "labels": None}]),
     }
-    pictures = {f"images/100k/{name}": picture(i, "JPEG") for i, name in enumerate(names)}
-    folder = put(tmp_path / "bdd", files | pictures)
+    images = {f"images/100k/{name}": image(i, "JPEG") for i, name in enumerate(names)}
+    folder = put(tmp_path / "bdd", files | images)
     rows, seen = imported("bdd100k", folder, label_column="timeofday", split_column="split")
     assert [(row["pedestrian"], row["car"], row["traffic light"]) for row in rows] == [
         (True, True, False),
@@ -129,7 +129,7 @@ def test_bdd_oia(tmp_path: Path) -> None:
     }
     reasons = [{"file_name": "a.jpg", "reason": [1] + [0] * 20}]
     files = {"val_25k_images_actions.json": json.dumps(actions), "val_25k_images_reasons.json": json.dumps(reasons)}
-    folder = put(tmp_path / "oia", files | {f"data/{name}.jpg": picture(i, "JPEG") for i, name in enumerate("abc")})
+    folder = put(tmp_path / "oia", files | {f"data/{name}.jpg": image(i, "JPEG") for i, name in enumerate("abc")})
     rows, seen = imported("bdd-oia", folder, label_column="action")
     assert [(row["file"], row["action"], row["left"], row["reason_00"]) for row in rows] == [
         ("data/a.jpg", "forward", True, True),
@@ -140,7 +140,7 @@ def test_bdd_oia(tmp_path: Path) -> None:
 
 def test_folders_of_classes_and_their_metadata(tmp_path: Path) -> None:
     places = ["train/cat/1", "train/dog/2", "val/cat/3", "val/dog/4"]
-    files: dict[str, bytes | str] = {f"{place}.png": picture(i) for i, place in enumerate(places)}
+    files: dict[str, bytes | str] = {f"{place}.png": image(i) for i, place in enumerate(places)}
     files |= {"train/metadata.csv": "file_name,sitting\ncat/1.png,1\ndog/2.png,0\n", "val/cat/.DS_Store": "", "README.md": "x"}
     rows, seen = imported("imagefolder", put(tmp_path / "pets", files), label_column="label", split_column="split")
     assert rows[0] == {"file": "train/cat/1.png", "split": "train", "label": "cat", "sitting": "1"}
@@ -158,7 +158,7 @@ HUGGING_FACE = {"info": {"features": {"image": {"_type": "Image"}, "label": LABE
 
 @pytest.mark.parametrize("saved", [False, True], ids=["downloaded", "saved"])
 def test_hugging_face(tmp_path: Path, saved: bool) -> None:
-    cells = [{"bytes": picture(i), "path": f"{i}.png"} for i in range(5)]
+    cells = [{"bytes": image(i), "path": f"{i}.png"} for i in range(5)]
     table = pa.table(
         {"image": cells, "label": pa.array([0, 1, -1, 0, 1], pa.int64()), "hat": [True, False, True, True, False]}
     ).replace_schema_metadata({"huggingface": json.dumps(HUGGING_FACE)})
@@ -176,7 +176,7 @@ def test_hugging_face(tmp_path: Path, saved: bool) -> None:
     assert rows[3]["file"].endswith("/0000003") and rows[3]["split"] == "train"
     assert [row["a_hat"] for row in seen] == [True, False, True, True, False]
     first = np.asarray(Image.open(io.BytesIO(seen[3]["png"])))
-    assert np.array_equal(first, np.asarray(Image.open(io.BytesIO(picture(3)))))
+    assert np.array_equal(first, np.asarray(Image.open(io.BytesIO(image(3)))))
 
 
 def tar_of(path: Path, members: dict[str, bytes]) -> None:
@@ -193,7 +193,7 @@ def test_tars_of_webdataset(tmp_path: Path) -> None:
         members: dict[str, bytes] = {}
         for i in range(3):
             key = f"{3 * shard + i:06}"
-            members[f"{key}.jpg"] = picture(3 * shard + i, "JPEG")
+            members[f"{key}.jpg"] = image(3 * shard + i, "JPEG")
             members |= {f"{key}.cls": str(i % 2).encode(), f"{key}.json": json.dumps({"hat": i % 2, "box": [1, 2]}).encode()}
         tar_of(tmp_path / "wds" / f"train-{shard:04}.tar", members)
     rows, seen = imported("webdataset", tmp_path / "wds", label_column="label", split_column="split")
@@ -204,9 +204,9 @@ def test_tars_of_webdataset(tmp_path: Path) -> None:
 
 def test_a_tar_that_is_cut_short_and_rows_that_are_not_there_are_rejected(tmp_path: Path) -> None:
     folder = tmp_path / "set"
-    tar_of(folder / "a.tar", {f"{i}.png": picture(i) + b"\0" * 2000 for i in range(3)})
+    tar_of(folder / "a.tar", {f"{i}.png": image(i) + b"\0" * 2000 for i in range(3)})
     (folder / "a.tar").write_bytes((folder / "a.tar").read_bytes()[:4000])
-    pq.write_table(pa.table({"jpg": [picture(7), None]}), folder / "b.parquet")
+    pq.write_table(pa.table({"jpg": [image(7), None]}), folder / "b.parquet")
     names = [*(f"a.tar/{i}.png" for i in (0, 1, 9)), *(f"b.parquet/{row}" for row in "012x"), "c.tar/1.png"]
     (tmp_path / "t.csv").write_text("\n".join(["file", *names, "../x.tar/1.png"]))
     config = DataConfig(images=folder, table=tmp_path / "t.csv", size=12, max_rejected=1)
@@ -221,21 +221,21 @@ def test_a_tar_that_is_cut_short_and_rows_that_are_not_there_are_rejected(tmp_pa
 
 
 def test_what_is_not_that_data_set_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    told = CliRunner().invoke(app, ["import-data", "celebb", str(tmp_path), "-o", str(tmp_path / "t.parquet")])
-    assert told.exit_code == 2 and "there are celeba, celeba-hq, bdd100k" in told.stderr.replace("\n", " ")
-    for form, way_out in {"celeba": "list_attr_celeba.txt", "bdd100k": "det_train.json", "webdataset": "no picture"}.items():
+    answer = CliRunner().invoke(app, ["import-data", "celebb", str(tmp_path), "-o", str(tmp_path / "t.parquet")])
+    assert answer.exit_code == 2 and "there are celeba, celeba-hq, bdd100k" in answer.stderr.replace("\n", " ")
+    for form, way_out in {"celeba": "list_attr_celeba.txt", "bdd100k": "det_train.json", "webdataset": "no image"}.items():
         with pytest.raises(ValueError, match=way_out):
             table_of(form, tmp_path, tmp_path / "t.parquet")
     assert not list(tmp_path.iterdir())
 
 
 def test_the_command_says_what_to_write_into_the_configuration(tmp_path: Path) -> None:
-    put(tmp_path / "pets", {"cat/1.png": picture(1), "dog/2.png": picture(2)})
-    told = CliRunner().invoke(app, ["import-data", "imagefolder", str(tmp_path / "pets"), "-o", str(tmp_path / "t.parquet")])
-    assert told.exit_code == 0, told.output
-    assert "2 pictures" in told.stdout and "split_column: split, label_column:" in told.stdout
+    put(tmp_path / "pets", {"cat/1.png": image(1), "dog/2.png": image(2)})
+    answer = CliRunner().invoke(app, ["import-data", "imagefolder", str(tmp_path / "pets"), "-o", str(tmp_path / "t.parquet")])
+    assert answer.exit_code == 0, answer.output
+    assert "2 images" in answer.stdout and "split_column: split, label_column:" in answer.stdout
     config = DataConfig(images=tmp_path / "pets", table=tmp_path / "t.parquet", label_column="label")
     assert (check(config).n, check(config).labels) == (2, ("cat", "dog"))
     before = fingerprint(config)
-    put(tmp_path / "pets", {"dog/2.png": picture(3)})
+    put(tmp_path / "pets", {"dog/2.png": image(3)})
     assert fingerprint(config) != before

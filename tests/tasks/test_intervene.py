@@ -1,4 +1,4 @@
-"""The intervention stage: edits are drawn once, and every classifier is asked about the same ones."""
+"""The intervention stage: edits are drawn once, and every classifier is queried on the same ones."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,7 @@ from cfx.types import Edit
 from tasks.run import Run
 from tasks.shard_images import read_images
 from tasks.stages.ingest import ingest
-from tasks.stages.interventions import Wanted, ask_edits, draw_edits, edits_id, first_images
+from tasks.stages.interventions import Wanted, draw_edits, edits_id, first_images, query_edits
 from tests.runs import run_of
 from warehouse.facts.shards import Shard, read_shard
 
@@ -51,7 +51,7 @@ def test_edits_depend_on_all_that_draws_them_and_on_no_classifier(images: tuple[
     assert len({of(), *changed}) == 8
 
 
-def test_classifiers_are_asked_about_the_same_edits(images: tuple[Run, list[Shard]]) -> None:
+def test_classifiers_are_queried_on_the_same_edits(images: tuple[Run, list[Shard]]) -> None:
     run, (_, shard) = images
     wanted = Wanted(run.oracle().attributes.index("glasses"), shard, 2)
     edited = draw_edits(run, wanted)
@@ -65,7 +65,7 @@ def test_classifiers_are_asked_about_the_same_edits(images: tuple[Run, list[Shar
     answers = {}
     for twin in ("planted", "clean"):
         other = run_of(run.root, twin, interventions=SETTINGS, batch_size=4, classifier={"weights": f"portraits:{twin}"})
-        answers[twin] = read_shard(ask_edits(other, edited, shard)).to_pylist()
+        answers[twin] = read_shard(query_edits(other, edited, shard)).to_pylist()
         for row, source in zip(answers[twin], drawn, strict=True):
             assert row["image_id"] == source["image_id"] and row["edits"] == edits_id(run)
             assert row["counted"] is (source["confirmed"] and source["side"] <= SETTINGS.side)

@@ -62,7 +62,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_every_guided_explanation_is_measured_once_and_every_picture_encoded(root: Path) -> None:
+def test_every_guided_explanation_is_measured_once_and_every_image_encoded(root: Path) -> None:
     rows = query(
         root, "select measure, encoder, count(*) as n, count(distinct image_id) as images from measurements group by all"
     )
@@ -72,8 +72,8 @@ def test_every_guided_explanation_is_measured_once_and_every_picture_encoded(roo
         ("insertion", "change", N, N),
         ("deletion", "change", N, N),
     }
-    pictures = "select method is null as original, arm, count(*) as n from features group by all order by n, original"
-    assert query(root, pictures).to_pylist() == [
+    counted = "select method is null as original, arm, count(*) as n from features group by all order by n, original"
+    assert query(root, counted).to_pylist() == [
         {"original": False, "arm": "guided", "n": N},
         {"original": True, "arm": None, "n": N},
     ]
@@ -179,8 +179,8 @@ def test_diversity_is_the_mean_lpips_of_every_two_seeds(tmp_path: Path) -> None:
         state = make_layers(cfgs["D"], batch_norm=False).state_dict()
     torch.save({f"features.{name}": value for name, value in state.items()}, tmp_path / "vgg16.pth")
     ids = image_ids(2)
-    shown = torch.rand(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1  # the picture and three seeds
-    png = [encode_png(pictures) for pictures in shown]
+    shown = torch.rand(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1  # the image and three seeds
+    png = [encode_png(images) for images in shown]
     explained = [explanation_rows(ids, seed=[s] * 2, png=[each[1 + s] for each in png]) for s in range(3)]
     together = {name: [value for rows in explained for value in rows[name]] for name in explained[0]}
     images = write_shard(tmp_path, "images", "r1", "00000", image_rows(ids, png=[each[0] for each in png]))
@@ -192,9 +192,9 @@ def test_diversity_is_the_mean_lpips_of_every_two_seeds(tmp_path: Path) -> None:
     expected = [float(distance(x[i : i + 1], x[j : j + 1])) for x in seen for i, j in combinations((1, 2, 3), 2)]
     (row,) = query(tmp_path, "from diversity").to_pylist()
     assert (row["value"], row["n"]) == (pytest.approx(sum(expected) / 6, rel=1e-5), 2)
-    from_picture = [float(distance(x[:1], x[i : i + 1])) for x in seen for i in (1, 2, 3)]
+    from_image = [float(distance(x[:1], x[i : i + 1])) for x in seen for i in (1, 2, 3)]
     (row,) = query(tmp_path, "from distances where measure = 'lpips'").to_pylist()
-    assert (row["value"], row["encoder"]) == (pytest.approx(np.mean(from_picture), rel=1e-5), "vgg")
+    assert (row["value"], row["encoder"]) == (pytest.approx(np.mean(from_image), rel=1e-5), "vgg")
 
 
 Rows = NDArray[np.floating[Any]]
@@ -225,13 +225,13 @@ def test_set_metrics_are_scipys_over_the_sets_they_say(tmp_path: Path, shards: i
     write_shard(tmp_path, "runs", "r1", "finished", run_rows(classes=classes.tolist()))
     for i in range(shards):
         mine = slice(i, None, shards)
-        asked: dict[str, Any] = {"source": classes[source[mine]], "target": classes[target[mine]], "flipped": flipped[mine]}
+        outcome: dict[str, Any] = {"source": classes[source[mine]], "target": classes[target[mine]], "flipped": flipped[mine]}
         k = len(ids[mine])
         seen = {"method": [None] * k + ["dime"] * k, "arm": [None] * k + ["guided"] * k, "seed": [None] * k + [0] * k}
         seen |= {"image_id": [*ids[mine]] * 2, "encoder": ["oracle"] * 2 * k, "vector": [*real[mine], *fake[mine]]}
         write_shard(tmp_path, "images", "r1", str(i), image_rows(ids[mine], label=classes[label[mine]]))
         write_shard(tmp_path, "predictions", "r1", str(i), prediction_rows(ids[mine], classes[source[mine]]))
-        write_shard(tmp_path, "explanations", "r1", str(i), explanation_rows(ids[mine], **asked))
+        write_shard(tmp_path, "explanations", "r1", str(i), explanation_rows(ids[mine], **outcome))
         write_shard(tmp_path, "features", "r1", str(i), seen)
     compare_sets(measuring(tmp_path, MeasureConfig()))
     found = {row["metric"]: row for row in query(tmp_path, "from set_metrics where absent is null").to_pylist()}

@@ -25,7 +25,7 @@ COLOURS = ClassifierConfig(module=f"{__name__}:Colours", classes=CLASSES)
 
 
 class Colours(nn.Module):
-    """Which channel is the brightest on average; a real network's stand-in with an answer that can be read off a picture."""
+    """Which channel is the brightest on average; a real network's stand-in with an answer that can be read off an image."""
 
     def forward(self, x: Tensor) -> Tensor:
         return 50 * x.mean((2, 3))

@@ -35,14 +35,14 @@ def test_a_start_beyond_the_trained_steps_is_refused() -> None:
     check_depth((SVCE(),), BDD)  # takes no prior
 
 
-def test_filtering_by_an_exact_prior_of_grey_pictures() -> None:
-    # pictures of N(0, .25 I) stay such pictures: with little noise the picture itself, with all of it another one
+def test_filtering_by_an_exact_prior_of_grey_images() -> None:
+    # images of N(0, .25 I) stay such images: with little noise the image itself, with all of it another one
     x = (torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.5).clamp(-1, 1)
     ids = [str(i) for i in range(8)]
     shallow = filtered(gaussian_prior(50), Linear(), Images(ids, x), 50, 1)
     assert shallow.kept == 1 and shallow.distance < 0.01
     deep = filtered(gaussian_prior(50), Linear(), Images(ids, x), 50, 50)
-    assert deep.kept < 1 and 0.2 < deep.distance < 0.4  # of two independent such pictures: .5 sqrt(4 / pi) / 2 = .28
+    assert deep.kept < 1 and 0.2 < deep.distance < 0.4  # of two independent such images: .5 sqrt(4 / pi) / 2 = .28
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_the_sample_is_the_same_every_time_and_leaves_out_what_cannot_be_used(da
     assert len(set(sample(data, 99).ids)) == 11
 
 
-def test_a_prior_that_fits_says_nothing_and_one_that_does_not_is_told(data: DataConfig, tmp_path: Path) -> None:
+def test_a_prior_that_fits_says_nothing_and_one_that_does_not_is_reported(data: DataConfig, tmp_path: Path) -> None:
     planted, ladder = classifier_for(ClassifierConfig(weights="portraits:planted"), "cpu"), (FastDiME(steps=50, tau=4),)
     bundled = denoiser_for(prior_folder(Path(), PriorConfig(path="portraits:prior"), ""), "cpu")
     found = survival(bundled, planted, data, ladder)

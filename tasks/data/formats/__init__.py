@@ -1,6 +1,6 @@
 """Data sets as they are published become the table that an audit reads: `file`, `split`, what is a label, what is yes or no.
 
-Each format is a function folder -> tables with the same columns, a few thousand rows at a time, so that any number of pictures
+Each format is a function folder -> tables with the same columns, a few thousand rows at a time, so that any number of images
 passes; names are relative to the folder, and may go on inside a tar or a Parquet file (tasks/contents.py).
 """
 
@@ -54,7 +54,7 @@ def table_of(form: str, folder: Root, to: Path) -> Written:
     parts: Iterator[pa.Table] = iter(FORMATS[form](folder))
     first = next(parts, None)
     if first is None:
-        raise UserError(f"{folder} holds no picture of a data set in the format {form!r}")
+        raise UserError(f"{folder} holds no image of a data set in the format {form!r}")
     to.parent.mkdir(parents=True, exist_ok=True)
     half, rows = to.with_name(f".{to.name}.{uuid4().hex}"), 0
     try:

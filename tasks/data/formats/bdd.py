@@ -25,7 +25,7 @@ _OIA_SPLITS = {"train": "train", "val": "validation", "test": "test"}
 def bdd100k(folder: Root) -> Iterator[pa.Table]:
     """`images/100k/<split>` and the labels of 2018 or 2020 (`labels/bdd100k_labels_images_…json`, `labels/det_20/det_…json`).
 
-    weather, scene and timeofday are text, for labels; each category is yes where one of its objects is in the picture.
+    weather, scene and timeofday are text, for labels; each category is yes where one of its objects is in the image.
     """
     found = False
     for part, split in (("train", "train"), ("val", "validation")):
@@ -56,7 +56,7 @@ def bdd_oia(folder: Root) -> Iterator[pa.Table]:
     """`data/*.jpg` and `<split>_25k_images_actions.json`, with `<split>_25k_images_reasons.json` where it is there.
 
     An action is yes or no; `action` is forward, or stop where the car may not go forward, for labels. Reasons keep their number:
-    releases of the data set list their names in different orders. Pictures marked as confusing are left out, as their authors do.
+    releases of the data set list their names in different orders. Images marked as confusing are left out, as their authors do.
     """
     found = False
     for part, split in _OIA_SPLITS.items():
@@ -64,25 +64,25 @@ def bdd_oia(folder: Root) -> Iterator[pa.Table]:
         if not path.is_file():
             continue
         found = True
-        told = json.loads(path.read_text())
+        actions = json.loads(path.read_text())
         given = folder / f"{part}_25k_images_reasons.json"
         reasons = {row["file_name"]: row["reason"] for row in json.loads(given.read_text())} if given.is_file() else {}
-        answers = {row.get("image_id", row.get("id")): row["category"] for row in told["annotations"]}
-        pictures = sorted((row["file_name"], answers.get(row["id"])) for row in told["images"])
-        yield _drives([(file, x) for file, x in pictures if x is not None and not any(x[4:])], reasons, split)
+        answers = {row.get("image_id", row.get("id")): row["category"] for row in actions["annotations"]}
+        images = sorted((row["file_name"], answers.get(row["id"])) for row in actions["images"])
+        yield _drives([(file, x) for file, x in images if x is not None and not any(x[4:])], reasons, split)
     if not found:
         raise UserError(f"{folder} has no train_25k_images_actions.json; give the folder with `data` and the lists in it")
 
 
-def _drives(pictures: list[tuple[str, list[int]]], reasons: dict[str, list[int]], split: str) -> pa.Table:
+def _drives(images: list[tuple[str, list[int]]], reasons: dict[str, list[int]], split: str) -> pa.Table:
     columns: dict[str, pa.Array] = {
-        "file": pa.array([f"data/{file}" for file, _ in pictures], pa.string()),
-        "split": pa.array([split] * len(pictures), pa.string()),
-        "action": pa.array(["forward" if x[0] else "stop" for _, x in pictures], pa.string()),
+        "file": pa.array([f"data/{file}" for file, _ in images], pa.string()),
+        "split": pa.array([split] * len(images), pa.string()),
+        "action": pa.array(["forward" if x[0] else "stop" for _, x in images], pa.string()),
     }
-    columns |= {name: pa.array([bool(x[i]) for _, x in pictures], pa.bool_()) for i, name in enumerate(_ACTIONS)}
+    columns |= {name: pa.array([bool(x[i]) for _, x in images], pa.bool_()) for i, name in enumerate(_ACTIONS)}
     for i in range(_REASONS):
-        known = (reasons.get(file) for file, _ in pictures)
+        known = (reasons.get(file) for file, _ in images)
         columns[f"reason_{i:02}"] = pa.array([None if x is None else bool(x[i]) for x in known], pa.bool_())
     return pa.table(columns)
 

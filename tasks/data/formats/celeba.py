@@ -24,7 +24,7 @@ def celeba(folder: Root) -> Iterator[pa.Table]:
 def celeba_hq(folder: Root) -> Iterator[pa.Table]:
     """`CelebAMask-HQ-attribute-anno.txt` beside `CelebA-HQ-img`.
 
-    The mapping file says which picture of CelebA each one is (`celeba_file`), and so its split where CelebA's partition is there.
+    The mapping file says which image of CelebA each one is (`celeba_file`), and so its split where CelebA's partition is there.
     """
     names, rows = _attributes(_needed(folder, "CelebAMask-HQ-attribute-anno.txt"))
     images = _images(folder, "CelebAMask-HQ/CelebA-HQ-img", "CelebA-HQ-img")
@@ -43,15 +43,15 @@ def _table(names: list[str], rows: list[list[str]], images: str, split: list[str
 
 
 def _attributes(path: Root) -> tuple[list[str], list[list[str]]]:
-    """The attributes and, picture by picture, its file and answers 1 or -1. Raises UserError for a line that is none."""
+    """The attributes and, image by image, its file and answers 1 or -1. Raises UserError for a line that is none."""
     lines = path.read_text().splitlines()
     if path.suffix == ".csv":
         names, rows = lines[0].split(",")[1:], [line.split(",") for line in lines[1:] if line.strip()]
-    else:  # a count, the names, and a line a picture, parted by blanks
+    else:  # a count, the names, and a line an image, parted by blanks
         names, rows = lines[1].split(), [line.split() for line in lines[2:] if line.strip()]
     for number, row in enumerate(rows, 1):
         if len(row) != len(names) + 1 or not {"1", "-1"}.issuperset(row[1:]):
-            raise UserError(f"{path}: picture {number} needs a file and {len(names)} answers, each 1 or -1; it has {row}")
+            raise UserError(f"{path}: image {number} needs a file and {len(names)} answers, each 1 or -1; it has {row}")
     return names, rows
 
 
@@ -76,5 +76,5 @@ def _needed(folder: Root, *names: str) -> Root:
 
 
 def _images(folder: Root, *places: str) -> str:
-    """Where the pictures are; Kaggle's archive has the folder twice."""
+    """Where the images are; Kaggle's archive has the folder twice."""
     return next((place for place in places if (folder / place).is_dir()), places[-1])

@@ -27,15 +27,15 @@ BATCH = 4096
 
 
 def folders(folder: Root) -> Iterator[pa.Table]:
-    """`<class>/x.png` or `<split>/<class>/x.png`; a `metadata.csv` or `.jsonl` with `file_name` tells more of its files."""
+    """`<class>/x.png` or `<split>/<class>/x.png`; a `metadata.csv` or `.jsonl` with `file_name` says more of its files."""
     files = list(names_below(folder))
-    told = _metadata(folder, files)
-    names = sorted({name for row in told.values() for name in row} - {"file", "split", "label"})
-    pictures = [file for file in files if PurePosixPath(file).suffix.lower() in SUFFIXES]
-    for start in range(0, len(pictures), BATCH):
-        batch = pictures[start : start + BATCH]
+    metadata = _metadata(folder, files)
+    names = sorted({name for row in metadata.values() for name in row} - {"file", "split", "label"})
+    images = [file for file in files if PurePosixPath(file).suffix.lower() in SUFFIXES]
+    for start in range(0, len(images), BATCH):
+        batch = images[start : start + BATCH]
         places = [_place(file) for file in batch]
-        known = [told.get(file, {}) for file in batch]
+        known = [metadata.get(file, {}) for file in batch]
         columns = {"file": batch, "split": [split for split, _ in places]}
         columns["label"] = [row.get("label", label) for row, (_, label) in zip(known, places, strict=True)]
         columns |= {name: [row.get(name) for row in known] for name in names}
@@ -46,13 +46,13 @@ def _place(file: str) -> tuple[str | None, str | None]:
     """Split and class, as the folders say."""
     parts = PurePosixPath(file).parts[:-1]
     split = SPLITS.get(parts[0].lower()) if parts else None
-    rest = parts[1:] if split else parts
-    return split, rest[0] if rest else None
+    below = parts[1:] if split else parts
+    return split, below[0] if below else None
 
 
 def _metadata(folder: Root, files: list[str]) -> dict[str, dict[str, str | None]]:
-    """What metadata files say, by picture."""
-    told: dict[str, dict[str, str | None]] = {}
+    """What metadata files say, by image."""
+    metadata: dict[str, dict[str, str | None]] = {}
     for file in files:
         place, name = PurePosixPath(file).parent, PurePosixPath(file).name
         if name not in ("metadata.csv", "metadata.jsonl"):
@@ -62,8 +62,8 @@ def _metadata(folder: Root, files: list[str]) -> dict[str, dict[str, str | None]
         for row in rows:
             if "file_name" not in row:
                 raise UserError(f"{folder / file} has no file_name, which says what its rows are about")
-            told[str(place / row["file_name"])] = {key: _text(value) for key, value in row.items() if key != "file_name"}
-    return told
+            metadata[str(place / row["file_name"])] = {key: _text(value) for key, value in row.items() if key != "file_name"}
+    return metadata
 
 
 def _text(value: object) -> str | None:

@@ -1,4 +1,4 @@
-"""Parquet and Arrow files with pictures in them: any folder of such, so also Hugging Face's, as downloaded or as saved."""
+"""Parquet and Arrow files with images in them: any folder of such, so also Hugging Face's, as downloaded or as saved."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as pat
 
-from tasks.data.files import names_below, picture_column
+from tasks.data.files import image_column, names_below
 from tasks.data.formats.folders import SPLITS
 from warehouse.facts.storage import Root
 
@@ -34,7 +34,7 @@ def _of_file(folder: Root, name: str) -> Iterator[pa.Table]:
         held = pq.ParquetFile(file) if name.endswith(".parquet") else pa.ipc.open_stream(file)
         schema: pa.Schema = held.schema_arrow if isinstance(held, pq.ParquetFile) else held.schema
         plain = [field.name for field in schema if _is_plain(field.type) and field.name not in ("file", "split")]
-        wanted = plain or [picture_column(schema, path)]  # rows without a plain column are pictures all the same
+        wanted = plain or [image_column(schema, path)]  # rows without a plain column are images all the same
         classes = _classes(schema)
         for batch in held.iter_batches(columns=wanted) if isinstance(held, pq.ParquetFile) else held:
             n = batch.num_rows
@@ -58,7 +58,7 @@ def _classes(schema: pa.Schema) -> dict[str, list[str]]:
     """The class names of a column, from Hugging Face's note in the schema."""
     note = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     features = note.get("info", {}).get("features", {})
-    return {name: told["names"] for name, told in features.items() if isinstance(told, dict) and "names" in told}
+    return {name: about["names"] for name, about in features.items() if isinstance(about, dict) and "names" in about}
 
 
 def _split(name: str) -> str | None:

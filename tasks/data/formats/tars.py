@@ -1,4 +1,4 @@
-"""WebDataset: tars in which the files of one sample lie side by side, told by the name up to its first dot."""
+"""WebDataset: tars in which the files of one sample lie side by side, named alike up to the first dot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TEXT = (".cls", ".cls.txt", ".txt")
 
 
 def tars(folder: Root) -> Iterator[pa.Table]:
-    """A row a sample that has a picture. `label` is its .cls (or .txt); the plain values of its .json are columns of their own.
+    """A row a sample that has an image. `label` is its .cls (or .txt); the plain values of its .json are columns of their own.
 
     Columns are those of the first sample. The split is what a tar's name begins with, or its folder's is.
     """
@@ -60,7 +60,7 @@ def _samples(path: Root, name: str) -> Iterator[dict[str, str | None]]:
             elif ending in _TEXT and (text := tar.extractfile(member)) is not None:
                 sample.setdefault("label", text.read().decode("utf-8", "replace").strip())
             elif ending == ".json" and (text := tar.extractfile(member)) is not None:
-                told: dict[str, Any] = json.loads(text.read())
-                sample |= {name: str(value) for name, value in told.items() if isinstance(value, str | int | float)}
+                fields: dict[str, Any] = json.loads(text.read())
+                sample |= {name: str(value) for name, value in fields.items() if isinstance(value, str | int | float)}
     if "file" in sample:
         yield sample
