@@ -7,7 +7,6 @@ import math
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
@@ -100,7 +99,7 @@ def _same(a: float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12) or (math.isnan(a) and math.isnan(b))
 
 
-def as_json(found: Verification) -> dict[str, Any]:
+def as_json(found: Verification) -> dict[str, object]:
     """For machines."""
     return {
         "run_id": found.run_id,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import secrets
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, quote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -20,7 +19,7 @@ from starlette.routing import Route
 from cfx.errors import UserError
 from warehouse.explorer.queries import OPERATORS, PAGE, Choice, Lens, columns, explanations
 from warehouse.explorer.reviews import LONGEST, MARKS, review
-from warehouse.lens.fetch import fetch
+from warehouse.lens.fetch import Row, fetch
 from warehouse.report import formatting as wording
 from warehouse.report.gallery import AMPLIFIED, changes, frames
 from warehouse.report.queries import evidence, image_rows
@@ -157,7 +156,7 @@ class Pages:
     def refused(self, _: Request, error: Exception) -> Response:
         return self._page("explorer_refused.html.j2", status=400, reason=str(error))
 
-    def _run(self, run_id: str) -> dict[str, Any]:
+    def _run(self, run_id: str) -> Row:
         found = fetch(self.lens.cursor(), "from runs where run_id = $run", run=run_id)
         if not found:
             raise UserError(f"there is no run {run_id!r} in this warehouse")

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,19 +96,19 @@ class QueryLedger:
         with self._lock:
             return self._spent()
 
-    def known(self, image: str) -> NDArray[Any] | None:
+    def known(self, image: str) -> NDArray[np.float64] | None:
         """The answer to the image of this hash, if there is one."""
         with self._lock:
             row = self._file.execute("select answer from answers where picture = ?", (image,)).fetchone()
         return None if row is None else np.frombuffer(row[0], np.float64)
 
-    def keep(self, answers: Mapping[str, NDArray[Any]]) -> None:
+    def keep(self, answers: Mapping[str, NDArray[np.float64]]) -> None:
         """Remember answers by the images' hashes."""
         rows = [(image, np.asarray(answer, np.float64).tobytes()) for image, answer in answers.items()]
         with self._lock:
             self._file.executemany("insert or replace into answers values (?, ?)", rows)
 
-    def calls(self, after: int) -> dict[str, list[Any]]:
+    def calls(self, after: int) -> dict[str, list[object]]:
         """The columns of `queries` for the calls numbered above `after`."""
         with self._lock:
             rows = self._file.execute(

@@ -22,7 +22,7 @@ def block(run_id: str, evidence: Mapping[str, Evidence]) -> str:
     return json.dumps({"run_id": run_id, "questions": questions}, default=_plain, ensure_ascii=False)
 
 
-def numbers(rows: Any, place: str = "") -> Iterator[tuple[str, float]]:
+def numbers(rows: object, place: str = "") -> Iterator[tuple[str, float]]:
     """Every number of an answer with its place, as in `[0].effect`; yes and no are none."""
     if isinstance(rows, Mapping):
         for name, value in rows.items():
@@ -68,7 +68,7 @@ class Page(HTMLParser):
             self.seen += _NUMBER.findall(data)
 
 
-def _steady(value: Any) -> Any:
+def _steady(value: object) -> object:
     """Ten digits: the last ones of a mean depend on the order of its sum."""
     if isinstance(value, Mapping):
         return {name: _steady(inner) for name, inner in value.items()}

@@ -102,7 +102,7 @@ order by pick, place
 from gate where run_id = $run order by place, subject
 """,
     "subgroups": """
-select attribute, present, n, reported, accuracy, flip_rate, judge_flip_rate
+select attribute, present, n, reported, accuracy, flip_rate, judge_flip_rate, smallest_group() as smallest
 from subgroups where run_id = $run order by attribute, present desc
 """,
     "base": """

@@ -12,7 +12,6 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -99,7 +98,6 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Se
         gate=verdict_of(run["run_id"], found["rules"].rows) if found["rules"].rows else None,
         scope=scope(run, found["splits"].rows, ranked),
         findings=findings(run, questions, shown),
-        smallest_group=20,
         crosswalk=CROSSWALK,
         numbers=block(run["run_id"], found | per_finding),
         amplified=AMPLIFIED,
@@ -180,7 +178,7 @@ def _figures(run: Row, scores: dict[str, Row], cost: dict[str, Row]) -> list[dic
     return figures
 
 
-def _provenance(run: Row, cost: dict[str, Row]) -> list[dict[str, Any]]:
+def _provenance(run: Row, cost: dict[str, Row]) -> list[dict[str, object]]:
     spent = [
         f"{name}: {row['explanations']:,} explanations, {row['nfe_forward']:,} UNet evaluations, "
         f"{row['nfe_backward']:,} of them differentiated, {wording.duration(row['seconds'])}"

@@ -36,7 +36,7 @@ def scope(run: Row, splits: Sequence[Row], ranked: Sequence[Row]) -> list[tuple[
     return [(label, text) for label, text in entries if text]
 
 
-def access(classifier: Mapping[str, Any]) -> str:
+def access(classifier: Mapping[str, object]) -> str:
     """How much of the classifier the audit could see: its `access`, a torch network where it names none."""
     if not classifier:
         return ""
@@ -44,7 +44,7 @@ def access(classifier: Mapping[str, Any]) -> str:
     return ACCESS.get(kind, f"unknown: access {kind!r}")
 
 
-def model_name(classifier: Mapping[str, Any]) -> str:
+def model_name(classifier: Mapping[str, object]) -> str:
     """The file, function or address of a classifier or judge; nothing for none."""
     match classifier:
         case {"access": "kserve", "url": str(url), "model": str(model)}:

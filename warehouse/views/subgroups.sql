@@ -8,6 +8,9 @@
 --   accuracy: share that the classifier gets right; null without labels
 --   flip_rate: share of explanations that flip
 --   judge_flip_rate: share of explanations after which the judge agrees
+create macro smallest_group() as (  -- images: a smaller group is not reported, because its rates would point at persons
+    20
+);
 create view subgroups as
 with flips as (
     select run_id, image_id, avg(flipped::int) as flip, avg(judge_flipped::int) as judge_flip
@@ -28,7 +31,7 @@ grouped as (
     group by run_id, name, present
 )
 select
-    run_id, attribute, present, n, n >= 20 as reported,
+    run_id, attribute, present, n, n >= smallest_group() as reported,
     if(reported, accuracy, null) as accuracy,
     if(reported, flip_rate, null) as flip_rate,
     if(reported, judge_flip_rate, null) as judge_flip_rate
