@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("cfx", "warehouse", "tasks", "flows")
-EXAMPLE_STAGE = "Stage: properties"  # how the subject of the commit begins
+EXAMPLE_STAGE = "Properties: measured on every image"  # how the subject of the commit begins
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,9 +62,9 @@ def oracle_from_folder(
             f"{annotations.table} has no yes/no column; an oracle learns one attribute a column of 1/0, true/false or 1/-1"
         )
     known = {row["file"]: [row[f"a_{name}"] for name in attributes] for row in rows.to_pylist()}
-    return _train(
-        images, {file: values for file, values in known.items() if None not in values}, attributes, size, to, training, report
-    )
+    complete = {file: values for file, values in known.items() if None not in values}
+    x, answers = _read_labelled(images, complete, size)
+    return train_classifier(x, answers, training, attributes, to, report, _device())
 
 
 def classifier_from_folder(
@@ -77,7 +77,8 @@ def classifier_from_folder(
 ) -> Path:
     """Train a classifier on images and the label column of a table; its classes are the labels, sorted."""
     labels, classes = _labels(annotations)
-    return _train(images, labels, classes, size, to, training, report)
+    x, answers = _read_labelled(images, labels, size)
+    return train_classifier(x, answers, training, classes, to, report, _device())
 
 
 def hit_recipe(preset: str, architecture: str) -> dict[str, Any]:
@@ -131,17 +132,8 @@ def _labels(annotations: Annotations) -> tuple[dict[str, int], list[str]]:
     return {file: classes.index(label) for file, label in known.items()}, classes
 
 
-def _train(
-    images: Path,
-    labels: Mapping[str, object],
-    names: Sequence[str],
-    size: int,
-    to: Path,
-    training: ClassifierTraining,
-    report: Callable[[int, float], None],
-) -> Path:
-    x, answers = _read_labelled(images, labels, size)
-    return train_classifier(x, answers, training, names, to, report, "cuda" if torch.cuda.is_available() else "cpu")
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _read_labelled(images: Path, labels: Mapping[str, object], size: int) -> tuple[Tensor, Tensor]:
