@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,47 +12,54 @@ import typer
 from rich.table import Table
 
 from cfx.errors import UserError
+from flows.options import taking
 from flows.terminal import AsJson, Quiet, out, quieten, settle, user_errors
 
 
-def benchmark(
-    folder: Annotated[Path, typer.Option(help="where portraits, classifiers and facts go")] = Path("cfx-benchmark"),
-    quick: Annotated[bool, typer.Option("--quick", help="two cells; also what happens without --full or --harder")] = False,
-    full: Annotated[bool, typer.Option("--full", help="the whole grid: hours on a CPU")] = False,
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """Options of the command."""
+
+    folder: Annotated[Path, typer.Option(help="where portraits, classifiers and facts go")] = Path("cfx-benchmark")
+    quick: Annotated[bool, typer.Option("--quick", help="two cells; also what happens without --full or --harder")] = False
+    full: Annotated[bool, typer.Option("--full", help="the whole grid: hours on a CPU")] = False
     harder: Annotated[
         bool, typer.Option("--harder", help="two shortcuts at once, one that agrees with the true cause, a noisy oracle")
-    ] = False,
+    ] = False
     unnamed: Annotated[
         bool, typer.Option("--unnamed", help="shortcuts that no attribute names: all kinds, or two cells with --quick")
-    ] = False,
-    first: Annotated[int | None, typer.Option(min=1, help="only so many cells, from the grid's start")] = None,
-    skip: Annotated[int, typer.Option(min=0, help="leave out so many cells at the grid's start: another machine's")] = 0,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
+    ] = False
+    first: Annotated[int | None, typer.Option(min=1, help="only so many cells, from the grid's start")] = None
+    skip: Annotated[int, typer.Option(min=0, help="leave out so many cells at the grid's start: another machine's")] = 0
+    as_json: AsJson = False
+    quiet: Quiet = False
+
+
+@taking(BenchmarkOptions)
+def benchmark(options: BenchmarkOptions) -> None:
     """Grade the audit on Portraits: train classifiers with a planted shortcut, audit them, compare with their exact effects.
 
     Run again after a kill, it goes on where it stopped. The marks are views: cfx query "from benchmark" -w FOLDER/warehouse
     """
     started = time.monotonic()
-    shown = settle(quiet)
+    shown = settle(options.quiet)
     with user_errors():
         from flows.benchmark import GRIDS, marks, run_benchmark
         from flows.commands.audit import run_shown
 
-        if quick + full + harder > 1 or (unnamed and full + harder):
+        if options.quick + options.full + options.harder > 1 or (options.unnamed and options.full + options.harder):
             raise UserError("--quick, --full and --harder are three grids, and --unnamed goes with --quick alone; choose one")
-        if unnamed:
-            grade_unnamed(folder, quick, slice(skip, first), shown, as_json)
+        if options.unnamed:
+            grade_unnamed(options.folder, options.quick, slice(options.skip, options.first), shown, options.as_json)
             return
-        grid = GRIDS["full" if full else "harder" if harder else "quick"]
-        run_benchmark(folder, grid, lambda config: run_shown(config, shown), slice(skip, first))
-        found = marks(folder / "warehouse")
+        grid = GRIDS["full" if options.full else "harder" if options.harder else "quick"]
+        run_benchmark(options.folder, grid, lambda config: run_shown(config, shown), slice(options.skip, options.first))
+        found = marks(options.folder / "warehouse")
     quieten()
     out.print(cells_table(found["cells"]))
     names = ("top1", "confirmed", "clean_silent", "realised_fdr", "spearman", "coverage")
     out.print(f"{found['images']} images: " + ", ".join(f"{name} {_number(found[name])}" for name in names))
-    if as_json:
+    if options.as_json:
         print(json.dumps({"seconds": round(time.monotonic() - started, 1), **found}))  # noqa: T201
 
 

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from flows.options import taking
 from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, escaped, out, user_errors
 
 COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 
 
-def gate(
-    run: Annotated[str, typer.Argument(help="run id")],
-    against: Annotated[str | None, typer.Option(help="run to compare with: a rise above it fails too")] = None,
-    policy: Annotated[Path | None, typer.Option(help="the rules, YAML; default: those that the run already has")] = None,
-    warehouse: Warehouse = DEFAULT_WAREHOUSE,
-    junit: Annotated[Path | None, typer.Option(help="write the rules as JUnit XML to this file")] = None,
-    summary: Annotated[Path | None, typer.Option(help="append the verdict as Markdown to this file")] = None,
-    as_json: AsJson = False,
-) -> None:
+@dataclass(frozen=True)
+class GateOptions:
+    """Options of the command."""
+
+    run: Annotated[str, typer.Argument(help="run id")]
+    against: Annotated[str | None, typer.Option(help="run to compare with: a rise above it fails too")] = None
+    policy: Annotated[Path | None, typer.Option(help="the rules, YAML; default: those that the run already has")] = None
+    warehouse: Warehouse = DEFAULT_WAREHOUSE
+    junit: Annotated[Path | None, typer.Option(help="write the rules as JUnit XML to this file")] = None
+    summary: Annotated[Path | None, typer.Option(help="append the verdict as Markdown to this file")] = None
+    as_json: AsJson = False
+
+
+@taking(GateOptions)
+def gate(options: GateOptions) -> None:
     """May this classifier ship? Exit code 0: pass, 1: fail, 3: inconclusive (2: bad input).
 
     A new policy or base is kept as a fact, and the report is written again, so that both say the same.
@@ -34,17 +42,27 @@ def gate(
         from tasks.reading import gate as gates
         from warehouse.report.render import report_path, write_report
 
-        before = gates.policy_of(warehouse, run)
-        found = gates.gate(warehouse, run, load(gates.Policy, policy) if policy is not None else None, against)
-        if gates.policy_of(warehouse, run) != before and report_path(warehouse, run).exists():
-            write_report(warehouse, run)
-        if junit is not None:
-            junit.write_text(gates.junit(found), encoding="utf-8")
-        if summary is not None:
-            with summary.open("a", encoding="utf-8") as page:
+        before = gates.policy_of(options.warehouse, options.run)
+        found = gates.gate(
+            options.warehouse,
+            options.run,
+            load(gates.Policy, options.policy) if options.policy is not None else None,
+            options.against,
+        )
+        if gates.policy_of(options.warehouse, options.run) != before and report_path(options.warehouse, options.run).exists():
+            write_report(options.warehouse, options.run)
+        if options.junit is not None:
+            options.junit.write_text(gates.junit(found), encoding="utf-8")
+        if options.summary is not None:
+            with options.summary.open("a", encoding="utf-8") as page:
                 page.write(gates.summary(found))
-    if as_json:
-        verdict = {"run_id": run, "verdict": found.verdict, "reasons": found.reasons, "images_needed": found.images_needed}
+    if options.as_json:
+        verdict = {
+            "run_id": options.run,
+            "verdict": found.verdict,
+            "reasons": found.reasons,
+            "images_needed": found.images_needed,
+        }
         print(json.dumps(verdict | {"rules": found.rules}))  # noqa: T201
     else:
         table = Table("rule", "result", "in words", title=f"gate: {found.verdict}", title_justify="left")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from flows.options import taking
 from flows.terminal import Quiet, err, escaped, out, user_errors
 
 Images = Annotated[Path, typer.Argument(help="a folder of images")]
@@ -36,33 +38,47 @@ def prior(
     out.print(f"prior: {path}", soft_wrap=True)
 
 
-def oracle(
-    images: Images,
-    table: Annotated[Path, typer.Argument(help="CSV or Parquet with one 0/1 column an attribute")],
-    to: OutFile,
-    size: Side = 64,
-    split: Split = None,
-    config: Settings = None,
-    quiet: Quiet = False,
-) -> None:
+@dataclass(frozen=True)
+class OracleOptions:
+    """Options of the command."""
+
+    images: Images
+    table: Annotated[Path, typer.Argument(help="CSV or Parquet with one 0/1 column an attribute")]
+    to: OutFile
+    size: Side = 64
+    split: Split = None
+    config: Settings = None
+    quiet: Quiet = False
+
+
+@taking(OracleOptions)
+def oracle(options: OracleOptions) -> None:
     """Train an oracle: a network that names the attributes of an image."""
-    columns = {"table": table} | ({"split_column": "split", "split": split} if split else {})
-    _train_on_table("oracle", images, columns, size, to, config, quiet)
+    columns = {"table": options.table} | ({"split_column": "split", "split": options.split} if options.split else {})
+    _train_on_table("oracle", options, columns)
 
 
-def classifier(
-    images: Images,
-    table: Annotated[Path, typer.Argument(help="CSV or Parquet with a column of class names")],
-    label: Annotated[str, typer.Option(help="that column")],
-    to: OutFile,
-    size: Side = 64,
-    split: Split = None,
-    config: Settings = None,
-    quiet: Quiet = False,
-) -> None:
+@dataclass(frozen=True)
+class ClassifierOptions:
+    """Options of the command."""
+
+    images: Images
+    table: Annotated[Path, typer.Argument(help="CSV or Parquet with a column of class names")]
+    label: Annotated[str, typer.Option(help="that column")]
+    to: OutFile
+    size: Side = 64
+    split: Split = None
+    config: Settings = None
+    quiet: Quiet = False
+
+
+@taking(ClassifierOptions)
+def classifier(options: ClassifierOptions) -> None:
     """Train a classifier: a judge, or one to try an audit on."""
-    columns = {"table": table, "label_column": label} | ({"split_column": "split", "split": split} if split else {})
-    _train_on_table("classifier", images, columns, size, to, config, quiet)
+    columns = {"table": options.table, "label_column": options.label} | (
+        {"split_column": "split", "split": options.split} if options.split else {}
+    )
+    _train_on_table("classifier", options, columns)
 
 
 def portraits(
@@ -83,18 +99,16 @@ def portraits(
             out.print(f"{name}: {path}", soft_wrap=True)
 
 
-def _train_on_table(
-    kind: str, images: Path, table: dict[str, Any], size: int, to: Path, config: Path | None, quiet: bool
-) -> None:
+def _train_on_table(kind: str, options: OracleOptions | ClassifierOptions, table: dict[str, Any]) -> None:
     with user_errors():
         from flows.config import annotations_of, training_config
         from flows.progress import training_bar
         from tasks.training import from_folder as training
 
-        how = training_config(training.ClassifierTraining, config)
+        how = training_config(training.ClassifierTraining, options.config)
         recipe = {"oracle": training.oracle_from_folder, "classifier": training.classifier_from_folder}[kind]
-        with training_bar(err, quiet, how.steps) as reported:
-            path = recipe(images, annotations_of(table), size, to, how, reported)
+        with training_bar(err, options.quiet, how.steps) as reported:
+            path = recipe(options.images, annotations_of(table), options.size, options.to, how, reported)
     for name, accuracy in training.held_out_accuracy(path).items():
         out.print(f"  {escaped(name)}: held-out accuracy {accuracy:.3f} (10 % of images)")
     out.print(f"{kind}: {path}", soft_wrap=True)
