@@ -21,7 +21,7 @@ import yaml
 from cfx.classifiers import ClassifierConfig, load_classifier
 from cfx.classifiers.kserve import KServeConfig
 from cfx.diffusion.latent import load_latent
-from cfx.errors import ConfigError
+from cfx.errors import ConfigError, UserError
 from cfx.images import decode_png
 from cfx.portraits import write_portraits
 from flows.audit import run_audit
@@ -31,6 +31,7 @@ from tasks.config import AuditConfig
 from tests.cfx.tiny_sd import write_pipeline
 from tests.servers import Moody
 from warehouse.lens.connect import query
+from warehouse.report.render import report_html
 
 pytestmark = pytest.mark.slow
 N = 10
@@ -216,3 +217,70 @@ def test_time_is_a_method_of_the_ladder_and_its_words_are_kept_with_the_run(tmp_
     for missing, words in ({"words": None}, "method 'time' edits with words"), ({"ladder": "default"}, "words: method 'time'"):
         with pytest.raises(ConfigError, match=words):
             check(AuditConfig.model_validate(settings(tmp_path, door, **more | {"surrogate": {"steps": 60}} | missing)))
+
+
+@pytest.mark.parametrize("door", ["torch", "onnx", "endpoint"])
+def test_without_prior_and_oracle_places_and_properties_are_still_looked_at(
+    tmp_path: Path, served: str, prefect_server: None, door: str
+) -> None:
+    """A folder, its labels and a classifier: what decides is found where it is, and the names that there are do not clear."""
+    write_portraits(tmp_path / "data", 48, seed=5)
+    onnx, blank = tmp_path / "planted.onnx", torch.zeros(2, 3, 64, 64)
+    if door == "onnx":
+        torch.onnx.export(Probabilities().eval(), (blank,), onnx, dynamic_shapes=({0: torch.export.Dim("n")},), verbose=False)
+    doors: dict[str, dict[str, Any]] = {
+        "torch": {"weights": "portraits:planted"},
+        "onnx": {"access": "onnx", "weights": str(onnx), "classes": CLASSES},
+        "endpoint": {"access": "kserve", "url": served, "model": "planted", "classes": CLASSES, "limits": {"budget": 6_000}},
+    }
+    bare = {
+        "name": "bare",
+        "warehouse": str(tmp_path / "warehouse"),
+        "data": {
+            "images": str(tmp_path / "data/images"),
+            "table": str(tmp_path / "data/attributes.csv"),
+            "label_column": "label",
+        },
+        "classifier": doors[door],
+        "shard_size": 24,
+    }
+    run = run_audit(AuditConfig.model_validate(bare))
+    (row,) = ask(tmp_path, "select status, attempted, explained from runs")
+    assert (row["status"], row["attempted"], row["explained"]) == ("finished", 48, 0)
+    places = {row["name"]: row for row in ask(tmp_path, "from findings where kind = 'place'")}
+    assert places["bottom centre"]["verdict"] == "confirmed" and places["bottom centre"]["intervention"] > 0.3  # the mouth
+    assert places["top left"]["verdict"] in ("clear", "inconclusive")
+    assert ask(tmp_path, "select count(*) as n from findings where kind = 'property'") == [{"n": 18}]
+    (share,) = ask(tmp_path, "from explained_share")
+    assert share["share"] < 0.9  # the table's annotations are known, but a label that is right in 92 of 100 leaves much open
+    spent = ask(tmp_path, "select coalesce(sum(batch), 0) as images from queries")[0]["images"]
+    assert spent <= 6_000 and (spent > 0) is (door != "torch")
+    page = (tmp_path / "warehouse" / "reports" / f"{run}.html").read_text()
+    assert "What the answers rest on" in page and "nothing outside" not in page.lower()
+
+
+MENDED: list[str] = []
+
+
+def moody(images: np.ndarray) -> np.ndarray:
+    """A user's function that raises until what it lacks is there."""
+    if not MENDED:
+        raise KeyError(f"no such layer, asked about {len(images)} images")
+    return planted(images)
+
+
+def test_an_audit_that_raises_ends_as_failed_with_its_reason_and_a_later_one_as_finished(
+    tmp_path: Path, prefect_server: None
+) -> None:
+    write_portraits(tmp_path / "data", 6, seed=5)
+    told = settings(tmp_path, {"access": "callable", "module": "tests.flows.test_black_box_audit:moody"}, prior=None, oracle=None)
+    told |= {"surrogate": None, "target_attribute": None}
+    with pytest.raises(UserError, match="moody"):
+        run_audit(AuditConfig.model_validate(told))
+    (row,) = ask(tmp_path, "select run_id, status, reason from runs")
+    assert row["status"] == "failed" and "moody" in row["reason"] and "KeyError" in row["reason"] and "\n" not in row["reason"]
+    assert row["reason"] in report_html(tmp_path / "warehouse", row["run_id"]).replace("&#39;", "'")
+    MENDED.append("layer")
+    assert run_audit(AuditConfig.model_validate(told)) == row["run_id"]
+    (row,) = ask(tmp_path, "select status, reason from runs")
+    assert (row["status"], row["reason"]) == ("finished", None)

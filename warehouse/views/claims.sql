@@ -3,8 +3,8 @@
 -- does the classifier react to that attribute alone? confirmed: both, with the same sign (q <= .05, both intervals exclude 0), and the
 -- reaction is larger than the margin and twice what redrawing alone does: edit and control may each be off by that. suspected: one of
 -- them, or both without that. clear: the explanations' interval inside the margin, with enough images to have seen more (3 / margin),
--- and no reaction outside it; or the edits' interval inside it, with as many, and explanations that find nothing and measure less than
--- the margin. inconclusive: otherwise. An attribute that was not edited is judged by the explanations alone.
+-- and no reaction outside it; or the edits' interval inside it, with 2 / margin edits, beside that many images whose explanations find
+-- nothing and measure less than the margin. inconclusive: otherwise. An attribute that was not edited is judged by the explanations alone.
 -- Over: every explanation with its null, flipped or not; edits that count.
 -- Columns:
 --   rank: confirmed before suspected, inconclusive and clear; among equals the largest |effect| first
@@ -35,7 +35,8 @@ with evidence as (
         r.n, coalesce(i.n, 0) as n_interventions, coalesce(i.tried, 0) as tried,
         r.status = 'above null' as moved,
         r.low >= -margin and r.high <= margin and r.n * margin >= 3 as within,
-        abs(r.effect) <= margin as small,
+        abs(r.effect) <= margin and r.n * margin >= 3 and coalesce(i.low >= -margin and i.high <= margin and i.n * margin >= 2, false)
+            as still,
         coalesce(abs(i.effect) > margin, false) as beyond,
         coalesce(abs(i.effect) > margin + 2 * i.redrawing, false) as decisive,
         i.redrawing,
@@ -55,7 +56,7 @@ judged as (
         case
             when moved and reacts and sign(effect) = sign(intervention) and decisive then 'confirmed'
             when reacts or (moved and not within) then 'suspected'
-            when within and not beyond or unmoved and small then 'clear'
+            when within and not beyond or still then 'clear'
             else 'inconclusive'
         end as verdict
     from evidence
