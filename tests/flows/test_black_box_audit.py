@@ -248,7 +248,7 @@ def test_without_prior_and_oracle_places_and_properties_are_still_looked_at(
     (row,) = ask(tmp_path, "select status, attempted, explained from runs")
     assert (row["status"], row["attempted"], row["explained"]) == ("finished", 48, 0)
     places = {row["name"]: row for row in ask(tmp_path, "from findings where kind = 'place'")}
-    assert places["bottom centre"]["verdict"] == "confirmed" and places["bottom centre"]["intervention"] > 0.3  # the mouth
+    assert places["bottom centre"]["verdict"] == "suspected" and places["bottom centre"]["intervention"] > 0.3  # the mouth
     assert places["top left"]["verdict"] in ("clear", "inconclusive")
     assert ask(tmp_path, "select count(*) as n from findings where kind = 'property'") == [{"n": 18}]
     (share,) = ask(tmp_path, "from explained_share")
@@ -259,18 +259,15 @@ def test_without_prior_and_oracle_places_and_properties_are_still_looked_at(
     assert "What the answers rest on" in page and "nothing outside" not in page.lower()
 
 
-MENDED: list[str] = []
-
-
 def moody(images: np.ndarray) -> np.ndarray:
     """A user's function that raises until what it lacks is there."""
-    if not MENDED:
+    if "CFX_TEST_LAYER" not in os.environ:
         raise KeyError(f"no such layer, asked about {len(images)} images")
     return planted(images)
 
 
 def test_an_audit_that_raises_ends_as_failed_with_its_reason_and_a_later_one_as_finished(
-    tmp_path: Path, prefect_server: None
+    tmp_path: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_portraits(tmp_path / "data", 6, seed=5)
     told = settings(tmp_path, {"access": "callable", "module": "tests.flows.test_black_box_audit:moody"}, prior=None, oracle=None)
@@ -280,7 +277,7 @@ def test_an_audit_that_raises_ends_as_failed_with_its_reason_and_a_later_one_as_
     (row,) = ask(tmp_path, "select run_id, status, reason from runs")
     assert row["status"] == "failed" and "moody" in row["reason"] and "KeyError" in row["reason"] and "\n" not in row["reason"]
     assert row["reason"] in report_html(tmp_path / "warehouse", row["run_id"]).replace("&#39;", "'")
-    MENDED.append("layer")
+    monkeypatch.setenv("CFX_TEST_LAYER", "there")
     assert run_audit(AuditConfig.model_validate(told)) == row["run_id"]
     (row,) = ask(tmp_path, "select status, reason from runs")
     assert (row["status"], row["reason"]) == ("finished", None)

@@ -111,7 +111,8 @@ def _claim_sentence(row: Row) -> str:
     interval = f"95% interval {points(row['low'])} to {points(row['high'])}, {row['n']} images"
     moved = f"the “{row['class']}” score by {points(row['intervention'])} points on average ({interval})"
     if row["kind"] == "place":
-        return f"Exchanging only {claim_name(row)} of the image moves {moved}, and nothing that was named accounts for it."
+        why = "nothing that was named accounts for it" if row["verdict"] == "confirmed" else "nothing was named that could"
+        return f"Exchanging only {claim_name(row)} of the image moves {moved}, and {why}."
     verbs = {"confirmed": "Moving only", "suspected": "Moving", "fragile": "Moving"}
     return f"{verbs[row['verdict']]} the property “{row['name']}” from low to high moves {moved}: {row['verdict']}, {row['why']}."
 

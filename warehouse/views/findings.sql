@@ -41,6 +41,7 @@ with claimed as (
         run_id, 'place', zone, class, null, effect, low, high, n, verdict,
         case verdict
             when 'confirmed' then 'transplants; nothing that was named accounts for it'
+            when 'suspected' then 'transplants; nothing was named, so whether it should decide is open'
             when 'named' then 'transplants; ' || array_to_string(attributes, ', ') || ' there'
             else 'transplants'
         end

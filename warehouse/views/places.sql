@@ -9,7 +9,7 @@
 --   cells: cells of the zone that decide
 --   unnamed: cells of the zone that decide for a reason without a name
 --   attributes: named attributes that lie in its deciding cells
---   verdict: confirmed (decides, and nothing named accounts for it), named (decides, by what was named), clear (every interval under the run's margin) or inconclusive
+--   verdict: confirmed (decides, and nothing named accounts for it), suspected (decides, where nothing at all was named), named (decides, by what was named), clear (every interval under the run's margin) or inconclusive
 create view places as
 with cells as (
     select c.*, margin, place // grid as r, place % grid as k
@@ -19,6 +19,7 @@ bordered as (
     select
         *,
         r in (0, grid - 1) or k in (0, grid - 1) as rim,
+        bool_or(len(attributes) > 0) over (partition by run_id) as has_names,
         count_if(unnamed and not rim) over here as inner_cells,
         bool_or(unnamed and r = 0) over here::int + bool_or(unnamed and r = grid - 1) over here::int
             + bool_or(unnamed and k = 0) over here::int + bool_or(unnamed and k = grid - 1) over here::int as sides
@@ -45,14 +46,14 @@ gathered as (
         arg_max(n, effect + 2 * unnamed::int) as n,
         count_if(decides)::int as cells, count_if(unnamed)::int as unnamed,
         list_sort(list_distinct(flatten(coalesce(list(attributes) filter (decides), [])))) as attributes,
-        max(high) as highest, min(low) as lowest
+        max(high) as highest, min(low) as lowest, any_value(has_names) as has_names
     from zoned
     group by run_id, class, zone, margin
 )
 select
     run_id, class, zone, effect, low, high, residual, cells, unnamed, attributes,
     case
-        when unnamed > 0 then 'confirmed'
+        when unnamed > 0 then if(has_names, 'confirmed', 'suspected')
         when cells > 0 then 'named'
         when highest <= margin and lowest >= -margin then 'clear'
         else 'inconclusive'
