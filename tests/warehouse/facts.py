@@ -105,24 +105,77 @@ def effect_rows(ids: Sequence[str], attribute: str, changes: Values, **columns: 
     return rows | columns
 
 
-def residual_rows(ids: Sequence[str], moves: Values, **columns: Values) -> Columns:
-    """Explanations towards the second class whose changes outside the attributes move its probability by `moves`, the null's by
-    nothing; the oracle looks at all cells but the first and the last, and the first changes by .4, the last by .1."""
-    n = len(ids)
-    change = [0.4, *[0.2] * 62, 0.1]
+def share_rows(names: float = 0.95, ceiling: float = 0.96, n: int = 64, **columns: object) -> Columns:
+    """What the names, and the most of anything, explain of the second class: cleared where less than .1 is missing."""
+    cleared = ceiling - names <= 0.1
+    constants: dict[str, object] = {
+        "class": CLASSES[1], "model": "ridge", "missing": ceiling - names, "missing_low": ceiling - names - 0.03,
+        "missing_high": ceiling - names + 0.03, "cleared": cleared, "n": n,
+        "why": f"the names explain {names:.2f} of the answers, {ceiling:.2f} can be explained",
+    }  # fmt: skip
     rows: Columns = {
-        "image_id": ids,
-        "method": ["dime"] * n,
-        "seed": [0] * n,
-        "target": [CLASSES[1]] * n,
-        "named": [list(range(1, 63))] * n,
-        "probabilities_before": [[0.5, 0.5]] * n,
-        "probabilities_null": [[0.5, 0.5]] * n,
-        "probabilities_guided": [[0.5 - move, 0.5 + move] for move in moves],
-        "change_null": [[0.0] * 64] * n,
-        "change_guided": [change] * n,
+        "inputs": ["label", "label and attributes", "generic features"],
+        "r2": [names - 0.1, names, ceiling],
+        "low": [names - 0.2, names - 0.05, ceiling - 0.05],
+        "high": [names, names + 0.03, ceiling + 0.02],
+        "names": [False, True, False],
+        "ceiling": [False, False, True],
     }
-    return rows | columns
+    return {name: [value] * 3 for name, value in (constants | columns).items()} | rows
+
+
+def property_rows(effects: Mapping[str, float], n: int = 64, **columns: object) -> Columns:
+    """Properties whose probes move P(second class) by these effects, give or take .03; the data vary in them and agree in sign.
+
+    Beyond .05 such a property is relied on, unless columns say otherwise.
+    """
+    rows: Columns = {
+        "property": list(effects),
+        "effect": list(effects.values()),
+        "low": [effect - 0.03 for effect in effects.values()],
+        "high": [effect + 0.03 for effect in effects.values()],
+        "p": [0.001 if abs(effect) > 0.05 else 0.5 for effect in effects.values()],
+        "down": [-effect / 2 for effect in effects.values()],
+        "up": [effect / 2 for effect in effects.values()],
+        "size": [abs(effect) for effect in effects.values()],
+        "association": [float(np.sign(effect)) / 2 for effect in effects.values()],
+        "kind": ["relies on" if abs(effect) > 0.05 else None for effect in effects.values()],
+    }
+    constants: dict[str, object] = {
+        "class": CLASSES[1], "n": n, "in_data": True, "association_p": 0.001, "through": None, "moves": "{}"
+    }  # fmt: skip
+    return rows | {name: [value] * len(effects) for name, value in (constants | columns).items()}
+
+
+def place_rows(
+    effects: Mapping[int, float],
+    named: Mapping[int, Sequence[str]] | None = None,
+    grid: int = 8,
+    n: int = 64,
+    name: str = CLASSES[1],
+) -> Columns:
+    """A grid of places, of which these cells move the answer by so much; nothing named lies there but in the cells of `named`."""
+    named = named or {}
+    cells = grid * grid
+    effect = [effects.get(cell, 0.0) for cell in range(cells)]
+    residual = [0.0 if cell in named else value for cell, value in enumerate(effect)]
+    return {
+        "class": [name] * cells,
+        "place": list(range(cells)),
+        "grid": [grid] * cells,
+        "effect": effect,
+        "low": [value - 0.02 for value in effect],
+        "high": [value + 0.02 for value in effect],
+        "p": [0.001 if value >= 0.1 else 0.5 for value in effect],
+        "n": [n] * cells,
+        "residual": residual,
+        "residual_low": [value - 0.02 for value in residual],
+        "residual_high": [value + 0.02 for value in residual],
+        "decides": [value >= 0.1 for value in effect],
+        "unnamed": [value >= 0.1 for value in residual],
+        "attributes": [list(named.get(cell, ())) for cell in range(cells)],
+        "framing": [0.9] * cells,
+    }
 
 
 def explanation_rows(ids: Values, arm: str = "guided", **columns: Values) -> Columns:

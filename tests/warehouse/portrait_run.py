@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from facts import Columns, residual_rows
+from facts import place_rows, property_rows, share_rows
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
@@ -34,8 +34,12 @@ def write_portrait_run(
     file_name: str = "portraits/{:05d}.png",
     status: str = "finished",
     size: int = 64,
+    **beyond: Any,
 ) -> None:
-    """Write all facts of one run. `names` renames attributes; glasses follow the target only if `planted`."""
+    """Write all facts of one run. `names` renames attributes; glasses follow the target only if `planted`.
+
+    beyond: of `write_beyond`.
+    """
     rng = np.random.default_rng(7)
     called = [(names or {}).get(attribute, attribute) for attribute in ATTRIBUTES]
     images, predictions, explanations, attributes, effects, saliency = [], [], [], [], [], []
@@ -76,7 +80,7 @@ def write_portrait_run(
     tables |= {"attributes": attributes, "effects": effects, "saliency": saliency}
     for fact, rows in tables.items():
         write_shard(root, fact, run_id, "00000", _columns(rows))
-    write_shard(root, "residuals", run_id, "all", _rest(images[:40]))
+    write_beyond(root, run_id, images, **beyond)
     write_shard(root, "rejected", run_id, "00000", REJECTED)
     _write_run(root, run_id, "planted" if planted else "clean", n, called[0], status)
 
@@ -95,6 +99,32 @@ REJECTED = {
 }
 
 
+def write_beyond(
+    root: Path,
+    run_id: str,
+    images: list[dict[str, Any]],
+    share: float = 0.95,
+    properties: dict[str, float] | None = None,
+    places: dict[int, float] | None = None,
+) -> None:
+    """What needs no name: by default the names explain the answers, and no property and no place does.
+
+    share: R2 of the names, of a ceiling of .96; properties: what probes of them do; places: what these cells of 64 do. The mouth
+    decides, by the label.
+    """
+    colours = np.array([np.asarray(Image.open(io.BytesIO(image["png"]))).mean((0, 1)) for image in images]) / 255
+    ids = [image["image_id"] for image in images]
+    measured = {"m_brightness": colours.mean(1), "m_warmth": np.log2(colours[:, 0] / colours[:, 2])}
+    write_shard(root, "properties", run_id, "00000", {"image_id": ids, **measured})
+    about = {"class": CLASSES[1], "n": len(images)}
+    write_shard(root, "explained", run_id, "all", share_rows(share, **about))
+    claimed = {"brightness": 0.0, "warmth": 0.0} | (properties or {})
+    named = {52: ["smile"], 51: ["smile"]}
+    cells = {52: 0.4, 51: 0.3} | (places or {})
+    write_shard(root, "property_claims", run_id, "all", property_rows(claimed, **about))
+    write_shard(root, "place_claims", run_id, "all", place_rows(cells, named, n=len(images), name=CLASSES[1]))
+
+
 def _edited(image_id: str, attribute: str, switched_on: bool, reaction: float) -> dict[str, Any]:
     """An edit of one attribute alone that moves P(smiling) by `reaction` when it switches the attribute on."""
     after = 0.5 + (reaction if switched_on else -reaction)
@@ -110,14 +140,6 @@ def _edited(image_id: str, attribute: str, switched_on: bool, reaction: float) -
         "probabilities_after": [1 - after, after],
         "probabilities_pasted": [1 - after, after],
     }
-
-
-def _rest(images: list[dict[str, Any]]) -> Columns:
-    """What explanations changed outside the attributes, which means nothing to the classifier."""
-    moves = np.random.default_rng(8).normal(0, 0.01, len(images))
-    named = [row * 8 + column for row in range(1, 8) for column in range(1, 7)]
-    targets = [CLASSES[1 - CLASSES.index(image["label"])] for image in images]
-    return residual_rows([image["image_id"] for image in images], moves, target=targets, named=[named] * len(images))
 
 
 def _moved(portrait: Portrait, target: int, planted: bool, rng: np.random.Generator) -> Portrait:

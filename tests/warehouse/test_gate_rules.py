@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
-from facts import effect_rows, image_ids, residual_rows, write_run
+from facts import effect_rows, image_ids, place_rows, property_rows, share_rows, write_run
 
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import query
@@ -21,6 +22,7 @@ POLICY: dict[str, Any] = {
     "minimum_judge_flip_rate": 0.5,
     "maximum_rise": 0.1,
     "maximum_cd_rise": None,
+    "explained": None,
 }
 EFFECTS = {"smile": 0.3, "hat": 0.25, "beard": 0.0}
 
@@ -63,7 +65,7 @@ def test_too_few_images_neither_accuse_nor_clear(root: Path) -> None:
     found = gate(root, "few")
     assert found.verdict == "inconclusive"
     assert found.images_needed is not None and found.images_needed >= 32
-    assert found.reasons[0] == "20 images explained, at least 32 required"
+    assert found.reasons[0] == "20 images audited, at least 32 required"
     assert {rule["result"] for rule in found.rules if rule["rule"] == "effect"} == {"inconclusive"}
 
 
@@ -95,27 +97,49 @@ def test_an_effect_fails_on_either_side(root: Path) -> None:
     assert results(root, "turned")["effect", "hat"]["result"] == "fail"
 
 
-def test_what_lies_outside_the_attributes(tmp_path: Path) -> None:
-    redrawn = {"probabilities_null": [[0.3, 0.7]] * 40}
-    expected: dict[str, tuple[list[float], dict[str, Any], dict[str, Any], str | None]] = {
-        "nothing": ([0.02, -0.02] * 20, {}, {}, "pass"),
-        "strict": ([0.02, -0.02] * 20, {}, {"maximum_effect": 0.001}, "inconclusive"),  # within the margin, not within the bound
-        "guided": ([0.3, 0.34] * 20, {}, {}, "fail"),
-        "little": ([0.12, 0.13] * 20, {}, {}, "inconclusive"),
-        "redrawn": ([0.1] * 40, redrawn, {}, "inconclusive"),  # perhaps by its traces
-        "unsure": ([0.9, -0.8] * 20, {}, {}, None),  # the audit cannot tell
-        "named": ([0.3, 0.34] * 20, {}, {"forbidden": ["hat"]}, None),
+def test_names_that_explain_too_little_leave_it_open(tmp_path: Path) -> None:
+    for name, share in (("cleared", 0.95), ("dark", 0.2)):
+        write_run(tmp_path, name, EFFECTS | {"hat": 0.0}, n=96)
+        write_shard(tmp_path, "explained", name, "all", share_rows(share, 0.9 if share < 0.5 else 0.96))
+    dark = results(tmp_path, "dark")["explained", "smile"]
+    assert (dark["result"], dark["value"], dark["verdict"]) == ("inconclusive", 0.2, "inconclusive")
+    assert "the names explain 0.20 of the answers" in dark["reason"]
+    assert results(tmp_path, "cleared")["explained", "smile"]["verdict"] == "pass"
+    assert results(tmp_path, "dark", explained=True)["explained", "smile"]["result"] == "inconclusive"
+    off = results(tmp_path, "dark", explained=False)
+    assert ("explained", "smile") not in off and gate(tmp_path, "dark").verdict == "pass"
+
+
+def test_a_relied_on_property_and_an_unnamed_place_are_held_to_the_largest_effect(tmp_path: Path) -> None:
+    write_run(tmp_path, "run", EFFECTS | {"hat": 0.0}, n=96)
+    write_shard(tmp_path, "property_claims", "run", "all", property_rows({"warmth": -0.43, "noise": 0.08, "brightness": 0.0}))
+    write_shard(tmp_path, "place_claims", "run", "all", place_rows({60: 0.49, 27: 0.3}, {27: ["smile"]}))
+    found = results(tmp_path, "run")
+    assert {key: rule["result"] for key, rule in found.items() if key[0] in ("property", "place")} == {
+        ("property", "warmth"): "fail",
+        ("property", "noise"): "pass",  # confirmed, and within .15
+        ("place", "bottom centre"): "fail",  # the centre is named
     }
-    for name, (moves, columns, policy, _) in expected.items():
-        write_run(tmp_path, name, EFFECTS | {"hat": 0.0}, n=40)
-        write_shard(tmp_path, "residuals", name, "all", residual_rows(image_ids(40), moves, **columns))
-        set_policy(tmp_path, name, POLICY | policy)
-    rules = query(tmp_path, "from gate where rule = 'outside'").to_pylist()
-    assert {rule["run_id"]: rule["result"] for rule in rules} == {
-        name: result for name, (*_, result) in expected.items() if result is not None
-    }
-    for rule in rules:
-        assert rule["low"] <= rule["value"] <= rule["high"] and f"limit {100 * rule['threshold']:g}" in rule["reason"]
+    assert found["place", "bottom centre"]["reason"].startswith("bottom centre shifts the “smile” score by +49.0 points")
+    assert found["property", "warmth"]["value"] == -0.43 and found["property", "warmth"]["threshold"] == 0.15
+    assert results(tmp_path, "run", minimum_images=200)["property", "warmth"]["result"] == "inconclusive"
+    named = results(tmp_path, "run", forbidden=["hat"])  # who names what is forbidden forbids that alone
+    assert not [rule for rule, _ in named if rule in ("property", "place")]
+
+
+def test_runs_and_policies_of_the_version_before_are_still_read(tmp_path: Path) -> None:
+    write_run(tmp_path, "old", EFFECTS | {"hat": 0.0}, n=96)
+    set_policy(tmp_path, "old", POLICY)
+    for fact, gained in (("runs", "reason"), ("policies", "explained")):
+        for path in (tmp_path / "facts" / fact).rglob("*.parquet"):
+            table = pq.read_table(path)
+            assert gained in table.schema.names
+            pq.write_table(table.drop_columns([gained]), path)
+    assert gate(tmp_path, "old").verdict == "pass"
+    assert query(tmp_path, "select reason from runs").to_pylist() == [{"reason": None}]
+    assert read_policy(tmp_path, "old") == POLICY | {"written": query(tmp_path, "from policies")["written"][0].as_py()}
+    write_run(tmp_path, "new", EFFECTS, n=96)  # old and new shards side by side
+    assert query(tmp_path, "select run_id from runs order by 1")["run_id"].to_pylist() == ["new", "old"]
 
 
 def test_a_rise_above_the_base_fails_and_none_passes(root: Path) -> None:

@@ -51,12 +51,15 @@ def headline(page: str) -> str:
 
 def test_planted_run_leans_on_glasses(root: Path) -> None:
     page = report_html(root, "planted-run")
-    assert headline(page) == "The smile classifier “planted” leans on glasses"
+    assert headline(page) == "The smile classifier “planted” relies on glasses"
     assert "When images are changed until the model says “smiling”, “glasses” becomes more likely" in page
 
 
 def test_clean_run_has_no_finding(root: Path) -> None:
-    assert headline(report_html(root, "clean-run")) == "Nothing found that the smile classifier “clean” leans on"
+    assert (
+        headline(report_html(root, "clean-run"))
+        == "No reliance found: the smile classifier “clean” is clear of all that was tried"
+    )
 
 
 def test_the_page_shows_the_numbers_of_the_view(root: Path) -> None:

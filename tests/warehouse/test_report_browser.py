@@ -36,7 +36,7 @@ def page(request: pytest.FixtureRequest, report: Path) -> Iterator[Page]:
 def test_report_in_the_browser(page: Page, report: Path) -> None:
     assert page.complaints == []
     assert [url for url in page.requests if not url.startswith("data:")] == [report.as_uri()]
-    assert page.evaluate("document.title").startswith("The smile classifier “planted” leans on <script>")
+    assert page.evaluate("document.title").startswith("The smile classifier “planted” relies on <script>")
     assert page.evaluate("document.scripts.length") == 0
     assert NAMES["hat"] in page.evaluate("document.body.innerText")
     assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0

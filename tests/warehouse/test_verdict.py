@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from warehouse.report.verdict import verdict
+import pytest
+
+from warehouse.report.verdict import Verdict, verdict
 
 RUN: dict[str, Any] = {"name": "planted", "target_attribute": "smile", "classes": ["neutral", "smiling"], "margin": 0.05}
 
@@ -16,10 +18,29 @@ def row(attribute: str, said: str, effect: float = 0.0, half: float = 0.02, n: i
 EDITED: dict[str, Any] = {"intervention": 0.4, "intervention_low": 0.3, "intervention_high": 0.5, "n_interventions": 30}
 
 
+SHARE = {
+    "class": "smiling", "share": 0.95, "low": 0.9, "high": 0.97, "label_share": 0.9, "ceiling": 0.96,
+    "ceiling_inputs": "generic features", "cleared": True, "why": "x", "n": 128,
+}  # fmt: skip
+DARK = SHARE | {"share": 0.2, "ceiling": 0.9, "cleared": False}
+
+
+def claim(kind: str, name: str, said: str, intervention: float | None = 0.0, why: str = "probes") -> dict[str, Any]:
+    ends = (None, None) if intervention is None else (intervention - 0.03, intervention + 0.03)
+    return {
+        "rank": 1, "kind": kind, "name": name, "class": "smiling", "association": 0.5, "intervention": intervention,
+        "low": ends[0], "high": ends[1], "n": 96, "verdict": said, "why": why,
+    }  # fmt: skip
+
+
+def words(said: Verdict) -> str:
+    return " ".join((said.headline, *said.sentences))
+
+
 def test_a_finding_names_its_attributes_and_both_kinds_of_evidence() -> None:
     confirmed = row("glasses", "confirmed", 0.3, **EDITED | {"rests_on": "explanations and edits"})
-    said = verdict(RUN, [confirmed, row("hat", "suspected", -0.2), row("beard", "clear")])
-    assert (said.kind, said.headline) == ("finding", "The smile classifier “planted” leans on glasses")
+    said = verdict(RUN, [confirmed, row("hat", "suspected", -0.2), row("beard", "clear")], [SHARE], [])
+    assert (said.kind, said.headline) == ("finding", "The smile classifier “planted” relies on glasses")
     assert said.sentences[0] == (
         "When images are changed until the model says “smiling”, “glasses” becomes more likely: "
         "+30.0 points over an unguided control (95% interval +28.0 to +32.0, 128 images)."
@@ -35,7 +56,7 @@ def test_a_finding_names_its_attributes_and_both_kinds_of_evidence() -> None:
 
 def test_an_attribute_that_lowers_the_score_says_so_and_what_the_verdict_rests_on() -> None:
     lowers: dict[str, Any] = {"intervention": -0.4, "intervention_low": -0.5, "intervention_high": -0.3, "n_interventions": 30}
-    said = verdict(RUN, [row("hat", "suspected", 0.2, **lowers | {"rests_on": "edits alone"})])
+    said = verdict(RUN, [row("hat", "suspected", 0.2, **lowers | {"rests_on": "edits alone"})], [SHARE], [])
     assert said.sentences[1] == (
         "Adding only “hat” lowers the “smiling” score by 40.0 points on average (95% interval −50.0 to −30.0, 30 edits). "
         "Verdict: suspected, edits alone."
@@ -43,58 +64,83 @@ def test_an_attribute_that_lowers_the_score_says_so_and_what_the_verdict_rests_o
 
 
 def test_a_suspicion_is_no_more_than_one() -> None:
-    said = verdict(RUN, [row("glasses", "suspected", 0.03, 0.01)])
-    assert said.headline == "The smile classifier “planted” may lean on glasses"
+    said = verdict(RUN, [row("glasses", "suspected", 0.03, 0.01)], [SHARE], [])
+    assert said.headline == "The smile classifier “planted” may rely on glasses"
     assert said.sentences[0].endswith("This is inside the margin.")
 
 
-def test_nothing_found() -> None:
-    said = verdict(RUN, [row("glasses", "clear"), row("hat", "inconclusive", images_needed=1234)])
-    assert (said.kind, said.headline) == ("clear", "Nothing found that the smile classifier “planted” leans on")
-    assert said.sentences[1].startswith("Undecided: hat.") and "About 1,234 images" in said.sentences[1]
-
-
-OUTSIDE = {
-    "finding": "something outside your attributes", "place": "top left", "effect": 0.2, "low": 0.1, "high": 0.3, "n": 32,
-    "drift": 0.1, "drift_low": 0.06, "drift_high": 0.15,
-}  # fmt: skip
-
-
-def test_something_outside_the_attributes_is_a_finding() -> None:
-    said = verdict(RUN, [row("glasses", "clear")], [OUTSIDE])
-    assert (said.kind, said.headline) == ("finding", "The smile classifier “planted” leans on something that no attribute names")
-    assert "most of them top left" in said.sentences[0] and "by +20.0 points" in said.sentences[0]
-    assert verdict(RUN, [row("glasses", "clear")], [OUTSIDE | {"finding": "nothing outside"}]).kind == "clear"
-    redrawn = verdict(RUN, [row("glasses", "clear")], [OUTSIDE | {"place": None}])
-    assert (
-        "redrawing regions the attribute model ignores" in redrawn.sentences[0]
-        and "by 10.0 points on average" in redrawn.sentences[0]
+def test_green_only_where_nothing_is_open_and_the_names_explain_the_answers() -> None:
+    quiet = [claim("property", "warmth", "clear"), claim("place", "top left", "clear"), claim("place", "centre", "named", 0.4)]
+    said = verdict(RUN, [row("glasses", "clear"), row("hat", "clear")], [SHARE], quiet)
+    assert (said.kind, said.headline) == (
+        "clear",
+        "No reliance found: the smile classifier “planted” is clear of all that was tried",
     )
-    both = verdict(RUN, [row("glasses", "confirmed", 0.3, **EDITED)], [OUTSIDE])
-    assert both.headline.endswith("leans on glasses") and both.sentences[-1].startswith("Something outside")
+    assert said.sentences[0].startswith("Looked at, and clear: glasses and hat (guidance moved each")
+    assert said.sentences[0].endswith(", 1 property of the image and 1 place in it.")  # the centre decides, by its name
+    assert said.sentences[1] == "What you named explains 95% of this classifier's answers, of 96% that can be explained."
+
+
+@pytest.mark.parametrize(
+    ("ranked", "share", "claims", "said"),
+    [
+        ([row("hat", "inconclusive", images_needed=1234)], [SHARE], [], "About 1,234 images would decide"),
+        ([row("hat", "clear")], [DARK], [], "What you named explains 20% of this classifier's answers, of 90% that can be"),
+        ([row("hat", "clear")], [SHARE, DARK | {"class": "neutral"}], [], "something else decides"),
+        ([row("hat", "clear")], [], [], "was not measured"),
+        (
+            [row("hat", "clear")],
+            [SHARE],
+            [claim("property", "noise", "suspected", 0.2, "acts through sharpness")],
+            "acts through",
+        ),
+        ([], [SHARE], [claim("property", "noise", "suspected", 0.2)], "“noise”"),
+        ([row("hat", "clear")], [SHARE], [claim("place", "top left", "inconclusive", 0.06)], "top left of the image moves"),
+    ],
+)
+def test_amber_as_long_as_one_thing_is_open(ranked: list[Any], share: list[Any], claims: list[Any], said: str) -> None:
+    found = verdict(RUN, [row("glasses", "clear"), *ranked] if ranked else [], share, claims)
+    assert found.kind == "inconclusive" and said in words(found)
+    assert not any(word in words(found).lower() for word in ("nothing outside", "nothing found", "no reliance"))
+
+
+def test_what_has_no_name_is_a_finding_before_any_attribute() -> None:
+    claims = [
+        claim("property", "warmth", "confirmed", 0.43, "probes and association agree"),
+        claim("place", "bottom centre", "confirmed", 0.49),
+    ]
+    said = verdict(RUN, [row("glasses", "clear")], [DARK], claims)
+    assert (said.kind, said.headline) == ("finding", "The smile classifier “planted” relies on warmth and the bottom centre")
+    assert said.sentences[0] == (
+        "Moving only the property “warmth” from low to high moves the “smiling” score by +43.0 points on average "
+        "(95% interval +40.0 to +46.0, 96 images): confirmed, probes and association agree."
+    )
+    assert "Exchanging only the bottom centre of the image moves" in said.sentences[1]
+    assert "nothing that was named accounts for it" in said.sentences[1] and "explains 20%" in said.sentences[-1]
+    both = verdict(RUN, [row("glasses", "confirmed", 0.3, **EDITED)], [SHARE], claims[:1])
+    assert both.headline.endswith("relies on glasses and warmth")
 
 
 def test_too_few_images_decide_nothing() -> None:
-    said = verdict(RUN, [row("glasses", "inconclusive", n=20), row("hat", "inconclusive", n=20, images_needed=800)])
+    said = verdict(RUN, [row("glasses", "inconclusive", n=20), row("hat", "inconclusive", n=20, images_needed=800)], [SHARE], [])
     assert said.kind == "inconclusive"
-    assert said.headline == "Inconclusive: too few images (20) to say what the smile classifier “planted” leans on"
+    assert said.headline == "Inconclusive: too few images (20) to say what the smile classifier “planted” relies on"
     assert "About 800 images" in said.sentences[0]
 
 
 def test_no_effects_no_verdict_and_the_classes_name_a_task_without_a_label() -> None:
-    said = verdict(RUN | {"target_attribute": None}, [])
+    said = verdict(RUN | {"target_attribute": None}, [], [], [])
     assert (said.kind, said.headline) == ("inconclusive", "No verdict yet on the classifier “planted” of neutral and smiling")
 
 
 def test_many_classes_are_counted_not_listed() -> None:
     many = RUN | {"target_attribute": None, "classes": [f"class {i}" for i in range(1000)]}
-    said = verdict(many, [row("glasses", "confirmed", 0.3, **EDITED)])
-    assert said.headline == "The classifier “planted” of 1000 classes leans on glasses"
+    said = verdict(many, [row("glasses", "confirmed", 0.3, **EDITED)], [SHARE], [])
+    assert said.headline == "The classifier “planted” of 1000 classes relies on glasses"
 
 
 def test_a_failed_canary_is_the_verdict() -> None:
-    said = verdict(
-        RUN, [row("glasses", "inconclusive", 0.3, rests_on="refused: the canary failed, hat was planted and is clear")]
-    )
+    refused = "refused: the canary failed, hat was planted and is clear"
+    said = verdict(RUN, [row("glasses", "inconclusive", 0.3, rests_on=refused)], [SHARE], [])
     assert (said.kind, said.headline) == ("inconclusive", "No verdict on the smile classifier “planted”")
     assert said.sentences == ("Refused: the canary failed, hat was planted and is clear.",)

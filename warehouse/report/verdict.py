@@ -29,7 +29,7 @@ def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Seque
     if refused:  # a failed canary refuses every finding
         return Verdict("inconclusive", f"No verdict on the {classifier_name(run)}", (f"{refused.capitalize()}.",))
     unnamed = [row for row in claims if row["kind"] != "attribute" and row["verdict"] == "confirmed"]
-    open_claims = [row for row in claims if row["kind"] != "attribute" and row["verdict"] == "suspected"]
+    open_claims = [row for row in claims if row["kind"] != "attribute" and row["verdict"] in ("suspected", "inconclusive")]
     fragile = [row for row in claims if row["kind"] == "property" and row["verdict"] == "fragile"]
     attributes = [row for row in ranked if row["verdict"] == "confirmed"]
     explained = tuple(_share_sentence(row) for row in share) or (NOT_MEASURED,)
@@ -45,11 +45,11 @@ def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Seque
     unsure = [row for row in ranked if row["verdict"] == "inconclusive"]
     looked = _looked_at(run, ranked, claims)
     also = tuple(map(_claim_sentence, open_claims[:3]))
+    if not ranked and not claims:
+        return Verdict("inconclusive", f"No verdict yet on the {classifier_name(run)}", (NOTHING_TO_COMPARE, *explained))
     if not all(row["cleared"] for row in share) or not share:
         headline = f"Not cleared: what decides the answers of the {classifier_name(run)} is not accounted for"
         return Verdict("inconclusive", headline, (*explained, *also, *looked, *_unsure_sentence(unsure, ranked)))
-    if not ranked and not claims:
-        return Verdict("inconclusive", f"No verdict yet on the {classifier_name(run)}", (NOTHING_TO_COMPARE,))
     if unsure or open_claims:
         return Verdict(
             "inconclusive", _open_headline(run, ranked, unsure), (*_unsure_sentence(unsure, ranked), *also, *looked, *explained)
@@ -62,7 +62,10 @@ NOT_MEASURED = (
     "How much of the answers the names explain was not measured (it takes a label or an attribute, and 24 images or more with "
     "both answers among them), so nothing clears this classifier."
 )
-NOTHING_TO_COMPARE = "There is no image yet that has both a guided explanation and its null, so there is nothing to compare."
+NOTHING_TO_COMPARE = (
+    "There is no image yet that has both a guided explanation and its null, and no property and no place of the images was "
+    "tried, so there is nothing to compare."
+)
 
 
 def claim_name(row: Row) -> str:
@@ -91,12 +94,17 @@ def _attribute_sentences(run: Row, ranked: Sequence[Row]) -> tuple[str, ...]:
 def _looked_at(run: Row, ranked: Sequence[Row], claims: Sequence[Row]) -> tuple[str, ...]:
     """What was tried and moved nothing beyond the margin: never "nothing", but this."""
     clear = [row["attribute"] for row in ranked if row["verdict"] == "clear"]
-    properties = sum(row["kind"] == "property" and row["verdict"] == "clear" for row in claims)
-    places = sum(row["kind"] == "place" and row["verdict"] in ("clear", "named") for row in claims)
+    properties, places = (_clear_in_all(claims, kind) for kind in ("property", "place"))
     parts = [f"{listed(clear)} (guidance moved each by less than the margin of {run['margin']:g})"] if clear else []
-    parts += [f"{properties} properties of the image"] if properties else []
-    parts += [f"{places} of 9 places"] if places else []
+    parts += [f"{properties} {'property' if properties == 1 else 'properties'} of the image"] if properties else []
+    parts += [f"{places} {'place' if places == 1 else 'places'} in it"] if places else []
     return (f"Looked at, and clear: {listed(parts)}.",) if parts else ()
+
+
+def _clear_in_all(claims: Sequence[Row], kind: str) -> int:
+    """How many properties or places are clear for every class."""
+    of_kind = [row for row in claims if row["kind"] == kind]
+    return len({row["name"] for row in of_kind} - {row["name"] for row in of_kind if row["verdict"] != "clear"})
 
 
 def _share_sentence(row: Row) -> str:
@@ -110,11 +118,13 @@ def _claim_sentence(row: Row) -> str:
     """A property or a place in words, with its interval."""
     interval = f"95% interval {points(row['low'])} to {points(row['high'])}, {row['n']} images"
     moved = f"the “{row['class']}” score by {points(row['intervention'])} points on average ({interval})"
+    why = "not decided yet" if row["verdict"] == "inconclusive" else f"{row['verdict']}, {row['why']}"
     if row["kind"] == "place":
-        why = "nothing that was named accounts for it" if row["verdict"] == "confirmed" else "nothing was named that could"
-        return f"Exchanging only {claim_name(row)} of the image moves {moved}, and {why}."
-    verbs = {"confirmed": "Moving only", "suspected": "Moving", "fragile": "Moving"}
-    return f"{verbs[row['verdict']]} the property “{row['name']}” from low to high moves {moved}: {row['verdict']}, {row['why']}."
+        open_why = "nothing was named that could account for it" if row["verdict"] == "suspected" else why
+        why = "nothing that was named accounts for it" if row["verdict"] == "confirmed" else open_why
+        return f"Exchanging only {claim_name(row)} of the image moves {moved}: {why}."
+    only = "only " if row["verdict"] == "confirmed" else ""
+    return f"Moving {only}the property “{row['name']}” from low to high moves {moved}: {why}."
 
 
 def classifier_name(run: Row) -> str:
