@@ -43,9 +43,10 @@ GRADED = """
         verdict, false_claim
     from graded where images = {most} order by kind, method, rho, seed, run_id, rank
 """
-OUTSIDE = """
-    select kind, method, rho, seed, o.effect, low, high, drift, n, unnamed, place, finding, why
-    from outside o join (select distinct run_id, kind, rho, seed from truths) using (run_id) order by all
+UNNAMED = """
+    select t.kind as planted, rho, seed, f.kind, name, intervention, low, high, n, verdict, why
+    from findings f join (select distinct run_id, kind, rho, seed from truths) t using (run_id)
+    where f.kind <> 'attribute' and verdict = 'confirmed' order by all
 """
 
 
@@ -133,14 +134,14 @@ def main(command: str, root: Path, result: Path, out: Path | None = None, *other
     tables = {
         "benchmark": query(root, BY_METHOD).to_pylist(),
         "power": query(root, POWER).to_pylist(),
-        "outside": query(root, OUTSIDE).to_pylist(),
+        "unnamed": query(root, UNNAMED).to_pylist(),
         "graded": query(root, GRADED.format(most=found["images"])).to_pylist(),
     }
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     (machine,) = query(root, "select any_value(hardware) as hardware from runs").to_pylist()
     kept = rounded({"command": command, "commit": commit} | machine | found | tables)
     result.write_text(json.dumps(kept, indent=1) + "\n")
-    for name in [name for name in ("benchmark", "power", "outside") if tables[name]]:
+    for name in [name for name in ("benchmark", "power", "unnamed") if tables[name]]:
         print(f"\n{table(tables[name])}")  # noqa: T201
     parts = [*(json.loads(other.read_text()) for other in others), kept]
     for rows in together(parts) if others else ():

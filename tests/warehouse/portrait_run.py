@@ -116,7 +116,7 @@ def write_beyond(
     ids = [image["image_id"] for image in images]
     measured = {"m_brightness": colours.mean(1), "m_warmth": np.log2(colours[:, 0] / colours[:, 2])}
     write_shard(root, "properties", run_id, "00000", {"image_id": ids, **measured})
-    about = {"class": CLASSES[1], "n": len(images)}
+    about: dict[str, Any] = {"class": CLASSES[1], "n": len(images)}
     write_shard(root, "explained", run_id, "all", share_rows(share, **about))
     claimed = {"brightness": 0.0, "warmth": 0.0} | (properties or {})
     named = {52: ["smile"], 51: ["smile"]}
