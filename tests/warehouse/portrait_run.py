@@ -34,6 +34,7 @@ def write_portrait_run(
     file_name: str = "portraits/{:05d}.png",
     status: str = "finished",
     size: int = 64,
+    reason: str | None = None,
     **beyond: Any,
 ) -> None:
     """Write all facts of one run. `names` renames attributes; glasses follow the target only if `planted`.
@@ -82,7 +83,7 @@ def write_portrait_run(
         write_shard(root, fact, run_id, "00000", _columns(rows))
     write_beyond(root, run_id, images, **beyond)
     write_shard(root, "rejected", run_id, "00000", REJECTED)
-    _write_run(root, run_id, "planted" if planted else "clean", n, called[0], status)
+    _write_run(root, run_id, "planted" if planted else "clean", n, called[0], status, reason)
 
 
 REJECTED = {
@@ -146,7 +147,7 @@ def _moved(portrait: Portrait, target: int, planted: bool, rng: np.random.Genera
     moved = portrait.toggled("smile")
     if planted and portrait.has("glasses") != bool(target) and rng.random() < 0.6:
         moved = moved.toggled("glasses")
-    return moved.toggled("rosy_cheeks") if rng.random() < 0.06 else moved
+    return moved.toggled("rosy_cheeks") if rng.random() < 0.02 else moved
 
 
 def _seen(portrait: Portrait, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -187,7 +188,7 @@ def _measured(arm: str, flipped: bool, x: Picture, x_cf: Picture, rng: np.random
     }
 
 
-def _write_run(root: Path, run_id: str, name: str, n: int, target_attribute: str, status: str) -> None:
+def _write_run(root: Path, run_id: str, name: str, n: int, target_attribute: str, status: str, reason: str | None) -> None:
     began = datetime(2025, 11, 22, 17, 4, 11, tzinfo=UTC)
     counts: dict[str, int | None] = dict.fromkeys(("attempted", "explained", "flipped", "rejected"))
     config = {"name": name, "data": {"folder": "portraits"}, "ladder": [{"method": "dime", "tau": 60, "scale": 8.0}]}
@@ -214,7 +215,7 @@ def _write_run(root: Path, run_id: str, name: str, n: int, target_attribute: str
     write_shard(root, "runs", run_id, "started", _columns([started | counts]))
     if status != "started":
         done = {"attempted": n, "explained": n, "flipped": round(0.95 * n), "rejected": len(REJECTED["path"])}
-        finished = started | {"status": status, "finished": began + timedelta(seconds=97)} | done
+        finished = started | {"status": status, "reason": reason, "finished": began + timedelta(seconds=97)} | done
         write_shard(root, "runs", run_id, status, _columns([finished]))
 
 

@@ -48,6 +48,7 @@ def write_audit(root: Path, run_id: str, shortcut: Shortcut, base: str | None, r
         policy = {
             "written": STARTED, "base": base, "forbidden": None, "maximum_effect": 0.7, "minimum_images": 64,
             "minimum_flip_rate": 0.8, "minimum_judge_flip_rate": 0.5, "maximum_rise": 0.15, "maximum_cd_rise": None,
+            "explained": None,
         }  # fmt: skip
         write_shard(root, "policies", run_id, "only", {name: [value] for name, value in policy.items()})
 

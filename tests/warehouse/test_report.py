@@ -108,6 +108,21 @@ def test_names_from_data_are_text(root: Path) -> None:
     assert all(str(escape(name)) in page for name in HOSTILE.values()) and "&lt;script&gt;alert(" in page
 
 
+def test_a_failed_run_says_why_in_one_line(tmp_path: Path) -> None:
+    write_portrait_run(tmp_path, "run", n=8, size=16, status="failed", reason="the endpoint <b>refused</b> 12 calls")
+    page = report_html(tmp_path, "run")
+    assert "This audit failed before its end: the endpoint &lt;b&gt;refused&lt;/b&gt; 12 calls." in page
+
+
+def test_what_no_attribute_names_is_the_headline(tmp_path: Path) -> None:
+    write_portrait_run(tmp_path, "run", n=24, size=16, planted=False, share=0.2, properties={"warmth": 0.43}, places={60: 0.49})
+    page = report_html(tmp_path, "run")
+    assert headline(page) == "The smile classifier “clean” relies on the bottom centre and warmth"
+    assert "What you named explains 20%" in page and "not enough to clear" in page
+    for phrase in ("nothing outside", "nothing found"):
+        assert phrase not in page.lower()
+
+
 def test_interrupted_run_is_flagged(root: Path) -> None:
     page = report_html(root, "interrupted-run")
     assert "This audit has not finished" in page and "This audit has not finished" not in report_html(root, "planted-run")

@@ -32,6 +32,7 @@ POLICY = {
     "minimum_judge_flip_rate": None,
     "maximum_rise": 0.1,
     "maximum_cd_rise": None,
+    "explained": None,
 }
 
 

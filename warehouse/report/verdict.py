@@ -34,26 +34,25 @@ def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Seque
     attributes = [row for row in ranked if row["verdict"] == "confirmed"]
     explained = tuple(_share_sentence(row) for row in share) or (NOT_MEASURED,)
     subject = f"The {classifier_name(run)}"
+    unsure = [row for row in ranked if row["verdict"] == "inconclusive"]
+    open_ones = _unsure_sentence(unsure, ranked)
     if attributes or unnamed:
         names = listed([*(row["attribute"] for row in attributes), *map(claim_name, unnamed)])
         sentences = (*_attribute_sentences(run, ranked), *map(_claim_sentence, unnamed[:3]))
-        return Verdict("finding", f"{subject} relies on {names}", (*sentences, *explained))
+        return Verdict("finding", f"{subject} relies on {names}", (*sentences, *open_ones, *explained))
     suspected = [row for row in ranked if row["verdict"] == "suspected"]
     if suspected:
         headline = f"{subject} may rely on {_names(suspected)}"
-        return Verdict("finding", headline, (*_attribute_sentences(run, ranked), *explained))
-    unsure = [row for row in ranked if row["verdict"] == "inconclusive"]
+        return Verdict("finding", headline, (*_attribute_sentences(run, ranked), *open_ones, *explained))
     looked = _looked_at(run, ranked, claims)
     also = tuple(map(_claim_sentence, open_claims[:3]))
     if not ranked and not claims:
         return Verdict("inconclusive", f"No verdict yet on the {classifier_name(run)}", (NOTHING_TO_COMPARE, *explained))
     if not all(row["cleared"] for row in share) or not share:
         headline = f"Not cleared: what decides the answers of the {classifier_name(run)} is not accounted for"
-        return Verdict("inconclusive", headline, (*explained, *also, *looked, *_unsure_sentence(unsure, ranked)))
+        return Verdict("inconclusive", headline, (*explained, *also, *looked, *open_ones))
     if unsure or open_claims:
-        return Verdict(
-            "inconclusive", _open_headline(run, ranked, unsure), (*_unsure_sentence(unsure, ranked), *also, *looked, *explained)
-        )
+        return Verdict("inconclusive", _open_headline(run, ranked, unsure), (*open_ones, *also, *looked, *explained))
     headline = f"No reliance found: the {classifier_name(run)} is clear of all that was tried"
     return Verdict("clear", headline, (*looked, *explained, *map(_claim_sentence, fragile[:3])))
 
@@ -81,14 +80,12 @@ def _open_headline(run: Row, ranked: Sequence[Row], unsure: Sequence[Row]) -> st
 
 
 def _attribute_sentences(run: Row, ranked: Sequence[Row]) -> tuple[str, ...]:
-    """The strongest confirmed and suspected attributes in words, then what is suspected or open beside them."""
-    confirmed, suspected, unsure = (
-        [row for row in ranked if row["verdict"] == kind] for kind in ("confirmed", "suspected", "inconclusive")
-    )
+    """The strongest confirmed and suspected attributes in words, then what is suspected beside them."""
+    confirmed, suspected = ([row for row in ranked if row["verdict"] == kind] for kind in ("confirmed", "suspected"))
     strongest = (*confirmed[:3], *suspected[:3])
     sentences = tuple(sentence for row in strongest for sentence in (effect_sentence(run, row), edit_sentence(row)))
     also = (f"Suspected, not confirmed: {_names(suspected)}.",) if confirmed and suspected else ()
-    return (*sentences, *also, *_unsure_sentence(unsure, ranked))
+    return (*sentences, *also)
 
 
 def _looked_at(run: Row, ranked: Sequence[Row], claims: Sequence[Row]) -> tuple[str, ...]:
