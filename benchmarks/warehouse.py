@@ -48,7 +48,8 @@ def write_facts(root: Path, explanations: int, attributes: int) -> float:
     drift = rng.normal(0, 0.1, (IMAGES, attributes)).astype(np.float32)
     moment = datetime(2025, 1, 1, tzinfo=UTC)
     run = {
-        "name": "large", "status": "finished", "started": moment, "finished": moment, "config": "{}", "config_hash": "",
+        "name": "large", "status": "finished", "reason": None,
+         "started": moment, "finished": moment, "config": "{}", "config_hash": "",
         "fingerprints": "{}", "code_version": "", "packages": "{}", "seeds": [0], "hardware": "", "classes": ["no", "yes"],
         "target_attribute": "a00", "method": "dime", "margin": 0.1, "attempted": None, "explained": None, "flipped": None,
         "rejected": None,

@@ -105,7 +105,7 @@ def test_result_does_not_depend_on_the_batch(change: dict[str, object]) -> None:
 def test_what_cannot_work_is_refused_by_name() -> None:
     with pytest.raises(ValidationError, match="tau is 60, but the prior is respaced to 50"):
         MaskDiME(steps=50)
-    with pytest.raises(ValidationError, match="dilation is 4, but"):
+    with pytest.raises(ValidationError, match="4 is even, but a square around a pixel has an odd side; use 3 or 5"):
         MaskDiME(dilation=4)
     with pytest.raises(ValidationError, match=r"perceptual is 30.0, which needs VGG19: set `vgg19`"):
         MaskDiME(perceptual=30)

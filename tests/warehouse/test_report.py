@@ -36,7 +36,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A warehouse with a planted, a clean and an interrupted audit, and one whose names are HTML."""
     root = tmp_path_factory.mktemp("warehouse")
     write_portrait_run(root, "planted-run", n=96, size=32)
-    write_portrait_run(root, "clean-run", n=96, size=32, planted=False)
+    write_portrait_run(root, "clean-run", n=160, size=32, planted=False)
     write_portrait_run(root, "interrupted-run", n=24, size=32, status="started")
     write_portrait_run(root, "hostile-run", n=24, size=32, names=HOSTILE, file_name="<script>alert({})</script>.png")
     write_shard(root, "set_metrics", "planted-run", "dime", SETS)
