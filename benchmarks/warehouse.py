@@ -60,7 +60,7 @@ def write_facts(root: Path, explanations: int, attributes: int) -> float:
         n = min(IMAGES, explanations // 2 - start)
         written = _shard(root, f"{number:05}", start, n, names, np.roll(before, number, 1)[:n], np.roll(drift, 3 * number, 0)[:n])
         began = time.perf_counter()
-        write_sums(*written, "a00")
+        write_sums(root, *written, "a00")
         spent += time.perf_counter() - began
     return spent
 

@@ -7,6 +7,7 @@ another network.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from threading import RLock
@@ -17,11 +18,12 @@ from torch import nn
 
 from cfx.attributes.oracle import Oracle, OracleConfig, load_oracle
 from cfx.classifiers import AnyClassifier, BlackBox, ClassifierConfig, load_classifier
-from cfx.classifiers.network import weights_path
+from cfx.classifiers.network import Network, weights_path
 from cfx.diffusion.ddpm import DDPM, load_ddpm
 from cfx.diffusion.latent import LatentDiffusion, load_latent
 from cfx.perceptual import LPIPS, Perceptual, load_lpips, load_perceptual
 from cfx.types import Classifier
+from cfx.user_code import source_of
 from tasks.black_boxes import connect
 from warehouse.facts.storage import fetched
 
@@ -95,7 +97,8 @@ def latent_for(source: str, device: str) -> LatentDiffusion:
 
 
 def fingerprint(network: nn.Module | Classifier) -> str:
-    """SHA-256 over the names and values of a network's parameters and buffers, wherever they were read from.
+    """SHA-256 over the names and values of a network's parameters and buffers, wherever they were read from, and over the source
+    of the user's module that makes it.
 
     Of a black box: of its file, its source, or what its server says of it; an endpoint that changes unannounced is not seen.
     """
@@ -106,4 +109,7 @@ def fingerprint(network: nn.Module | Classifier) -> str:
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())
         digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    for part in network.modules():
+        if isinstance(part, Network) and part.users is not None:  # the same weights answer otherwise after a change of `forward`
+            digest.update((source_of(sys.modules[part.users.partition(":")[0]]) or part.users).encode())
     return digest.hexdigest()

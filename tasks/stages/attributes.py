@@ -17,7 +17,7 @@ COLUMNS = ("image_id", "method", "arm", "seed")
 def attributes(run: Run, images: Shard, explained: Shard) -> Shard:
     """What the oracle says of a shard, and the exact sums over it, which many questions are answered from."""
     shard = predict_attributes(run, images, explained)
-    write_sums(images, explained, shard, run.config.target_attribute)
+    write_sums(run.root, images, explained, shard, run.config.target_attribute)
     return shard
 
 

@@ -59,9 +59,9 @@ def joined(parts: Iterable[Values]) -> list[Any]:
 def test_every_view_answers_from_sums_as_from_rows(tmp_path: Path, target: str | None) -> None:
     shards = write_shards(tmp_path, "r1", target)
     for shard in shards[:2]:
-        write_sums(*shard, target)
+        write_sums(tmp_path, *shard, target)
     half = {view: query(tmp_path, f"from {view} order by all") for view in VIEWS}  # one shard has none yet: all from rows
-    write_sums(*shards[2], target)
+    write_sums(tmp_path, *shards[2], target)
     with open_warehouse(tmp_path) as lens, open_warehouse(tmp_path, from_rows=True) as rows:
         assert (
             lens.execute("select count(*) from facts.attribute_sums").fetchall()

@@ -46,7 +46,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     review(root, "run", "Ada", "confirmed", attribute="glasses")
     images, explained, attributes = (find_shard(root, fact, "run", "00000") for fact in ("images", "explanations", "attributes"))
     assert images and explained and attributes
-    write_sums(images, explained, attributes, "smile")
+    write_sums(root, images, explained, attributes, "smile")
     for fact in FACTS.keys() - {path.name for path in (root / "facts").iterdir()}:  # a byte is a byte: these have no rows
         write_shard(root, fact, "edits-demo" if fact == "edits" else "run", "00000", FACTS[fact].schema.empty_table())
     write_report(root, "run")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import duckdb
 import pyarrow as pa
 
@@ -13,12 +15,12 @@ from warehouse.lens.scans import scan, with_derived
 _WAYS = ["image_id", "method", "arm", "seed", "source", "target", "flipped"]
 
 
-def write_sums(images: Shard, explained: Shard, attributes: Shard, target_attribute: str | None) -> None:
+def write_sums(root: Path, images: Shard, explained: Shard, attributes: Shard, target_attribute: str | None) -> None:
     """Write the sums of a shard of attributes and of its images, unless they are there.
 
     The shard holds every arm and seed of its images: a pair that lies across two shards would not be counted.
     """
-    root, run_id, key = attributes.path.parents[3], attributes.run_id, attributes.key
+    run_id, key = attributes.run_id, attributes.key
     if all(find_shard(root, sums, run_id, key) for sums in SUMS.values()):
         return
     rows = {
