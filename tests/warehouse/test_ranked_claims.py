@@ -45,8 +45,9 @@ def zones(root: Path) -> dict[tuple[str, str], dict[str, Any]]:
 
 def test_places_are_nine_zones_and_the_frame_is_one_of_its_own(tmp_path: Path) -> None:
     write(tmp_path, "frame", place_claims=place_rows({3: 0.2, 24: 0.3, 31: 0.25, 27: 0.6}, {27: ["smile"]}))
-    write(tmp_path, "spread", place_claims=place_rows({3: 0.2, 24: 0.3, 31: 0.25, 27: 0.6}))
-    write(tmp_path, "corners", place_claims=place_rows({0: 0.2, 3: 0.3, 5: 0.1, 12: 0.4, 15: 0.5}, grid=4))
+    write(tmp_path, "spread", place_claims=place_rows({3: 0.2, 24: 0.3, 31: 0.25, 27: 0.6}, {44: ["smile"]}))
+    write(tmp_path, "corners", place_claims=place_rows({0: 0.2, 3: 0.3, 5: 0.1, 12: 0.4, 15: 0.5}, {6: ["smile"]}, grid=4))
+    write(tmp_path, "bare", place_claims=place_rows({60: 0.49}))
     found = zones(tmp_path)
     confirmed = {key for key, row in found.items() if row["verdict"] == "confirmed"}
     assert confirmed == {
@@ -55,6 +56,9 @@ def test_places_are_nine_zones_and_the_frame_is_one_of_its_own(tmp_path: Path) -
         ("corners", "centre"),  # so the rim is none
         *(("corners", f"{row} {side}") for row in ("top", "bottom") for side in ("left", "right")),
     }
+    assert (
+        found["bare", "bottom centre"]["verdict"] == "suspected"
+    )  # no attribute was looked for: it may be the label's own place
     frame = found["frame", "frame"]
     assert (frame["effect"], frame["cells"], frame["unnamed"]) == (0.3, 3, 3)
     assert (found["frame", "centre"]["verdict"], found["frame", "centre"]["attributes"]) == ("named", ["smile"])
