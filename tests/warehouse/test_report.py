@@ -74,7 +74,7 @@ def test_every_printed_query_can_be_asked_again(root: Path) -> None:
     page = report_html(root, "planted-run")
     shown = [html.unescape(sql) for sql in re.findall(r'<details class="sql">.*?<code>(.*?)</code>', page, re.DOTALL)]
     assert len(shown) == len(EVIDENCE) - 2 + 1 + 2  # no comparison; the label's question is there twice; a finding has two
-    silent = ("rules", "base", "marks", "agreement", "absent", "examined", "truths", "canary")  # no policy, review, …
+    silent = ("rules", "base", "marks", "agreement", "absent", "examined", "truths", "canary", "carriers")  # no policy, review, …
     empty = {printed(EVIDENCE[name].strip(), run="planted-run") for name in silent}
     assert {sql for sql in shown if query(root, sql).num_rows == 0} <= empty
 
@@ -119,6 +119,9 @@ def test_what_no_attribute_names_is_the_headline(tmp_path: Path) -> None:
     page = report_html(tmp_path, "run")
     assert headline(page) == "The smile classifier “clean” relies on the bottom centre and warmth"
     assert "What you named explains 20%" in page and "not enough to clear" in page
+    # Its card: six images that have most of it, six that have least.
+    card = page[page.index('aria-label="Property warmth"') :]
+    assert card.count("An image with most warmth") == card.count("An image with least warmth") == 6
     for phrase in ("nothing outside", "nothing found"):
         assert phrase not in page.lower()
 

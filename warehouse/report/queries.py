@@ -36,6 +36,30 @@ from place_claims
 where run_id = $run
 order by class, place
 """,
+    "carriers": """
+with reacted as (
+    select name as property, min(rank) as rank
+    from findings
+    where run_id = $run and kind = 'property' and verdict in ('confirmed', 'suspected', 'fragile')
+    group by name
+    order by rank
+    limit 4
+), measured as (
+    select image_id, name[3:] as property, value
+    from (
+        unpivot (select image_id, columns('^m_') from properties where run_id = $run) on columns('^m_') into name name value value
+    )
+), placed as (
+    select *,
+        row_number() over (partition by property order by value desc, image_id) as from_most,
+        row_number() over (partition by property order by value, image_id) as from_least
+    from measured join reacted using (property)
+)
+select property, image_id, value, from_most <= 6 as most
+from placed
+where from_most <= 6 or from_least <= 6
+order by rank, most desc, value desc, image_id
+""",
     "canary": """
 select * from canaries where run_id = $run
 """,
@@ -168,6 +192,19 @@ def answered(lens: duckdb.DuckDBPyConnection, sql: str, **values: str | int) -> 
     """A query of the report and its answer."""
     sql = sql.strip()
     return Evidence(printed(sql, **values), fetch(lens, sql, **values))
+
+
+def input_images(lens: duckdb.DuckDBPyConnection, run_id: str, image_ids: list[str]) -> list[Row]:
+    """PNG bytes of these images as they were audited; no bytes where the run's configuration says `thumbnails: false`."""
+    if not image_ids:
+        return []
+    ids = {f"image_{i}": image_id for i, image_id in enumerate(image_ids)}
+    sql = f"""
+        select image_id, if(shown, png, null) as png
+        from images left join (select run_id, coalesce((config ->> 'thumbnails')::bool, true) as shown from runs) using (run_id)
+        where run_id = $run and image_id in ({", ".join(f"${name}" for name in ids)})
+    """
+    return fetch(lens, sql, run=run_id, **ids)
 
 
 def image_rows(lens: duckdb.DuckDBPyConnection, run_id: str, image_ids: list[str]) -> list[Row]:

@@ -21,6 +21,7 @@ from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row
 from warehouse.lens.gate import check_run, verdict_of
 from warehouse.report import formatting as wording
+from warehouse.report.cards import cards
 from warehouse.report.charts import Axis, axis_over
 from warehouse.report.embedded_numbers import block
 from warehouse.report.findings import Question, ask_findings, findings
@@ -30,7 +31,7 @@ from warehouse.report.hashes import write_hashes
 from warehouse.report.limitations import limits
 from warehouse.report.maps import maps_of, mean_image
 from warehouse.report.metric_names import in_order, measure
-from warehouse.report.queries import EVIDENCE, Evidence, evidence, image_rows
+from warehouse.report.queries import EVIDENCE, Evidence, evidence, image_rows, input_images
 from warehouse.report.regulation import CROSSWALK
 from warehouse.report.scope import scope
 from warehouse.report.verdict import verdict
@@ -60,10 +61,11 @@ def report_html(root: Path, run_id: str) -> str:
         questions = ask_findings(lens, run_id, found["ranked"].rows)
         picked = [found["picks"], *(each.picks for each in questions)]
         shown = image_rows(lens, run_id, sorted({row["image_id"] for each in picked for row in each.rows}))
-    return _render(found, questions, shown)
+        carriers = input_images(lens, run_id, sorted({row["image_id"] for row in found["carriers"].rows}))
+    return _render(found, questions, shown, carriers)
 
 
-def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Sequence[Row]) -> str:
+def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Sequence[Row], carriers: Sequence[Row]) -> str:
     run, ranked = found["runs"].rows[0], found["ranked"].rows
     cost = {row["arm"]: row for row in found["cost"].rows}
     null = {_question(row): row["change"] for row in found["drift"].rows if row["arm"] == "null"}
@@ -87,6 +89,7 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Se
         map_evidence=found["map"],
         maps=maps_of(found["map"].rows, found["claims"].rows),
         mean_image=mean_image(shown),
+        cards=cards(found["carriers"].rows, found["claims"].rows, carriers),
         warnings=_warnings(run),
         figures=_figures(run, scores, cost),
         effect_meaning=_effect_meaning(run),
