@@ -59,7 +59,12 @@ class Explained(NamedTuple):
 
 
 def log_odds(p: Floats) -> Floats:
-    """Of probabilities, kept CLIP away from 0 and 1."""
+    """Of probabilities, kept CLIP away from 0 and 1.
+
+    Examples:
+        >>> log_odds(np.array([0.5, 1.0])).round(3).tolist()
+        [0.0, 4.595]
+    """
     clipped = np.clip(p, CLIP, 1 - CLIP)
     return np.log(clipped / (1 - clipped))
 

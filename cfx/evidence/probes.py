@@ -243,7 +243,12 @@ def _answers(answer: Answer, images: Images, before: Floats, probe: str, strengt
 
 
 def queries(n: int) -> int:
-    """The most queries that all probes of n images take."""
+    """The most queries that all probes of n images take.
+
+    Examples:
+        >>> queries(96)
+        3168
+    """
     return n * (1 + sum(1 + probe.downwards for probe in PROBES.values()))
 
 

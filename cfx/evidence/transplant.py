@@ -36,7 +36,12 @@ class Plan(NamedTuple):
 
 
 def queries(n: int, places: int = GRID * GRID, donors: int = DONORS, most: int = RECEIVERS) -> int:
-    """How many images a classifier answers for a map over `places` of n audited images."""
+    """How many images a classifier answers for a map over `places` of n audited images.
+
+    Examples:
+        >>> queries(96), queries(96, places=16)
+        (6144, 1536)
+    """
     return min(n, most) * places * 2 * donors
 
 

@@ -69,6 +69,23 @@ def test_a_classifier_that_redrawing_moves_needs_larger_effects(
     assert (row["verdict"], row["rests_on"], row["redrawing"]) == (verdict, rests_on, pytest.approx(0.1))
 
 
+@pytest.mark.parametrize(("pull", "verdict"), [(0.0, "clear"), (0.02, "clear"), (0.04, "inconclusive")])
+def test_edits_clear_no_attribute_of_a_classifier_that_redrawing_moves(tmp_path: Path, pull: float, verdict: str) -> None:
+    rng = np.random.default_rng(0)
+    write_pairs(tmp_path, "r1", {"hat": list(rng.normal(0.0, 0.3, N))}, margin=0.05)
+    write_edits(tmp_path, "hat", [0.0] * N, probabilities_sham=[[0.5 + pull, 0.5 - pull]] * N)
+    [row] = ask(tmp_path, "from verdicts")
+    assert row["verdict"] == verdict
+
+
+def test_explanations_alone_say_that_edits_cannot_tell(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    write_pairs(tmp_path, "r1", {"hat": list(rng.normal(0.2, 0.04, N))}, margin=0.05)
+    write_edits(tmp_path, "hat", [0.0] * N, probabilities_sham=[[0.6, 0.4]] * N)
+    [row] = ask(tmp_path, "from verdicts")
+    assert row["rests_on"] == "explanations alone: redrawing by itself moves the answer by 0.10, so edits cannot tell"
+
+
 def test_a_reaction_inside_the_margin_is_suspected_however_sure(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     write_pairs(tmp_path, "r1", {"hat": list(rng.normal(0.2, 0.04, N))}, margin=0.05)

@@ -4,7 +4,8 @@
 -- reaction is larger than the margin and twice what redrawing alone does: edit and control may each be off by that. suspected: one of
 -- them, or both without that. clear: the explanations' interval inside the margin, with enough images to have seen more (3 / margin),
 -- and no reaction outside it; or the edits' interval inside it, with 2 / margin edits, beside that many images whose explanations find
--- nothing and measure less than the margin. inconclusive: otherwise. An attribute that was not edited is judged by the explanations alone.
+-- nothing and measure less than the margin, if redrawing alone moves the answer by at most half of it. inconclusive: otherwise. An
+-- attribute that was not edited is judged by the explanations alone.
 -- Over: every explanation with its null, flipped or not; edits that count.
 -- Columns:
 --   rank: confirmed before suspected, inconclusive and clear; among equals the largest |effect| first
@@ -35,11 +36,13 @@ with evidence as (
         r.n, coalesce(i.n, 0) as n_interventions, coalesce(i.tried, 0) as tried,
         r.status = 'above null' as moved,
         r.low >= -margin and r.high <= margin and r.n * margin >= 3 as within,
-        abs(r.effect) <= margin and r.n * margin >= 3 and coalesce(i.low >= -margin and i.high <= margin and i.n * margin >= 2, false)
-            as still,
+        abs(r.effect) <= margin and r.n * margin >= 3 and coalesce(
+            i.low >= -margin and i.high <= margin and i.n * margin >= 2 and i.redrawing <= margin / 2, false
+        ) as still,
         coalesce(abs(i.effect) > margin, false) as beyond,
         coalesce(abs(i.effect) > margin + 2 * i.redrawing, false) as decisive,
         i.redrawing,
+        coalesce(i.redrawing <= margin / 2, true) as calm,
         coalesce(i.low >= -margin and i.high <= margin and i.n * margin >= 3, false) as unmoved,
         coalesce((i.low > 0 or i.high < 0) and not (i.low >= -margin and i.high <= margin), false) as reacts,
         chance_beyond(r.effect, (r.high - r.low) / 2, r.sd)
@@ -86,6 +89,8 @@ select
             when moved and reacts then 'explanations and edits, which move the answer by less than the margin'
             when reacts then 'edits alone'
             when tried = 0 then 'explanations alone: not edited'
+            when not calm
+                then printf('explanations alone: redrawing by itself moves the answer by %.2f, so edits cannot tell', redrawing)
             when unmoved then 'explanations alone: edited by itself, it moves the answer by less than the margin'
             else 'explanations alone: too few edits to tell'
         end
