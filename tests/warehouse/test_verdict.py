@@ -110,13 +110,18 @@ def test_what_has_no_name_is_a_finding_before_any_attribute() -> None:
         claim("place", "bottom centre", "confirmed", 0.49),
     ]
     said = verdict(RUN, [row("glasses", "clear")], [DARK], claims)
-    assert (said.kind, said.headline) == ("finding", "The smile classifier “planted” relies on warmth and the bottom centre")
+    assert (said.kind, said.headline) == (
+        "finding",
+        "The smile classifier “planted” relies on warmth",
+    )  # the place is where it shows
     assert said.sentences[0] == (
         "Moving only the property “warmth” from low to high moves the “smiling” score by +43.0 points on average "
         "(95% interval +40.0 to +46.0, 96 images): confirmed, probes and association agree."
     )
     assert "Exchanging only the bottom centre of the image moves" in said.sentences[1]
     assert "nothing that was named accounts for it" in said.sentences[1] and "explains 20%" in said.sentences[-1]
+    alone = verdict(RUN, [row("glasses", "clear")], [DARK], claims[1:])
+    assert alone.headline.endswith("relies on the bottom centre")
     both = verdict(RUN, [row("glasses", "confirmed", 0.3, **EDITED)], [SHARE], claims[:1])
     assert both.headline.endswith("relies on glasses and warmth")
 

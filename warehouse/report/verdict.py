@@ -37,7 +37,10 @@ def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Seque
     unsure = [row for row in ranked if row["verdict"] == "inconclusive"]
     open_ones = _unsure_sentence(unsure, ranked)
     if attributes or unnamed:
-        names = listed([*(row["attribute"] for row in attributes), *map(claim_name, unnamed)])
+        properties = [
+            row for row in unnamed if row["kind"] == "property"
+        ]  # where they show, places decide too: not another claim
+        names = listed([*(row["attribute"] for row in attributes), *map(claim_name, properties or unnamed)])
         sentences = (*_attribute_sentences(run, ranked), *map(_claim_sentence, unnamed[:3]))
         return Verdict("finding", f"{subject} relies on {names}", (*sentences, *open_ones, *explained))
     suspected = [row for row in ranked if row["verdict"] == "suspected"]
