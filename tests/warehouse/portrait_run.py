@@ -147,7 +147,7 @@ def _moved(portrait: Portrait, target: int, planted: bool, rng: np.random.Genera
     moved = portrait.toggled("smile")
     if planted and portrait.has("glasses") != bool(target) and rng.random() < 0.6:
         moved = moved.toggled("glasses")
-    return moved.toggled("rosy_cheeks") if rng.random() < 0.02 else moved
+    return moved.toggled("rosy_cheeks") if rng.random() < (0.06 if planted else 0.0) else moved
 
 
 def _seen(portrait: Portrait, rng: np.random.Generator) -> NDArray[np.float64]:
