@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from chromium import chromium_page
 from portrait_run import write_portrait_run
+from starlette.testclient import TestClient
 
-from warehouse.explorer.app import is_loopback
+from warehouse.explorer.app import explorer, is_loopback
 from warehouse.explorer.queries import Choice, columns, explanations
 from warehouse.explorer.reviews import review
 from warehouse.lens.connect import open_warehouse, query
@@ -147,3 +148,10 @@ def test_the_last_mark_of_a_reviewer_counts_and_agreement_is_told(tmp_path: Path
     ]  # fmt: skip
     [row] = query(tmp_path, "from agreement").to_pylist()
     assert (row["judged"], row["pairs"], row["value"]) == (1, 3, pytest.approx(1 / 3))
+
+
+def test_a_failed_run_says_why_in_the_list_and_on_its_page(tmp_path: Path) -> None:
+    write_portrait_run(tmp_path, "run", n=8, size=16, status="failed", reason="the endpoint <b>refused</b> 12 calls")
+    client = TestClient(explorer(tmp_path, ("testserver",)))
+    for page in ("/", "/runs/run"):
+        assert "the endpoint &lt;b&gt;refused&lt;/b&gt; 12 calls" in client.get(page).text

@@ -239,6 +239,7 @@ EDITS = _fact(
         _column("pasted_png", pa.binary(), "the image with what the edit changed beyond the sham, PNG"),
     ],
     Family("d_", pa.float32(), False, "oracle's probability of that attribute, edit minus sham"),
+    gained=("pasted_png",),
 )
 
 EFFECTS = _fact(
@@ -258,6 +259,7 @@ EFFECTS = _fact(
         _column("probabilities_after", pa.list_(pa.float32()), "softmax on the edit"),
         _column("probabilities_pasted", pa.list_(pa.float32()), "softmax on the image with the edit pasted"),
     ],
+    gained=("probabilities_pasted",),
 )
 
 QUERIES = _fact(
