@@ -179,12 +179,12 @@ def place_rows(
 
 
 def explanation_rows(ids: Values, arm: str = "guided", **columns: Values) -> Columns:
-    """Explanations from the first class to the second that flipped, at unit cost."""
-    n = len(ids)
+    """Explanations from the first class to the second, at unit cost; the guided ones flipped."""
+    n, flipped = len(ids), arm == "guided"
     constants: dict[str, object] = {
         "method": "dime", "arm": arm, "seed": 0, "source": CLASSES[0], "target": CLASSES[1], "attempt": 0,
         "p_source": 0.9, "p_target": 0.1, "p_source_cf": 0.2, "p_target_cf": 0.8,
-        "flipped": True, "flipped_8bit": True, "judge_flipped": True,
+        "flipped": flipped, "flipped_8bit": flipped, "judge_flipped": flipped,
         "l1": 0.1, "l2": 1.0, "linf": 0.5, "mask_fraction": 0.25, "nfe_forward": 60, "nfe_backward": 0,
         "seconds": 0.5, "device": "cpu", "png": png(160), "mask_png": png(255),
     }  # fmt: skip

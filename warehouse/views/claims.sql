@@ -4,7 +4,8 @@
 -- reaction is larger than the margin and twice what redrawing alone does: edit and control may each be off by that. suspected: one of
 -- them, or both without that. clear: the explanations' interval inside the margin, with enough images to have seen more (3 / margin),
 -- and no reaction outside it; or the edits' interval inside it, with 2 / margin edits, beside that many images whose explanations find
--- nothing and measure less than the margin, if redrawing alone moves the answer by at most half of it. inconclusive: otherwise. An
+-- nothing and measure less than the margin, if redrawing alone moves the answer by at most half of it. inconclusive: otherwise, and
+-- wherever fewer than half of the images flip, or hardly more than without guidance (.25): then explanations tested nothing. An
 -- attribute that was not edited is judged by the explanations alone.
 -- Over: every explanation with its null, flipped or not; edits that count.
 -- Columns:
@@ -29,14 +30,21 @@ create macro chance_beyond(effect, bound, sd) as (  -- chance that a normal vari
     if(sd > 1e-9, normal((effect - bound) / sd) + normal((-effect - bound) / sd), (abs(effect) > bound)::double)
 );
 create view claims as
-with evidence as (
+with flips as (
+    select
+        run_id, method,
+        avg(flipped::int) filter (arm = 'guided') as guided, coalesce(avg(flipped::int) filter (arm = 'null'), 0) as unguided
+    from explanations group by run_id, method
+),
+evidence as (
     select
         r.run_id, r.method, r.attribute, r.source, r.target, r.effect, r.low, r.high, r.p, r.q,
         i.effect as intervention, i.low as intervention_low, i.high as intervention_high,
         r.n, coalesce(i.n, 0) as n_interventions, coalesce(i.tried, 0) as tried,
         r.status = 'above null' as moved,
-        r.low >= -margin and r.high <= margin and r.n * margin >= 3 as within,
-        abs(r.effect) <= margin and r.n * margin >= 3 and coalesce(
+        guided >= .5 and guided - unguided >= .25 as tried_for,
+        r.low >= -margin and r.high <= margin and r.n * margin >= 3 and tried_for as within,
+        abs(r.effect) <= margin and r.n * margin >= 3 and tried_for and coalesce(
             i.low >= -margin and i.high <= margin and i.n * margin >= 2 and i.redrawing <= margin / 2, false
         ) as still,
         coalesce(abs(i.effect) > margin, false) as beyond,
@@ -51,6 +59,7 @@ with evidence as (
         if(i.low is null, null, images_to_settle(i.n, i.effect, (i.high - i.low) / 2, i.sd, margin)) as edits_needed
     from ranked_attributes r
     join (select run_id, margin from runs) using (run_id)
+    join flips using (run_id, method)
     left join interventions i using (run_id, attribute, target)
 ),
 judged as (
@@ -94,7 +103,11 @@ select
             when unmoved then 'explanations alone: edited by itself, it moves the answer by less than the margin'
             else 'explanations alone: too few edits to tell'
         end
-        else if(within, 'too few edits to tell', 'too few images to tell')
+        else case
+            when not tried_for then 'nothing was tested: too few images flip, or no more than without guidance'
+            when within then 'too few edits to tell'
+            else 'too few images to tell'
+        end
     end as rests_on,
     redrawing, power
 from judged;
