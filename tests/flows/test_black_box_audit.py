@@ -262,7 +262,7 @@ def test_without_prior_and_oracle_places_and_properties_are_still_looked_at(
 def moody(images: np.ndarray) -> np.ndarray:
     """A user's function that raises until what it lacks is there."""
     if "CFX_TEST_LAYER" not in os.environ:
-        raise KeyError(f"no such layer, asked about {len(images)} images")
+        raise KeyError(f"no such layer, called with {len(images)} images")
     return planted(images)
 
 
@@ -270,14 +270,16 @@ def test_an_audit_that_raises_ends_as_failed_with_its_reason_and_a_later_one_as_
     tmp_path: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_portraits(tmp_path / "data", 6, seed=5)
-    told = settings(tmp_path, {"access": "callable", "module": "tests.flows.test_black_box_audit:moody"}, prior=None, oracle=None)
-    told |= {"surrogate": None, "target_attribute": None}
+    config = settings(
+        tmp_path, {"access": "callable", "module": "tests.flows.test_black_box_audit:moody"}, prior=None, oracle=None
+    )
+    config |= {"surrogate": None, "target_attribute": None}
     with pytest.raises(UserError, match="moody"):
-        run_audit(AuditConfig.model_validate(told))
+        run_audit(AuditConfig.model_validate(config))
     (row,) = ask(tmp_path, "select run_id, status, reason from runs")
     assert row["status"] == "failed" and "moody" in row["reason"] and "KeyError" in row["reason"] and "\n" not in row["reason"]
     assert row["reason"] in report_html(tmp_path / "warehouse", row["run_id"]).replace("&#39;", "'")
     monkeypatch.setenv("CFX_TEST_LAYER", "there")
-    assert run_audit(AuditConfig.model_validate(told)) == row["run_id"]
+    assert run_audit(AuditConfig.model_validate(config)) == row["run_id"]
     (row,) = ask(tmp_path, "select status, reason from runs")
     assert (row["status"], row["reason"]) == ("finished", None)
