@@ -25,7 +25,10 @@ def test_demo_ranks_glasses_first_for_the_planted_twin_only(tmp_path: Path) -> N
     assert first["attribute"] == "glasses" and first["low"] > 0
     assert "smile" not in [row["attribute"] for row in planted["attributes"]]
     assert not [row for row in clean["attributes"] if row["verdict"] in ("confirmed", "suspected")]
-    assert [twin["outside"]["finding"] for twin in (planted, clean)] == ["nothing outside"] * 2
+    assert [twin["explained"][0]["cleared"] for twin in (planted, clean)] == [True, True]
+    assert planted["explained"][0]["share"] >= 0.85 and clean["explained"][0]["share"] >= 0.95
+    for twin in (planted, clean):  # nothing that has no name is accused
+        assert not [row for row in twin["findings"] if row["kind"] != "attribute" and row["verdict"] == "confirmed"]
     assert {"seconds", "planted", "clean"} == set(found)
     assert held(tmp_path, planted["run_id"]) == (1, "fail", ["glasses"])
     assert held(tmp_path, clean["run_id"]) == (0, "pass", [])
