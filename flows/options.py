@@ -6,15 +6,18 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 def taking(options: type[T]) -> Callable[[Callable[[T], None]], Callable[..., None]]:
     """Declare a function of an `options` dataclass as a Typer command whose parameters are the dataclass's fields."""
     hints = get_type_hints(options, include_extras=True)
-    fields = dataclasses.fields(options)  # type: ignore[arg-type]
+    fields = dataclasses.fields(options)
     parameters = [
         inspect.Parameter(
             field.name,

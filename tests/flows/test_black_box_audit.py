@@ -219,7 +219,7 @@ def test_time_is_a_method_of_the_ladder_and_its_words_are_kept_with_the_run(tmp_
             check(AuditConfig.model_validate(settings(tmp_path, door, **more | {"surrogate": {"steps": 60}} | missing)))
 
 
-@pytest.mark.parametrize("door", ["torch", pytest.param("onnx", marks=pytest.mark.long), "endpoint"])
+@pytest.mark.parametrize("door", ["torch", "onnx", "endpoint"])
 def test_without_prior_and_oracle_places_and_properties_are_still_looked_at(
     tmp_path: Path, served: str, prefect_server: None, door: str
 ) -> None:

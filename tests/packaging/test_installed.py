@@ -130,7 +130,6 @@ def test_processes_of_dask_and_ray_find_the_product_and_the_users_network(
 
 
 @pytest.mark.slow
-@pytest.mark.long  # that a worker runs the documented deployment is part of the suite: tests/flows/test_production.py
 def test_a_worker_of_prefect_runs_the_deployment_from_a_folder_with_everything_lying_about(
     from_wheel: Installation, audited: Path, tmp_path: Path
 ) -> None:
