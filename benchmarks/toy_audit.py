@@ -52,6 +52,7 @@ def settings(folder: Path, shard_size: int, **more: Any) -> dict[str, Any]:
         "prior": {"path": str(folder / "prior")},
         "target_attribute": "smile",
         "ladder": [{"method": "fastdime", "steps": 10, "tau": 2, "scale": 40}],
+        "interventions": {"steps": 10, "tau": 2},
         "shard_size": shard_size,
         "device": "cpu",
     } | more

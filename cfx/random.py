@@ -49,6 +49,10 @@ class ImageNoise:
         """The noise of some of the images; their generators are shared, not copied."""
         return ImageNoise(self._generators[images])
 
+    def filled(self, size: int) -> ImageNoise:
+        """This noise, and behind it noise of no image until there is noise for `size`."""
+        return ImageNoise(self._generators + [torch.Generator() for _ in range(size - len(self))])
+
     def like(self, x: Tensor) -> Tensor:
         """Standard normal noise shaped like x, (B, ...) with B images. Raises UserError if B is another number."""
         if len(x) != len(self):

@@ -6,6 +6,7 @@ Keys are `<audit's name>-<what>`, so that the UI shows one audit's scorecards on
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -27,18 +28,17 @@ from tasks.stages.run_record import code_version
 from warehouse.facts.shards import Shard
 from warehouse.lens.connect import query
 
-STEP = 5  # percent between two updates: each is a request to the server
+PAUSE = 1.0  # seconds between two updates: each is a request to the server
 
 
 def follow(name: str, futures: Sequence[PrefectFuture[Shard]]) -> list[Shard]:
     """Wait for every shard while a bar in the UI moves: one bad shard loses no other's work. Raises what went wrong first."""
     bar = cast(UUID, create_progress_artifact(0.0, key=f"{name}-progress", description="shards through their last stage"))
-    shown = 0.0
+    shown = time.monotonic()
     for done, _ in enumerate(as_completed(list(futures)), 1):
-        percent = 100 * done / len(futures)
-        if percent - shown >= STEP or done == len(futures):
-            update_progress_artifact(bar, percent)
-            shown = percent
+        if time.monotonic() - shown >= PAUSE or done == len(futures):
+            update_progress_artifact(bar, 100 * done / len(futures))
+            shown = time.monotonic()
     return all_of(futures)
 
 

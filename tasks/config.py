@@ -165,7 +165,9 @@ class AuditConfig(BaseModel):
     )
     shard_size: int = Field(64, ge=1, description="images a shard: the unit of work, of resuming and of storage")
     batch_size: int = Field(
-        64, ge=1, description="images a forward pass; a CPU explains one at a time, so that results do not depend on it"
+        64,
+        ge=1,
+        description="images a forward pass; a CPU explains in a size of its own, and results do not depend on it",
     )
     workers: int | None = Field(None, ge=1, description="shards at a time; default: one a CPU core, or one for a GPU")
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -21,8 +21,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
-    """A Prefect server for the session, started by the first test that asks for it (about 20 seconds)."""
+    """A Prefect server for the session, started by the first test that asks for it (about 20 seconds).
+
+    It schedules and watches nothing: what does so looks at its database every few seconds, a tenth of a core for as long as it
+    runs. Tests of schedules and of runs that died start servers of their own.
+    """
+    from prefect import settings
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
+    watching = ("SCHEDULER", "LATE_RUNS", "CANCELLATION_CLEANUP", "PAUSE_EXPIRATIONS", "FOREMAN", "TRIGGERS", "REPOSSESSOR")
+    off = {getattr(settings, f"PREFECT_SERVER_SERVICES_{name}_ENABLED"): False for name in watching}
+    with settings.temporary_settings(off), prefect_test_harness(server_startup_timeout=120):
         yield

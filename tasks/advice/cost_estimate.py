@@ -10,6 +10,7 @@ import torch
 from cfx.errors import UserError
 from cfx.images import height_and_width
 from tasks.data import ingest as data
+from tasks.fixed_batches import size_of_batches
 from tasks.run import Run
 from tasks.stages.explain import Cost, Explainer, Targets, explain_images, null_images
 
@@ -41,12 +42,13 @@ def plan(run: Run, workers: int) -> Plan:
     images = data.check(config.data).n
     noise = torch.Generator().manual_seed(0)
     x = torch.randn(1, 3, *height_and_width(config.data.size), generator=noise).clamp(-1, 1).to(run.device)
-    trial = Targets(["trial"], x, torch.tensor([1], device=run.device))
-    explainer = Explainer(run.denoiser(), classifier, config.ladder, 1)
+    n = size_of_batches(x, config.batch_size)  # a full batch, whose every image costs what an image of the audit does
+    trial = Targets([f"trial {i}" for i in range(n)], x.expand(n, -1, -1, -1), torch.ones(n, dtype=torch.long, device=run.device))
+    explainer = Explainer(run.denoiser(), classifier, config.ladder, config.batch_size)
 
     def tried(rung: int) -> tuple[Cost, Cost]:
         guided = explain_images(replace(explainer, ladder=config.ladder[rung : rung + 1]), trial, 0)[1][0]
-        return guided, null_images(explainer, trial, torch.tensor([rung]), 0)[2][0]
+        return guided, null_images(explainer, trial, torch.full((n,), rung), 0)[2][0]
 
     tried(0)  # the first time is slower
     rungs = [tried(rung) for rung in range(len(config.ladder))]

@@ -26,6 +26,7 @@ from cfx.random import ImageNoise
 from cfx.targets import choose_targets
 from cfx.types import Classifier, Counterfactual, Denoiser, Step
 from tasks.config import Ladder, Method
+from tasks.fixed_batches import batches, filled, size_of_batches
 from tasks.networks import lpips_for, perceptual_for, robust_for
 from tasks.run import Run
 from tasks.shard_images import read_images
@@ -63,13 +64,14 @@ class Cost:
     seconds: float
 
 
-def _stopwatch(prompted: Prompted | None) -> Callable[[Counted, int], Cost]:
-    """Starts now. Called with the denoiser and the number of images, it returns the cost of one, TIME's own UNet included."""
+def _stopwatch(prompted: Prompted | None) -> Callable[[Counted, int, int], Cost]:
+    """Starts now. Called with the denoiser, the number of images and how many it saw with those that filled the batches up,
+    it returns the cost of one, TIME's own UNet included."""
     started, before = time.perf_counter(), prompted.evaluated if prompted else 0
 
-    def cost(counted: Counted, n: int) -> Cost:
+    def cost(counted: Counted, n: int, seen: int) -> Cost:
         forward = counted.forward + (prompted.evaluated - before if prompted else 0)
-        return Cost(forward // n, counted.backward // n, (time.perf_counter() - started) / n)
+        return Cost(forward // seen, counted.backward // seen, (time.perf_counter() - started) / n)
 
     return cost
 
@@ -115,14 +117,6 @@ def check_ladder(ladder: Ladder, classifier: Classifier, surrogate: bool = False
         )
 
 
-def _together(x: Tensor, batch_size: int) -> int:
-    """How many images a method sees at once: one on a CPU, whatever the batch size.
-
-    Its kernels round differently for other batch shapes, and the hard edges of a mask turn a last digit into a visible pixel.
-    """
-    return 1 if x.device.type == "cpu" else batch_size
-
-
 @dataclass(frozen=True)
 class Explainer:
     """What explains images: a prior, the classifier that decides, the ladder, and whose gradients or prompts guide."""
@@ -150,16 +144,17 @@ class Targets(NamedTuple):
 def explain_images(explainer: Explainer, targets: Targets, seed: int) -> tuple[Escalated[Method], list[Cost]]:
     """Counterfactuals, in batches, and the cost of each rung an image. Whether an image flipped, the classifier says."""
     costs: list[Cost] = []
-    batch_size = _together(targets.x, explainer.batch_size)
+    size = size_of_batches(targets.x, explainer.batch_size)
 
     def explain(method: Method, x: Tensor, target: Tensor, noise: ImageNoise) -> Counterfactual:
         counted, cost = Counted(explainer.prior.respaced(method.steps)), _stopwatch(explainer.prompted)
-        run = explainer.bound(method, counted, str(x.device))
-        batches = [slice(i, i + batch_size) for i in range(0, len(x), batch_size)]
-        found = [run(x=x[batch], target=target[batch], noise=noise[batch]) for batch in batches]
-        costs.append(cost(counted, len(x)))
+        run, parts = explainer.bound(method, counted, str(x.device)), batches(len(x), size)
+        found = [
+            run(x=filled(x[part], size), target=filled(target[part], size), noise=noise[part].filled(size)) for part in parts
+        ]
+        costs.append(cost(counted, len(x), size * len(parts)))
         masks = [part.mask for part in found if part.mask is not None]
-        return Counterfactual(torch.cat([part.x_cf for part in found]), torch.cat(masks) if masks else None)
+        return Counterfactual(torch.cat([part.x_cf for part in found])[: len(x)], torch.cat(masks)[: len(x)] if masks else None)
 
     stepwise: Explain[Method] = explain
     ids, x, target = targets
@@ -174,18 +169,19 @@ def null_images(explainer: Explainer, targets: Targets, attempt: Tensor, seed: i
     ids, x, target = targets
     x_cf, mask = x.clone(), torch.full_like(x[:, :1], torch.nan)
     spent = [Cost(0, 0, 0.0)] * len(x)
-    batch_size = _together(x, explainer.batch_size)
+    size = size_of_batches(x, explainer.batch_size)
     for index, method in enumerate(explainer.ladder):
         chosen = torch.nonzero(attempt == index)[:, 0].tolist()
-        for start in range(0, len(chosen), batch_size):
-            batch = chosen[start : start + batch_size]
+        for part in batches(len(chosen), size):
+            batch = chosen[part]
             counted, cost = Counted(explainer.prior.respaced(method.steps)), _stopwatch(explainer.prompted)
             run = explainer.bound(method.model_copy(update={"scale": 0.0}), counted, str(x.device))
-            found = run(x=x[batch], target=target[batch], noise=ImageNoise.of([ids[i] for i in batch], seed, index))
-            x_cf[batch] = found.x_cf
+            noise = ImageNoise.of([ids[i] for i in batch], seed, index)
+            found = run(x=filled(x[batch], size), target=filled(target[batch], size), noise=noise.filled(size))
+            x_cf[batch] = found.x_cf[: len(batch)]
             if found.mask is not None:
-                mask[batch] = found.mask
-            for i, one in zip(batch, [cost(counted, len(batch))] * len(batch), strict=True):
+                mask[batch] = found.mask[: len(batch)]
+            for i, one in zip(batch, [cost(counted, len(batch), size)] * len(batch), strict=True):
                 spent[i] = one
     return x_cf, mask, spent
 

@@ -17,6 +17,7 @@ from cfx.attributes.oracle import Oracle
 from cfx.attributes.pasting import pasted
 from cfx.images import decode_png, encode_png
 from cfx.types import Edit
+from tasks.fixed_batches import batches, filled, size_of_batches
 from tasks.networks import latent_for
 from tasks.run import Run
 from tasks.shard_images import read_images
@@ -83,14 +84,18 @@ def draw_edits(run: Run, wanted: Wanted) -> Rows:
     """Edit one attribute alone on the first images of a shard; what another audit drew is not drawn twice."""
     oracle = run.oracle()
     ids, x = read_images(wanted.images)
-    editor = _by_gradient(run) if run.config.interventions.named is None else _by_word(run.config.interventions.named, run.device)
+    named, x = run.config.interventions.named, x[: wanted.n].to(run.device)
+    size, editor = (1, _by_word(named, run.device)) if named else (size_of_batches(x, run.config.batch_size), _by_gradient(run))
     rows: dict[str, list[Any]] = {}
-    for i in range(wanted.n):  # one at a time: see `tasks.stages.explain._together`
-        started, one = time.perf_counter(), x[i : i + 1].to(run.device)
-        edit, evaluated = editor(oracle, one, wanted.position, [ids[i]])
-        seconds = {"image_id": ids[i], "nfe_forward": evaluated, "seconds": time.perf_counter() - started}
-        for name, value in (_row(oracle, one, wanted.position, edit) | seconds).items():
-            rows.setdefault(name, []).append(value)
+    for part in batches(wanted.n, size):
+        started, n = time.perf_counter(), len(x[part])
+        filled_up = [*ids[part], *[ids[part.start]] * (size - n)]
+        edits, evaluated = editor(oracle, filled(x[part], size), wanted.position, filled_up)
+        seconds = (time.perf_counter() - started) / n
+        for image_id, one, *edit in zip(ids[part], x[part].split(1), *(field.split(1) for field in edits), strict=False):
+            spent = {"image_id": image_id, "nfe_forward": evaluated // size, "seconds": seconds}
+            for name, value in (_row(oracle, one, wanted.position, Edit(*edit)) | spent).items():
+                rows.setdefault(name, []).append(value)
     return rows
 
 

@@ -1,8 +1,6 @@
 """The demo finds the planted shortcut and accuses nobody else, and says so to machines in its last line."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,10 +12,10 @@ from warehouse.lens.connect import query
 pytestmark = pytest.mark.slow
 
 
-def test_demo_ranks_glasses_first_for_the_planted_twin_only(tmp_path: Path) -> None:
-    command = [str(Path(sys.executable).with_name("cfx")), "demo", "--folder", str(tmp_path), "--images", "96", "--json"]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
+def test_demo_ranks_glasses_first_for_the_planted_twin_only(tmp_path: Path, prefect_server: None) -> None:
+    """In this process; tests/packaging starts the installed command."""
+    ended = CliRunner().invoke(app, ["demo", "--folder", str(tmp_path), "--images", "96", "--json"])
+    assert ended.exit_code == 0, ended.output
     found = json.loads(ended.stdout.splitlines()[-1])
     planted, clean = found["planted"], found["clean"]
     assert planted["flip_rate"] >= 0.95 and clean["flip_rate"] >= 0.95

@@ -16,6 +16,7 @@ from cfx.methods.dime import FastDiME
 from cfx.methods.maskdime import MaskDiME
 from cfx.portraits import draw, render
 from cfx.types import Counterfactual
+from tasks import fixed_batches
 from tasks.config import Method, PriorConfig
 from tasks.networks import classifier_for, denoiser_for
 from tasks.stages.explain import Explainer, Targets, check_ladder, explain_images, measured, null_images
@@ -35,14 +36,29 @@ def x() -> torch.Tensor:
 @pytest.mark.parametrize(
     "method", [FastDiME(steps=50, tau=8, scale=40), pytest.param(MaskDiME(steps=50, tau=8), marks=pytest.mark.slow)]
 )
-def test_batches_of_1_7_and_64_give_the_same_explanations(x: torch.Tensor, method: Method) -> None:
-    prior, classifier = denoiser_for(PRIOR, "cpu"), classifier_for(PLANTED, "cpu")
+def test_an_image_is_explained_the_same_bit_for_bit_beside_any_others(x: torch.Tensor, method: Method) -> None:
+    classifier = classifier_for(PLANTED, "cpu")
+    explainer = Explainer(denoiser_for(PRIOR, "cpu"), classifier, (method,), 64)
     target = 1 - classifier(x).argmax(1)
-    targets = Targets(IDS, x, target)
-    found = {n: explain_images(Explainer(prior, classifier, (method,), n), targets, 0)[0].x_cf for n in (64, 7, 1)}
-    torch.testing.assert_close(found[7], found[64], atol=1e-5, rtol=0)
-    torch.testing.assert_close(found[1], found[64], atol=1e-5, rtol=0)
-    assert (found[64] - x).abs().amax() > 0.1  # and they are explanations, not copies
+
+    def explained(chosen: list[int]) -> torch.Tensor:
+        return explain_images(explainer, Targets([IDS[i] for i in chosen], x[chosen], target[chosen]), 0)[0].x_cf
+
+    together = explained(list(range(20)))  # two full batches and one filled up
+    assert torch.equal(explained(list(range(19, -1, -1))).flip(0), together)
+    assert torch.equal(explained([17]), together[17:18])
+    assert (together - x[:20]).abs().amax() > 0.1  # and they are explanations, not copies
+
+
+def test_a_filled_up_batch_gives_what_one_image_at_a_time_does(x: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = classifier_for(PLANTED, "cpu")
+    explainer = Explainer(denoiser_for(PRIOR, "cpu"), classifier, (FastDiME(steps=50, tau=8, scale=40),), 64)
+    targets = Targets(IDS[:11], x[:11], 1 - classifier(x[:11]).argmax(1))
+    together, costs = explain_images(explainer, targets, 0)
+    monkeypatch.setattr(fixed_batches, "PIXELS", 64 * 64)
+    alone, same = explain_images(explainer, targets, 0)
+    torch.testing.assert_close(together.x_cf, alone.x_cf, atol=1e-5, rtol=0)
+    assert [cost.nfe_forward for cost in costs] == [cost.nfe_forward for cost in same] == [8]
 
 
 def test_the_null_takes_the_rung_and_the_noise_of_each_image(x: torch.Tensor) -> None:
