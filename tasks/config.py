@@ -77,7 +77,11 @@ class WordsConfig(Config):
 class SaliencyConfig(Config):
     """Saliency of the classifier under audit, to hold the counterfactuals against. A black box has none."""
 
-    maps: tuple[Saliency, ...] = Field((), description="default: a HiT's own account, Grad-CAM for other torch classifiers")
+    maps: tuple[Saliency, ...] = Field(
+        (),
+        description="default: a HiT's own account, Grad-CAM for other torch classifiers, integrated gradients for those without "
+        "a convolution",
+    )
     regions: Path | None = Field(
         None,
         description="folder of what is known of where attributes show: `<attribute>/<file>.png`, black where it does not, with "

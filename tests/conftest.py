@@ -1,5 +1,7 @@
 """What every test stands on: a private, silent Prefect and one compute thread."""
 
+from __future__ import annotations
+
 import os
 import tempfile
 from collections.abc import Iterator
@@ -20,8 +22,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    """A Prefect server for the session, started by the first test that asks for it (about 20 seconds).
+def prefect_server() -> Iterator[dict[str, str]]:
+    """A Prefect server for the session, started by the first test that asks for it (about 20 seconds): the environment by which
+    another process finds it.
 
     It schedules and watches nothing: what does so looks at its database every few seconds, a tenth of a core for as long as it
     runs. Tests of schedules and of runs that died start servers of their own.
@@ -31,5 +34,6 @@ def prefect_server() -> Iterator[None]:
 
     watching = ("SCHEDULER", "LATE_RUNS", "CANCELLATION_CLEANUP", "PAUSE_EXPIRATIONS", "FOREMAN", "TRIGGERS", "REPOSSESSOR")
     off = {getattr(settings, f"PREFECT_SERVER_SERVICES_{name}_ENABLED"): False for name in watching}
+    off[settings.PREFECT_LOGGING_TO_API_ENABLED] = False  # a request to the server a second and audit
     with settings.temporary_settings(off), prefect_test_harness(server_startup_timeout=120):
-        yield
+        yield {"PREFECT_API_URL": str(settings.PREFECT_API_URL.value())}

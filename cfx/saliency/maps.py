@@ -60,6 +60,32 @@ def maps_for(classifier: TorchClassifier) -> tuple[MapName, ...]:
     return (*own.get(type(classifier.network.module), ()), "grad_cam", "grad_cam++", "integrated_gradients")
 
 
+def default_map(classifier: TorchClassifier) -> Saliency:
+    """A HiT's own account; Grad-CAM for another network that has places; integrated gradients for one that has none."""
+    if isinstance(classifier.network.module, HiT):
+        return Saliency(map="hit")
+    try:
+        cam_layer(classifier.network.module)
+    except UserError:
+        return Saliency(map="integrated_gradients")
+    return Saliency(map="grad_cam")
+
+
+def check_map(classifier: TorchClassifier, config: Saliency) -> None:
+    """Raises UserError if Grad-CAM has no layer of that name to look at, or none at all."""
+    if config.map.startswith("grad_cam"):
+        _watched(classifier.network.module, config.layer)
+
+
+def _watched(network: nn.Module, layer: str | None) -> nn.Module:
+    try:
+        return cam_layer(network) if layer is None else network.get_submodule(layer)
+    except AttributeError as error:
+        raise UserError(
+            f"layer {layer!r} is not in the {type(network).__name__}: {error}; give a name of named_modules()"
+        ) from None
+
+
 @torch.no_grad()
 def hit_map(classifier: TorchClassifier, x: Tensor, target: Tensor, empty: Tensor | None = None) -> Tensor:
     """HiT's own contributions (B, h, w), exact: they add up to the explained number, less the bias of the head.
@@ -168,12 +194,7 @@ def _as_features(classifier: TorchClassifier, layer: str | None) -> Iterator[nn.
     Tokens (B, n, D) are laid out on their square grid; those before it, such as the class token, go past.
     """
     network = classifier.network.module
-    try:
-        watched = cam_layer(network) if layer is None else network.get_submodule(layer)
-    except AttributeError as error:
-        raise UserError(
-            f"layer {layer!r} is not in the {type(network).__name__}: {error}; give a name of named_modules()"
-        ) from None
+    watched = _watched(network, layer)
     features = nn.Identity()
 
     def pass_through(module: nn.Module, args: object, output: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.options import taking
-from flows.terminal import Quiet, err, escaped, out, user_errors
+from flows.terminal import DEFAULT_WAREHOUSE, Quiet, Warehouse, err, escaped, out, user_errors
 
 Images = Annotated[Path, typer.Argument(help="a folder of images")]
 OutFile = Annotated[Path, typer.Option("--out", "-o", help="the .safetensors file to write")]
@@ -42,9 +42,11 @@ def prior(
 class OracleOptions:
     """Options of the command."""
 
-    images: Images
-    table: Annotated[Path, typer.Argument(help="CSV or Parquet with one 0/1 column an attribute")]
     to: OutFile
+    images: Annotated[Path | None, typer.Argument(help="a folder of images")] = None
+    table: Annotated[Path | None, typer.Argument(help="CSV or Parquet with one 0/1 column an attribute")] = None
+    teach: Annotated[str | None, typer.Option(help="a run: learn what was named in its explorer, too")] = None
+    warehouse: Warehouse = DEFAULT_WAREHOUSE
     size: Side = 64
     split: Split = None
     config: Settings = None
@@ -53,9 +55,14 @@ class OracleOptions:
 
 @taking(OracleOptions)
 def oracle(options: OracleOptions) -> None:
-    """Train an oracle: a network that names the attributes of an image."""
+    """Train an oracle, which names the attributes of an image: from IMAGES and TABLE, or by names given in the explorer."""
+    if options.teach is not None:
+        _teach(options.warehouse, options.teach, options.to)
+        return
+    if options.images is None or options.table is None:
+        raise typer.BadParameter("give IMAGES and TABLE, or --teach RUN", param_hint="IMAGES TABLE")
     columns = {"table": options.table} | ({"split_column": "split", "split": options.split} if options.split else {})
-    _train_on_table("oracle", options, columns)
+    _train_on_table("oracle", options, options.images, columns)
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ def classifier(options: ClassifierOptions) -> None:
     columns = {"table": options.table, "label_column": options.label} | (
         {"split_column": "split", "split": options.split} if options.split else {}
     )
-    _train_on_table("classifier", options, columns)
+    _train_on_table("classifier", options, options.images, columns)
 
 
 def portraits(
@@ -99,7 +106,18 @@ def portraits(
             out.print(f"{name}: {path}", soft_wrap=True)
 
 
-def _train_on_table(kind: str, options: OracleOptions | ClassifierOptions, table: dict[str, Any]) -> None:
+def _teach(warehouse: Path, run: str, to: Path) -> None:
+    with user_errors():
+        from tasks.training.taught import teach_oracle
+
+        taught = teach_oracle(warehouse, run, to)
+    for each in taught:
+        marked = f"{each.has} images that have it, {each.lacks} that have not"
+        out.print(f"  {escaped(each.name)}: held-out accuracy {each.accuracy:.3f} (each image in turn; {marked})")
+    out.print(f"oracle: {to}", soft_wrap=True)
+
+
+def _train_on_table(kind: str, options: OracleOptions | ClassifierOptions, images: Path, table: dict[str, Any]) -> None:
     with user_errors():
         from flows.config import annotations_of, training_config
         from flows.progress import training_bar
@@ -108,7 +126,7 @@ def _train_on_table(kind: str, options: OracleOptions | ClassifierOptions, table
         how = training_config(training.ClassifierTraining, options.config)
         recipe = {"oracle": training.oracle_from_folder, "classifier": training.classifier_from_folder}[kind]
         with training_bar(err, options.quiet, how.steps) as reported:
-            path = recipe(options.images, annotations_of(table), options.size, options.to, how, reported)
+            path = recipe(images, annotations_of(table), options.size, options.to, how, reported)
     for name, accuracy in training.held_out_accuracy(path).items():
         out.print(f"  {escaped(name)}: held-out accuracy {accuracy:.3f} (10 % of images)")
     out.print(f"{kind}: {path}", soft_wrap=True)

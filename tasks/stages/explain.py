@@ -128,6 +128,10 @@ class Explainer:
     guide: Classifier | None = None  # whose gradients; the classifier's own where there is none
     prompted: Prompted | None = None  # TIME's model with a prompt a class
 
+    def size(self, x: Tensor) -> int:
+        """How many images a method sees at once. A text-to-image model one: it is large, and inverts what is alike once."""
+        return 1 if self.prompted is not None and x.device.type == "cpu" else size_of_batches(x, self.batch_size)
+
     def bound(self, method: Method, counted: Counted, device: str) -> partial[Counterfactual]:
         """The method, waiting for x, target and noise."""
         return bind(method, counted, self.guide or self.classifier, device, self.prompted)
@@ -144,7 +148,7 @@ class Targets(NamedTuple):
 def explain_images(explainer: Explainer, targets: Targets, seed: int) -> tuple[Escalated[Method], list[Cost]]:
     """Counterfactuals, in batches, and the cost of each rung an image. Whether an image flipped, the classifier says."""
     costs: list[Cost] = []
-    size = size_of_batches(targets.x, explainer.batch_size)
+    size = explainer.size(targets.x)
 
     def explain(method: Method, x: Tensor, target: Tensor, noise: ImageNoise) -> Counterfactual:
         counted, cost = Counted(explainer.prior.respaced(method.steps)), _stopwatch(explainer.prompted)
@@ -169,7 +173,7 @@ def null_images(explainer: Explainer, targets: Targets, attempt: Tensor, seed: i
     ids, x, target = targets
     x_cf, mask = x.clone(), torch.full_like(x[:, :1], torch.nan)
     spent = [Cost(0, 0, 0.0)] * len(x)
-    size = size_of_batches(x, explainer.batch_size)
+    size = explainer.size(x)
     for index, method in enumerate(explainer.ladder):
         chosen = torch.nonzero(attempt == index)[:, 0].tolist()
         for part in batches(len(chosen), size):

@@ -15,8 +15,7 @@ from cfx.classifiers import TorchClassifier
 from cfx.errors import UserError
 from cfx.images import MAX_PIXELS, decode_png, encode_png, read_image
 from cfx.metrics.agreement import against_truth, change_map, cross_examined
-from cfx.networks.hit import HiT
-from cfx.saliency.maps import Saliency, maps_for, saliency
+from cfx.saliency.maps import Saliency, check_map, default_map, maps_for, saliency
 from cfx.types import Classifier
 from tasks.config import SaliencyConfig
 from tasks.run import Run
@@ -32,11 +31,12 @@ def maps_of(config: SaliencyConfig, classifier: Classifier) -> tuple[Saliency, .
             raise UserError(f"map {config.maps[0].map!r} looks inside a network, but the classifier is a black box; leave it out")
         return ()
     if not config.maps:
-        return (Saliency(map="hit" if isinstance(classifier.network.module, HiT) else "grad_cam"),)
+        return (default_map(classifier),)
     possible = maps_for(classifier)
     for wanted in config.maps:
         if wanted.map not in possible:
             raise UserError(f"this classifier cannot have map {wanted.map!r}; it can have {', '.join(possible)}")
+        check_map(classifier, wanted)
     return config.maps
 
 

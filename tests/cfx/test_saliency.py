@@ -11,6 +11,7 @@ from torch import nn
 from benchmarks.hit import Labelled, marks, recipe, trained
 from cfx.classifiers.network import Network, NetworkConfig
 from cfx.classifiers.torch_module import TorchClassifier
+from cfx.errors import UserError
 from cfx.guidance import class_loss
 from cfx.metrics.agreement import (
     against_truth,
@@ -27,6 +28,7 @@ from cfx.portraits import ATTRIBUTES, region, sample
 from cfx.saliency.maps import (
     Saliency,
     cam_layer,
+    default_map,
     grad_cam,
     hit_map,
     integrated_gradients,
@@ -34,6 +36,8 @@ from cfx.saliency.maps import (
     rollout,
     saliency,
 )
+from tasks.config import SaliencyConfig
+from tasks.stages.saliency import check_saliency
 
 SHAPE = HiTShape(size=16, patch=4, width=8, heads=2, blocks=(2,))
 
@@ -155,8 +159,29 @@ def test_maps_that_cannot_be_are_refused():
         saliency(MAKERS["convnet"](), IMAGES, TARGETS, Saliency(map="rollout"))
     with pytest.raises(ValueError, match="layer 'conv9' is not in the ConvNet"):
         saliency(MAKERS["convnet"](), IMAGES, TARGETS, Saliency(map="grad_cam", layer="conv9"))
+    placeless = behind(nn.Sequential(nn.Flatten(), nn.Linear(768, 2)))
     with pytest.raises(ValueError, match="no convolution"):
-        grad_cam(behind(nn.Sequential(nn.Flatten(), nn.Linear(768, 2))), IMAGES, TARGETS)
+        grad_cam(placeless, IMAGES, TARGETS)
+
+
+def test_what_cannot_be_is_refused_before_any_work_and_the_default_can_always_be():
+    placeless = behind(nn.Sequential(nn.Flatten(), nn.Linear(768, 2)))
+    for classifier, wanted, words in (
+        (placeless, {"map": "grad_cam"}, "no convolution"),
+        (MAKERS["convnet"](), {"map": "grad_cam++", "layer": "conv9"}, "layer 'conv9' is not in the ConvNet"),
+        (MAKERS["convnet"](), {"map": "hit"}, "cannot have map 'hit'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            check_saliency(SaliencyConfig(maps=(wanted,)), classifier)
+    kinds = {name: default_map(make()).map for name, make in (MAKERS | {"placeless": lambda: placeless}).items()}
+    assert kinds == {
+        "hit": "hit",
+        "vit": "grad_cam",
+        "convnet": "grad_cam",
+        "plain": "grad_cam",
+        "placeless": "integrated_gradients",
+    }
+    assert saliency(placeless, IMAGES, TARGETS, default_map(placeless)).shape == (3, 16, 16)
 
 
 def test_worked_agreement():

@@ -55,7 +55,7 @@ def lay_out(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> tuple[Path, str]:
+def finished(tmp_path_factory: pytest.TempPathFactory, prefect_server: dict[str, str]) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("audit")
     lay_out(folder)
     return folder, run_audit(AuditConfig.model_validate(settings(folder)))
@@ -171,7 +171,7 @@ def test_one_image_explained(finished: tuple[Path, str]) -> None:
     assert answer.exit_code == 0, answer.output
 
 
-def test_images_need_not_be_square(tmp_path: Path, prefect_server: None) -> None:
+def test_images_need_not_be_square(tmp_path: Path, prefect_server: dict[str, str]) -> None:
     lay_out(tmp_path)
     base = settings(tmp_path, interventions={"images": 2, "attributes": 1}, shard_size=4)
     run_audit(AuditConfig.model_validate(base | {"data": base["data"] | {"size": [32, 64], "limit": 4}}))
@@ -184,25 +184,26 @@ def test_images_need_not_be_square(tmp_path: Path, prefect_server: None) -> None
     assert (row["n"], row["images"]) == (2, 2)
 
 
-def test_killed_in_the_explanation_stage_then_run_again(tmp_path: Path, prefect_server: None) -> None:
+def test_killed_in_the_explanation_stage_then_run_again(tmp_path: Path, prefect_server: dict[str, str]) -> None:
     lay_out(tmp_path)
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings(tmp_path, shard_size=2, workers=1)))
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings(tmp_path, shard_size=4, workers=1)))
+    there: Any = {"env": os.environ | prefect_server, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     command = [str(Path(sys.executable).with_name("cfx")), "audit", str(tmp_path / "run.yaml"), "--quiet"]
     facts = tmp_path / "warehouse" / "facts"
-    killed = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    killed = subprocess.Popen(command, start_new_session=True, **there)
     deadline = time.monotonic() + 240
     while len(list(facts.glob("explanations/*/*.parquet"))) < 3:
         assert killed.poll() is None and time.monotonic() < deadline, "the audit ended before it could be killed"
         if facts.is_dir():
             query(tmp_path / "warehouse", "select * from scorecard")  # asking while an audit writes
-        time.sleep(0.1)
+        time.sleep(0.5)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     before = times(facts)
     explained = [name for name in before if name.startswith("explanations")]
-    assert 3 <= len(explained) < N // 2
+    assert 3 <= len(explained) < N // 4
 
-    assert subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+    assert subprocess.run(command, **there).returncode == 0
     after = times(facts)
     assert {name: after[name] for name in before} == before
     rows = ask(tmp_path, "select count(*) as n, count(distinct (image_id, arm, seed)) as once from explanations")

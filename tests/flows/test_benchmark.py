@@ -26,7 +26,9 @@ EXPLAINED = """select name, count(distinct image_id) as n
 
 
 @pytest.mark.slow
-def test_two_cells_are_trained_audited_and_graded(tmp_path: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_cells_are_trained_audited_and_graded(
+    tmp_path: Path, prefect_server: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(GRIDS, "tiny", TINY)
     run_benchmark(tmp_path, TINY, run_audit, slice(0, 1))
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "warehouse" / "facts").rglob("*.parquet")}

@@ -23,7 +23,7 @@ WORKERS = "select process from stages where process <> $own"  # of any stage: Ra
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Path:
+def local(tmp_path_factory: pytest.TempPathFactory, prefect_server: dict[str, str]) -> Path:
     folder = tmp_path_factory.mktemp("engine")
     lay_out(folder, 8)
     run_audit(AuditConfig.model_validate(settings(folder, 2)))
@@ -51,7 +51,9 @@ def test_two_processes_write_the_same_facts(local: Path, engine: str) -> None:
     assert len(set(query(there.warehouse, WORKERS, {"own": os.getpid()})["process"].to_pylist())) >= 2
 
 
-def test_an_audit_waits_for_a_slot_and_one_without_such_a_limit_is_refused(prefect_server: None, tmp_path: Path) -> None:
+def test_an_audit_waits_for_a_slot_and_one_without_such_a_limit_is_refused(
+    prefect_server: dict[str, str], tmp_path: Path
+) -> None:
     """The configuration is not there: that is reported as soon as the audit has its slot, and not before."""
     nowhere = tmp_path / "nowhere.yaml"
     with pytest.raises(ConcurrencySlotAcquisitionError, match="cards"):

@@ -53,7 +53,7 @@ def test_a_full_disk_is_reported_with_the_file_and_keeps_what_is_finished(tmp_pa
 
 
 @pytest.mark.slow
-def test_two_audits_at_once_then_damaged_shards(tmp_path: Path, prefect_server: None) -> None:
+def test_two_audits_at_once_then_damaged_shards(tmp_path: Path, prefect_server: dict[str, str]) -> None:
     lay_out(tmp_path, 8)
     alone = AuditConfig.model_validate(settings(tmp_path, 2, warehouse=str(tmp_path / "alone")))
     both = AuditConfig.model_validate(settings(tmp_path, 2, workers=1))

@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 from zipfile import ZipFile
 
 import nbformat
@@ -11,7 +10,6 @@ import pytest
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from prefect.settings import PREFECT_API_URL
 
 import cfx
 from benchmarks.kills import Stack
@@ -96,17 +94,12 @@ def own_network(folder: Path, **more: object) -> dict[str, object]:
     return settings(folder, 2, classifier=theirs, **{"warehouse": "warehouse", **more})
 
 
-def server() -> dict[str, Any]:
-    """The environment by which another process finds the tests' Prefect server."""
-    return {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
-
-
 @pytest.mark.slow
 def test_audits_run_twice_into_a_folder_named_warehouse_and_python_opens_it(
-    installation: Installation, audited: Path, tmp_path: Path, prefect_server: None
+    installation: Installation, audited: Path, tmp_path: Path, prefect_server: dict[str, str]
 ) -> None:
     """Started beside the YAML file, then from elsewhere: the user's network is found both times."""
-    path, there = write_settings(audited, own_network(audited)), server()
+    path, there = write_settings(audited, own_network(audited)), prefect_server
     runs = [
         json.loads(installation.run("cfx", "audit", str(path), "--json", cwd=folder, **there).stdout.splitlines()[-1])
         for folder in (audited, litter(tmp_path))
@@ -120,12 +113,11 @@ def test_audits_run_twice_into_a_folder_named_warehouse_and_python_opens_it(
 @pytest.mark.long
 @pytest.mark.parametrize("engine", ["dask", "ray"])
 def test_processes_of_dask_and_ray_find_the_product_and_the_users_network(
-    from_wheel: Installation, audited: Path, tmp_path: Path, prefect_server: None, engine: str
+    from_wheel: Installation, audited: Path, tmp_path: Path, prefect_server: dict[str, str], engine: str
 ) -> None:
     more = {"warehouse": f"in-{engine}", "engine": engine, "workers": 1}
     path = write_settings(audited, own_network(audited, **more), f"{engine}.yaml")
-    there = server()
-    lines = from_wheel.run("cfx", "audit", str(path), "--json", cwd=litter(tmp_path), **there).stdout.splitlines()
+    lines = from_wheel.run("cfx", "audit", str(path), "--json", cwd=litter(tmp_path), **prefect_server).stdout.splitlines()
     assert json.loads(next(line for line in reversed(lines) if line.startswith("{")))["run_id"].startswith("toy-")
 
 
@@ -163,10 +155,3 @@ def test_a_notebooks_kernel_finds_the_product(from_wheel: Installation, tmp_path
     NotebookClient(notebook, timeout=120, kernel_manager_class=Theirs, resources=there).execute()
     found = json.loads(notebook.cells[0].outputs[0].text)
     assert found == {name: str(from_wheel.home / name / "__init__.py") for name in PACKAGES}
-
-
-@pytest.mark.slow
-def test_the_demo_runs_from_a_wheel_in_an_empty_environment(from_wheel: Installation, tmp_path: Path) -> None:
-    line = from_wheel.run("cfx", "demo", "--images", "8", "--json", cwd=litter(tmp_path)).stdout.splitlines()[-1]
-    assert {"planted", "clean"} <= json.loads(line).keys()
-    assert len(list((tmp_path / "cfx-demo" / "warehouse" / "reports").glob("portraits-*.html"))) == 2

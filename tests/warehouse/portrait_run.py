@@ -107,11 +107,12 @@ def write_beyond(
     share: float = 0.95,
     properties: dict[str, float] | None = None,
     places: dict[int, float] | None = None,
+    pasted: int | None = None,
 ) -> None:
     """What needs no name: by default the names explain the answers, and no property and no place does.
 
     share: R2 of the names, of a ceiling of .96; properties: what probes of them do; places: what these cells of 64 do. The mouth
-    decides, by the label.
+    decides, by the label. pasted: a cell that transplants are written of; those of every third image speak for the class.
     """
     colours = np.array([np.asarray(Image.open(io.BytesIO(image["png"]))).mean((0, 1)) for image in images]) / 255
     ids = [image["image_id"] for image in images]
@@ -124,6 +125,11 @@ def write_beyond(
     cells = {52: 0.4, 51: 0.3} | (places or {})
     write_shard(root, "property_claims", run_id, "all", property_rows(claimed, **about))
     write_shard(root, "place_claims", run_id, "all", place_rows(cells, named, n=len(images), name=CLASSES[1]))
+    if pasted is not None:
+        keys = {"image_id": ids, "donor_id": ids[1:] + ids[:1], "class": [CLASSES[1]] * len(ids), "place": [pasted] * len(ids)}
+        after = [0.9 if (i + 1) % len(ids) % 3 == 0 else 0.3 for i in range(len(ids))]
+        moved = {"other": [True] * len(ids), "p_before": [0.5] * len(ids), "p_after": after}
+        write_shard(root, "transplants", run_id, "all", keys | moved)
 
 
 def _edited(image_id: str, attribute: str, switched_on: bool, reaction: float) -> dict[str, Any]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import socket
+import re
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -15,12 +14,17 @@ from pathlib import Path
 import pytest
 from chromium import chromium_page
 from portrait_run import write_portrait_run
+from served import serving
 from starlette.testclient import TestClient
 
+from cfx.errors import UserError
 from warehouse.explorer.app import explorer, is_loopback
+from warehouse.explorer.names import Marks, give_name
 from warehouse.explorer.queries import Choice, columns, explanations
 from warehouse.explorer.reviews import review
 from warehouse.lens.connect import open_warehouse, query
+from warehouse.report.queries import evidence
+from warehouse.report.render import report_html
 
 NAMES = {"glasses": "<script>document.title='owned'</script>"}
 
@@ -35,19 +39,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(root: Path) -> Iterator[str]:
     """A real server of its own, ended with the tests."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("cfx")), "serve", "-w", str(root), "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
-        for _ in range(300):
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-        server.terminate()
+    with serving(root) as at:
+        yield at
 
 
 def status(request: urllib.request.Request | str) -> int:
@@ -89,13 +82,14 @@ def test_a_person_looks_filters_and_reviews(address: str, root: Path) -> None:
     assert (kept["reviewer"], kept["mark"], kept["note"]) == ("Ada", "out of distribution", "<b>a drawing</b>")
 
 
-def test_nothing_but_a_review_can_be_written(address: str, root: Path) -> None:
+def test_nothing_but_a_review_or_a_name_can_be_written(address: str, root: Path) -> None:
     before = sorted(root.rglob("*"))
     for method in ("PUT", "DELETE", "PATCH", "POST"):
         for path in ("/", "/runs/run", "/runs/run/report"):
             assert status(urllib.request.Request(address + path, method=method, data=b"x=1")) == 405
     form = urllib.parse.urlencode({"reviewer": "Eve", "mark": "rejected", "attribute": "smile"}).encode()
-    assert status(urllib.request.Request(f"{address}/runs/run/reviews", data=form)) == 403  # another site has no token
+    for kept in ("reviews", "names"):
+        assert status(urllib.request.Request(f"{address}/runs/run/{kept}", data=form)) == 403  # another site has no token
     assert status(f"{address}/runs/run?sort=p_none%22%3B") == 400
     assert status(f"{address}/runs/nobody") == 400
     assert status(f"{address}/runs/run?page={'9' * 99}") == 200  # an empty page
@@ -126,6 +120,54 @@ def test_every_column_sorts_and_filters(root: Path) -> None:
         assert count == 40 - len(by_l1) + 1 and all(row["l1"] <= by_l1[-1]["l1"] for row in few)
         with pytest.raises(ValueError, match="there is no column 'colour'"):
             explanations(lens, "run", Choice("colour"), known)
+
+
+def test_a_name_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    write_portrait_run(tmp_path, "run", n=40, size=16, properties={"warmth": 0.3})
+    has, lacks = (query(tmp_path, "select image_id from images order by 1")["image_id"].to_pylist()[i : i + 4] for i in (0, 4))
+    warmth, fine = ("property", "warmth"), Marks(has, lacks)
+    for claim, name, marks, words in (
+        (("property", "smell"), "a smell", fine, "no property 'smell' to name"),
+        (("attribute", "glasses"), "spectacles", fine, "no attribute 'glasses' to name"),
+        (warmth, "glasses", fine, "'glasses' is an attribute of this run already"),
+        (warmth, "  ", fine, "1 to 60 characters"),
+        (warmth, "x" * 61, fine, "1 to 60 characters"),
+        (warmth, "lamp", Marks(has, has), "marked as having it and as not having it"),
+        (warmth, "lamp", Marks([*has, "nobody"], lacks), "no image 'nobody'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            give_name(tmp_path, "run", "Ada", claim, name, marks)
+    assert query(tmp_path, "from names").num_rows == 0
+
+
+def test_the_last_name_counts_and_not_a_thing_takes_it_back(tmp_path: Path) -> None:
+    write_portrait_run(tmp_path, "run", n=40, size=16, properties={"warmth": 0.3}, places={0: 0.3}, pasted=0)
+    called = "select given_name from findings where name = 'warmth'"
+    for name in ("a lamp", " warm   light ", None):
+        give_name(tmp_path, "run", "Ada", ("property", "warmth"), name, Marks([], []))
+        shown = None if name is None else " ".join(name.split())
+        assert query(tmp_path, called)["given_name"].to_pylist() == [shown]
+        assert ("“warm light”" in report_html(tmp_path, "run")) is (shown == "warm light")
+    assert query(tmp_path, "from names").num_rows == 3
+
+
+def test_cards_show_who_carries_a_place_and_keep_what_is_ticked(tmp_path: Path) -> None:
+    write_portrait_run(tmp_path, "run", n=40, size=16, places={0: 0.3}, pasted=0)
+    with open_warehouse(tmp_path) as lens:
+        carriers = [row for row in evidence(lens, "carriers", "run").rows if row["kind"] == "place"]
+    most = {row["image_id"]: row["value"] for row in carriers if row["most"]}
+    assert len(most) == 12 and all(row["value"] <= min(most.values()) for row in carriers if not row["most"])
+    client = TestClient(explorer(tmp_path, ("testserver",)), base_url="http://testserver")
+    page = client.get("/runs/run").text
+    (token, *_) = re.findall(r'name="token" value="([^"]+)"', page)
+    shown = [row["image_id"] for row in carriers]
+    form = {"token": token, "kind": "place", "claim": "top left", "thing": "1", "name": "a stamp", "reviewer": "Ada"}
+    kept = client.post("/runs/run/names", data=form | {"shown": shown, "has": shown[:5]}, follow_redirects=False)
+    assert kept.status_code == 303
+    (row,) = query(tmp_path, "from names").to_pylist()
+    assert (row["name"], row["has"], row["lacks"]) == ("a stamp", shown[:5], shown[5:])
+    assert client.post("/runs/run/names", data=form | {"token": "guessed"}).status_code == 403
+    assert "“a stamp”" in client.get("/runs/run").text
 
 
 def test_a_review_that_cannot_be_is_refused(root: Path) -> None:

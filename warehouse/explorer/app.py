@@ -1,4 +1,4 @@
-"""The explorer: server-rendered pages over one warehouse. It reads facts, and writes nothing but reviews."""
+"""The explorer: server-rendered pages over one warehouse. It reads facts, and writes nothing but reviews and names."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from cfx.errors import UserError
+from warehouse.explorer.names import LONGEST as LONGEST_NAME
+from warehouse.explorer.names import Marks, give_name
 from warehouse.explorer.queries import OPERATORS, PAGE, Choice, Lens, columns, explanations
 from warehouse.explorer.reviews import LONGEST, MARKS, review
 from warehouse.lens.fetch import Row, fetch
 from warehouse.report import formatting as wording
+from warehouse.report.cards import cards
 from warehouse.report.gallery import AMPLIFIED, changes, frames
-from warehouse.report.queries import evidence, image_rows
+from warehouse.report.queries import evidence, image_rows, input_images
 from warehouse.report.render import TEMPLATES, report_html
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -54,6 +57,7 @@ def explorer(root: Path, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
         Route("/runs/{run}/report", pages.report),
         Route("/runs/{run}/explanations/{image}/{method}/{seed:int}", pages.explanation),
         Route("/runs/{run}/reviews", pages.keep, methods=["POST"]),
+        Route("/runs/{run}/names", pages.name, methods=["POST"]),
     ]
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=[*hosts], www_redirect=False)
     return Starlette(routes=routes, middleware=[trusted], exception_handlers={UserError: pages.refused})
@@ -95,8 +99,11 @@ class Pages:
             for row in rows
             if (found := seen.get((row["image_id"], row["method"], row["seed"])))
         ]
+        carriers = evidence(lens, "carriers", run).rows
+        pictured = input_images(lens, run, sorted({row["image_id"] for row in carriers}))
         return self._page(
             "explorer_run.html.j2",
+            cards=cards(carriers, evidence(lens, "claims", run).rows, pictured),
             run=self._run(run),
             ranked=evidence(lens, "ranked", run).rows,
             marks=evidence(lens, "marks", run).rows,
@@ -128,23 +135,41 @@ class Pages:
         )
 
     async def keep(self, request: Request) -> Response:
-        """Keep one review: the only thing that is ever written."""
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > LARGEST:
-                raise UserError(f"a form of more than {LARGEST} bytes is refused")
-        form = {key: values[0] for key, values in parse_qs(body.decode(errors="replace")).items()}
-        if not secrets.compare_digest(form.get("token", "").encode(), self.token.encode()):
+        """Keep one review."""
+        if (form := await self._form(request)) is None:
             return self._page("explorer_refused.html.j2", status=403, reason=STRANGER)
-        run, seed = request.path_params["run"], form.get("seed", "")
-        explanation = (form["image"], form.get("method", ""), int(seed)) if form.get("image") and seed.isdecimal() else None
-        mark = (form.get("reviewer", ""), form.get("mark", ""), form.get("attribute"), explanation, form.get("note", ""))
+        given = {key: values[0] for key, values in form.items()}
+        run, seed = request.path_params["run"], given.get("seed", "")
+        explanation = (given["image"], given.get("method", ""), int(seed)) if given.get("image") and seed.isdecimal() else None
+        mark = (given.get("reviewer", ""), given.get("mark", ""), given.get("attribute"), explanation, given.get("note", ""))
         await run_in_threadpool(review, self.root, run, *mark)
         back = f"/runs/{quote(run, safe='')}"
         if explanation is not None:
             back += "/explanations/" + "/".join(quote(str(part), safe="") for part in explanation)
         return RedirectResponse(back + "#reviews", status_code=303)
+
+    async def name(self, request: Request) -> Response:
+        """Keep one name: the images that were ticked have it, the others that were shown have not."""
+        if (form := await self._form(request)) is None:
+            return self._page("explorer_refused.html.j2", status=403, reason=STRANGER)
+        given = {key: values[0] for key, values in form.items()}
+        run, has = request.path_params["run"], form.get("has", [])
+        marks = Marks(has, [image_id for image_id in form.get("shown", []) if image_id not in has])
+        claim = (given.get("kind", ""), given.get("claim", ""))
+        called = given.get("name", "") if given.get("thing") == "1" else None
+        await run_in_threadpool(give_name, self.root, run, given.get("reviewer", ""), claim, called, marks)
+        return RedirectResponse(f"/runs/{quote(run, safe='')}#names", status_code=303)
+
+    async def _form(self, request: Request) -> dict[str, list[str]] | None:
+        """What a form of this explorer says; None for one of another site. Raises UserError for one that is too large."""
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > LARGEST:
+                raise UserError(f"a form of more than {LARGEST} bytes is refused")
+        form = parse_qs(body.decode(errors="replace"))
+        known = secrets.compare_digest(form.get("token", [""])[0].encode(), self.token.encode())
+        return form if known else None
 
     def report(self, request: Request) -> Response:
         return HTMLResponse(report_html(self.root, request.path_params["run"]))
@@ -167,7 +192,13 @@ class Pages:
         return "?" + urlencode(query | {"page": page} | ({"down": 1} if chosen.down else {}))
 
     def _page(self, template: str, status: int = 200, **values: object) -> Response:
-        fixed = {"token": self.token, "known_marks": MARKS, "longest": LONGEST, "amplified": AMPLIFIED}
+        fixed = {
+            "token": self.token,
+            "known_marks": MARKS,
+            "longest": LONGEST,
+            "longest_name": LONGEST_NAME,
+            "amplified": AMPLIFIED,
+        }
         html = self.templates.get_template(template).render(fixed | values)
         safe = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
         return HTMLResponse(html, status_code=status, headers=safe | {"Cache-Control": "no-store"})

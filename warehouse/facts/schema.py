@@ -364,6 +364,20 @@ REVIEWS = _fact(
     ],
 )
 
+NAMES = _fact(
+    "names",
+    "One row per name that a person gave what had none: a property, or a place of the image, shown on a card.",
+    [
+        _column("written", _INSTANT, "when it was given, UTC"),
+        _column("reviewer", pa.string(), "who gave it, as they call themselves"),
+        _column("kind", pa.string(), "property or place"),
+        _column("claim", pa.string(), "the name of that claim in `findings`"),
+        _optional("name", pa.string(), "what it is; null: not a thing"),
+        _column("has", pa.list_(pa.string()), "images that have it, by the person's own eyes"),
+        _column("lacks", pa.list_(pa.string()), "images that have not"),
+    ],
+)
+
 PROPERTIES = _fact(
     "properties",
     "One row per image: what can be measured on it and its file without any model (`cfx.evidence.properties` says how).",
@@ -498,6 +512,7 @@ FACTS: dict[str, Fact] = {
         POLICIES,
         STAGES,
         REVIEWS,
+        NAMES,
     )
 }
 

@@ -59,6 +59,8 @@ VIEWS = (
     "verdicts",
     "explained_share",
     "places",
+    "unnamed_findings",
+    "given_names",
     "findings",
     "graded",
     "cells",

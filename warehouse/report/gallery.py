@@ -118,5 +118,6 @@ def _data_uri(pixels: Pixels | None) -> str | None:
     image = Image.fromarray(pixels)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=82, method=4, lossless=max(pixels.shape[:2]) <= SMALL)
+    lossless = max(pixels.shape[:2]) <= SMALL
+    image.save(buffer, "WEBP", quality=20 if lossless else 82, method=2, lossless=lossless)  # lossless: quality is effort
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

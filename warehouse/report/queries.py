@@ -25,7 +25,7 @@ order by method, rank
 from explained_share where run_id = $run order by class
 """,
     "claims": """
-select rank, kind, name, class, association, intervention, low, high, n, verdict, why
+select rank, kind, name, class, association, intervention, low, high, n, verdict, why, given_name
 from findings
 where run_id = $run
 order by rank
@@ -38,27 +38,41 @@ order by class, place
 """,
     "carriers": """
 with reacted as (
-    select name as property, min(rank) as rank
-    from findings
-    where run_id = $run and kind = 'property' and verdict in ('confirmed', 'suspected', 'fragile')
-    group by name
-    order by rank
-    limit 4
+    select
+        kind, name, arg_max(class, abs(intervention)) as class,
+        row_number() over (order by max(abs(intervention)) desc, kind, name) as rank
+    from unnamed_findings
+    where run_id = $run and verdict in ('confirmed', 'suspected', 'fragile')
+    group by kind, name
+    qualify rank <= 6
 ), measured as (
-    select image_id, name[3:] as property, value
+    select 'property' as kind, name[3:] as name, null::int as place, null::int as grid, image_id, value
     from (
         unpivot (select image_id, columns('^m_') from properties where run_id = $run) on columns('^m_') into name name value value
     )
+), pasted as (
+    -- What an image's own place does for P(class): pasted into others, and taken from it.
+    select zone as name, place, grid, donor_id as image_id, p_after - p_before as value
+    from places join transplants using (run_id, class, place) join reacted on (zone, places.class) = (reacted.name, reacted.class)
+    where run_id = $run and kind = 'place'
+    union all
+    select zone, place, grid, image_id, p_before - p_after
+    from places join transplants using (run_id, class, place) join reacted on (zone, places.class) = (reacted.name, reacted.class)
+    where run_id = $run and kind = 'place' and other
+), valued as (
+    from measured
+    union all
+    select 'place', name, place, grid, image_id, avg(value) from pasted group by name, place, grid, image_id
 ), placed as (
     select *,
-        row_number() over (partition by property order by value desc, image_id) as from_most,
-        row_number() over (partition by property order by value, image_id) as from_least
-    from measured join reacted using (property)
+        row_number() over (partition by kind, name order by value desc, image_id) as from_most,
+        row_number() over (partition by kind, name order by value, image_id) as from_least
+    from valued join reacted using (kind, name)
 )
-select property, image_id, value, from_most <= 6 as most
+select kind, name, place, grid, image_id, value, from_most <= 12 as most
 from placed
-where from_most <= 6 or from_least <= 6
-order by rank, most desc, value desc, image_id
+where least(from_most, from_least) <= 12
+order by rank, most desc, if(most, from_most, from_least)
 """,
     "canary": """
 select * from canaries where run_id = $run

@@ -55,7 +55,7 @@ def report_path(root: Path, run_id: str) -> Path:
 
 def report_html(root: Path, run_id: str) -> str:
     """The report of one run. Raises UserError for an unknown run, with the runs there are."""
-    with closing(open_warehouse(root)) as lens:
+    with closing(open_warehouse(root, sql=";".join(EVIDENCE.values()))) as lens:
         check_run(lens, root, run_id)
         found = {name: evidence(lens, name, run_id) for name in EVIDENCE}
         questions = ask_findings(lens, run_id, found["ranked"].rows)

@@ -24,6 +24,6 @@ select
     avg((exact between estimate_low and estimate_high)::int) filter (estimate_low is not null) as coverage,
     coalesce(any_value(confirmed_unnamed), 0) as unnamed
 from graded left join (
-    select run_id, count(*) as confirmed_unnamed from findings where kind <> 'attribute' and verdict = 'confirmed' group by run_id
+    select run_id, count(*) as confirmed_unnamed from unnamed_findings where verdict = 'confirmed' group by run_id
 ) using (run_id)
 group by run_id, kind, method, rho, seed, images, shortcuts;

@@ -1,6 +1,6 @@
 -- Everything that the answer was asked to rest on, in one ranked list: attributes, properties of the image, places. Association and
 -- intervention are two kinds of evidence for the same claim.
--- Over: attributes of `verdicts`, properties that were probed, zones of `places`.
+-- Over: attributes of `verdicts`, properties and places of `unnamed_findings`.
 -- Columns:
 --   rank: confirmed first, then suspected, fragile, inconclusive, clear; the strongest intervention first
 --   kind: attribute, property or place
@@ -12,6 +12,7 @@
 --   n: images that it rests on
 --   verdict: confirmed, suspected, fragile (the answer moves, but these images do not vary in it or the direction is mixed), clear, inconclusive, or named (a place that named attributes account for)
 --   why: what the verdict rests on, in words
+--   given_name: what a person called it in the explorer; null where nobody did, or it is not a thing
 create view findings as
 with claimed as (
     select
@@ -19,33 +20,8 @@ with claimed as (
         intervention_low as low, intervention_high as high, coalesce(n_interventions, n) as n, verdict, rests_on as why
     from verdicts
     union all
-    select
-        run_id, 'property', property, class, if(property = 'mirror', null, association), effect, low, high, n,
-        case
-            when kind = 'relies on' and through is null then 'confirmed'
-            when kind = 'relies on' then 'suspected'
-            when kind = 'fragile' then 'fragile'
-            when low >= -margin and high <= margin and size <= margin then 'clear'
-            else 'inconclusive'
-        end,
-        case
-            when kind = 'relies on' and through is null then 'probes and association agree'
-            when kind = 'relies on' then 'acts through ' || through
-            when not in_data and property <> 'mirror' then 'not in your data: moved by a small fixed dose'
-            when kind = 'fragile' then 'the answer moves, but not as the property goes with it in your data'
-            else 'probes'
-        end
-    from property_claims join (select run_id, margin from runs) using (run_id)
-    union all
-    select
-        run_id, 'place', zone, class, null, effect, low, high, n, verdict,
-        case verdict
-            when 'confirmed' then 'transplants; nothing that was named accounts for it'
-            when 'suspected' then 'transplants; nothing was named, so whether it should decide is open'
-            when 'named' then 'transplants; ' || array_to_string(attributes, ', ') || ' there'
-            else 'transplants'
-        end
-    from places
+    select run_id, kind, name, class, association, intervention, low, high, n, verdict, why
+    from unnamed_findings
 )
 select
     run_id,
@@ -55,5 +31,6 @@ select
             list_position(['confirmed', 'suspected', 'fragile', 'inconclusive', 'named', 'clear'], verdict),
             abs(coalesce(intervention, 0)) desc, kind, name, class
     )::int as rank,
-    kind, name, class, association, intervention, low, high, n, verdict, why
-from claimed;
+    kind, name, class, association, intervention, low, high, n, verdict, why, given_name
+from claimed
+left join (select run_id, kind, claim as name, name as given_name from given_names) using (run_id, kind, name);

@@ -83,7 +83,7 @@ beyond_attributes as (
     where coalesce(explained, true)
     union all
     select
-        run_id, 900 + rank, kind, name, intervention, low, high, maximum_effect, n,
+        run_id, 900 + row_number() over (partition by run_id order by abs(intervention) desc, kind, name, class), kind, name, intervention, low, high, maximum_effect, n,
         case
             when abs(intervention) <= maximum_effect then 'pass'
             when images < minimum_images then 'inconclusive'
@@ -91,8 +91,8 @@ beyond_attributes as (
         end,
         format('{} shifts the “{}” score by {:+.1f} points', name, class, round(100 * intervention, 1) + 0)
             || points(low, high, maximum_effect) || '; ' || why
-    from held join findings using (run_id) join seen using (run_id)
-    where forbidden is null and kind <> 'attribute' and verdict = 'confirmed'
+    from held join unnamed_findings using (run_id) join seen using (run_id)
+    where forbidden is null and verdict = 'confirmed'
 ),
 grown as (
     select

@@ -6,6 +6,7 @@
 --   effect: of the zone's strongest cell, the unnamed ones first: mean move of P(class) towards the donor's class
 --   low, high: 95 % interval of it
 --   residual: what is left of it without the named attributes
+--   place, grid: that strongest cell, row by row from 0, and the cells along a side of the map
 --   cells: cells of the zone that decide
 --   unnamed: cells of the zone that decide for a reason without a name
 --   attributes: named attributes that lie in its deciding cells
@@ -43,7 +44,7 @@ gathered as (
         run_id, class, zone, margin,
         arg_max(effect, effect + 2 * unnamed::int) as effect, arg_max(low, effect + 2 * unnamed::int) as low,
         arg_max(high, effect + 2 * unnamed::int) as high, arg_max(residual, effect + 2 * unnamed::int) as residual,
-        arg_max(n, effect + 2 * unnamed::int) as n,
+        arg_max(n, effect + 2 * unnamed::int) as n, arg_max(place, effect + 2 * unnamed::int) as place, any_value(grid) as grid,
         count_if(decides)::int as cells, count_if(unnamed)::int as unnamed,
         list_sort(list_distinct(flatten(coalesce(list(attributes) filter (decides), [])))) as attributes,
         max(high) as highest, min(low) as lowest, any_value(has_names) as has_names
@@ -51,7 +52,7 @@ gathered as (
     group by run_id, class, zone, margin
 )
 select
-    run_id, class, zone, effect, low, high, residual, cells, unnamed, attributes,
+    run_id, class, zone, effect, low, high, residual, place, grid, cells, unnamed, attributes,
     case
         when unnamed > 0 then if(has_names, 'confirmed', 'suspected')
         when cells > 0 then 'named'

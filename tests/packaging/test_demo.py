@@ -1,4 +1,4 @@
-"""The demo finds the planted shortcut and accuses nobody else, and says so to machines in its last line."""
+"""The demo, from a wheel in an empty environment: it finds the planted shortcut, accuses nobody else, and tells machines so."""
 
 import json
 from pathlib import Path
@@ -7,16 +7,15 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
+from tests.packaging.installations import Installation, litter
 from warehouse.lens.connect import query
 
 pytestmark = pytest.mark.slow
 
 
-def test_demo_ranks_glasses_first_for_the_planted_twin_only(tmp_path: Path, prefect_server: None) -> None:
-    """In this process; tests/packaging starts the installed command."""
-    ended = CliRunner().invoke(app, ["demo", "--folder", str(tmp_path), "--images", "96", "--json"])
-    assert ended.exit_code == 0, ended.output
-    found = json.loads(ended.stdout.splitlines()[-1])
+def test_demo_ranks_glasses_first_for_the_planted_twin_only(from_wheel: Installation, tmp_path: Path) -> None:
+    line = from_wheel.run("cfx", "demo", "--images", "96", "--json", cwd=litter(tmp_path)).stdout.splitlines()[-1]
+    found, folder = json.loads(line), tmp_path / "cfx-demo"
     planted, clean = found["planted"], found["clean"]
     assert planted["flip_rate"] >= 0.95 and clean["flip_rate"] >= 0.95
     first = planted["attributes"][0]
@@ -28,13 +27,13 @@ def test_demo_ranks_glasses_first_for_the_planted_twin_only(tmp_path: Path, pref
     for twin in (planted, clean):  # nothing that has no name is accused
         assert not [row for row in twin["findings"] if row["kind"] != "attribute" and row["verdict"] == "confirmed"]
     assert {"seconds", "planted", "clean"} == set(found)
-    assert held(tmp_path, planted["run_id"]) == (1, "fail", ["glasses"])
-    assert held(tmp_path, clean["run_id"]) == (0, "pass", [])
+    assert held(folder, planted["run_id"]) == (1, "fail", ["glasses"])
+    assert held(folder, clean["run_id"]) == (0, "pass", [])
     for twin in (planted, clean):
-        page = (tmp_path / "warehouse" / "reports" / f"{twin['run_id']}.html").read_text()
+        page = (folder / "warehouse" / "reports" / f"{twin['run_id']}.html").read_text()
         assert "Do saliency and change lie where the attribute shows?" in page  # graded by the renderer's truth
         assert ">Saliency<" in page  # beside each counterfactual of the gallery
-    graded = query(tmp_path / "warehouse", f"from truth_agreement where run_id = '{planted['run_id']}'").to_pylist()
+    graded = query(folder / "warehouse", f"from truth_agreement where run_id = '{planted['run_id']}'").to_pylist()
     assert {(row["attribute"], row["evidence"]) for row in graded} == {
         (attribute, evidence) for attribute in ("smile", "glasses") for evidence in ("grad_cam", "change", "mask")
     }

@@ -1,0 +1,40 @@
+-- What was found that no attribute names: properties of the image and places, with association and intervention where there are both.
+-- Over: properties that were probed, zones of `places`.
+-- Columns:
+--   kind: property or place
+--   name: the property, or the zone
+--   association: properties: rank correlation with the answers; places: none
+--   intervention: mean change of P(class) when it alone is probed or exchanged
+--   low, high: 95 % interval of the intervention
+--   n: images that it rests on
+--   verdict: confirmed, suspected, fragile (the answer moves, but these images do not vary in it or the direction is mixed), clear, inconclusive, or named (a place that named attributes account for)
+--   why: what the verdict rests on, in words
+create view unnamed_findings as
+select
+    run_id, 'property' as kind, property as name, class, if(property = 'mirror', null, association) as association,
+    effect as intervention, low, high, n,
+    case
+        when kind = 'relies on' and through is null then 'confirmed'
+        when kind = 'relies on' then 'suspected'
+        when kind = 'fragile' then 'fragile'
+        when low >= -margin and high <= margin and size <= margin then 'clear'
+        else 'inconclusive'
+    end as verdict,
+    case
+        when kind = 'relies on' and through is null then 'probes and association agree'
+        when kind = 'relies on' then 'acts through ' || through
+        when not in_data and property <> 'mirror' then 'not in your data: moved by a small fixed dose'
+        when kind = 'fragile' then 'the answer moves, but not as the property goes with it in your data'
+        else 'probes'
+    end as why
+from property_claims join (select run_id, margin from runs) using (run_id)
+union all
+select
+    run_id, 'place', zone, class, null, effect, low, high, n, verdict,
+    case verdict
+        when 'confirmed' then 'transplants; nothing that was named accounts for it'
+        when 'suspected' then 'transplants; nothing was named, so whether it should decide is open'
+        when 'named' then 'transplants; ' || array_to_string(attributes, ', ') || ' there'
+        else 'transplants'
+    end
+from places;
