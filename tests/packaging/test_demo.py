@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_demo_ranks_glasses_first_for_the_planted_twin_only(from_wheel: Installation, tmp_path: Path) -> None:
-    line = from_wheel.run("cfx", "demo", "--images", "96", "--json", cwd=litter(tmp_path)).stdout.splitlines()[-1]
+    line = from_wheel.run("cfx", "demo", "--images", "64", "--json", cwd=litter(tmp_path)).stdout.splitlines()[-1]
     found, folder = json.loads(line), tmp_path / "cfx-demo"
     planted, clean = found["planted"], found["clean"]
     assert planted["flip_rate"] >= 0.95 and clean["flip_rate"] >= 0.95
@@ -42,7 +42,7 @@ def test_demo_ranks_glasses_first_for_the_planted_twin_only(from_wheel: Installa
 def held(folder: Path, run: str) -> tuple[int, str, list[str]]:
     """What the gate says of a run: exit code, verdict, the attributes that fail.
 
-    The demo's 128 images settle effects of .15, the gate's default; these 96 take a wider bound.
+    The demo's 128 images settle effects of .15, the gate's default; these 64 take a wider bound.
     """
     (folder / "gate.yaml").write_text("maximum_effect: 0.2\n")
     policy = ["--policy", str(folder / "gate.yaml")]

@@ -15,6 +15,7 @@ import cfx
 from benchmarks.kills import Stack
 from benchmarks.toy_audit import lay_out, settings, write_settings
 from tests.packaging.installations import PACKAGES, ROOT, Installation, litter
+from warehouse.facts.storage import files_below
 
 WHERE = """
 import importlib, json
@@ -122,17 +123,29 @@ def test_processes_of_dask_and_ray_find_the_product_and_the_users_network(
 
 
 @pytest.mark.slow
-def test_a_worker_of_prefect_runs_the_deployment_from_a_folder_with_everything_lying_about(
+def test_the_documented_commands_bring_up_a_scheduled_audit_from_a_folder_with_everything_lying_about(
     from_wheel: Installation, audited: Path, tmp_path: Path
 ) -> None:
-    """The commands of docs/how-to/production.md, in no checkout: prefect.yaml, zombies.yaml and a .venv are there."""
+    """The commands of docs/how-to/production.md, in no checkout: prefect.yaml, zombies.yaml and a .venv are there. And a person
+    sees it: progress, scorecard, report and fingerprints."""
     for name in ("prefect.yaml", "zombies.yaml"):
         shutil.copy(ROOT / name, audited)
     (audited / ".venv").symlink_to(from_wheel.folder)
     path = write_settings(audited, own_network(audited, warehouse="by-worker"), "nightly.yaml")
-    with Stack(tmp_path, path, audited, PYTHONPATH="", PREFECT_WORKER_QUERY_SECONDS="3") as stack:
-        assert stack.ended(stack.start()) == "COMPLETED", (tmp_path / "stack.log").read_text()[-5000:]
+    often = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "3", "PREFECT_WORKER_QUERY_SECONDS": "3"}
+    with Stack(tmp_path, path, audited, PYTHONPATH="", **often) as stack:
+        deployed = {item["name"] for item in stack.request("POST", "/deployments/filter", json={})}
+        assert deployed == {"audit", "audit-gpu", "train", "benchmark"}
+        stack.schedule(seconds=5)
+        assert stack.ended(stack.scheduled()) == "COMPLETED", (tmp_path / "stack.log").read_text()[-5000:]
+        kinds = {item["key"]: item["type"] for item in stack.request("POST", "/artifacts/filter", json={})}
+        (audit_run,) = stack.request("POST", "/flow_runs/filter", json={"flows": {"name": {"any_": ["audit"]}}})
     assert list((audited / "by-worker" / "reports").glob("toy-*.html"))
+    assert len(files_below(audited / "by-worker/facts/explanations", "*/*.parquet")) == 2
+    seen = {"toy-progress": "progress", "toy-scorecard": "table", "toy-report": "markdown", "toy-fingerprints": "markdown"}
+    assert seen.items() <= kinds.items()
+    assert audit_run["name"] == "toy"
+    assert sorted(tag.partition(":")[0] for tag in audit_run["tags"]) == ["cfx", "code", "config"]
 
 
 def test_a_notebooks_kernel_finds_the_product(from_wheel: Installation, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -180,6 +181,7 @@ def test_half_written_and_hidden_files_are_not_seen(tmp_path):
 WRITER = """
 import sys
 from itertools import count
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from facts import image_ids, prediction_rows
 from warehouse.facts.shards import write_shard
@@ -219,3 +221,33 @@ def test_a_lens_sees_the_facts_that_were_there_when_it_was_opened(tmp_path):
 def test_the_time_zone_is_that_of_the_facts_not_of_the_machine(tmp_path):
     write_shard(tmp_path, "runs", "r1", "started", run_rows())
     assert query(tmp_path, "select started::varchar as t from runs")["t"].to_pylist() == ["2025-01-01 00:00:00+00"]
+
+
+def test_a_lens_sees_every_file_that_came_went_or_changed_since_the_last_one(tmp_path):
+    counted = "select count(*) as n, max(q_hat) as q from attributes"
+
+    def seen():
+        (row,) = query(tmp_path, counted).to_pylist() if (tmp_path / "facts").exists() else [{"n": 0, "q": None}]
+        return row["n"], row["q"]
+
+    assert seen() == (0, None)
+    shard = write_attributes(tmp_path, "r1", hat=0.5)
+    assert seen() == (2, 0.5)
+    write_attributes(tmp_path, "r2", hat=0.7)
+    assert seen() == (4, pytest.approx(0.7))
+    shard.path.unlink()
+    assert seen() == (2, pytest.approx(0.7))
+    other = write_attributes(tmp_path / "elsewhere", "r1", hat=0.9)
+    shard.path.write_bytes(other.path.read_bytes())  # another file under the old one's name
+    assert seen() == (4, pytest.approx(0.9))
+
+
+def test_many_readers_at_once_get_what_they_ask_for(tmp_path):
+    write_run(tmp_path, "r1", {"hat": 0.3}, n=8)
+    asked = [f"select '{name}' as name, count(*) as n from {name}" for name in VIEWS]
+    alone = [query(tmp_path, sql).to_pylist() for sql in asked]
+    write_shard(tmp_path, "runs", "r2", "started", run_rows(status="started", finished=None))
+    with ThreadPoolExecutor(8) as readers:  # of a lens that none of them has laid out yet
+        together = list(readers.map(lambda sql: query(tmp_path, sql).to_pylist(), asked))
+    assert [rows[0]["name"] for rows in together] == [rows[0]["name"] for rows in alone] == list(VIEWS)
+    assert together == [query(tmp_path, sql).to_pylist() for sql in asked]

@@ -6,11 +6,12 @@ while an audit is writing. Open another to see more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Timer
+from threading import Lock, Timer
+from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -52,13 +53,48 @@ def open_warehouse(root: Path, from_rows: bool = False, sql: str | None = None) 
     Raises DamagedShard naming the first file that was cut short.
     """
     place = remembered(root)
+    there = {name: written(place, name) for name in FACTS}
+    files = (place, _state(there)) if isinstance(place, Path) else None
+    with _LAYING:
+        laid = _last.get(from_rows)
+        if laid is None or files is None or laid.files != files:
+            laid = _Laid(files, _facts_laid_out(place, there, from_rows), set())
+        for name in VIEWS if sql is None else needed_views(sql):
+            if name not in laid.views:
+                laid.con.execute(view_sql(name))
+                laid.views.add(name)
+        if files is None:
+            return laid.con
+        _last[from_rows] = laid
+        return laid.con.cursor()
+
+
+class _Laid(NamedTuple):
+    """A database over these files, and the views that it has so far: to lay them out takes longer than most queries."""
+
+    files: tuple[Path, tuple[tuple[str, int, int], ...]] | None
+    con: duckdb.DuckDBPyConnection
+    views: set[str]
+
+
+_LAYING = Lock()
+_last: dict[bool, _Laid] = {}  # by from_rows: the last one is used again for as long as no file comes, goes or changes
+
+
+def _state(there: Mapping[str, Mapping[str, Sequence[Root]]]) -> tuple[tuple[str, int, int], ...]:
+    """Every file with its time and size."""
+    paths = [path for runs in there.values() for files in runs.values() for path in files]
+    return tuple((str(path), (known := path.stat()).st_mtime_ns, known.st_size) for path in paths)
+
+
+def _facts_laid_out(place: Root, there: dict[str, dict[str, list[Root]]], from_rows: bool) -> duckdb.DuckDBPyConnection:
+    """A database in memory with the facts and no view yet, locked."""
     con = duckdb.connect(":memory:", config=_SETTINGS)
     if not isinstance(place, Path):
         con.register_filesystem(place.fs)
         con.execute("set parquet_metadata_cache = true")  # or every view that mentions a fact asks for its files' ends again
-    con.execute("set timezone = 'UTC'")
+    con.execute("set global timezone = 'UTC'")
     con.execute("create schema facts")
-    there = {name: written(place, name) for name in FACTS}
     unsummed = {name: there[name] if from_rows else _unsummed(there[name], there[sums]) for name, sums in SUMS.items()}
     for name, sums in SUMS.items():
         there[sums] = {run: paths for run, paths in there[sums].items() if run not in unsummed[name]}
@@ -69,8 +105,6 @@ def open_warehouse(root: Path, from_rows: bool = False, sql: str | None = None) 
     for name, runs in unsummed.items():
         rows = scan(FACTS[name], runs) if runs else f"from facts.{name} where false"
         con.execute(f"create view facts.unsummed_{name} as {with_derived(con, FACTS[name], rows)}")
-    for name in VIEWS if sql is None else needed_views(sql):
-        con.execute(view_sql(name))
     lock(con, place)
     return con
 
