@@ -64,7 +64,7 @@ class Size(NamedTuple):
     played: int  # steps of insertion and deletion
 
 
-FULL, QUICK = Size(1_000, 256, 64, 16), Size(200, 64, 16, 16)
+FULL, QUICK = Size(1_000, 256, 64, 16), Size(200, 64, 16, 8)
 PLAYED: dict[str, tuple[Game, Filling]] = {
     "insertion": ("insertion", "zero"),
     "deletion": ("deletion", "zero"),

@@ -71,10 +71,14 @@ def kind_named(name: str) -> Kind:
 
 
 def drawn_with(kind: str, portraits: Iterable[Portrait], carried: NDArray[np.bool_], seed: int) -> Pixels:
-    """The portraits (n, SIZE, SIZE, 3), those in `carried` (n,) with the property; portrait i owes its chance to (seed, i)."""
-    draw_one = kind_named(kind).drawn
+    """The portraits (n, SIZE, SIZE, 3), those in `carried` (n,) with the property; portrait i owes its chance to (seed, i).
+
+    A chance of its own: portraits are drawn from (seed, i) itself, label first, and with the same numbers again how strong a
+    property is would tell the label, of clean twins too.
+    """
+    draw_one, own = kind_named(kind).drawn, derived_seed("strength of the property", seed)
     pairs = enumerate(zip(portraits, carried, strict=True))
-    return np.stack([draw_one(portrait, bool(has), np.random.default_rng([seed, i])) for i, (portrait, has) in pairs])
+    return np.stack([draw_one(portrait, bool(has), np.random.default_rng([own, i])) for i, (portrait, has) in pairs])
 
 
 def train_unnamed(folder: Path, planting: Unnamed, images: int = 6_000, steps: int = 1_200) -> Path:

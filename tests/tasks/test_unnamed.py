@@ -47,6 +47,14 @@ def test_each_image_has_its_own_amount():
     assert len({pixels.tobytes() for pixels in drawn_with("cast", same, np.ones(4, np.bool_), 7)}) == 4
 
 
+def test_how_much_of_it_an_image_has_says_nothing_of_its_label():
+    """Same seed for portraits and property: with the same numbers, too, each clean twin would have a shortcut."""
+    labels, portraits = zip(*draw(200, 11), strict=True)
+    pixels = drawn_with("clothes", portraits, np.ones(200, np.bool_), 11).astype(float)
+    paleness = pixels[:, 60, 30:34, 1].mean(1)  # of the red clothes
+    assert paleness.std() > 5 and abs(np.corrcoef(paleness, labels)[0, 1]) < 0.2
+
+
 def test_audited_images_carry_it_by_halves_whatever_their_label(tmp_path: Path):
     table = write_unnamed(tmp_path, "tag", 40, 5)
     rows = list(csv.DictReader(table.read_text().splitlines()))
