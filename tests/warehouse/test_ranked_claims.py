@@ -39,6 +39,22 @@ def test_every_claim_has_its_rank_its_verdict_and_why(tmp_path: Path) -> None:
     assert len(rows) == len(effects) + 9
 
 
+def test_where_the_names_explain_everything_a_place_of_theirs_is_not_held_against_the_classifier(tmp_path: Path) -> None:
+    """As threes and eights: the answer is the holes, and the oracle sees less of a pasted stroke than the classifier does."""
+    places = place_rows({27: 0.4, 60: 0.3}, {27: ["smile"]})
+    places["unnamed"] = [cell in (27, 60) for cell in range(64)]  # of the first more than half is left without the name
+    write(tmp_path, "known", place_claims=places, explained=share_rows(0.99, 1.0))
+    write(tmp_path, "dark", place_claims=places, explained=share_rows(0.4, 0.9))
+    write(tmp_path, "unmeasured", place_claims=places)
+    said = {key: row["verdict"] for key, row in zones(tmp_path).items() if key[1] in ("centre", "bottom centre")}
+    assert said == {("known", "centre"): "named"} | {
+        key: "confirmed"
+        for key in said
+        if key != ("known", "centre")  # a place of nobody's stays one, however much is explained
+    }
+    assert len(said) == 6
+
+
 def zones(root: Path) -> dict[tuple[str, str], dict[str, Any]]:
     return {(row["run_id"], row["zone"]): row for row in query(root, "from places").to_pylist()}
 

@@ -58,6 +58,7 @@ VIEWS = (
     "claims",
     "verdicts",
     "explained_share",
+    "place_cells",
     "places",
     "unnamed_findings",
     "given_names",

@@ -32,7 +32,7 @@ order by rank
 """,
     "map": """
 select class, place, grid, effect, low, high, residual, decides, unnamed, attributes, framing
-from place_claims
+from place_cells
 where run_id = $run
 order by class, place
 """,

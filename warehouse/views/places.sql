@@ -1,4 +1,4 @@
--- Which places of the image decide the answer, cells of `place_claims` gathered into zones: nine, and the frame where cells on three
+-- Which places of the image decide the answer, cells of `place_cells` gathered into zones: nine, and the frame where cells on three
 -- sides or more decide and none inside.
 -- Over: runs whose classifier predicts more than one class.
 -- Columns:
@@ -14,7 +14,7 @@
 create view places as
 with cells as (
     select c.*, margin, place // grid as r, place % grid as k
-    from place_claims c join (select run_id, margin from runs) using (run_id)
+    from place_cells c join (select run_id, margin from runs) using (run_id)
 ),
 bordered as (
     select
