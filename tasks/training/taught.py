@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -26,7 +27,8 @@ from cfx.checkpoint import Facts, save_network
 from cfx.classifiers.network import Network, NetworkConfig, load_network
 from cfx.errors import UserError
 from cfx.images import decode_png
-from warehouse.lens.connect import query
+from warehouse.lens.connect import open_warehouse, query
+from warehouse.lens.gate import check_run
 
 LEAST = 4  # images on either side
 OUTPUTS = ("outputs", "num_classes")  # arguments by which factories are told how many logits to give
@@ -49,12 +51,14 @@ class Taught(NamedTuple):
 def teach_oracle(root: Path, run_id: str, to: Path) -> list[Taught]:
     """Write an oracle with the run's attributes and one more for each name that was given in the explorer.
 
-    Raises UserError where nothing was named, too few images were marked, an audit kept no images, or the network's factory
-    cannot give more outputs.
+    Raises UserError for an unknown run, where nothing was named, too few images were marked, an audit kept no images, or the
+    network's factory cannot give more outputs.
     """
+    with closing(open_warehouse(root, sql="from runs")) as lens:
+        check_run(lens, root, run_id)
     lessons = _lessons(root, run_id)
-    (run,) = query(root, "select config from runs where run_id = $run", {"run": run_id}).to_pylist() or [{"config": None}]
-    config = json.loads(run["config"] or "{}")
+    (run,) = query(root, "select config from runs where run_id = $run", {"run": run_id}).to_pylist()
+    config = json.loads(run["config"])
     source = _features_from(config, run_id)
     network, facts = load_network(NetworkConfig.model_validate(source.model_dump(exclude={"attributes", "classes", "access"})))
     known = list(source.attributes or facts.get("attributes", ())) if isinstance(source, OracleConfig) else []

@@ -80,3 +80,9 @@ def test_what_cannot_be_taught_is_refused(
     with pytest.raises(UserError, match=words):
         teach_oracle(warehouse(tmp_path, config, has, lacks, **more), RUN, tmp_path / "o.safetensors")  # type: ignore[arg-type]
     assert not (tmp_path / "o.safetensors").exists()
+
+
+def test_an_unknown_run_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    root = warehouse(tmp_path, BUNDLED, IDS[:8], IDS[HALF:])
+    with pytest.raises(UserError, match="there is no run 'r2' in .*the runs are: r1"):
+        teach_oracle(root, "r2", tmp_path / "o.safetensors")
