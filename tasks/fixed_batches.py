@@ -34,10 +34,14 @@ def batches(n: int, size: int) -> list[slice]:
 
 
 def filled(x: Tensor, size: int) -> Tensor:
-    """A batch (B, ...) with its first entry again behind it until there are `size`; what is found for those is dropped.
+    """A batch (B, ...) on a CPU with its first entry again behind it until there are `size`; what is found for those is dropped.
+
+    Elsewhere a batch stays as small as it is: to fill up a large one for one image would cost more than it gives.
 
     Examples:
         >>> filled(torch.tensor([3, 4]), 4).tolist()
         [3, 4, 3, 3]
+        >>> len(filled(torch.zeros(2, device="meta"), 4))
+        2
     """
-    return torch.cat([x, x[:1].expand(size - len(x), *x.shape[1:])])
+    return x if x.device.type != "cpu" else torch.cat([x, x[:1].expand(size - len(x), *x.shape[1:])])

@@ -57,6 +57,10 @@ class OracleOptions:
 def oracle(options: OracleOptions) -> None:
     """Train an oracle, which names the attributes of an image: from IMAGES and TABLE, or by names given in the explorer."""
     if options.teach is not None:
+        if any(given is not None for given in (options.images, options.table, options.split, options.config)):
+            raise typer.BadParameter(
+                "it learns from ticked images alone: leave IMAGES, TABLE, --split, --config out", param_hint="--teach"
+            )
         _teach(options.warehouse, options.teach, options.to)
         return
     if options.images is None or options.table is None:

@@ -153,10 +153,12 @@ def explain_images(explainer: Explainer, targets: Targets, seed: int) -> tuple[E
     def explain(method: Method, x: Tensor, target: Tensor, noise: ImageNoise) -> Counterfactual:
         counted, cost = Counted(explainer.prior.respaced(method.steps)), _stopwatch(explainer.prompted)
         run, parts = explainer.bound(method, counted, str(x.device)), batches(len(x), size)
+        seen = [filled(x[part], size) for part in parts]
         found = [
-            run(x=filled(x[part], size), target=filled(target[part], size), noise=noise[part].filled(size)) for part in parts
+            run(x=batch, target=filled(target[part], size), noise=noise[part].filled(len(batch)))
+            for part, batch in zip(parts, seen, strict=True)
         ]
-        costs.append(cost(counted, len(x), size * len(parts)))
+        costs.append(cost(counted, len(x), sum(map(len, seen))))
         masks = [part.mask for part in found if part.mask is not None]
         return Counterfactual(torch.cat([part.x_cf for part in found])[: len(x)], torch.cat(masks)[: len(x)] if masks else None)
 
@@ -181,11 +183,12 @@ def null_images(explainer: Explainer, targets: Targets, attempt: Tensor, seed: i
             counted, cost = Counted(explainer.prior.respaced(method.steps)), _stopwatch(explainer.prompted)
             run = explainer.bound(method.model_copy(update={"scale": 0.0}), counted, str(x.device))
             noise = ImageNoise.of([ids[i] for i in batch], seed, index)
-            found = run(x=filled(x[batch], size), target=filled(target[batch], size), noise=noise.filled(size))
+            seen = filled(x[batch], size)
+            found = run(x=seen, target=filled(target[batch], size), noise=noise.filled(len(seen)))
             x_cf[batch] = found.x_cf[: len(batch)]
             if found.mask is not None:
                 mask[batch] = found.mask[: len(batch)]
-            for i, one in zip(batch, [cost(counted, len(batch), size)] * len(batch), strict=True):
+            for i, one in zip(batch, [cost(counted, len(batch), len(seen))] * len(batch), strict=True):
                 spent[i] = one
     return x_cf, mask, spent
 

@@ -89,11 +89,11 @@ def draw_edits(run: Run, wanted: Wanted) -> Rows:
     rows: dict[str, list[Any]] = {}
     for part in batches(wanted.n, size):
         started, n = time.perf_counter(), len(x[part])
-        filled_up = [*ids[part], *[ids[part.start]] * (size - n)]
-        edits, evaluated = editor(oracle, filled(x[part], size), wanted.position, filled_up)
+        seen = filled(x[part], size)
+        edits, evaluated = editor(oracle, seen, wanted.position, [*ids[part], *[ids[part.start]] * (len(seen) - n)])
         seconds = (time.perf_counter() - started) / n
         for image_id, one, *edit in zip(ids[part], x[part].split(1), *(field.split(1) for field in edits), strict=False):
-            spent = {"image_id": image_id, "nfe_forward": evaluated // size, "seconds": seconds}
+            spent = {"image_id": image_id, "nfe_forward": evaluated // len(seen), "seconds": seconds}
             for name, value in (_row(oracle, one, wanted.position, Edit(*edit)) | spent).items():
                 rows.setdefault(name, []).append(value)
     return rows

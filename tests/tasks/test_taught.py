@@ -10,10 +10,12 @@ import pytest
 import torch
 from facts import image_ids, run_rows
 from PIL import Image
+from typer.testing import CliRunner
 
 from cfx.attributes.oracle import OracleConfig, load_oracle
 from cfx.errors import UserError
 from cfx.images import decode_png
+from flows.cli import app
 from tasks.training.taught import teach_oracle
 from warehouse.facts.shards import write_shard
 
@@ -63,23 +65,29 @@ def test_without_an_oracle_the_classifiers_own_features_learn_it(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("config", "has", "lacks", "more", "words"),
+    ("config", "has", "lacks", "name", "kept", "words"),
     [
-        (BUNDLED, IDS[:8], IDS[HALF:], {"name": None}, "nothing was named in run 'r1'; name a card in the explorer"),
-        (BUNDLED, IDS[:3], IDS[HALF:], {}, "'a lamp' has 3 images that have it and 12 that have not; 4 of each"),
-        (BUNDLED, IDS[:8], IDS[HALF:], {"name": "glasses"}, "'glasses' is an attribute of the oracle already"),
-        (BUNDLED, IDS[:8], IDS[HALF:], {"kept": False}, "kept no copy of image .*thumbnails: true"),
-        (BLACK_BOX, IDS[:8], IDS[HALF:], {}, "a black box gives no features; audit it with an `oracle`"),
-        (BUNDLED, IDS[::2], IDS[1::2], {}, "'a lamp' is told right on .*mark more of them"),
+        (BUNDLED, IDS[:8], IDS[HALF:], None, True, "nothing was named in run 'r1'; name a card in the explorer"),
+        (BUNDLED, IDS[:3], IDS[HALF:], "a lamp", True, "'a lamp' has 3 images that have it and 12 that have not; 4 of each"),
+        (BUNDLED, IDS[:8], IDS[HALF:], "glasses", True, "'glasses' is an attribute of the oracle already"),
+        (BUNDLED, IDS[:8], IDS[HALF:], "a lamp", False, "kept no copy of image .*thumbnails: true"),
+        (BLACK_BOX, IDS[:8], IDS[HALF:], "a lamp", True, "a black box gives no features; audit it with an `oracle`"),
+        (BUNDLED, IDS[::2], IDS[1::2], "a lamp", True, "'a lamp' is told right on .*mark more of them"),
     ],
     ids=["not a thing", "too few", "known", "no images", "black box", "nothing in common"],
 )
 def test_what_cannot_be_taught_is_refused(
-    tmp_path: Path, config: str, has: list[str], lacks: list[str], more: dict[str, object], words: str
+    tmp_path: Path, config: str, has: list[str], lacks: list[str], name: str | None, kept: bool, words: str
 ) -> None:
     with pytest.raises(UserError, match=words):
-        teach_oracle(warehouse(tmp_path, config, has, lacks, **more), RUN, tmp_path / "o.safetensors")  # type: ignore[arg-type]
+        teach_oracle(warehouse(tmp_path, config, has, lacks, name, kept), RUN, tmp_path / "o.safetensors")
     assert not (tmp_path / "o.safetensors").exists()
+
+
+@pytest.mark.parametrize("beside", [["images", "table.csv"], ["--split", "train"], ["--config", "how.yaml"]])
+def test_what_teaching_would_not_read_is_refused(beside: list[str]) -> None:
+    ended = CliRunner().invoke(app, ["train", "oracle", "--teach", RUN, "--out", "o.safetensors", *beside])
+    assert ended.exit_code == 2 and "learns from ticked images" in " ".join(ended.output.split())
 
 
 def test_an_unknown_run_is_refused_with_those_there_are(tmp_path: Path) -> None:
