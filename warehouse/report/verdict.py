@@ -35,7 +35,8 @@ def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Seque
     explained = tuple(_share_sentence(row) for row in share) or (NOT_MEASURED,)
     subject = f"The {classifier_name(run)}"
     unsure = [row for row in ranked if row["verdict"] == "inconclusive"]
-    open_ones = _unsure_sentence(unsure, ranked)
+    untested = next((row["rests_on"] for row in unsure if row["rests_on"].startswith("nothing was tested")), None)
+    open_ones = (f"By explanations {untested}.",) if untested else _unsure_sentence(unsure, ranked)
     if attributes or unnamed:
         properties = [
             row for row in unnamed if row["kind"] == "property"
@@ -51,6 +52,9 @@ def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Seque
     also = tuple(map(_claim_sentence, open_claims[:3]))
     if not ranked and not claims:
         return Verdict("inconclusive", f"No verdict yet on the {classifier_name(run)}", (NOTHING_TO_COMPARE, *explained))
+    if untested:
+        headline = f"Nothing could be tested: the explanations hardly change what the {classifier_name(run)} says"
+        return Verdict("inconclusive", headline, (*open_ones, *also, *looked, *explained))
     if not all(row["cleared"] for row in share) or not share:
         headline = f"Not cleared: what decides the answers of the {classifier_name(run)} is not accounted for"
         return Verdict("inconclusive", headline, (*explained, *also, *looked, *open_ones))

@@ -5,8 +5,9 @@
 -- them, or both without that. clear: the explanations' interval inside the margin, with enough images to have seen more (3 / margin),
 -- and no reaction outside it; or the edits' interval inside it, with 2 / margin edits, beside that many images whose explanations find
 -- nothing and measure less than the margin, if redrawing alone moves the answer by at most half of it. inconclusive: otherwise, and
--- wherever fewer than half of the images flip, or hardly more than without guidance (.25): then explanations tested nothing. An
--- attribute that was not edited is judged by the explanations alone.
+-- wherever fewer than half of the images flip, or hardly more than without guidance (.25), or the judge follows fewer than a quarter,
+-- or hardly more than without guidance (.1): then explanations tested nothing. An attribute that was not edited is judged by the
+-- explanations alone.
 -- Over: every explanation with its null, flipped or not; edits that count.
 -- Columns:
 --   rank: confirmed before suspected, inconclusive and clear; among equals the largest |effect| first
@@ -33,7 +34,8 @@ create view claims as
 with flips as (
     select
         run_id, method,
-        avg(flipped::int) filter (arm = 'guided') as guided, coalesce(avg(flipped::int) filter (arm = 'null'), 0) as unguided
+        avg(flipped::int) filter (arm = 'guided') as guided, coalesce(avg(flipped::int) filter (arm = 'null'), 0) as unguided,
+        avg(judge_flipped::int) filter (arm = 'guided') as judged, coalesce(avg(judge_flipped::int) filter (arm = 'null'), 0) as judged_unguided
     from explanations group by run_id, method
 ),
 evidence as (
@@ -42,7 +44,8 @@ evidence as (
         i.effect as intervention, i.low as intervention_low, i.high as intervention_high,
         r.n, coalesce(i.n, 0) as n_interventions, coalesce(i.tried, 0) as tried,
         r.status = 'above null' as moved,
-        guided >= .5 and guided - unguided >= .25 as tried_for,
+        guided >= .5 and guided - unguided >= .25 as flipping,
+        flipping and coalesce(judged >= .25 and judged - judged_unguided >= .1, true) as tried_for,
         r.low >= -margin and r.high <= margin and r.n * margin >= 3 and tried_for as within,
         abs(r.effect) <= margin and r.n * margin >= 3 and tried_for and coalesce(
             i.low >= -margin and i.high <= margin and i.n * margin >= 2 and i.redrawing <= margin / 2, false
@@ -104,7 +107,8 @@ select
             else 'explanations alone: too few edits to tell'
         end
         else case
-            when not tried_for then 'nothing was tested: too few images flip, or no more than without guidance'
+            when not flipping then 'nothing was tested: too few images flip, or no more than without guidance'
+            when not tried_for then 'nothing was tested: the judge does not see what the explanations changed'
             when within then 'too few edits to tell'
             else 'too few images to tell'
         end

@@ -1,7 +1,8 @@
 -- Every rule that a run is held to, one row each, with what was found and what follows: `pass`, `fail` or `inconclusive`. Report,
 -- `cfx gate` and SQL all read this view. A rule about an interval passes when the whole interval is within its bound, and fails
--- when the claim itself is shown and beyond it; in between, `images_needed` images would decide if things stay as they are. With
--- fewer images than the policy asks for, no attribute is accused or cleared. Over: runs with a policy.
+-- when the claim itself is shown and beyond it; in between, `images_needed` images would decide if things stay as they are. A confirmed
+-- attribute fails, whatever its size. A low flip rate is a weak audit, which decides nothing. With fewer images than the policy asks
+-- for, no attribute is accused or cleared. Over: runs with a policy.
 -- Columns:
 --   place: order of the rules
 --   rule: audit, images, flip rate, judge flip rate, effect, explained, property, place, rise, edited rise or cd rise
@@ -56,21 +57,23 @@ bounded_rates as (
     select *, wilson(value, n, -1) as low, wilson(value, n, 1) as high from rates where threshold is not null
 ),
 judged_rates as (
-    select *, case when low >= threshold then 'pass' when high < threshold then 'fail' else 'inconclusive' end as result
-    from bounded_rates
+    -- Short of its floor for certain, a rate says that the audit was weak, which is no fault of the classifier.
+    select *, if(low >= threshold, 'pass', 'inconclusive') as result, high < threshold as weak from bounded_rates
 ),
 effects as (
-    -- An effect is shown when explanations and edits confirm it, or when explanations found it and nobody made the edits.
+    -- An effect is shown when explanations and edits confirm it, or when explanations found it and nobody made the edits. It is within
+    -- the limit when neither explanations nor edits can have moved it further, and something was tested.
     select
         run_id, 10 + rank as place, 'effect' as rule, attribute as subject, effect as value, low, high, maximum_effect as threshold,
         n, minimum_images as minimum, 'images' as unit, verdict = 'confirmed' or (verdict = 'suspected' and n_interventions = 0) as shown,
-        (verdict not in ('confirmed', 'suspected') or coalesce(abs(intervention), 0) <= maximum_effect)
-            and low >= -maximum_effect and high <= maximum_effect as within,
-        abs(effect) > maximum_effect or (verdict = 'confirmed' and abs(intervention) > maximum_effect) as beyond,
+        verdict <> 'confirmed' and rests_on not like 'nothing was tested%' and low >= -maximum_effect and high <= maximum_effect
+            and coalesce(greatest(abs(intervention_low), abs(intervention_high)), abs(intervention), 0) <= maximum_effect as within,
+        abs(effect) > maximum_effect or verdict = 'confirmed' as beyond,
         coalesce(verdicts.images_needed, 0) as needed,
         format('{} effect {:+.1f} points', attribute, round(100 * effect, 1) + 0) as found,
         if(intervention is null, '', format('; edited alone it shifts the score by {:+.1f} points', round(100 * intervention, 1) + 0))
-            || if(verdict in ('confirmed', 'suspected'), format('; {} by {}', verdict, rests_on), '') as because
+            || case when verdict in ('confirmed', 'suspected') then format('; {} by {}', verdict, rests_on)
+                when rests_on like 'nothing was tested%' then '; ' || rests_on else '' end as because
     from held join verdicts using (run_id)
     where forbidden is null or list_contains(forbidden, attribute)
 ),
@@ -168,8 +171,9 @@ rules as (
     select
         run_id, place, rule, null, value, low, high, threshold, n, result,
         -- The side of the interval that holds the bound, which is the longer one near 0 and 1.
-        if(result = 'inconclusive', try_cast(ceil(n * power(if(value < threshold, high - value, value - low) / abs(value - threshold), 2)) as bigint), null),
+        if(result = 'inconclusive' and not weak, try_cast(ceil(n * power(if(value < threshold, high - value, value - low) / abs(value - threshold), 2)) as bigint), null),
         format('{} {:.3f} (95% interval {:.3f} to {:.3f}), at least {:.3f} required', rule, value, low, high, threshold)
+            || if(weak, ': the audit is too weak to clear anything', '')
     from judged_rates
     union all
     select
