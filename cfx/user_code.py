@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import importlib.metadata
 import inspect
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -57,6 +60,53 @@ def source_of(thing: ModuleType | Callable[..., object]) -> str | None:
         return inspect.getsource(thing)
     except (OSError, TypeError):
         return None
+
+
+def sources_of(thing: ModuleType | Callable[..., object]) -> str:
+    """The sources, as they are on disk, of a module or a function's module and of all that it imports from the folder that its
+    top-level package lies in: what decides what the thing does. Of an installed package its version. Empty without a source.
+    """
+    module = thing if isinstance(thing, ModuleType) else inspect.getmodule(thing)
+    if module is None or (first := getattr(module, "__file__", None)) is None:
+        return source_of(thing) or ""
+    parts = module.__name__.split(".")
+    if any(Path(first).is_relative_to(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib")):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return f"{importlib.metadata.version(parts[0])}\0{source_of(thing)}"
+        return source_of(thing) or ""
+    home = Path(first).parents[len(parts) - (0 if Path(first).name == "__init__.py" else 1)]
+    waiting, found = [(module.__name__, Path(first))], dict[str, str]()
+    while waiting:
+        name, path = waiting.pop()
+        if name in found or path.suffix != ".py":
+            continue
+        found[name] = path.read_text(encoding="utf-8", errors="replace")
+        waiting += [(other, where) for other in _imports(found[name], name, path) if (where := _file_of(other, home))]
+    return "\0".join(f"{name}\0{found[name]}" for name in sorted(found)) or source_of(thing) or ""
+
+
+def _imports(source: str, name: str, path: Path) -> list[str]:
+    """The dotted names that a module's source may import: of `from a import b`, both a and a.b."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return []
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([part for part in above if part] + ([node.module] if node.module else []))
+            names += [base, *(f"{base}.{alias.name}".lstrip(".") for alias in node.names)]
+    return [".".join(parts[:end]) for parts in (each.split(".") for each in names) for end in range(1, len(parts) + 1)]
+
+
+def _file_of(name: str, home: Path) -> Path | None:
+    """The file of a module by its dotted name below a folder, or None."""
+    plain, package = home.joinpath(*name.split(".")).with_suffix(".py"), home.joinpath(*name.split("."), "__init__.py")
+    return next((path for path in (package, plain) if path.is_file()), None)
 
 
 def _run_again_if_changed(module: ModuleType) -> None:

@@ -18,9 +18,19 @@ from cfx.types import Classifier
 from tasks.advice.prior_check import check_depth, survival, warnings_of
 from tasks.config import AuditConfig
 from tasks.data import ingest as data
-from tasks.networks import classifier_for, denoiser_for, fingerprint, oracle_for
+from tasks.networks import (
+    classifier_for,
+    denoiser_for,
+    fingerprint,
+    fingerprint_files,
+    fingerprint_latent,
+    oracle_for,
+    perceptual_for,
+    robust_for,
+)
 from tasks.run import Run
-from tasks.stages.encoders import perceptual_for, published_for
+from tasks.stages.encoders import perceptual_for as lpips_of
+from tasks.stages.encoders import published_for
 from tasks.stages.explain import check_ladder
 from tasks.stages.prior import prior_fingerprint, prior_folder
 from tasks.stages.prompts import check_named, check_words
@@ -62,12 +72,13 @@ def check(config: AuditConfig) -> Run:
     with setting("target"):
         check_target(config.target, classes, config.hierarchy, listed.labels)
     _check_names(config, networks)
+    twins = _check_canary(config, classes, networks.oracle.attributes if networks.oracle is not None else ())
     prints: Prints = {
         "classifier": fingerprint(networks.classifier),
         "judge": fingerprint(networks.judge) if networks.judge is not None else None,
         "oracle": fingerprint(networks.oracle.network) if networks.oracle is not None else None,
     }
-    prints |= _prior_print(config, data_print) | {"data": data_print} | _method_prints(config, networks, device)
+    prints |= twins | _prior_print(config, data_print) | {"data": data_print} | _method_prints(config, networks, device)
     warnings = _check_prior(config, networks.classifier, data_print, device)
     run_id = f"{config.name}-{config.result_hash(_json(prints), code_version())[:10]}"
     run = Run(config, run_id, device, classes, prints, _prior(config, data_print), warnings)
@@ -116,21 +127,25 @@ def _check_names(config: AuditConfig, networks: Networks) -> None:
             if name not in known:
                 there = f"the oracle does not know {name!r}; it knows {', '.join(known)}" if known else "there is no oracle"
                 raise ConfigError(f"{place}: {there}")
-    _check_canary(config, networks.classifier.classes, known)
 
 
-def _check_canary(config: AuditConfig, classes: tuple[str, ...], attributes: tuple[str, ...]) -> None:
-    """Raises ConfigError if a twin cannot be loaded or has other classes, or if the oracle cannot see what was planted."""
+def _check_canary(config: AuditConfig, classes: tuple[str, ...], attributes: tuple[str, ...]) -> Prints:
+    """The twins' fingerprints. Raises ConfigError if one cannot be loaded or has other classes, or if the oracle cannot see what
+    was planted."""
     if config.canary is None:
-        return
+        return {}
+    prints: Prints = {}
     for twin in ("planted", "clean"):
         with setting(f"canary.{twin}"):
-            known = classifier_for(getattr(config.canary, twin), device_of(config)).classes
-        if known != classes:
-            raise ConfigError(f"canary.{twin}: its classes ({', '.join(known)}) are not the classifier's ({', '.join(classes)})")
+            network = classifier_for(getattr(config.canary, twin), device_of(config))
+        if network.classes != classes:
+            known = ", ".join(network.classes)
+            raise ConfigError(f"canary.{twin}: its classes ({known}) are not the classifier's ({', '.join(classes)})")
+        prints[f"canary.{twin}"] = fingerprint(network)
     if config.canary.attribute not in attributes or config.canary.attribute == config.target_attribute:
         ranked = ", ".join(name for name in attributes if name != config.target_attribute)
         raise ConfigError(f"canary.attribute: {config.canary.attribute!r} cannot be ranked; the oracle ranks {ranked}")
+    return prints
 
 
 def _method_prints(config: AuditConfig, networks: Networks, device: str) -> Prints:
@@ -139,23 +154,38 @@ def _method_prints(config: AuditConfig, networks: Networks, device: str) -> Prin
     with setting("ladder"):
         if config.prior is not None:
             check_ladder(config.ladder, classifier, config.surrogate is not None)
+            prints |= _ladder_prints(config, device)
     with setting("surrogate"):
         check_surrogate(config.surrogate, classifier)
     with setting("words"):
         model = check_words(config.words, config.ladder, device)
-        prints |= {"words": fingerprint(model.unet)} if model is not None else {}
+        prints |= {"words": fingerprint_latent(model)} if model is not None else {}
     with setting("interventions"):
         known = networks.oracle.attributes if networks.oracle is not None else ()
         named = check_named(config.interventions.named, known, config.target_attribute, device)
-        prints |= {"named": fingerprint(named.unet)} if named is not None else {}
+        prints |= {"named": fingerprint_latent(named)} if named is not None else {}
     with setting("saliency"):
         if config.saliency is not None:
             check_saliency(config.saliency, classifier)
+            regions = config.saliency.regions
+            prints |= {"saliency.regions": fingerprint_files(regions)} if regions is not None else {}
     with setting("measures"):
         measures = published_for(config.measures, device)
         prints |= {f"measures.{name}": fingerprint(network) for name, network in measures.items()}
-        lpips = perceptual_for(config.measures, device)
+        lpips = lpips_of(config.measures, device)
         prints |= {f"measures.lpips.{name}": fingerprint(network) for name, network in lpips.items()}
+    return prints
+
+
+def _ladder_prints(config: AuditConfig, device: str) -> Prints:
+    """What the ladder's own networks are. Raises FileNotFoundError or UserError for one that cannot be loaded."""
+    prints: Prints = {}
+    for rung, method in enumerate(config.ladder):
+        if (robust := getattr(method, "robust", None)) is not None:
+            prints[f"ladder.{rung}.robust"] = fingerprint(robust_for(robust, device))
+        if (vgg19 := getattr(method, "vgg19", None)) is not None:
+            perceptual_for(vgg19, device)
+            prints[f"ladder.{rung}.vgg19"] = fingerprint_files(Path(vgg19))
     return prints
 
 

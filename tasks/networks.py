@@ -23,7 +23,7 @@ from cfx.diffusion.ddpm import DDPM, load_ddpm
 from cfx.diffusion.latent import LatentDiffusion, load_latent
 from cfx.perceptual import LPIPS, Perceptual, load_lpips, load_perceptual
 from cfx.types import Classifier
-from cfx.user_code import source_of
+from cfx.user_code import sources_of
 from tasks.black_boxes import connect
 from warehouse.facts.storage import fetched
 
@@ -93,11 +93,29 @@ def lpips_for(vgg16: str | None, device: str) -> LPIPS | None:
 
 def latent_for(source: str, device: str) -> LatentDiffusion:
     """A text-to-image model to edit with as it is, not to give new words to."""
-    return kept(("latent", source, device), lambda: load_latent(source, device))
+    files = tuple(state_of(path) for path in sorted(Path(source).rglob("*")) if path.is_file())
+    return kept(("latent", source, files, device), lambda: load_latent(source, device))
+
+
+def fingerprint_latent(model: LatentDiffusion) -> str:
+    """SHA-256 of all that a text-to-image model answers with: its networks, its vocabulary and its schedule."""
+    networks = "".join(fingerprint(part) for part in (model.unet, model.text_encoder, model.vae))
+    known = f"{networks}{model.prediction}{sorted(model.tokenizer.get_vocab().items())}{model.alphas_cumprod.tolist()}"
+    return hashlib.sha256(known.encode()).hexdigest()
+
+
+def fingerprint_files(path: Path) -> str:
+    """SHA-256 of a file, or of all files in a folder with their names."""
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            digest.update(f"{file.relative_to(path)}\0".encode())
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def fingerprint(network: nn.Module | Classifier) -> str:
-    """SHA-256 over the names and values of a network's parameters and buffers, wherever they were read from, and over the source
+    """SHA-256 over the names and values of a network's parameters and buffers, wherever they were read from, and over the sources
     of the user's module that makes it.
 
     Of a black box: of its file, its source, or what its server says of it; an endpoint that changes unannounced is not seen.
@@ -111,5 +129,5 @@ def fingerprint(network: nn.Module | Classifier) -> str:
         digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     for part in network.modules():
         if isinstance(part, Network) and part.users is not None:  # the same weights answer otherwise after a change of `forward`
-            digest.update((source_of(sys.modules[part.users.partition(":")[0]]) or part.users).encode())
+            digest.update(sources_of(sys.modules[part.users.partition(":")[0]]).encode())
     return digest.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,9 @@ from pydantic import Field
 
 from cfx.classifiers.black_box import Array, BlackBoxConfig, Ledger, Query
 from cfx.errors import UserError
+
+# An entry of a tensor's `external_data`, protobuf on the wire: key (field 1) "location", then the length of the value.
+EXTERNAL = re.compile(rb"\n\x08location\x12([\x01-\x7f])", re.DOTALL)
 
 
 class OnnxConfig(BlackBoxConfig):
@@ -23,7 +27,7 @@ class OnnxConfig(BlackBoxConfig):
 
 
 def load_onnx(config: OnnxConfig, device: torch.device | str) -> tuple[Query, str]:
-    """The model as a black box's `query`, and the SHA-256 of its file.
+    """The model as a black box's `query`, and the SHA-256 of its file and its external data.
 
     Raises ImportError without ONNX Runtime, FileNotFoundError without the file, UserError for a file or a name that is no good.
     """
@@ -53,7 +57,18 @@ def load_onnx(config: OnnxConfig, device: torch.device | str) -> tuple[Query, st
             call.status = "answered"
         return answers
 
-    return query, hashlib.sha256(config.weights.read_bytes()).hexdigest()
+    return query, _fingerprint(config.weights)
+
+
+def _fingerprint(model: Path) -> str:
+    """SHA-256 of the file and of its external data: large weights lie beside a model, which names their files."""
+    content = model.read_bytes()
+    digest = hashlib.sha256(content)
+    for name in sorted({content[at.end() : at.end() + at[1][0]] for at in EXTERNAL.finditer(content)}):
+        path = model.parent / name.decode(errors="replace")
+        if path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _one_of(names: list[str], wanted: str | None, what: str, path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from cfx.classifiers.black_box import Array, BlackBoxConfig, Ledger, Query
-from cfx.user_code import import_named, source_of, user_code
+from cfx.user_code import import_named, sources_of, user_code
 
 
 class CallableConfig(BlackBoxConfig):
@@ -19,7 +19,7 @@ class CallableConfig(BlackBoxConfig):
 
 
 def load_callable(config: CallableConfig) -> tuple[Query, str]:
-    """The function as a black box's `query`, and the SHA-256 of its module's source.
+    """The function as a black box's `query`, and the SHA-256 of its module's sources.
 
     Raises ImportError naming what is missing. What the function raises when it is queried is a UserCodeError.
     """
@@ -31,5 +31,4 @@ def load_callable(config: CallableConfig) -> tuple[Query, str]:
             call.status = "answered"
         return answers
 
-    source = source_of(module) or source_of(function) or config.module  # compiled: its name is all there is
-    return query, hashlib.sha256(source.encode()).hexdigest()
+    return query, hashlib.sha256((sources_of(module) or sources_of(function) or config.module).encode()).hexdigest()

@@ -26,18 +26,24 @@ COUNTS = """
         (select count(*) from rejected where run_id = $run)
 """
 MOMENT = "%Y%m%dT%H%M%S%f"
+COMPUTING = ("torch", "torchvision", "diffusers", "timm", "numpy", "scipy", "scikit-image", "scikit-learn", "pillow")
 PACKAGES = ("torch", "torchvision", "diffusers", "duckdb", "pyarrow", "pandas", "numpy", "scipy", "prefect", "pydantic", "pillow")
 
 
 @cache
 def code_version() -> str:
-    """Version and a hash of every source file of cfx, tasks and warehouse: other code is another run, never a mixture."""
+    """Version and a hash of every source file of cfx, tasks and warehouse, of the weights that come with them, and of the
+    versions of the packages that compute: other code is another run, never a mixture. Builds of one version, for a CPU or a GPU,
+    are alike.
+    """
     home = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256()
     for package in ("cfx", "tasks", "warehouse"):
         for source in sorted((home / package).rglob("*")):
-            if source.suffix in {".py", ".sql"}:
+            if source.suffix in {".py", ".sql", ".safetensors"}:
                 digest.update(source.read_bytes())
+    for name in COMPUTING:
+        digest.update(f"{name}=={importlib.metadata.version(name).partition('+')[0]}".encode())
     return f"{__version__}+{digest.hexdigest()[:12]}"
 
 
