@@ -138,12 +138,11 @@ def with_setting(config: BaseModel, place: tuple[str, ...], value: Any) -> Any:
 
 def everything() -> AuditConfig:
     """A configuration in which every optional part is there, so that the walk reaches all its settings."""
-    training = {"path": None, "train": {}}
     return AuditConfig.model_validate(
         settings(Path("/nowhere"))
         | {
             "judge": {"weights": "portraits:judge"},
-            "prior": training,
+            "prior": {"train": {}},
             "surrogate": {},
             "words": {"model": "portraits:text"},
             "canary": {
@@ -178,9 +177,10 @@ def test_a_changed_setting_is_another_run_or_says_that_it_has_no_effect(name: st
 @pytest.mark.parametrize("name", [name for name in WALKED if name.startswith("prior.train.")])
 def test_a_changed_training_of_the_prior_is_another_prior(name: str) -> None:
     place, kind, value = WALKED[name]
-    config, changed = everything(), with_setting(everything(), place, other(kind, value))
-    assert prior_folder(Path("w"), changed.prior, "data") != prior_folder(Path("w"), config.prior, "data")
-    assert prior_folder(Path("w"), config.prior, "other data") != prior_folder(Path("w"), config.prior, "data")
+    prior, changed = everything().prior, with_setting(everything(), place, other(kind, value)).prior
+    assert prior is not None
+    assert prior_folder(Path("w"), changed, "data") != prior_folder(Path("w"), prior, "data")
+    assert prior_folder(Path("w"), prior, "other data") != prior_folder(Path("w"), prior, "data")
 
 
 def run(home: Path, **changed: Any) -> Run:

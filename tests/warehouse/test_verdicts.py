@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from facts import attribute_rows, effect_rows, explanation_rows, image_ids, image_rows, run_rows
+from facts import effect_rows, image_ids, run_rows
 from scipy.stats import norm, t
 from test_statistics import write_pairs
 
