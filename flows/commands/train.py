@@ -125,12 +125,16 @@ def _train_on_table(kind: str, options: OracleOptions | ClassifierOptions, image
     with user_errors():
         from flows.config import annotations_of, training_config
         from flows.progress import training_bar
+        from tasks.data.annotations import columns_of, left_out
         from tasks.training import from_folder as training
 
         how = training_config(training.ClassifierTraining, options.config)
+        annotations = annotations_of(table)
+        if kind == "oracle" and (line := left_out(columns_of(annotations))):
+            err.print(escaped(line), soft_wrap=True)
         recipe = {"oracle": training.oracle_from_folder, "classifier": training.classifier_from_folder}[kind]
         with training_bar(err, options.quiet, how.steps) as reported:
-            path = recipe(images, annotations_of(table), options.size, options.to, how, reported)
+            path = recipe(images, annotations, options.size, options.to, how, reported)
     for name, accuracy in training.held_out_accuracy(path).items():
         out.print(f"  {escaped(name)}: held-out accuracy {accuracy:.3f} (10 % of images)")
     out.print(f"{kind}: {path}", soft_wrap=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,8 +15,8 @@ from pydantic import Field
 
 from cfx.errors import UserError
 from cfx.types import Config
+from tasks.data.yes_or_no import why_not, yes_or_no
 
-TRUE, FALSE, MINUS = ("1", "1.0", "true"), ("0", "0.0", "false"), ("-1", "-1.0")
 FIXED = 5  # columns of a listing before its attributes
 LINES = csv.ParseOptions(newlines_in_values=True)
 
@@ -26,7 +28,9 @@ class Annotations(Config):
     file_column: str = Field("file", description="column with the path of each image, relative to `images`")
     label_column: str | None = Field(None, description="column with the class name of each image; empty cells for unknown")
     attribute_columns: tuple[str, ...] | None = Field(
-        None, description="yes/no columns: 1/0, true/false or 1/-1, empty cells for unknown; null takes every other such column"
+        None,
+        description="columns of yes/no: 1/0, 1/-1, true/false, t/f, yes/no, y/n or on/off; unknown: empty, NaN, NA, N/A, null, None, ?, "
+        "-; null takes every other such column",
     )
     split_column: str | None = Field(None, description="column that says which split an image belongs to")
     split: str | None = Field(None, description="audit this split only")
@@ -63,17 +67,63 @@ def listing(config: Annotations) -> pa.Table:
     return rows.add_column(2, "again", again)
 
 
-def yes_or_no(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """A text column as booleans, or None if it is not one: 1/0, true/false or 1/-1 (CelebA), in any case, empty cells null.
+@dataclass(frozen=True)
+class ColumnUse:
+    """What becomes of one column of a table, and why."""
 
-    A column that holds both 0 and -1 is none, because its 0 may mean "unknown".
+    column: str
+    role: Literal["file", "label", "split", "attribute", "left out"]
+    reason: str
+
+
+def columns_of(config: Annotations) -> list[ColumnUse]:
+    """Every column of the table in its order: what it is used as, or why it is left out. For `cfx check` and the audit's log.
+
+    Counts are of the rows selected. Raises UserError as `listing` does.
     """
-    text = pc.utf8_lower(pc.utf8_trim_whitespace(column))
-    empty = pc.fill_null(pc.equal(text, ""), True)
-    seen = set(pc.unique(text.filter(pc.invert(empty))).to_pylist())
-    if not (seen <= {*TRUE, *FALSE} or seen <= {*TRUE, *MINUS}):
-        return None
-    return pc.if_else(empty, pa.scalar(None, pa.bool_()), pc.is_in(text, pa.array(TRUE)))
+    rows, schema = listing(config), _schema(config.table)
+    text = _read_text(config.table, [field.name for field in schema if field.name and _is_plain(field.type)])
+    return [_use(config, field, text, rows) for field in schema]
+
+
+def left_out(uses: list[ColumnUse]) -> str | None:
+    """The columns that are left out and why, in one line; None where all are used."""
+    unused = [f"{use.column!r} ({use.reason})" for use in uses if use.role == "left out"]
+    return f"columns left out: {'; '.join(unused)}" if unused else None
+
+
+def _use(config: Annotations, field: pa.Field, text: pa.Table, rows: pa.Table) -> ColumnUse:
+    name, annotated = field.name, f"a_{field.name}" in rows.column_names
+    also = "; an attribute, too" if annotated else ""
+    if name == config.file_column:
+        return ColumnUse(name, "file", f"names the image of each row{also}")
+    if name in (config.label_column, config.split_column):
+        role: Literal["label", "split"] = "label" if name == config.label_column else "split"
+        known = rows[role].filter(pc.not_equal(rows[role], ""))
+        empty = f", {len(rows) - len(known):,} rows without" if len(known) < len(rows) else ""
+        return ColumnUse(name, role, f"{len(pc.unique(known)):,} different{empty}{also}")
+    if annotated:
+        return ColumnUse(name, "attribute", _counted(rows[f"a_{name}"]))
+    return ColumnUse(name, "left out", _why_left_out(config, field, text))
+
+
+def _counted(answers: pa.ChunkedArray) -> str:
+    """How often an attribute is yes, no and unknown, and whether that tells anything."""
+    counts = {"yes": pc.sum(answers).as_py() or 0, "unknown": answers.null_count}
+    counts["no"] = len(answers) - sum(counts.values())
+    constant = 0 in (counts["yes"], counts["no"])
+    said = ", ".join(f"{word} in {counts[word]:,}" for word in ("yes", "no", "unknown") if counts[word])
+    return f"{said}{'; the same wherever it is known, so nothing can be compared' if constant else ''}"
+
+
+def _why_left_out(config: Annotations, field: pa.Field, text: pa.Table) -> str:
+    if not field.name:
+        return "it has no name"
+    if config.attribute_columns is not None:
+        return "not among attribute_columns"
+    if field.name not in text.column_names:
+        return f"{field.type}, not yes/no"
+    return why_not(text[field.name]) or "empty: no cell says yes or no"
 
 
 def _wanted(config: Annotations) -> list[str]:
@@ -101,7 +151,10 @@ def _attributes(config: Annotations, text: pa.Table) -> dict[str, pa.ChunkedArra
         answers = yes_or_no(text[name])
         if answers is None and wanted is not None:
             seen = ", ".join(map(repr, pc.unique(text[name].drop_null()).to_pylist()[:5]))
-            raise UserError(f"attribute_columns: {name!r} holds {seen}; an attribute holds 1/0, true/false or 1/-1, or nothing")
+            raise UserError(
+                f"attribute_columns: {name!r} holds {seen}; an attribute holds 1/0, true/false, yes/no or 1/-1, or nothing: "
+                f"{why_not(text[name])}"
+            )
         if answers is not None and (wanted is not None or answers.null_count < len(answers)):
             found[f"a_{name}"] = answers
     lower = [name.lower() for name in found]
@@ -116,7 +169,8 @@ def _is_parquet(path: Path) -> bool:
 
 def _is_plain(kind: pa.DataType) -> bool:
     """Whether a column of this type can hold yes/no answers; lists, structs and bytes cannot."""
-    tests = (pat.is_boolean, pat.is_integer, pat.is_floating, pat.is_string, pat.is_large_string, pat.is_dictionary, pat.is_null)
+    texts = (pat.is_string, pat.is_large_string, pat.is_string_view, pat.is_dictionary)
+    tests = (pat.is_boolean, pat.is_integer, pat.is_floating, pat.is_decimal, pat.is_null, *texts)
     return any(test(kind) for test in tests)
 
 
@@ -139,9 +193,19 @@ def _read_text(path: Path, columns: list[str]) -> pa.Table:
     schema = pa.schema([(name, pa.string()) for name in columns])
     try:
         if _is_parquet(path):
-            return pq.read_table(path, columns=columns).select(columns).cast(schema)
+            table = pq.read_table(path, columns=columns).select(columns)
+            return pa.table([_text(table[name]) for name in columns], schema=schema)
         empty = {"strings_can_be_null": True, "quoted_strings_can_be_null": True, "null_values": [""]}
         options = csv.ConvertOptions(column_types=schema, include_columns=columns, **empty)
         return csv.read_csv(path, convert_options=options, parse_options=LINES)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UserError(f"table: {path} cannot be read: {error}") from error
+
+
+def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column as text; a NaN is an empty cell, as in the CSV that pandas would write of it."""
+    if pat.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pat.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    return column.cast(pa.string())

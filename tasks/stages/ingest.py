@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from tasks.data.annotations import FIXED
+from tasks.data.annotations import FIXED, columns_of, left_out
 from tasks.data.ingest import TooManyRejected, admit, selected
 from tasks.data.seen_files import SeenFiles
 from tasks.run import Run
 from tasks.stage import Rows, stage
 from warehouse.facts.shards import Shard, find_shard, read_shard
+
+_log = logging.getLogger("cfx.stages")
 
 
 class Part(NamedTuple):
@@ -39,6 +42,8 @@ def ingest(run: Run) -> list[Shard]:
     Raises TooManyRejected as soon as the share of refused files is sure to pass `max_rejected`; their reasons are on disk then.
     """
     listing, seen, reasons = selected(run.config.data), SeenFiles(), Counter[str]()
+    if line := left_out(columns_of(run.config.data)):
+        _log.info("run=%s table=%s %s", run.id, run.config.data.table, line)
     shards: list[Shard] = []
     for part in _parts(listing, run.config.shard_size):
         images = take_in(run, part, seen)

@@ -16,7 +16,7 @@ from cfx.images import Refused
 from cfx.training.classifier import ClassifierTraining, train_classifier
 from cfx.training.hit import RECIPES, HiTTraining, steps, train_hit
 from cfx.training.robust import RobustTraining, train_robust
-from tasks.data.annotations import FIXED, Annotations, listing
+from tasks.data.annotations import FIXED, Annotations, columns_of, left_out, listing
 from tasks.training.batches import FolderBatches, image_files, read_square
 
 
@@ -59,7 +59,8 @@ def oracle_from_folder(
     attributes = [name.removeprefix("a_") for name in rows.column_names[FIXED:]]
     if not attributes:
         raise UserError(
-            f"{annotations.table} has no yes/no column; an oracle learns one attribute a column of 1/0, true/false or 1/-1"
+            f"{annotations.table} has no yes/no column, of which an oracle learns one attribute each; "
+            f"{left_out(columns_of(annotations)) or 'it has no other column'}"
         )
     known = {row["file"]: [row[f"a_{name}"] for name in attributes] for row in rows.to_pylist()}
     complete = {file: values for file, values in known.items() if None not in values}
