@@ -130,6 +130,8 @@ def recorded(run: Run) -> Iterator[None]:
     Whatever becomes of the audit, the queries that it made are among its facts, and its networks are given back.
     """
     get_run_logger().info("run %s in %s", run.id, run.root)
+    if run.sample is not None:
+        get_run_logger().info("data: %s", run.sample)
     for warning in run.warnings:
         get_run_logger().warning(warning)
     run_record.start_run(run)

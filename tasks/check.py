@@ -81,7 +81,7 @@ def check(config: AuditConfig) -> Run:
     prints |= twins | _prior_print(config, data_print) | {"data": data_print} | _method_prints(config, networks, device)
     warnings = _check_prior(config, networks.classifier, data_print, device)
     run_id = f"{config.name}-{config.result_hash(_json(prints), code_version())[:10]}"
-    run = Run(config, run_id, device, classes, prints, _prior(config, data_print), warnings)
+    run = Run(config, run_id, device, classes, prints, _prior(config, data_print), (*listed.warnings, *warnings), listed.sample)
     run.keep(networks.classifier, networks.judge, networks.oracle)
     return run
 

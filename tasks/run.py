@@ -35,6 +35,7 @@ class Run:
     fingerprints: Mapping[str, str | None]  # SHA-256 of classifier, judge, oracle, prior, data, networks that measure
     prior: Path | None  # the folder where the prior is, or will be once it is trained
     warnings: tuple[str, ...] = ()
+    sample: str | None = None  # how the images were chosen from the table, where they are not all of it
 
     @property
     def root(self) -> Path:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,10 +16,18 @@ from pydantic import Field
 
 from cfx.errors import UserError
 from cfx.types import Config
+from tasks.data.drawing import drawn
 from tasks.data.yes_or_no import why_not, yes_or_no
 
 FIXED = 5  # columns of a listing before its attributes
+MOST_LABELS = 8  # that are counted out in words
 LINES = csv.ParseOptions(newlines_in_values=True)
+
+
+class First(Config):
+    """The first rows instead of a sample: one class alone where files are sorted by class."""
+
+    first: int = Field(ge=1, description="rows, in order of their file names")
 
 
 class Annotations(Config):
@@ -29,20 +38,56 @@ class Annotations(Config):
     label_column: str | None = Field(None, description="column with the class name of each image; empty cells for unknown")
     attribute_columns: tuple[str, ...] | None = Field(
         None,
-        description="columns of yes/no: 1/0, 1/-1, true/false, t/f, yes/no, y/n or on/off; unknown: empty, NaN, NA, N/A, null, None, ?, "
-        "-; null takes every other such column",
+        description="columns of yes/no: 1/0, 1/-1, true/false, t/f, yes/no, y/n or on/off; unknown: empty, NaN, NA, N/A, null, "
+        "None, ?, -; null takes every other such column",
     )
     split_column: str | None = Field(None, description="column that says which split an image belongs to")
     split: str | None = Field(None, description="audit this split only")
-    limit: int | None = Field(None, ge=1, description="audit only the first so many rows, in order of their file names")
+    limit: Annotated[int, Field(ge=1)] | First | None = Field(
+        None,
+        description="audit a sample of so many rows, drawn by a hash of their file names, alike in every label; `{first: 128}` "
+        "takes the first 128 in order of their file names",
+    )
 
 
 def listing(config: Annotations) -> pa.Table:
     """The rows selected, sorted by file: row (from 1, header not counted), file, again, split, label, then a_<attribute>.
 
-    `again` marks a row whose file an earlier row has already named. Raises UserError, naming the setting and the way out, for a
-    table or column that is not there, a column that is not what it is said to be, or a selection without rows.
+    `again` marks a row whose file an earlier row has already named; a sample is drawn from the others. Raises UserError, naming
+    the setting and the way out, for a table or column that is not there, a column that is not what it is said to be, or a
+    selection without rows.
     """
+    rows = _every_row(config)
+    match config.limit:
+        case None:
+            return rows
+        case First(first=first):
+            return rows.slice(0, first)
+        case n:
+            once = rows.filter(pc.invert(rows["again"]))
+            files = [file or "" for file in once["file"].to_pylist()]
+            return once.take(drawn(files, [label or None for label in once["label"].to_pylist()], n))
+
+
+def sample_of(config: Annotations) -> str | None:
+    """How the rows selected were chosen from the table, in words; None where all are. Raises UserError as `listing` does."""
+    every, rows = _every_row(config), listing(config)
+    if len(rows) == len(every):
+        return None
+    said = f"{len(rows):,} of {len(every):,} images"
+    if isinstance(config.limit, First):
+        return f"{said}, the first by file name"
+    if not any(rows["label"].to_pylist()):
+        return f"{said}, drawn by chance"
+    before, after = (Counter(label or "none" for label in some["label"].to_pylist()) for some in (every, rows))
+    named = sorted(before, key=lambda label: (-before[label], label))
+    shown = ", ".join(f"{label} {after[label]:,} of {before[label]:,}" for label in named[:MOST_LABELS])
+    more = f", and {len(named) - MOST_LABELS} more" if len(named) > MOST_LABELS else ""
+    return f"{said}, drawn by chance, stratified by label: {shown}{more}"
+
+
+def _every_row(config: Annotations) -> pa.Table:
+    """The listing without its limit."""
     text = _read_text(config.table, _wanted(config))
     absent = pa.nulls(len(text), pa.string())
     rows = pa.table(
@@ -61,7 +106,7 @@ def listing(config: Annotations) -> pa.Table:
             raise UserError(f"split: no row of {config.table} is in split {config.split!r}; its splits are {', '.join(splits)}")
     if not len(rows):
         raise UserError(f"table: {config.table} has a header and no rows; it needs one row an image")
-    rows = rows.sort_by([("file", "ascending"), ("row", "ascending")]).slice(0, config.limit)
+    rows = rows.sort_by([("file", "ascending"), ("row", "ascending")])
     files = rows["file"].combine_chunks()
     again = pa.concat_arrays([pa.array([False]), pc.fill_null(pc.equal(files[1:], files[:-1]), False)])
     return rows.add_column(2, "again", again)

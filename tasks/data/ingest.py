@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,14 @@ from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from cfx.errors import UserError
 from cfx.images import BYTES_PER_PIXEL, MAX_PIXELS, Refused, decode_png, read_image
-from tasks.data.annotations import FIXED, Annotations, listing
+from tasks.data.annotations import FIXED, MOST_LABELS, Annotations, First, listing, sample_of
+from tasks.data.drawing import by_lot, drawn
 from tasks.data.files import is_inside, read, stamps
 from tasks.data.seen_files import SeenFiles
 from tasks.shard_images import Images
 from warehouse.facts.storage import warehouse_at
 
+FEWEST = 5  # images of a label: with fewer, no interval is given for what was found on them
 HASHED_WHOLE = 2**30  # bytes of images up to which `fingerprint` reads their contents
 
 
@@ -69,13 +70,33 @@ class Listed:
     n: int
     labels: tuple[str, ...]
     attributes: tuple[str, ...]
+    sample: str | None = None  # how they were chosen, where they are not all
+    warnings: tuple[str, ...] = ()
 
 
 def check(config: DataConfig) -> Listed:
     """What this configuration selects, without opening an image. Raises UserError for what cannot work, with the way out."""
     rows = selected(config)
-    labels = sorted(label for label in pc.unique(rows["label"]).to_pylist() if label)
-    return Listed(len(rows), tuple(labels), tuple(name.removeprefix("a_") for name in rows.column_names[FIXED:]))
+    counts = Counter(label for label in rows["label"].to_pylist() if label)
+    attributes = tuple(name.removeprefix("a_") for name in rows.column_names[FIXED:])
+    return Listed(len(rows), tuple(sorted(counts)), attributes, sample_of(config), _too_few(counts, config))
+
+
+def _too_few(counts: Counter[str], config: DataConfig) -> tuple[str, ...]:
+    """What to say of labels that nothing can be told about, before any work: one alone, or too few images of some."""
+    if len(counts) == 1:
+        ((label, n),) = counts.items()
+        sorted_by_class = "; `limit: {first: …}` takes them in order of their names" if isinstance(config.limit, First) else ""
+        return (
+            f"all {n:,} labelled images are labelled {label!r}: what tells this class from another cannot show; add images of "
+            f"another{sorted_by_class}",
+        )
+    few = sorted((n, label) for label, n in counts.items() if n < FEWEST)
+    if not few:
+        return ()
+    named = ", ".join(f"{label} ({n})" for n, label in few[:MOST_LABELS])
+    more = f" and {len(few) - MOST_LABELS} more labels" if len(few) > MOST_LABELS else ""
+    return (f"fewer than {FEWEST} images are labelled {named}{more}: too few to tell anything of; add images or raise `limit`",)
 
 
 def fingerprint(config: DataConfig) -> str:
@@ -98,13 +119,15 @@ def fingerprint(config: DataConfig) -> str:
 
 
 def sample(config: DataConfig, n: int) -> Images:
-    """Up to n images that can be used, drawn by chance, the same every time. Raises UserError if there are none."""
+    """Up to n images that can be used, drawn by chance, alike in every label, the same every time. Raises UserError for none."""
     rows = selected(config)
-    drawn = random.Random(0).sample(range(len(rows)), len(rows))
+    files = [file or "" for file in rows["file"].to_pylist()]
+    chosen = drawn(files, rows["label"].to_pylist(), n)
+    order = list(dict.fromkeys([*chosen, *by_lot(files)]))  # more, in place of what is refused
     admitted: list[dict[str, Any]] = []
     first = SeenFiles()
-    while drawn and len(admitted) < n:
-        batch, drawn = drawn[: n - len(admitted)], drawn[n - len(admitted) :]
+    while order and len(admitted) < n:
+        batch, order = order[: n - len(admitted)], order[n - len(admitted) :]
         more, _ = admit(rows.take(batch).to_pylist(), config, first)
         first.update((row["image_id"], row["path"]) for row in more)
         admitted += more

@@ -70,6 +70,7 @@ def facts_of(run: Run) -> dict[str, Any]:
         "target_attribute": config.target_attribute,
         "method": config.ladder[0].method,
         "margin": config.margin,
+        "sample": run.sample,
     }
 
 

@@ -1,4 +1,4 @@
-"""Every column of a user's table is used, or said to be left out with the reason; yes and no in the notations that people write."""
+"""Every column of a user's table is used, or said to be left out and why; yes and no in the notations that people write."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -5,7 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from tasks.data.annotations import FIXED, Annotations, listing, yes_or_no
+from tasks.data.annotations import FIXED, Annotations, First, listing
+from tasks.data.yes_or_no import yes_or_no
 
 
 def written(tmp_path, text):
@@ -54,7 +55,7 @@ def test_rows_are_sorted_filtered_and_limited(tmp_path):
     assert rows["row"].to_pylist() == [3, 5, 1, 4]
     assert rows["again"].to_pylist() == [False, True, False, False]
     assert rows["label"].to_pylist() == [None, "z", "x", "y"]
-    assert listing(config.model_copy(update={"limit": 3}))["row"].to_pylist() == [3, 5, 1]
+    assert listing(config.model_copy(update={"limit": First(first=3)}))["row"].to_pylist() == [3, 5, 1]
 
 
 def test_numbers_that_name_files_keep_their_zeros(tmp_path):

@@ -42,8 +42,9 @@ RUNS = _fact(
         _optional("explained", pa.int64(), "images with an explanation"),
         _optional("flipped", pa.int64(), "explanations that flipped"),
         _optional("rejected", pa.int64(), "inputs refused"),
+        _optional("sample", pa.string(), "how the images were chosen from the table; null where all of them are audited"),
     ],
-    gained=("reason",),
+    gained=("reason", "sample"),
 )
 
 IMAGES = _fact(

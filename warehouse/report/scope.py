@@ -28,6 +28,7 @@ def scope(run: Row, splits: Sequence[Row], ranked: Sequence[Row]) -> list[tuple[
         ("Classes", listed(run["classes"]) if len(run["classes"]) < 8 else f"{len(run['classes'])} classes"),
         ("Label", run["target_attribute"] or "not among the oracle's attributes"),
         ("Images", ", ".join(f"{count(row['n'])} ({row['split']})" for row in splits) or "none yet"),
+        ("Sample", run.get("sample") or ""),
         ("Data", str((config.get("data") or {}).get("images", ""))),
         ("Judge", model_name(config.get("judge") or {}) or "none"),
         ("Attributes looked at", listed(sorted(row["attribute"] for row in ranked)) if ranked else "none yet"),
