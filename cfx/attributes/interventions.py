@@ -24,8 +24,15 @@ from cfx.types import Config, Denoiser, Edit
 class Interventions(Config):
     """Edits of one attribute alone (MaskDiME guided by the oracle), and how many of them to ask the classifier about."""
 
-    images: int = Field(32, ge=0, description="images that each attribute is edited on; 0 for no interventions")
-    attributes: int = Field(3, ge=0, description="attributes to edit: those above the null first, then the largest effects")
+    images: int = Field(
+        32, ge=0, description="images that each attribute is edited on, drawn alike in every label; 0 for none"
+    )
+    attributes: int = Field(
+        12,
+        ge=0,
+        description="attributes to edit, each on where it is off and off where it is on: those above the null first, then the "
+        "largest effects; what is not edited is not tested",
+    )
     steps: int = Field(50, ge=1, description="respaced steps of the prior")
     tau: int = Field(10, ge=1, description="noise depth, in respaced steps; an edit redraws, so no deeper than it must be")
     scale: float = Field(8.0, gt=0, description="weight of the oracle's gradient")

@@ -17,10 +17,11 @@ from cfx.attributes.oracle import Oracle
 from cfx.attributes.pasting import pasted
 from cfx.images import decode_png, encode_png
 from cfx.types import Edit
+from tasks.data.drawing import drawn
 from tasks.fixed_batches import batches, filled, size_of_batches
 from tasks.networks import latent_for
 from tasks.run import Run
-from tasks.shard_images import read_images
+from tasks.shard_images import read_chosen
 from tasks.stage import Rows, stage
 from tasks.stages.explain import Counted
 from tasks.stages.prompts import Counting
@@ -32,32 +33,41 @@ EDITING = ("steps", "tau", "scale", "share")  # the settings that an edit by gra
 
 
 class Wanted(NamedTuple):
-    """One attribute to be edited on the first n images of a shard."""
+    """One attribute to be edited on some images, as many as make a shard."""
 
     position: int  # of the attribute, among the oracle's
-    images: Shard
-    n: int
+    images: tuple[Shard, ...]  # the shards that hold them
+    ids: tuple[str, ...]
 
     @property
     def key(self) -> str:
-        return f"{self.position:04d}-{self.images.key}-{self.n}"
+        return f"{self.position:04d}-{hashlib.sha256(chr(0).join(self.ids).encode()).hexdigest()[:16]}"
 
 
 def wanted_edits(run: Run, images: Sequence[Shard]) -> list[Wanted]:
-    """What to edit, in this order: attributes above the null, then those with the largest effects; each on the first images."""
+    """What to edit, in this order: attributes above the null, then those with the largest effects; each on the same sample."""
     settings = run.config.interventions
     drawable = run.config.oracle is not None and (run.prior is not None or settings.named is not None)
     if not settings.images or not drawable:
         return []
     sql = "select attribute from ranked_attributes where run_id = $run order by status <> 'above null', rank"
     ranked: list[str] = query(run.root, sql, {"run": run.id})["attribute"].to_pylist()
-    known, counts = run.oracle().attributes, first_images(images, settings.images)
-    return [
-        Wanted(known.index(attribute), shard, n)
-        for attribute in ranked[: settings.attributes]
-        for shard, n in zip(images, counts, strict=True)
-        if n
-    ]
+    known, parts = run.oracle().attributes, sampled(images, settings.images, run.config.shard_size)
+    return [Wanted(known.index(attribute), *part) for attribute in ranked[: settings.attributes] for part in parts]
+
+
+def sampled(images: Sequence[Shard], n: int, size: int) -> list[tuple[tuple[Shard, ...], tuple[str, ...]]]:
+    """n images drawn by a hash of their ids, alike in every label, in parts of at most `size`: the shards they lie in, their ids.
+
+    By the label and not by what a classifier predicts, because edits are drawn once for all classifiers of the same images.
+    """
+    read = [(shard, read_shard(shard, ["image_id", "label"])) for shard in images]
+    ids = [image_id for _, table in read for image_id in table["image_id"].to_pylist()]
+    labels = [label for _, table in read for label in table["label"].to_pylist()]
+    homes = [shard for shard, table in read for _ in range(len(table))]
+    chosen = drawn(ids, labels, n)
+    parts = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+    return [(tuple({homes[i].key: homes[i] for i in part}.values()), tuple(ids[i] for i in part)) for part in parts]
 
 
 def edits_id(run: Run) -> str:
@@ -71,23 +81,15 @@ def edits_id(run: Run) -> str:
     return f"edits-{hashlib.sha256(chr(0).join(map(str, parts)).encode()).hexdigest()[:10]}"
 
 
-def first_images(images: Sequence[Shard], limit: int) -> list[int]:
-    """How many images of each shard are among the first `limit` of all."""
-    counts: list[int] = []
-    for shard in images:
-        counts.append(min(shard.rows, limit - sum(counts)))
-    return counts
-
-
 @stage("edits", within=edits_id)
 def draw_edits(run: Run, wanted: Wanted) -> Rows:
-    """Edit one attribute alone on the first images of a shard; what another audit drew is not drawn twice."""
+    """Edit one attribute alone on some images; what another audit drew is not drawn twice."""
     oracle = run.oracle()
-    ids, x = read_images(wanted.images)
-    named, x = run.config.interventions.named, x[: wanted.n].to(run.device)
+    ids, x = read_chosen(wanted.images, wanted.ids)
+    named, x = run.config.interventions.named, x.to(run.device)
     size, editor = (1, _by_word(named, run.device)) if named else (size_of_batches(x, run.config.batch_size), _by_gradient(run))
     rows: dict[str, list[Any]] = {}
-    for part in batches(wanted.n, size):
+    for part in batches(len(ids), size):
         started, n = time.perf_counter(), len(x[part])
         seen = filled(x[part], size)
         edits, evaluated = editor(oracle, seen, wanted.position, [*ids[part], *[ids[part.start]] * (len(seen) - n)])
@@ -145,13 +147,12 @@ def _row(oracle: Oracle, x: Tensor, position: int, edit: Edit) -> dict[str, Any]
 
 
 @stage("effects")
-def query_edits(run: Run, edited: Shard, images: Shard) -> Rows:
-    """What the audited classifier says of one shard of edits; gradients are not needed, so it may be a black box."""
+def query_edits(run: Run, edited: Shard, images: Sequence[Shard]) -> Rows:
+    """What the audited classifier says of one shard of edits, of images in these shards; by answers alone, as of a black box."""
     columns = ["image_id", "attribute", "switched_on", "confirmed", "side", "png", "sham_png", "pasted_png"]
     table = read_shard(edited, columns).to_pydict()
-    ids, x = read_images(images)
-    place = {image_id: i for i, image_id in enumerate(ids)}
-    shown = x[[place[name] for name in table["image_id"]]], *(decode_png(table[name]) for name in columns[-3:])
+    x = read_chosen(images, table["image_id"]).x
+    shown = x, *(decode_png(table[name]) for name in columns[-3:])
     before, after, sham, laid_on = (run.probabilities(arm).tolist() for arm in shown)
     most = run.config.interventions.side
     return {name: table[name] for name in ("image_id", "attribute", "switched_on", "side")} | {

@@ -11,9 +11,9 @@ from cfx.images import decode_png
 from cfx.portraits import write_portraits
 from cfx.types import Edit
 from tasks.run import Run
-from tasks.shard_images import read_images
+from tasks.shard_images import read_chosen, read_images
 from tasks.stages.ingest import ingest
-from tasks.stages.interventions import Wanted, draw_edits, edits_id, first_images, query_edits
+from tasks.stages.interventions import Wanted, draw_edits, edits_id, query_edits, sampled
 from tests.runs import run_of
 from warehouse.facts.shards import Shard, read_shard
 
@@ -28,10 +28,14 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Shard]]:
     return run, ingest(run)
 
 
-def test_the_first_images_of_all_shards_are_edited(images: tuple[Run, list[Shard]]) -> None:
-    assert first_images(images[1], 5) == [3, 2]
-    assert first_images(images[1], 2) == [2, 0]
-    assert first_images(images[1], 100) == [3, 3]
+def test_a_sample_is_cut_into_parts_that_name_their_shards(images: tuple[Run, list[Shard]]) -> None:
+    shards = images[1]
+    every = [image_id for shard in shards for image_id in read_images(shard).ids]
+    assert [ids for _, ids in sampled(shards, 100, 4)] == [tuple(every[:4]), tuple(every[4:])]
+    (some,) = sampled(shards, 3, 8)
+    assert len(set(some[1])) == 3 and set(some[1]) <= set(every)
+    assert read_chosen(some[0], some[1]).ids == list(some[1])
+    assert sampled(shards[::-1], 3, 8)[0][1] != () and set(sampled(shards[::-1], 3, 8)[0][1]) == set(some[1])
 
 
 def test_edits_depend_on_all_that_draws_them_and_on_no_classifier(images: tuple[Run, list[Shard]]) -> None:
@@ -53,19 +57,20 @@ def test_edits_depend_on_all_that_draws_them_and_on_no_classifier(images: tuple[
 
 def test_classifiers_are_queried_on_the_same_edits(images: tuple[Run, list[Shard]]) -> None:
     run, (_, shard) = images
-    wanted = Wanted(run.oracle().attributes.index("glasses"), shard, 2)
+    ids, x = read_images(shard)
+    wanted = Wanted(run.oracle().attributes.index("glasses"), (shard,), tuple(ids[:2]))
     edited = draw_edits(run, wanted)
     assert draw_edits(run, wanted).path.stat().st_mtime_ns == edited.path.stat().st_mtime_ns
     drawn = read_shard(edited).to_pylist()
     assert [row["nfe_forward"] for row in drawn] == [2 * SETTINGS.tau] * 2
-    x = read_images(shard)[1][:2]
+    x = x[:2]
     x_edit, x_sham, x_pasted = (decode_png([row[name] for row in drawn]) for name in ("png", "sham_png", "pasted_png"))
     assert (x_pasted - pasted(x, Edit(x_edit, x_sham, x[:, :1]))).abs().mean() < 1 / 127  # a grey level: files are rounded
     assert (x_pasted != x).float().mean() < 0.5
     answers = {}
     for twin in ("planted", "clean"):
         other = run_of(run.root, twin, interventions=SETTINGS, batch_size=4, classifier={"weights": f"portraits:{twin}"})
-        answers[twin] = read_shard(query_edits(other, edited, shard)).to_pylist()
+        answers[twin] = read_shard(query_edits(other, edited, (shard,))).to_pylist()
         for row, source in zip(answers[twin], drawn, strict=True):
             assert row["image_id"] == source["image_id"] and row["edits"] == edits_id(run)
             assert row["counted"] is (source["confirmed"] and source["side"] <= SETTINGS.side)
