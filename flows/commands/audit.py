@@ -99,7 +99,11 @@ def run_shown(config: AuditConfig, shown: bool) -> str:
     if not shown:
         return audit_checked(run)
     from flows.progress import watched
+    from tasks.data.annotations import columns_of, left_out
 
+    for note in (run.sample, left_out(columns_of(config.data))):
+        if note is not None:
+            err.print(f"data: {escaped(note)}", soft_wrap=True)
     for warning in run.warnings:  # elsewhere the flow's log has them
         err.print(f"[yellow]warning[/] {escaped(warning)}", soft_wrap=True)
     with watched(err, run):

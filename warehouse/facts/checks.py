@@ -18,22 +18,32 @@ Rows: TypeAlias = pa.Table | Mapping[str, Sequence[object]]
 def checked(fact: Fact, rows: Rows) -> pa.Table:
     """Rows as a table of this fact's columns, fixed ones first, in the schema's order.
 
-    rows: a table whose types are the schema's, or values by column. Raises UserError naming the column when one is missing,
-    unknown, of another type, null where it may not be, or holds a number that is not finite.
+    rows: a table whose types are the schema's, or values by column; a gained column that may be null may be left out. Raises
+    UserError naming the column when one is missing, unknown, of another type, null where it may not be, or holds a number that
+    is not finite.
     """
     names = list(rows.column_names if isinstance(rows, pa.Table) else rows)
     schema = fact.schema_with(_wide(fact, names))
-    columns = {field.name: _column(fact, field, rows[field.name]) for field in schema}
     first = schema.names[0]
+    unsaid = {name: pa.nulls(len(rows[first]), schema.field(name).type) for name in _unsaid(fact, names)}
+    columns = {
+        field.name: _column(fact, field, unsaid[field.name] if field.name in unsaid else rows[field.name]) for field in schema
+    }
     for name, column in columns.items():
         if len(column) != len(columns[first]):
             raise UserError(f"{fact.name}: column {name!r} has {len(column)} rows, {first!r} has {len(columns[first])}")
     return pa.table(columns, schema=schema)
 
 
+def _unsaid(fact: Fact, names: list[str]) -> list[str]:
+    """The gained columns that rows leave out, as shards of older versions do: null."""
+    return [name for name in fact.gained if name not in names and fact.schema.field(name).nullable]
+
+
 def _wide(fact: Fact, names: list[str]) -> list[str]:
     """The names that are not fixed columns, all proven to be wide columns of this fact, each attribute whole."""
-    missing = [name for name in fact.schema.names if name not in names]
+    unsaid = _unsaid(fact, names)
+    missing = [name for name in fact.schema.names if name not in names and name not in unsaid]
     wide = [name for name in names if name not in fact.schema.names]
     families = {name: fact.family(name) for name in wide}
     attributes = {name[len(family.prefix) :] for name, family in families.items() if family}

@@ -36,7 +36,9 @@ def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Seque
     subject = f"The {classifier_name(run)}"
     unsure = [row for row in ranked if row["verdict"] == "inconclusive"]
     untested = next((row["rests_on"] for row in unsure if row["rests_on"].startswith("nothing was tested")), None)
+    unedited = [row for row in ranked if row["verdict"] == "not tested"]
     open_ones = (f"By explanations {untested}.",) if untested else _unsure_sentence(unsure, ranked)
+    open_ones += _unedited_sentence(unedited)
     if attributes or unnamed:
         properties = [
             row for row in unnamed if row["kind"] == "property"
@@ -60,6 +62,9 @@ def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Seque
         return Verdict("inconclusive", headline, (*explained, *also, *looked, *open_ones))
     if unsure or open_claims:
         return Verdict("inconclusive", _open_headline(run, ranked, unsure), (*open_ones, *also, *looked, *explained))
+    if unedited:
+        headline = f"Nothing found, but not all was tested of the {classifier_name(run)}"
+        return Verdict("inconclusive", headline, (*open_ones, *looked, *explained))
     headline = f"No reliance found: the {classifier_name(run)} is clear of all that was tried"
     return Verdict("clear", headline, (*looked, *explained, *map(_claim_sentence, fragile[:3])))
 
@@ -170,6 +175,14 @@ def edit_sentence(row: Row) -> str:
 
 def _names(rows: Sequence[Row]) -> str:
     return listed([row["attribute"] for row in rows])
+
+
+def _unedited_sentence(unedited: Sequence[Row]) -> tuple[str, ...]:
+    """Which attributes nobody edited: that guidance left them alone does not clear them."""
+    if not unedited:
+        return ()
+    names = _names(unedited) if len(unedited) < 9 else f"{len(unedited)} attributes"
+    return (f"Not tested: {names} (guidance moved none of them beyond the margin, and none was edited).",)
 
 
 def _unsure_sentence(unsure: Sequence[Row], ranked: Sequence[Row]) -> tuple[str, ...]:

@@ -6,11 +6,11 @@
 -- and no reaction outside it; or the edits' interval inside it, with 2 / margin edits, beside that many images whose explanations find
 -- nothing and measure less than the margin, if redrawing alone moves the answer by at most half of it. inconclusive: otherwise, and
 -- wherever fewer than half of the images flip, or hardly more than without guidance (.25), or the judge follows fewer than a quarter,
--- or hardly more than without guidance (.1): then explanations tested nothing. An attribute that was not edited is judged by the
--- explanations alone.
+-- or hardly more than without guidance (.1): then explanations tested nothing. not tested: what would be clear by the explanations,
+-- of an attribute that was not edited: that guidance does not use it does not say that the classifier does not.
 -- Over: every explanation with its null, flipped or not; edits that count.
 -- Columns:
---   rank: confirmed before suspected, inconclusive and clear; among equals the largest |effect| first
+--   rank: confirmed before suspected, inconclusive, not tested and clear; among equals the largest |effect| first
 --   effect: mean change of the attribute's oracle probability from source to target, guided minus null
 --   low, high: 95 % interval of effect, simultaneous over the run's attributes
 --   p: two-sided sign-flip permutation test
@@ -19,7 +19,7 @@
 --   intervention_low, intervention_high: 95 % interval of intervention
 --   n: images with an explanation and its null
 --   n_interventions: counted edits of this attribute
---   verdict: confirmed, suspected, clear or inconclusive
+--   verdict: confirmed, suspected, clear, not tested or inconclusive
 --   images_needed: what would settle an open question in 8 of 10 audits, if effects and spreads stay as they are; else null
 --   rests_on: what the verdict rests on, in words
 --   redrawing: how far being redrawn moves P(target), without any edit: see `interventions`
@@ -71,6 +71,7 @@ judged as (
         case
             when moved and reacts and sign(effect) = sign(intervention) and decisive then 'confirmed'
             when reacts or (moved and not within) then 'suspected'
+            when within and tried = 0 then 'not tested'
             when within and not beyond or still then 'clear'
             else 'inconclusive'
         end as verdict
@@ -80,7 +81,7 @@ select
     run_id, method,
     row_number() over (
         partition by run_id, method
-        order by list_position(['confirmed', 'suspected', 'inconclusive', 'clear'], verdict), abs(effect) desc, attribute
+        order by list_position(['confirmed', 'suspected', 'inconclusive', 'not tested', 'clear'], verdict), abs(effect) desc, attribute
     ) as rank,
     attribute, source, target, effect, low, high, p, q,
     intervention, intervention_low, intervention_high, n, n_interventions, verdict,
@@ -92,8 +93,9 @@ select
         when 'clear' then case
             when not within then 'edits: edited by itself, it moves the answer by less than the margin'
             when n_interventions > 0 then 'explanations and edits'
-            else 'explanations alone'
+            else 'explanations alone: no edit could be counted'
         end
+        when 'not tested' then 'not edited; explanations alone clear nothing'
         when 'suspected' then case
             when moved and reacts and sign(effect) <> sign(intervention) then 'explanations and edits, which disagree in sign'
             when moved and reacts and beyond

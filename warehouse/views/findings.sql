@@ -2,7 +2,7 @@
 -- intervention are two kinds of evidence for the same claim.
 -- Over: attributes of `verdicts`, properties and places of `unnamed_findings`.
 -- Columns:
---   rank: confirmed first, then suspected, fragile, inconclusive, clear; the strongest intervention first
+--   rank: confirmed first, then suspected, fragile, inconclusive, not tested, clear; the strongest intervention first
 --   kind: attribute, property or place
 --   name: its name
 --   class: the class whose score is meant
@@ -10,7 +10,7 @@
 --   intervention: mean change of P(class) when it alone is edited, probed or exchanged; null where that was not done
 --   low, high: 95 % interval of the intervention
 --   n: images that it rests on
---   verdict: confirmed, suspected, fragile (the answer moves, but these images do not vary in it or the direction is mixed), clear, inconclusive, or named (a place that named attributes account for)
+--   verdict: confirmed, suspected, fragile (the answer moves, but these images do not vary in it or the direction is mixed), clear, inconclusive, not tested (an attribute that was not edited), or named (a place that named attributes account for)
 --   why: what the verdict rests on, in words
 --   given_name: what a person called it in the explorer; null where nobody did, or it is not a thing
 create view findings as
@@ -28,7 +28,7 @@ select
     row_number() over (
         partition by run_id
         order by
-            list_position(['confirmed', 'suspected', 'fragile', 'inconclusive', 'named', 'clear'], verdict),
+            list_position(['confirmed', 'suspected', 'fragile', 'inconclusive', 'not tested', 'named', 'clear'], verdict),
             abs(coalesce(intervention, 0)) desc, kind, name, class
     )::int as rank,
     kind, name, class, association, intervention, low, high, n, verdict, why, given_name

@@ -66,14 +66,15 @@ effects as (
     select
         run_id, 10 + rank as place, 'effect' as rule, attribute as subject, effect as value, low, high, maximum_effect as threshold,
         n, minimum_images as minimum, 'images' as unit, verdict = 'confirmed' or (verdict = 'suspected' and n_interventions = 0) as shown,
-        verdict <> 'confirmed' and rests_on not like 'nothing was tested%' and low >= -maximum_effect and high <= maximum_effect
+        verdict not in ('confirmed', 'not tested') and rests_on not like 'nothing was tested%' and low >= -maximum_effect and high <= maximum_effect
             and coalesce(greatest(abs(intervention_low), abs(intervention_high)), abs(intervention), 0) <= maximum_effect as within,
         abs(effect) > maximum_effect or verdict = 'confirmed' as beyond,
         coalesce(verdicts.images_needed, 0) as needed,
         format('{} effect {:+.1f} points', attribute, round(100 * effect, 1) + 0) as found,
         if(intervention is null, '', format('; edited alone it shifts the score by {:+.1f} points', round(100 * intervention, 1) + 0))
             || case when verdict in ('confirmed', 'suspected') then format('; {} by {}', verdict, rests_on)
-                when rests_on like 'nothing was tested%' then '; ' || rests_on else '' end as because
+                when rests_on like 'nothing was tested%' then '; ' || rests_on
+                when verdict = 'not tested' then '; not edited, so how far it moves the score is not known' else '' end as because
     from held join verdicts using (run_id)
     where forbidden is null or list_contains(forbidden, attribute)
 ),

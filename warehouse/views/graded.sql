@@ -7,8 +7,8 @@
 --   estimate: what the audit found by editing it alone; null where it was not edited
 --   estimate_low, estimate_high: 95 % interval of estimate
 --   change: mean change of the attribute in explanations, guided minus null
---   rank: confirmed before suspected, inconclusive and clear; among equals the largest |change| first
---   verdict: confirmed, suspected, clear or inconclusive
+--   rank: confirmed before suspected, inconclusive, not tested and clear; among equals the largest |change| first
+--   verdict: confirmed, suspected, clear, not tested or inconclusive
 --   false_claim: confirmed, but not planted and truly under a fifth of the margin, or of the other sign
 create view graded as
 select

@@ -11,7 +11,7 @@
 --   intervention_low, intervention_high: 95 % interval of intervention
 --   n: images with an explanation and its null
 --   n_interventions: counted edits of this attribute
---   verdict: confirmed, suspected, clear or inconclusive
+--   verdict: confirmed, suspected, clear, not tested or inconclusive
 --   images_needed: what would settle an open question in 8 of 10 audits, if effects and spreads stay as they are; else null
 --   rests_on: what the verdict rests on, in words
 --   redrawing: how far being redrawn moves P(target), without any edit: see `interventions`
