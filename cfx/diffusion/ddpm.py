@@ -10,30 +10,66 @@ from typing import Literal
 import torch
 from diffusers import UNet2DModel
 from diffusers.models.attention_processor import Attention
+from pydantic import Field, ValidationError
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from cfx.diffusion.schedule import BetaSchedule, betas, respaced_betas, respaced_timesteps
+from cfx.diffusion.pretrained import Files, prior_files, read_schedule, read_unet
+from cfx.diffusion.schedule import (
+    BetaSchedule,
+    Prediction,
+    betas,
+    ends,
+    respaced_betas,
+    respaced_timesteps,
+    without_signal_at_the_end,
+)
+from cfx.errors import UserError
 from cfx.types import Config, Step
-
-Prediction = Literal["epsilon", "sample", "v_prediction"]  # diffusers' names
 
 
 class Schedule(Config):
-    """What scheduler/scheduler_config.json says: how the UNet was trained. Field names are those of diffusers."""
+    """How the UNet was trained: what scheduler/scheduler_config.json says. Field names are those of diffusers.
 
-    num_train_timesteps: int = 1000
+    Without beta_start and beta_end, `betas` says which. Raises UserError, as `original_betas`, for betas that are no noise.
+    """
+
+    num_train_timesteps: int = Field(1000, ge=1)
     beta_schedule: BetaSchedule = "linear"
+    beta_start: float | None = None
+    beta_end: float | None = None
+    trained_betas: tuple[float, ...] | None = None  # instead of beta_schedule
+    rescale_betas_zero_snr: bool = False
     prediction_type: Prediction = "epsilon"
+    variance_type: Literal["fixed_small", "fixed_small_log", "fixed_large", "learned_range"] | None = None  # None: by channels
+    clip_sample: bool = True
+    clip_sample_range: float = 1.0
+    thresholding: bool = False  # instead of clip_sample: dynamic, by each image's own range
+    dynamic_thresholding_ratio: float = 0.995
+    sample_max_value: float = 1.0
     trained_timesteps: int | None = None  # the first so many only; None: all of them
+
+    def original_betas(self) -> Tensor:
+        """The N betas, (N,) float64."""
+        if self.trained_betas is not None:
+            found = torch.tensor(self.trained_betas, dtype=torch.float64)
+        else:
+            found = betas(self.beta_schedule, self.num_train_timesteps, self.beta_start, self.beta_end)
+        if self.rescale_betas_zero_snr:
+            found = without_signal_at_the_end(found)
+        if not ((found > 0) & (found <= 1)).all():
+            raise UserError(
+                f"betas go from {float(found.min()):g} to {float(found.max()):g}, but each is a share of noise in (0, 1]"
+            )
+        return found
 
 
 class DDPM:
     """A UNet with its noise schedule, respaced to `steps`   (Ho et al. 2020; Nichol & Dhariwal 2021, learned range).
 
     The UNet maps (B, C, H, W) and (B,) original timesteps to C channels (fixed variance) or 2C (learned range). A UNet with 3 p^2
-    input channels sees images folded, p x p pixels into one position. `clip` clamps the clean estimate to [-1, 1] before
-    the mean is computed. Use `network` and `alphas_cumprod` freely; both are read only.
+    input channels sees images folded, p x p pixels into one position. `clip` clamps the clean estimate before the mean is
+    computed, as the schedule says. Use `network` and `alphas_cumprod` freely; both are read only.
     """
 
     def __init__(
@@ -41,7 +77,8 @@ class DDPM:
     ) -> None:
         self.network, self.schedule, self.channels, self.clip = network, schedule, channels, clip
         self.patch = math.isqrt(channels // 3) if channels > 3 else 1
-        original = betas(schedule.beta_schedule, schedule.num_train_timesteps)
+        self.multiple = self.patch * 2 ** halvings(network)
+        original = schedule.original_betas()
         self.timesteps = respaced_timesteps(len(original), steps or len(original))
         self.betas = respaced_betas(original, self.timesteps)
         self.alphas_cumprod = (1 - self.betas).cumprod(0)
@@ -52,16 +89,29 @@ class DDPM:
         posterior = self.betas * (1 - before) / (1 - self.alphas_cumprod)
         self.log_posterior = torch.cat([posterior[1:2] if len(posterior) > 1 else self.betas[:1], posterior[1:]]).log()
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width, pixels, of the images that the UNet was trained on; None where it does not say."""
+        said = getattr(self.network, "config", {}).get("sample_size")
+        height, width = said if isinstance(said, list | tuple) else (said, said)
+        return None if height is None else (height * self.patch, width * self.patch)
+
     def respaced(self, steps: int) -> DDPM:
         """The same network over `steps` of its original steps."""
         return DDPM(self.network, self.schedule, self.channels, steps, self.clip)
 
     def predict(self, z: Tensor, timesteps: Tensor) -> Tensor:
-        """The network's raw answer at original timesteps (B,), unfolded to pixels: (B, C or 2C, H, W)."""
-        folded = pixel_unshuffle(z, self.patch) if self.patch > 1 else z
+        """The network's raw answer at original timesteps (B,), unfolded to pixels: (B, C or 2C, H, W).
+
+        Where H or W is not a multiple of what the UNet halves, it sees the image with its lower and right edges mirrored.
+        Raises UserError for an image that is too small for that.
+        """
+        padded = mirrored(z, self.multiple)
+        folded = pixel_unshuffle(padded, self.patch) if self.patch > 1 else padded
         out = self.network(folded, timesteps)
         out = out if isinstance(out, Tensor) else out.sample
-        return pixel_shuffle(out, self.patch) if self.patch > 1 else out
+        out = pixel_shuffle(out, self.patch) if self.patch > 1 else out
+        return out if padded is z else out[..., : z.shape[2], : z.shape[3]]
 
     def step(self, z: Tensor, t: int) -> Step:
         """One reverse step of z (B, 3, H, W) at respaced index t: mean and deviation of z_{t-1}, clean estimate, noise."""
@@ -77,36 +127,72 @@ class DDPM:
             x0 = signal * z - sigma * out
         eps = (z - signal * x0) / sigma
         if self.clip:
-            x0 = x0.clamp(-1, 1)
+            x0 = self._clipped(x0)
         mean = float(self.c1[t]) * x0 + float(self.c2[t]) * z
         low, high = float(self.log_posterior[t]), float(self.betas[t].log())
         if variance is None:
-            std = torch.full_like(z, math.exp(low / 2))
+            std = torch.full_like(z, math.exp((high if self.schedule.variance_type == "fixed_large" else low) / 2))
         else:
             share = (variance + 1) / 2  # not clamped, as in guided-diffusion
             std = ((share * high + (1 - share) * low) / 2).exp()
         return Step(mean, std, x0, eps)
 
+    def _clipped(self, x0: Tensor) -> Tensor:
+        schedule = self.schedule
+        if schedule.thresholding:  # (Saharia et al. 2022, sec. 2.3)
+            bound = x0.flatten(1).abs().quantile(schedule.dynamic_thresholding_ratio, dim=1)
+            bound = bound.clamp(1, schedule.sample_max_value).view(-1, 1, 1, 1)
+            return x0.clamp(-bound, bound) / bound
+        return x0.clamp(-schedule.clip_sample_range, schedule.clip_sample_range) if schedule.clip_sample else x0
+
+
+def halvings(network: nn.Module) -> int:
+    """How often a diffusers UNet halves its input; 0 of any other network."""
+    return max(0, len(getattr(network, "config", {}).get("down_block_types", ())) - 1)
+
+
+def mirrored(x: Tensor, multiple: int) -> Tensor:
+    """x (B, C, H, W), its lower and right edges mirrored until H and W are multiples; x itself where they are.
+
+    Raises UserError for an image too small to be mirrored so far.
+    """
+    for dim in (2, 3):
+        side = x.shape[dim]
+        if missing := -side % multiple:
+            if missing >= side:
+                raise UserError(
+                    f"an image of {x.shape[2]} x {x.shape[3]} px is too small for a prior that takes multiples of {multiple}; "
+                    f"raise `size` to more than {multiple // 2}, or use a prior with fewer levels or a smaller patch"
+                )
+            x = torch.cat([x, x.narrow(dim, side - 1 - missing, missing).flip(dim)], dim)  # unlike `pad`, the same on every run
+    return x
+
 
 def load_ddpm(folder: Path, steps: int | None = None, clip: bool = True) -> DDPM:
-    """A denoiser from a diffusers-format folder: unet/ (UNet2DModel) and scheduler/scheduler_config.json.
+    """A denoiser from a folder in diffusers' format (`cfx.diffusion.pretrained`): a UNet2DModel and its scheduler.
 
-    Raises FileNotFoundError, naming what is missing and how to make it, if the folder is not such a checkpoint.
+    Raises FileNotFoundError, naming what is missing and how to make it, if the folder is not such a checkpoint; UserError for a
+    UNet or a scheduler that cannot be honoured to the letter.
     """
-    unet_config, scheduler_config = folder / "unet" / "config.json", folder / "scheduler" / "scheduler_config.json"
-    for needed in (unet_config, scheduler_config):
-        if not needed.is_file():
-            raise FileNotFoundError(f"no prior at {folder}: {needed.name} is missing; train one with `cfx train prior`")
-    network = (
-        UNet2DModel.from_pretrained(folder / "unet", torch_dtype=torch.float32, low_cpu_mem_usage=False)
-        .eval()
-        .requires_grad_(False)
-    )
-    settings = json.loads(scheduler_config.read_text())
+    files = prior_files(folder)
+    network = read_unet(files)
     if (heads := network.config.get("_num_heads")) is not None:
         set_heads(network, heads)
-    schedule = Schedule(**{name: settings[name] for name in Schedule.model_fields if name in settings})
+    schedule = _schedule(files)
     return DDPM(network.to(memory_format=torch.channels_last), schedule, network.config["in_channels"], steps, clip)
+
+
+def _schedule(files: Files) -> Schedule:
+    said = read_schedule(files)
+    try:
+        schedule = Schedule(**said)
+        schedule.original_betas()
+    except ValidationError as error:
+        wrong = "; ".join(f"{found['loc'][0]} is {found['input']!r}: {found['msg']}" for found in error.errors())
+        raise UserError(f"{files.scheduler}: {wrong}") from error
+    except UserError as error:
+        raise UserError(f"{files.scheduler}: {error}") from error
+    return schedule
 
 
 def set_heads(network: UNet2DModel, heads: int) -> None:
@@ -122,4 +208,6 @@ def save_ddpm(folder: Path, network: UNet2DModel, schedule: Schedule) -> None:
     network.save_pretrained(folder / "unet")
     (folder / "scheduler").mkdir(parents=True, exist_ok=True)
     settings = {"_class_name": "DDPMScheduler", **schedule.model_dump(exclude_none=True)}
+    if schedule.trained_betas is None and schedule.beta_start is None:
+        settings["beta_start"], settings["beta_end"] = ends(schedule.beta_schedule, schedule.num_train_timesteps)
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(settings, indent=2) + "\n")

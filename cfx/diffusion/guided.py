@@ -86,7 +86,8 @@ def import_prior(weights: Path, arguments: GuidedDiffusion, folder: Path) -> UNe
     Raises FileNotFoundError if there is no file, UserError naming every key that is missing, unexpected or misshapen.
     """
     unet = convert(read_state_dict(weights), arguments, str(weights))
-    schedule = Schedule(num_train_timesteps=arguments.diffusion_steps, trained_timesteps=arguments.trained_steps)
+    steps, trained = arguments.diffusion_steps, arguments.trained_steps
+    schedule = Schedule(num_train_timesteps=steps, trained_timesteps=trained, variance_type="learned_range")
     save_ddpm(folder, unet, schedule)
     return unet
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -12,24 +12,40 @@ from cfx.errors import UserError
 from cfx.random import ImageNoise
 from cfx.types import Denoiser
 
-BetaSchedule = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]  # diffusers' names
+Prediction = Literal["epsilon", "sample", "v_prediction"]  # diffusers' names
+BetaSchedule = Literal["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"]  # diffusers' names
 
 
-def betas(schedule: BetaSchedule, steps: int) -> Tensor:
-    """The N betas of a named schedule, (N,) float64.
+def betas(schedule: BetaSchedule, steps: int, start: float | None = None, end: float | None = None) -> Tensor:
+    """The N betas of a named schedule, (N,) float64, from `start` to `end` where the schedule has ends.
 
-    `linear` is scaled by 1000/N as in guided-diffusion, so that N = 500 ends at the same noise as N = 1000.
-    Raises UserError for another name.
+    By default those of `linear` are 1e-4 and .02, scaled by 1000/N as in guided-diffusion, so that N = 500 ends at the same noise
+    as N = 1000; those of `scaled_linear` Stable Diffusion's. Raises UserError for another name.
     """
+    first, last = (start, end) if start is not None and end is not None else ends(schedule, steps)
     if schedule == "linear":
-        scale = 1000 / steps
-        return torch.linspace(scale * 1e-4, scale * 0.02, steps, dtype=torch.float64)
+        return torch.linspace(first, last, steps, dtype=torch.float64)
     if schedule == "scaled_linear":
-        return torch.linspace(0.00085**0.5, 0.012**0.5, steps, dtype=torch.float64).square()
+        return torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64).square()
     if schedule == "squaredcos_cap_v2":
         level = torch.cos((torch.arange(steps + 1, dtype=torch.float64) / steps + 0.008) / 1.008 * math.pi / 2).square()
         return (1 - level[1:] / level[:-1]).clamp(max=0.999)
-    raise UserError(f"unknown noise schedule {schedule!r}; use linear, scaled_linear or squaredcos_cap_v2")
+    if schedule == "sigmoid":  # GeoDiff's
+        return torch.linspace(-6, 6, steps, dtype=torch.float64).sigmoid() * (last - first) + first
+    raise UserError(f"unknown noise schedule {schedule!r}; use {', '.join(get_args(BetaSchedule))}")
+
+
+def ends(schedule: BetaSchedule, steps: int) -> tuple[float, float]:
+    """First and last beta of N, where nothing else is said."""
+    scale = 1000 / steps
+    return (0.00085, 0.012) if schedule == "scaled_linear" else (scale * 1e-4, scale * 0.02)
+
+
+def without_signal_at_the_end(original: Tensor) -> Tensor:
+    """Betas (N,), float64, after which nothing is left of the image   (Lin et al. 2024, algorithm 1)."""
+    signal = (1 - original).cumprod(0).sqrt()
+    level = ((signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])).square()
+    return 1 - level / torch.cat([torch.ones(1, dtype=level.dtype), level[:-1]])
 
 
 def respaced_timesteps(steps: int, kept: int) -> list[int]:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cfx.checkpoint import fit, read_state_dict
-from cfx.diffusion.ddpm import DDPM, Prediction, Schedule, save_ddpm
+from cfx.diffusion.ddpm import DDPM, Schedule, save_ddpm
+from cfx.diffusion.schedule import Prediction
 from cfx.random import derived_seed
 from cfx.training.loop import cosine, seeded, set_rate
 from cfx.training.resume import Checkpoint
@@ -51,7 +52,7 @@ def build_unet(config: PriorTraining) -> UNet2DModel:
     """An untrained diffusers UNet2DModel of this shape."""
     levels = len(config.channels)
     return UNet2DModel(
-        sample_size=config.size // config.patch,
+        sample_size=-(-config.size // config.patch),  # rounded up: the edge is padded
         in_channels=3 * config.patch**2,
         out_channels=3 * config.patch**2,
         block_out_channels=config.channels,

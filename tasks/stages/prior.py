@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from cfx.diffusion.pretrained import prior_files
 from cfx.diffusion.training import train_prior
 from tasks.config import PriorConfig
 from tasks.training.batches import batches_of
@@ -39,9 +40,9 @@ def prior_fingerprint(root: Path, config: PriorConfig, data_fingerprint: str) ->
 
 
 def fingerprint_folder(folder: Path) -> str:
-    """SHA-256 over the names and contents of a prior's files."""
+    """SHA-256 over the names and contents of a prior's files. Raises as `prior_files` does."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*/*")):
+    for path in sorted(set(prior_files(folder))):
         digest.update(f"{path.relative_to(folder)}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
