@@ -1,4 +1,7 @@
-"""A whole audit in seconds: portraits of 16 px and untrained networks, so that what is measured is the pipeline."""
+"""A whole audit in seconds: portraits of 16 px and untrained networks, so that what is measured is the pipeline.
+
+The prior sees no noise anywhere and so changes nothing, which an audit accepts at little noise only.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ def lay_out(folder: Path, images: int, size: int = 16) -> None:
         facts: Facts = {"module": "cfx.networks.convnet:ConvNet", "kwargs": kwargs, "input_size": size, **known}
         save_network(folder / f"{name}.safetensors", ConvNet(n, (8,), 2), facts)
     shape = PriorTraining(size=size, patch=4, channels=(32,))
-    save_ddpm(folder / "prior", build_unet(shape).half(), Schedule(prediction_type="sample"))
+    unet = build_unet(shape)
+    torch.nn.init.zeros_(unet.conv_out.weight)
+    torch.nn.init.zeros_(unet.conv_out.bias)
+    save_ddpm(folder / "prior", unet.half(), Schedule())
 
 
 def settings(folder: Path, shard_size: int, **more: Any) -> dict[str, Any]:
@@ -51,8 +57,8 @@ def settings(folder: Path, shard_size: int, **more: Any) -> dict[str, Any]:
         "oracle": {"weights": str(folder / "oracle.safetensors")},
         "prior": {"path": str(folder / "prior")},
         "target_attribute": "smile",
-        "ladder": [{"method": "fastdime", "steps": 10, "tau": 2, "scale": 40}],
-        "interventions": {"steps": 10, "tau": 2},
+        "ladder": [{"method": "fastdime", "steps": 100, "tau": 2, "scale": 40}],
+        "interventions": {"steps": 100, "tau": 2},
         "shard_size": shard_size,
         "device": "cpu",
     } | more

@@ -15,7 +15,7 @@ from cfx.classifiers import ClassifierConfig
 from cfx.errors import ConfigError, UserError
 from cfx.targets import check_target
 from cfx.types import Classifier
-from tasks.advice.prior_check import check_depth, survival, warnings_of
+from tasks.advice.prior_check import check_depth, check_fit, check_size, size_warnings, survival
 from tasks.config import AuditConfig
 from tasks.data import ingest as data
 from tasks.networks import (
@@ -203,14 +203,18 @@ def _prior_print(config: AuditConfig, data_print: str) -> Prints:
 def _check_prior(config: AuditConfig, classifier: Classifier, data_print: str, device: str) -> tuple[str, ...]:
     """Warnings about a prior that was trained before. A black box is queried nothing before the audit starts to count."""
     folder = _prior(config, data_print)
-    if folder is None or config.prior is None or config.prior.train is not None:
+    if folder is None or config.prior is None:
         return ()
     with setting("prior"):
-        prior = denoiser_for(folder, device)
-        check_depth(config.ladder, prior)
-        if not isinstance(config.classifier, ClassifierConfig):
+        if config.prior.train is not None:
+            check_size(config.data.size, config.prior.train.multiple)
             return ()
-        return warnings_of(survival(prior, classifier, config.data, config.ladder), config.ladder)
+        prior = denoiser_for(folder, device)
+        check_size(config.data.size, prior.multiple)
+        check_depth(config.ladder, prior)
+        asked = classifier if isinstance(config.classifier, ClassifierConfig) else None
+        found = survival(prior, asked, config.data, config.ladder, device)
+        return (*size_warnings(prior, config.data.size), *check_fit(found, config.ladder))
 
 
 def _json(prints: Prints) -> str:

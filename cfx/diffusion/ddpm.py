@@ -152,20 +152,23 @@ def halvings(network: nn.Module) -> int:
 
 
 def mirrored(x: Tensor, multiple: int) -> Tensor:
-    """x (B, C, H, W), its lower and right edges mirrored until H and W are multiples; x itself where they are.
-
-    Raises UserError for an image too small to be mirrored so far.
-    """
+    """x (B, C, H, W), its lower and right edges mirrored until H and W are multiples; x itself where they are."""
     for dim in (2, 3):
         side = x.shape[dim]
-        if missing := -side % multiple:
-            if missing >= side:
-                raise UserError(
-                    f"an image of {x.shape[2]} x {x.shape[3]} px is too small for a prior that takes multiples of {multiple}; "
-                    f"raise `size` to more than {multiple // 2}, or use a prior with fewer levels or a smaller patch"
-                )
-            x = torch.cat([x, x.narrow(dim, side - 1 - missing, missing).flip(dim)], dim)  # unlike `pad`, the same on every run
+        if more := missing(side, multiple):
+            x = torch.cat([x, x.narrow(dim, side - 1 - more, more).flip(dim)], dim)  # unlike `pad`, the same on every run
     return x
+
+
+def missing(side: int, multiple: int) -> int:
+    """Pixels up to the next multiple. Raises UserError for a side that is too short to be mirrored so far."""
+    more = -side % multiple
+    if more >= side:
+        raise UserError(
+            f"a side of {side} px is too short for a prior that takes multiples of {multiple}; raise `size` to more than "
+            f"{multiple // 2}, or use a prior with fewer levels or a smaller patch"
+        )
+    return more
 
 
 def load_ddpm(folder: Path, steps: int | None = None, clip: bool = True) -> DDPM:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 from diffusers import UNet2DModel
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cfx.checkpoint import fit, read_state_dict
-from cfx.diffusion.ddpm import DDPM, Schedule, save_ddpm
+from cfx.diffusion.ddpm import DDPM, Schedule, missing, save_ddpm
 from cfx.diffusion.schedule import Prediction
 from cfx.random import derived_seed
 from cfx.training.loop import cosine, seeded, set_rate
@@ -46,6 +46,16 @@ class PriorTraining(Config):
     )
     checkpoint_every: int = Field(250, ge=1, description="optimizer steps between checkpoints")
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _can_be_padded(self) -> PriorTraining:
+        missing(self.size, self.multiple)
+        return self
+
+    @property
+    def multiple(self) -> int:
+        """Sides that the UNet takes without padding are multiples of this, pixels."""
+        return int(self.patch * 2 ** (len(self.channels) - 1))
 
 
 def build_unet(config: PriorTraining) -> UNet2DModel:

@@ -166,8 +166,9 @@ def _depths(subject: Subject, steps: int, keep: float, report: Report) -> list[D
     for tau in sorted({max(1, round(share * steps)) for share in DEPTHS}):
         if tau > most:
             break
-        kept, distance = filtered(subject.prior, subject.classifier, subject.images, steps, tau)
-        found.append(Depth(tau, timesteps[tau - 1], kept, distance))
+        at = filtered(subject.prior, subject.classifier, subject.images, steps, tau)
+        kept = at.kept or 0.0
+        found.append(Depth(tau, timesteps[tau - 1], kept, at.change.distance))
         report(f"tau {tau} of {steps}: {kept:.2f} of predictions survive")
         if kept < keep:
             break

@@ -360,7 +360,7 @@ def test_any_size_is_padded_inside_and_exact_where_none_is_needed(size: tuple[in
 def test_an_image_too_small_to_mirror_is_refused() -> None:
     shape = {"block_out_channels": (8,) * 4, "down_block_types": ("DownBlock2D",) * 4, "up_block_types": ("UpBlock2D",) * 4}
     prior = DDPM(tiny_unet(**shape), Schedule(), channels=3)
-    with pytest.raises(UserError, match="an image of 3 x 8 px is too small .* multiples of 8; raise `size` to more than 4"):
+    with pytest.raises(UserError, match="a side of 3 px is too short .* multiples of 8; raise `size` to more than 4"):
         prior.predict(torch.zeros(1, 3, 3, 8), torch.tensor([3]))
 
 

@@ -12,7 +12,7 @@ from cfx.methods.ace import ACE
 from cfx.methods.dime import DiME, FastDiME
 from cfx.methods.svce import SVCE
 from cfx.portraits import write_portraits
-from tasks.advice.prior_check import check_depth, filtered, survival, warnings_of
+from tasks.advice.prior_check import check_depth, check_fit, filtered, survival
 from tasks.config import PriorConfig
 from tasks.data.ingest import DataConfig, sample
 from tasks.networks import classifier_for, denoiser_for
@@ -40,9 +40,11 @@ def test_filtering_by_an_exact_prior_of_grey_images() -> None:
     x = (torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.5).clamp(-1, 1)
     ids = [str(i) for i in range(8)]
     shallow = filtered(gaussian_prior(50), Linear(), Images(ids, x), 50, 1)
-    assert shallow.kept == 1 and shallow.distance < 0.01
+    assert shallow.kept == 1 and shallow.change.distance < 0.01
     deep = filtered(gaussian_prior(50), Linear(), Images(ids, x), 50, 50)
-    assert deep.kept < 1 and 0.2 < deep.distance < 0.4  # of two independent such images: .5 sqrt(4 / pi) / 2 = .28
+    assert (
+        deep.kept is not None and deep.kept < 1 and 0.2 < deep.change.distance < 0.4
+    )  # of two independent such images: .5 sqrt(4 / pi) / 2 = .28
 
 
 @pytest.fixture
@@ -58,16 +60,16 @@ def test_the_sample_is_the_same_every_time_and_leaves_out_what_cannot_be_used(da
     assert len(set(sample(data, 99).ids)) == 11
 
 
-def test_a_prior_that_fits_says_nothing_and_one_that_does_not_is_reported(data: DataConfig, tmp_path: Path) -> None:
+def test_a_prior_that_fits_says_nothing_and_one_that_does_not_is_refused(data: DataConfig, tmp_path: Path) -> None:
     planted, ladder = classifier_for(ClassifierConfig(weights="portraits:planted"), "cpu"), (FastDiME(steps=50, tau=4),)
     bundled = denoiser_for(prior_folder(Path(), PriorConfig(path="portraits:prior"), ""), "cpu")
     found = survival(bundled, planted, data, ladder)
-    assert found is not None and found.kept > 0.8 and warnings_of(found, ladder) == ()
+    assert found is not None and found.kept is not None and found.kept > 0.8 and check_fit(found, ladder) == ()
+    (warning,) = check_fit(found._replace(kept=0.375, chance=0.3), ladder)
+    assert "38% of 8 images keep their prediction" in warning and "cfx calibrate" in warning
     untrained = build_unet(PriorTraining(patch=4, channels=(32, 32)))
     save_ddpm(tmp_path / "prior", untrained, Schedule(prediction_type="sample"))
     lost = survival(denoiser_for(tmp_path / "prior", "cpu"), planted, data, (FastDiME(steps=50, tau=30),))
-    assert lost is not None and lost.distance > 3 * found.distance
-    lost = lost._replace(kept=0.25)
-    (warning,) = warnings_of(lost, (FastDiME(steps=50, tau=30),))
-    assert "25% of 8 images keep theirs" in warning and "cfx calibrate" in warning
+    with pytest.raises(ValueError, match="does not fit these images"):
+        check_fit(lost, (FastDiME(steps=50, tau=30),))
     assert survival(bundled, planted, data, (SVCE(),)) is None
