@@ -10,23 +10,26 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from pillow_heif import register_heif_opener
 from torch import Tensor
 
+from cfx.depth import Depth, Refused, check_colours, depth_of, grey_of
 from cfx.errors import UserError
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # none of them runs a program to decode itself
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "HEIF", "AVIF")  # none runs a program to decode itself
 MAX_PIXELS = 50_000_000  # an image with more is refused, unless a setting says otherwise
 BYTES_PER_PIXEL = 8  # the most an uncompressed image of these formats takes: four channels of 16 bits
 Size = int | tuple[int, int]  # the side of a square, or height and width, pixels
 Image.init()  # registers every decoder now, so that no later `open` changes what Pillow knows
-
-
-class Refused(UserError):
-    """An image that is not let in. `reason` is one of unreadable, truncated, mode, too_small, too_large."""
-
-    def __init__(self, reason: str, error: str) -> None:
-        super().__init__(error)
-        self.reason = reason
+register_heif_opener()
+SUFFIXES = frozenset(end for end, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO"))
+HEAD = 32  # bytes of a file by which `is_image` knows it
+_SUBFILE = 254  # tag of TIFF: what kind of page (Adobe, TIFF 6.0, section 8)
+_WHY = {  # colour modes that are refused
+    "CMYK": "inks of a printer, whose colours need a profile",
+    "F": "32-bit floats, whose black and white the file does not give",
+    "I": "signed or 32-bit integers, whose black and white the file does not give",
+}
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,21 @@ class Decoded:
     width: int
     height: int
     png: bytes
+    pages: int = 1  # of a TIFF, of which the first counts
 
 
-def read_image(content: bytes, size: Size, max_pixels: int, min_side: int) -> Decoded:
+def is_image(head: bytes) -> bool:
+    """Whether a file that begins with these bytes (HEAD of them) is in one of FORMATS, whatever it is called."""
+    return any(Image.OPEN[name][1](head) is True for name in FORMATS)
+
+
+def read_image(content: bytes, size: Size, max_pixels: int, min_side: int, bits: int | None = None) -> Decoded:
     """Decode an image file and bring it to `size` (a square's side, or height and width) RGB, as an 8-bit PNG.
 
     The size is read from the header and refused before any pixel is decoded. EXIF orientation is applied; of an animation the
-    first frame counts; the largest centred part of the wanted shape is kept and resampled by Lanczos with antialiasing (an image
-    of the wanted size already keeps its exact pixels). Colour profiles are ignored. Modes: see `_rgb`. Raises Refused.
+    first frame counts, of a TIFF the first page; the largest centred part of the wanted shape is kept and resampled by Lanczos
+    with antialiasing (an image of the wanted size already keeps its exact pixels). Colour profiles and gamma are ignored. Modes:
+    see `_rgb`. `bits`: how many of 16 bits are used, where files do not say it (cfx/depth.py). Raises Refused.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of sizes refused below, and of odd metadata that harms no pixel
@@ -60,13 +70,29 @@ def read_image(content: bytes, size: Size, max_pixels: int, min_side: int) -> De
             raise Refused("too_large", f"{width} x {height} pixels, more than {max_pixels:,}")
         if min(width, height) < min_side:
             raise Refused("too_small", f"{width} x {height} pixels; each side needs {min_side}")
+        pages = _pages(image)
+        depth = depth_of(image, content)
         try:
             image.load()
         except Exception as error:  # as above, for the body of the file
             reason = "truncated" if "truncated" in str(error).lower() else "unreadable"
             raise Refused(reason, f"{type(error).__name__}: {error}") from error
+        if image.format == "BMP" and image.mode == "RGBA" and not image.getextrema()[3][1]:
+            image = image.convert("RGB")  # a fourth byte that nobody filled in is no transparency
         upright = _upright(image)
-        return Decoded(*upright.size, png_of(_centre(_rgb(upright), size)))
+        return Decoded(*upright.size, png_of(_centre(_rgb(upright, depth, bits), size)), pages)
+
+
+def _pages(image: Image.Image) -> int:
+    """Pages of a TIFF. Raises Refused where the first is a small copy of another, as in the raw files of cameras."""
+    if image.format != "TIFF":
+        return 1
+    if int(image.tag_v2.get(_SUBFILE, 0)) & 1:  # type: ignore[attr-defined]
+        raise Refused("mode", "a TIFF whose first page is a small copy of another, as in raw files of cameras; export it as JPEG")
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception:  # a later page is damaged, which is no matter to the first
+        return 1
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -76,19 +102,29 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, depth: Depth, bits: int | None) -> Image.Image:
     """The image as 8-bit RGB. Raises Refused for a mode whose colours need a profile or a scale that the file does not give.
 
     Let in: RGB, palette, grey and black-and-white; grey of 16 bits, rounded to 8; transparency, laid over white.
-    Refused: CMYK and other ink or luminance spaces, 32-bit integers and floats.
+    Refused: CMYK and other ink or luminance spaces, 32-bit integers and floats; what is transparent all over.
     """
-    if image.mode.startswith("I;16"):
-        return Image.fromarray(np.rint(np.asarray(image, np.float64) / 257).astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I;16") or (image.mode == "I" and depth.unsigned):
+        return grey_of(image, depth, bits).convert("RGB")
     if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"):
-        raise Refused("mode", f"colour mode {image.mode}; convert the file to RGB or grey")
+        why = _WHY.get(image.mode)
+        raise Refused(
+            "mode", f"colour mode {image.mode}{f', {why}' if why else ''}; convert the file to RGB or grey, 8 bits each"
+        )
+    check_colours(image, depth, bits)
     if image.has_transparency_data:
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
+        return _over_white(image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    if not image.getchannel("A").getextrema()[1]:
+        raise Refused("transparent", "transparent all over, so it shows nothing; save it without transparency")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
 def height_and_width(size: Size) -> tuple[int, int]:
