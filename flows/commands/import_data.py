@@ -2,32 +2,69 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.terminal import escaped, out, user_errors
+from flows.options import taking
+from flows.terminal import AsJson, escaped, out, user_errors
+
+if TYPE_CHECKING:
+    from tasks.data.formats import Written
 
 
-def import_data(
+@dataclass(frozen=True)
+class ImportOptions:
+    """Options of the command."""
+
     form: Annotated[
         str,
         typer.Argument(
             metavar="FORMAT",
             help="celeba, celeba-hq, bdd100k, bdd-oia, imagefolder, parquet, huggingface or webdataset",
         ),
-    ],
-    folder: Annotated[str, typer.Argument(help="the folder that it was unpacked into, or a URL such as s3://bucket/prefix")],
-    to: Annotated[Path, typer.Option("--out", "-o", help="the table, .parquet")],
-) -> None:
+    ]
+    folder: Annotated[str, typer.Argument(help="the folder that it was unpacked into, or a URL such as s3://bucket/prefix")]
+    to: Annotated[Path, typer.Option("--out", "-o", help="the table, .parquet")]
+    image_key: Annotated[
+        str | None,
+        typer.Option(help="which image of a sample counts: jpg, input.png, or a column; several, parted by commas: the first there"),
+    ] = None
+    label_key: Annotated[
+        str | None, typer.Option(help="webdataset: which member of a sample is its label; default: cls")
+    ] = None
+    splits: Annotated[
+        bool | None,
+        typer.Option("--splits/--no-splits", help="whether train, test, … are splits or classes; default: splits in a scheme"),
+    ] = None
+    as_json: AsJson = False
+
+
+@taking(ImportOptions)
+def import_data(options: ImportOptions) -> None:
     """List the images of a data set, with their splits, labels and yes/no attributes, for `data:` of an audit."""
     with user_errors():
-        from tasks.data.formats import table_of
+        from tasks.data.formats import Choices, table_of
         from warehouse.facts.storage import warehouse_at
 
-        written = table_of(form, warehouse_at(folder), to)
-    out.print(f"{written.rows:,} images: {escaped(str(to))}", soft_wrap=True)
+        keys = tuple(key.strip() for key in (options.image_key or "").split(",") if key.strip())
+        choices = Choices(keys, options.label_key, options.splits)
+        written = table_of(options.form, warehouse_at(options.folder), options.to, choices)
+    if options.as_json:
+        print(json.dumps({"table": str(options.to)} | written._asdict()))  # noqa: T201
+        return
+    _show(written, options)
+
+
+def _show(written: Written, options: ImportOptions) -> None:
+    out.print(f"{written.rows:,} images: {escaped(str(options.to))}", soft_wrap=True)
     out.print(f"columns: {escaped(', '.join(written.columns))}", soft_wrap=True)
+    for line in written.remarks:
+        out.print(escaped(line), soft_wrap=True)
+    for line in written.left_out:
+        out.print(escaped(f"left out: {line}"), soft_wrap=True)
     split = ", split_column: split" if "split" in written.columns else ""
-    out.print(escaped(f"data: {{images: {folder}, table: {to}{split}, label_column: …}}"), soft_wrap=True)
+    out.print(escaped(f"data: {{images: {options.folder}, table: {options.to}{split}, label_column: …}}"), soft_wrap=True)

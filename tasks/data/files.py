@@ -1,14 +1,14 @@
 """The bytes of an image by its name: a file below a folder or an object-store prefix, or a part of a larger file there.
 
 `a/b.png` is a file; `shards/0000.tar/17.jpg` is a member of a tar; `train.parquet/17` and `data.arrow/17` are row 17, from 0, of
-a Parquet or an Arrow stream file. Images requested in order of their names are read in the order in which they lie.
+a Parquet or an Arrow stream file, `train.parquet/17/rgb` its column rgb where several hold images. Images requested in order of their names are read in the order in which they lie.
 """
 
 from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from cfx.images import Refused
 from warehouse.facts.storage import Root
 
 WHOLES = (".tar", ".parquet", ".arrow")  # files whose parts are images
+_OF_SYSTEMS = {"__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"}
 _COLUMNS = ("image", "img", "picture", "jpg", "png", "bytes")  # where bytes are looked for first
 
 
@@ -39,13 +40,50 @@ def is_inside(name: str) -> bool:
     return not os.path.isabs(name) and "://" not in name and os.path.normpath(name).split(os.sep)[0] != os.pardir
 
 
-def names_below(root: Root) -> list[str]:
-    """Every file below a folder or prefix but hidden ones, relative to it, in order of name."""
+def names_below(root: Root, leave_out: Callable[[str, str], None] = lambda name, reason: None) -> list[str]:
+    """The files below a folder or prefix, relative to it, in order of name; links are followed.
+
+    Hidden files, and those that systems put beside images (`__MACOSX`, `Thumbs.db`, `@eaDir`), are left out, told to `leave_out`
+    with the reason; so is what no table can name.
+    """
     if isinstance(root, Path):
-        names = (os.path.relpath(os.path.join(place, file), root) for place, _, files in os.walk(root) for file in files)
+        names = (os.path.relpath(os.path.join(place, file), root) for place, files in _walk(root) for file in files)
     else:
         names = (name.removeprefix(root.path).lstrip("/") for name in root.fs.find(root.path))
-    return sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
+    kept = []
+    for name in sorted(names):
+        if (reason := unfit(name)) is None:
+            kept.append(name)
+        else:
+            leave_out(name.encode(errors="replace").decode(), reason)
+    return kept
+
+
+def _walk(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Folders and the files in them; a link to a folder that it lies in is not followed again."""
+    for place, folders, files in os.walk(root, followlinks=True):
+        here = os.path.realpath(place)
+        folders[:] = [
+            folder for folder in folders if not f"{here}/".startswith(f"{os.path.realpath(os.path.join(place, folder))}/")
+        ]
+        yield place, files
+
+
+def unfit(name: str) -> str | None:
+    """Why a file is passed over, or None."""
+    parts = name.split("/")
+    if any(part.startswith(".") or part.lower() in _OF_SYSTEMS for part in parts):
+        return "hidden or of a system"
+    if any(part.endswith(WHOLES) for part in parts[:-1]):
+        return "in a folder that is called like an archive, to be renamed"
+    if any(0xD800 <= ord(sign) < 0xE000 for sign in name):  # how Python keeps bytes that are no text
+        return "of a name that is not UTF-8, to be renamed"
+    return None
+
+
+def suffix_of(name: str) -> str:
+    """The ending of a file's name in lower case, with its dot, or nothing."""
+    return os.path.splitext(name)[1].lower()
 
 
 def stamps(root: Root, names: Iterable[str]) -> dict[str, tuple[int, str]]:
@@ -140,15 +178,17 @@ def walk(tar: Tar) -> Iterator[tarfile.TarInfo]:
 
 
 def _row(path: Root, part: str) -> bytes:
-    if not part.isdecimal():
-        raise Refused("missing", f"{part!r} of {path.name}, whose rows are numbered")
-    number = int(part)
+    row, _, column = part.partition("/")
+    if not row.isdecimal():
+        raise Refused("missing", f"{row!r} of {path.name}, whose rows are numbered")
+    number = int(row)
     for group, (start, rows) in enumerate(_groups(path)):
         if start <= number < start + rows:
-            value = _images(path, group)[number - start].as_py()
+            value = _images(path, group, column)[number - start].as_py()
             content = value.get("bytes") if isinstance(value, dict) else value
             if content is None:
-                raise Refused("missing", f"row {number} of {path.name}, which holds no bytes")
+                elsewhere = f", only the path {value['path']!r}" if isinstance(value, dict) and value.get("path") else ""
+                raise Refused("missing", f"row {number} of {path.name}, which holds no bytes{elsewhere}")
             return bytes(content)
     raise Refused("missing", f"row {number} of {path.name}, which is shorter")
 
@@ -167,27 +207,38 @@ def _groups(path: Root) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=2)
-def _images(path: Root, group: int) -> Any:
+def _images(path: Root, group: int, column: str) -> Any:
     """The images of one row group or record batch: an array of bytes, or of {bytes, path}."""
     if path.suffix == ".parquet":
         with path.open("rb") as file, pq.ParquetFile(file) as parquet:
-            return parquet.read_row_group(group, columns=[image_column(parquet.schema_arrow, path)]).column(0)
+            return parquet.read_row_group(group, columns=[image_column(parquet.schema_arrow, path, column)]).column(0)
     with path.open("rb") as file, pa.ipc.open_stream(file) as stream:
         for number, batch in enumerate(stream):
             if number == group:
-                return batch.column(image_column(stream.schema, path))
+                return batch.column(image_column(stream.schema, path, column))
     raise AssertionError(group)
 
 
-def image_column(schema: pa.Schema, path: Root) -> str:
-    """The column of images: bytes, or a struct with `bytes`, named as images usually are, or else the first such.
+def image_column(schema: pa.Schema, path: Root, name: str = "") -> str:
+    """The column of images, bytes or a struct with `bytes`: of this name, or the only one, or the only one named as images are.
 
-    Raises UserError where there is none.
+    Raises UserError where there is none, or where several may be meant.
     """
-    held = [field.name for field in schema if _holds_bytes(field.type)]
-    if not held:
-        raise UserError(f"{path} has no column of bytes; it has {', '.join(schema.names)}")
-    return next((name for name in _COLUMNS if name in held), held[0])
+    held = image_columns(schema)
+    usual = [column for column in _COLUMNS if column in held]
+    if not held or (name and name not in held):
+        raise UserError(f"{path} has no column {f'{name!r} ' if name else ''}of bytes; it has {', '.join(schema.names)}")
+    if name or len(held) == 1 or len(usual) == 1:
+        return name or (held if len(held) == 1 else usual)[0]
+    raise UserError(
+        f"{path} has several columns of images, {', '.join(held)}; choose one: cfx import-data --image-key {held[0]}, or "
+        f"{path.name}/17/{held[0]} in a table of your own"
+    )
+
+
+def image_columns(schema: pa.Schema) -> list[str]:
+    """The columns that may hold images."""
+    return [field.name for field in schema if _holds_bytes(field.type)]
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

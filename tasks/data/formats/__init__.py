@@ -1,7 +1,7 @@
 """Data sets as they are published become the table that an audit reads: `file`, `split`, what is a label, what is yes or no.
 
-Each format is a function folder -> tables with the same columns, a few thousand rows at a time, so that any number of images
-passes; names are relative to the folder, and may go on inside a tar or a Parquet file (tasks/contents.py).
+Each format is a function source -> tables with the same columns, a few thousand rows at a time, so that any number of images
+passes; names are relative to the folder, and may go on inside a tar or a Parquet file (tasks/data/files.py).
 """
 
 from __future__ import annotations
@@ -19,42 +19,52 @@ from cfx.errors import UserError
 from tasks.data.formats.bdd import bdd100k, bdd_oia
 from tasks.data.formats.celeba import celeba, celeba_hq
 from tasks.data.formats.folders import folders
+from tasks.data.formats.remarks import Remarks
 from tasks.data.formats.rows import rows
+from tasks.data.formats.source import Choices, Source
 from tasks.data.formats.tars import tars
 from warehouse.facts.storage import Root
 
-FORMATS: dict[str, Callable[[Root], Iterable[pa.Table]]] = {
-    "celeba": celeba,
-    "celeba-hq": celeba_hq,
-    "bdd100k": bdd100k,
-    "bdd-oia": bdd_oia,
+FORMATS: dict[str, Callable[[Source], Iterable[pa.Table]]] = {
+    "celeba": lambda source: celeba(source.folder),
+    "celeba-hq": lambda source: celeba_hq(source.folder),
+    "bdd100k": lambda source: bdd100k(source.folder),
+    "bdd-oia": lambda source: bdd_oia(source.folder),
     "imagefolder": folders,
     "parquet": rows,
     "huggingface": rows,
     "webdataset": tars,
 }
+CHOICES = {  # which formats can be read in more than one way, and so ask
+    "image_key": ("imagefolder", "parquet", "huggingface", "webdataset"),
+    "label_key": ("webdataset",),
+    "splits": ("imagefolder", "parquet", "huggingface", "webdataset"),
+}
 
 
 class Written(NamedTuple):
-    """What a table holds."""
+    """What a table holds, how the data set was read, and what of it is not in the table (a line a reason)."""
 
     rows: int
     columns: list[str]
+    remarks: list[str]
+    left_out: list[str]
 
 
-def table_of(form: str, folder: Root, to: Path) -> Written:
+def table_of(form: str, folder: Root, to: Path, choices: Choices = Choices()) -> Written:
     """Write the table of a data set as Parquet, whole or not at all.
 
-    Raises UserError for a format that there is not, or a folder that is not in that format.
+    Raises UserError for a format that there is not, a folder that is not in that format, or that can be read in two ways.
     """
-    if form not in FORMATS:
-        raise UserError(f"there is no format {form!r}; there are {', '.join(FORMATS)}")
+    _check(form, choices)
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; give the one that the data set was unpacked into")
-    parts: Iterator[pa.Table] = iter(FORMATS[form](folder))
+    remarks = Remarks()
+    parts: Iterator[pa.Table] = iter(FORMATS[form](Source(folder, choices, remarks)))
     first = next(parts, None)
     if first is None:
-        raise UserError(f"{folder} holds no image of a data set in the format {form!r}")
+        rest = f"; left out: {'; '.join(remarks.left_out())}" if remarks.counts else ""
+        raise UserError(f"{folder} holds no image of a data set in the format {form!r}{rest}")
     to.parent.mkdir(parents=True, exist_ok=True)
     half, rows = to.with_name(f".{to.name}.{uuid4().hex}"), 0
     try:
@@ -65,7 +75,15 @@ def table_of(form: str, folder: Root, to: Path) -> Written:
         half.replace(to)
     finally:
         half.unlink(missing_ok=True)
-    return Written(rows, first.schema.names)
+    return Written(rows, first.schema.names, list(remarks.sentences), remarks.left_out())
+
+
+def _check(form: str, choices: Choices) -> None:
+    if form not in FORMATS:
+        raise UserError(f"there is no format {form!r}; there are {', '.join(FORMATS)}")
+    for name, forms in CHOICES.items():
+        if getattr(choices, name) != Choices._field_defaults[name] and form not in forms:
+            raise UserError(f"--{name.replace('_', '-')}: {form} is read in one way only; it is for {', '.join(forms)}")
 
 
 def _alike(part: pa.Table, schema: pa.Schema, folder: Root) -> pa.Table:

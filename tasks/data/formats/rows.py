@@ -2,69 +2,78 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as pat
 
-from tasks.data.files import image_column, names_below
-from tasks.data.formats.folders import SPLITS
-from warehouse.facts.storage import Root
+from cfx.errors import UserError
+from tasks.data.files import image_column, image_columns, names_below
+from tasks.data.formats.class_names import class_names, named
+from tasks.data.formats.source import Source
+from tasks.data.formats.splits import splits_of_files
+
+_OURS = ("file", "split")
 
 
-def rows(folder: Root) -> Iterator[pa.Table]:
+def rows(source: Source) -> Iterator[pa.Table]:
     """Every row of every .parquet and .arrow file below the folder; its plain columns are kept, class numbers as class names.
 
-    The split is what a file or its folder is called (`train-00000-of-00002.parquet`, `train/data-….arrow`).
+    The split is the column of that name, or else what a file or its folder is called (`train-00000-of-00002.parquet`,
+    `train/data-….arrow`). Raises UserError for files that cannot be read, and for several columns of images.
     """
-    for name in names_below(folder):
-        if name.endswith((".parquet", ".arrow")) and not PurePosixPath(name).name.startswith("cache-"):
-            yield from _of_file(folder, name)
+    held = [name for name in names_below(source.folder, source.remarks.leave_out) if _holds_rows(name, source)]
+    splits = splits_of_files(held, source)
+    for name in held:
+        try:
+            yield from _of_file(source, name, splits[name])
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{source.folder / name} cannot be read: {error}") from error
 
 
-def _of_file(folder: Root, name: str) -> Iterator[pa.Table]:
-    path, start, split = folder / name, 0, _split(name)
+def _holds_rows(name: str, source: Source) -> bool:
+    cached = PurePosixPath(name).name.startswith("cache-")
+    if name.endswith((".parquet", ".arrow")) and not cached:
+        return True
+    source.remarks.leave_out(name, "a cache of Hugging Face" if cached else "no .parquet or .arrow file")
+    return False
+
+
+def _of_file(source: Source, name: str, split: str | None) -> Iterator[pa.Table]:
+    path, start, wanted = source.folder / name, 0, source.choices.image_key
     with path.open("rb") as file:
         held = pq.ParquetFile(file) if name.endswith(".parquet") else pa.ipc.open_stream(file)
         schema: pa.Schema = held.schema_arrow if isinstance(held, pq.ParquetFile) else held.schema
-        plain = [field.name for field in schema if _is_plain(field.type) and field.name not in ("file", "split")]
-        wanted = plain or [image_column(schema, path)]  # rows without a plain column are images all the same
-        classes = _classes(schema)
-        for batch in held.iter_batches(columns=wanted) if isinstance(held, pq.ParquetFile) else held:
+        if not image_columns(schema):
+            source.remarks.leave_out(name, "without a column of image bytes")
+            return
+        key = next((key for key in wanted if key in schema.names), wanted[0] if wanted else "")
+        image = image_column(schema, path, key)
+        plain = [field.name for field in schema if _is_plain(field.type) and field.name not in _OURS]
+        if "file" in schema.names:
+            source.remarks.say("the column 'file' of the data is left out: here it says where an image lies")
+        own_split = "split" in schema.names and _is_plain(schema.field("split").type)
+        columns_read = [*plain, *(["split"] if own_split else [])]
+        classes = class_names(schema)
+        for batch in (
+            held.iter_batches(columns=columns_read or [image]) if isinstance(held, pq.ParquetFile) else held
+        ):  # without a plain column the rows are images all the same
             n = batch.num_rows
-            columns = {
-                "file": pa.array([f"{name}/{start + i:07d}" for i in range(n)], pa.string()),
-                "split": pa.array([split] * n, pa.string()),
-            }
-            yield pa.table(columns | {column: _named(batch.column(column), classes.get(column)) for column in plain})
+            columns: dict[str, Any] = {"file": pa.array([_name(name, start + i, key) for i in range(n)], pa.string())}
+            columns["split"] = _text(batch.column("split"), classes) if own_split else pa.array([split] * n, pa.string())
+            yield pa.table(columns | {column: named(batch.column(column), classes.get(column)) for column in plain})
             start += n
 
 
-def _named(column: Any, names: list[str] | None) -> Any:
-    """Class numbers as names; -1 is Hugging Face's word for unknown."""
-    if names is None:
-        return column
-    known = pc.if_else(pc.greater_equal(column, 0), column, None)
-    return pa.array(names, pa.string()).take(known.cast(pa.int64()))
+def _name(file: str, row: int, column: str) -> str:
+    return f"{file}/{row:07d}/{column}" if column else f"{file}/{row:07d}"
 
 
-def _classes(schema: pa.Schema) -> dict[str, list[str]]:
-    """The class names of a column, from Hugging Face's note in the schema."""
-    note = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = note.get("info", {}).get("features", {})
-    return {name: about["names"] for name, about in features.items() if isinstance(about, dict) and "names" in about}
-
-
-def _split(name: str) -> str | None:
-    """As the file's name begins, or its folder's is."""
-    words = [re.split(r"[-_.]", PurePosixPath(name).name)[0], *reversed(PurePosixPath(name).parts[:-1])]
-    return next((SPLITS[word.lower()] for word in words if word.lower() in SPLITS), None)
+def _text(column: Any, classes: dict[str, list[str]]) -> Any:
+    return named(column, classes.get("split")).cast(pa.string())
 
 
 def _is_plain(kind: pa.DataType) -> bool:

@@ -1,0 +1,28 @@
+"""Class numbers as class names, by Hugging Face's note in the schema of a table."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cfx.errors import UserError
+
+
+def class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """The class names of each column that has such."""
+    note = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    features = note.get("info", {}).get("features", {})
+    return {name: about["names"] for name, about in features.items() if isinstance(about, dict) and "names" in about}
+
+
+def named(column: Any, names: list[str] | None) -> Any:
+    """Class numbers as names; -1 is Hugging Face's word for unknown. Raises UserError for a number without a name."""
+    if names is None:
+        return column
+    known = pc.if_else(pc.greater_equal(column, 0), column, None).cast(pa.int64())
+    if (highest := pc.max(known).as_py()) is not None and highest >= len(names):
+        raise UserError(f"class {highest} has no name; the schema names {len(names)}, {', '.join(names[:6])}")
+    return pa.array(names, pa.string()).take(known)
