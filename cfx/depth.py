@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 from cfx.errors import UserError
 
@@ -41,7 +42,7 @@ class Depth(NamedTuple):
     planar: bool  # a TIFF of one plane after another
 
 
-def depth_of(image: Image.Image, content: bytes) -> Depth:
+def depth_of(image: ImageFile, content: bytes) -> Depth:
     """Read off an image that is open and not yet loaded, and its file."""
     raw, is_ppm = str(image.tile[0].args) if image.tile else "", image.format == "PPM"
     tags = getattr(image, "tag_v2", {})

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 from pillow_heif import register_heif_opener
 from torch import Tensor
 
@@ -44,7 +45,8 @@ class Decoded:
 
 def is_image(head: bytes) -> bool:
     """Whether a file that begins with these bytes (HEAD of them) is in one of FORMATS, whatever it is called."""
-    return any(Image.OPEN[name][1](head) is True for name in FORMATS)
+    accepts = (Image.OPEN[name][1] for name in FORMATS)
+    return any(accept is not None and accept(head) is True for accept in accepts)
 
 
 def read_image(content: bytes, size: Size, max_pixels: int, min_side: int, bits: int | None = None) -> Decoded:
@@ -58,32 +60,32 @@ def read_image(content: bytes, size: Size, max_pixels: int, min_side: int, bits:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of sizes refused below, and of odd metadata that harms no pixel
         try:
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            file = Image.open(io.BytesIO(content), formats=FORMATS)
         except Image.DecompressionBombError as error:
             raise Refused("too_large", f"{error} (at most {max_pixels:,} pixels are read)") from error
         except UnidentifiedImageError as error:
             raise Refused("unreadable", f"not an image in any of the formats {', '.join(FORMATS)}") from error
         except Exception as error:  # a broken header makes Pillow raise whatever its decoder stumbles on
             raise Refused("unreadable", f"{type(error).__name__}: {error}") from error
-        width, height = image.size
+        width, height = file.size
         if width * height > max_pixels:
             raise Refused("too_large", f"{width} x {height} pixels, more than {max_pixels:,}")
         if min(width, height) < min_side:
             raise Refused("too_small", f"{width} x {height} pixels; each side needs {min_side}")
-        pages = _pages(image)
-        depth = depth_of(image, content)
+        pages = _pages(file)
+        depth = depth_of(file, content)
         try:
-            image.load()
+            file.load()
         except Exception as error:  # as above, for the body of the file
             reason = "truncated" if "truncated" in str(error).lower() else "unreadable"
             raise Refused(reason, f"{type(error).__name__}: {error}") from error
-        if image.format == "BMP" and image.mode == "RGBA" and not image.getextrema()[3][1]:
-            image = image.convert("RGB")  # a fourth byte that nobody filled in is no transparency
-        upright = _upright(image)
+        upright = _upright(file)
+        if file.format == "BMP" and file.mode == "RGBA" and not upright.getchannel("A").getextrema()[1]:
+            upright = upright.convert("RGB")  # a fourth byte that nobody filled in is no transparency
         return Decoded(*upright.size, png_of(_centre(_rgb(upright, depth, bits), size)), pages)
 
 
-def _pages(image: Image.Image) -> int:
+def _pages(image: ImageFile) -> int:
     """Pages of a TIFF. Raises Refused where the first is a small copy of another, as in the raw files of cameras."""
     if image.format != "TIFF":
         return 1

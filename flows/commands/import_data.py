@@ -31,11 +31,11 @@ class ImportOptions:
     to: Annotated[Path, typer.Option("--out", "-o", help="the table, .parquet")]
     image_key: Annotated[
         str | None,
-        typer.Option(help="which image of a sample counts: jpg, input.png, or a column; several, parted by commas: the first there"),
+        typer.Option(
+            help="which image of a sample counts: jpg, input.png, or a column; several, parted by commas: the first there"
+        ),
     ] = None
-    label_key: Annotated[
-        str | None, typer.Option(help="webdataset: which member of a sample is its label; default: cls")
-    ] = None
+    label_key: Annotated[str | None, typer.Option(help="webdataset: which member of a sample is its label; default: cls")] = None
     splits: Annotated[
         bool | None,
         typer.Option("--splits/--no-splits", help="whether train, test, … are splits or classes; default: splits in a scheme"),
@@ -54,9 +54,14 @@ def import_data(options: ImportOptions) -> None:
         choices = Choices(keys, options.label_key, options.splits)
         written = table_of(options.form, warehouse_at(options.folder), options.to, choices)
     if options.as_json:
-        print(json.dumps({"table": str(options.to)} | written._asdict()))  # noqa: T201
+        print(json.dumps(_found(written, options)))  # noqa: T201
         return
     _show(written, options)
+
+
+def _found(written: Written, options: ImportOptions) -> dict[str, object]:
+    left_out = [reason._asdict() for reason in written.left_out]
+    return {"table": str(options.to)} | written._asdict() | {"left_out": left_out}
 
 
 def _show(written: Written, options: ImportOptions) -> None:
@@ -64,7 +69,7 @@ def _show(written: Written, options: ImportOptions) -> None:
     out.print(f"columns: {escaped(', '.join(written.columns))}", soft_wrap=True)
     for line in written.remarks:
         out.print(escaped(line), soft_wrap=True)
-    for line in written.left_out:
-        out.print(escaped(f"left out: {line}"), soft_wrap=True)
+    for reason in written.left_out:
+        out.print(escaped(f"left out: {reason}"), soft_wrap=True)
     split = ", split_column: split" if "split" in written.columns else ""
     out.print(escaped(f"data: {{images: {options.folder}, table: {options.to}{split}, label_column: …}}"), soft_wrap=True)

@@ -1,7 +1,8 @@
 """The bytes of an image by its name: a file below a folder or an object-store prefix, or a part of a larger file there.
 
 `a/b.png` is a file; `shards/0000.tar/17.jpg` is a member of a tar; `train.parquet/17` and `data.arrow/17` are row 17, from 0, of
-a Parquet or an Arrow stream file, `train.parquet/17/rgb` its column rgb where several hold images. Images requested in order of their names are read in the order in which they lie.
+a Parquet or an Arrow stream file, `train.parquet/17/rgb` its column rgb where several hold images. Images requested in order of
+their names are read in the order in which they lie.
 """
 
 from __future__ import annotations

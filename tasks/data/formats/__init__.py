@@ -19,7 +19,7 @@ from cfx.errors import UserError
 from tasks.data.formats.bdd import bdd100k, bdd_oia
 from tasks.data.formats.celeba import celeba, celeba_hq
 from tasks.data.formats.folders import folders
-from tasks.data.formats.remarks import Remarks
+from tasks.data.formats.remarks import LeftOut, Remarks
 from tasks.data.formats.rows import rows
 from tasks.data.formats.source import Choices, Source
 from tasks.data.formats.tars import tars
@@ -43,19 +43,20 @@ CHOICES = {  # which formats can be read in more than one way, and so ask
 
 
 class Written(NamedTuple):
-    """What a table holds, how the data set was read, and what of it is not in the table (a line a reason)."""
+    """What a table holds, how the data set was read, and what of it is not in the table."""
 
     rows: int
     columns: list[str]
     remarks: list[str]
-    left_out: list[str]
+    left_out: list[LeftOut]
 
 
-def table_of(form: str, folder: Root, to: Path, choices: Choices = Choices()) -> Written:
+def table_of(form: str, folder: Root, to: Path, choices: Choices | None = None) -> Written:
     """Write the table of a data set as Parquet, whole or not at all.
 
     Raises UserError for a format that there is not, a folder that is not in that format, or that can be read in two ways.
     """
+    choices = choices or Choices()
     _check(form, choices)
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; give the one that the data set was unpacked into")
@@ -63,7 +64,7 @@ def table_of(form: str, folder: Root, to: Path, choices: Choices = Choices()) ->
     parts: Iterator[pa.Table] = iter(FORMATS[form](Source(folder, choices, remarks)))
     first = next(parts, None)
     if first is None:
-        rest = f"; left out: {'; '.join(remarks.left_out())}" if remarks.counts else ""
+        rest = f"; left out: {'; '.join(map(str, remarks.left_out()))}" if remarks.counts else ""
         raise UserError(f"{folder} holds no image of a data set in the format {form!r}{rest}")
     to.parent.mkdir(parents=True, exist_ok=True)
     half, rows = to.with_name(f".{to.name}.{uuid4().hex}"), 0

@@ -92,7 +92,9 @@ def _describe(images: list[str], places: list[Place], level: int | None, source:
     classes = sorted({place.label for place in places if place.label is not None})
     splits = sorted({place.split for place in places if place.split is not None})
     if images:
-        remarks.say(f"folders read as {f'splits {listed(splits)} of ' if splits else ''}{len(classes)} classes: {listed(classes)}")
+        remarks.say(
+            f"folders read as {f'splits {listed(splits)} of ' if splits else ''}{len(classes)} classes: {listed(classes)}"
+        )
     if level is None and (like := [name for name in classes if split_named(name)]):
         remarks.say(f"{listed(like)} taken as {'a class' if len(like) == 1 else 'classes'}, not as splits; {BOTH}")
     if (bare := sum(place.label is None for place in places)) and classes:

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import NamedTuple
 
 SHOWN = 3  # names of a reason
+
+
+class LeftOut(NamedTuple):
+    """Files that became no row for one reason."""
+
+    files: int
+    reason: str
+    first: list[str]
+
+    def __str__(self) -> str:
+        return f"{self.files:,} {self.reason}: {', '.join(self.first)}{', …' if self.files > SHOWN else ''}"
 
 
 class Remarks:
@@ -23,12 +35,9 @@ class Remarks:
         if self.counts[reason] <= SHOWN:
             self.first.setdefault(reason, []).append(name)
 
-    def left_out(self) -> list[str]:
-        """A line a reason: how many, why, and the first names."""
-        return [
-            f"{count:,} {reason}: {', '.join(self.first[reason])}{', …' if count > SHOWN else ''}"
-            for reason, count in self.counts.most_common()
-        ]
+    def left_out(self) -> list[LeftOut]:
+        """The reasons, the most frequent first."""
+        return [LeftOut(count, reason, self.first[reason]) for reason, count in self.counts.most_common()]
 
 
 def listed(names: list[str]) -> str:

@@ -35,10 +35,11 @@ class Sample:
 
 
 def tars(source: Source) -> Iterator[pa.Table]:
-    """A row a sample that has an image. `label` is its .cls, or the member `label_key`; of its .json the plain values are columns.
+    """A row a sample that has an image.
 
-    Columns are those of the first BATCH samples. The split is what a tar's name begins with, or its folder's is. Raises
-    UserError for samples of several images, and for tars whose samples do not lie side by side or are there twice.
+    `label` is its .cls, or the member `label_key`; the plain values of its .json are columns of their own. Columns are those of
+    the first BATCH samples. The split is what a tar's name begins with, or its folder's is. Raises UserError for samples of
+    several images, and for tars whose samples do not lie side by side or are there twice.
     """
     names: list[str] | None = None
     batch: list[Row] = []
@@ -80,7 +81,9 @@ def _rows(name: str, split: str | None, source: Source, tally: Counter[str]) -> 
         for sample in _samples(name, source, tally):
             image = chosen(f"{name}/{sample.name}", sample.images, source.choices.image_key)
             if image is None:
-                source.remarks.leave_out(f"{name}/{sample.name}", "samples without that image" if sample.images else "without image")
+                source.remarks.leave_out(
+                    f"{name}/{sample.name}", "samples without that image" if sample.images else "without image"
+                )
                 continue
             tally["label"] += sample.label is not None
             yield {**sample.fields, "file": f"{name}/{image}", "split": split, "label": sample.label}
