@@ -12,6 +12,7 @@ import torch
 
 from cfx.attributes.oracle import Oracle
 from cfx.classifiers import ClassifierConfig
+from cfx.classifiers.network import Network
 from cfx.errors import ConfigError, UserError
 from cfx.targets import check_target
 from cfx.types import Classifier
@@ -79,7 +80,7 @@ def check(config: AuditConfig) -> Run:
         "oracle": fingerprint(networks.oracle.network) if networks.oracle is not None else None,
     }
     prints |= twins | _prior_print(config, data_print) | {"data": data_print} | _method_prints(config, networks, device)
-    warnings = _check_prior(config, networks.classifier, data_print, device)
+    warnings = _notes(networks) + _check_prior(config, networks.classifier, data_print, device)
     run_id = f"{config.name}-{config.result_hash(_json(prints), code_version())[:10]}"
     run = Run(config, run_id, device, classes, prints, _prior(config, data_print), (*listed.warnings, *warnings), listed.sample)
     run.keep(networks.classifier, networks.judge, networks.oracle)
@@ -113,6 +114,13 @@ def _networks(config: AuditConfig, device: str) -> Networks:
             f"judge: its classes ({', '.join(judge.classes)}) are not the classifier's ({', '.join(classifier.classes)})"
         )
     return Networks(classifier, judge, oracle)
+
+
+def _notes(networks: Networks) -> tuple[str, ...]:
+    """What a user should know about how the networks were loaded."""
+    loaded = {"classifier": networks.classifier, "judge": networks.judge, "oracle": networks.oracle}
+    named = {role: getattr(network, "network", None) for role, network in loaded.items()}
+    return tuple(f"{role}: {note}" for role, network in named.items() if isinstance(network, Network) for note in network.notes)
 
 
 def _check_names(config: AuditConfig, networks: Networks) -> None:

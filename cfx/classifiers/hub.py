@@ -10,7 +10,8 @@ from typing import Any
 import timm
 from timm.data import infer_imagenet_subset
 from torch import nn
-from torchvision.models import ResNet50_Weights, get_model
+from torchvision import models
+from torchvision.models import ResNet50_Weights, get_model, get_model_weights, list_models
 
 from cfx.checkpoint import Facts
 from cfx.errors import UserError
@@ -30,6 +31,15 @@ def from_hub(hub: str, name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, Fa
         return _from_torchvision(get_model(name, weights=None, **kwargs), "num_classes" in kwargs)
     except (ValueError, RuntimeError, TypeError) as error:
         raise UserError(f"{hub} makes no {name!r} of {kwargs}: {error}; see its documentation for the names") from error
+
+
+def least_side(module: str) -> int | None:
+    """The side, pixels, of the smallest images that `torchvision:NAME` takes, as far as torchvision says so."""
+    hub, _, name = module.partition(":")
+    if hub != "torchvision" or name not in list_models(module=models):
+        return None
+    height, width = get_model_weights(name)["DEFAULT"].meta["min_size"]
+    return int(max(height, width))
 
 
 def _from_torchvision(network: nn.Module, renamed: bool) -> tuple[nn.Module, Facts]:

@@ -5,18 +5,20 @@ Classifiers and the oracle come through this door; what their logits mean is the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib.resources import files
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from cfx.checkpoint import Facts, fit, read_facts, read_state_dict
-from cfx.classifiers.hub import HUBS, from_hub
+from cfx.checkpoint import Facts, load_weights, read_facts
+from cfx.classifiers.hub import HUBS, from_hub, least_side
+from cfx.classifiers.program import Program, is_program, load_program
 from cfx.errors import UserCodeError, UserError
 from cfx.types import Config
 from cfx.user_code import import_named, user_code
@@ -28,7 +30,16 @@ MOVED = {  # where factories were until 0.1, in files of weights and in configur
     for name in ("convnet", "densenet", "face_resnet", "hit", "simsiam", "vggface2", "vit")
 }
 HALF = (0.5, 0.5, 0.5)
+UNFIT = (RuntimeError, AssertionError)  # what torch and timm raise for images that they cannot take
 BLANK_SIDE = 224  # pixels of the trial image when no input size is given
+LUMA = (0.299, 0.587, 0.114)  # Rec. 601, as Pillow makes a grey image of RGB
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, int | float) else value
+
+
+PerChannel = Annotated[tuple[float, float, float] | tuple[float], BeforeValidator(_as_tuple)]
 
 
 class NetworkConfig(Config):
@@ -47,11 +58,17 @@ class NetworkConfig(Config):
     )
     kwargs: dict[str, object] = Field({}, description="arguments of the factory")
     input_size: int | None = Field(None, ge=1, description="side the network wants, pixels; other images are resampled")
-    mean: tuple[float, float, float] | None = Field(
-        None, description="subtracted from RGB in [0, 1]; default: what torchvision or timm say of theirs, .5 for others"
+    channels: Literal[1, 3] | None = Field(
+        None, description="1: it sees grey images, the luma of RGB; default: what its first convolution takes"
     )
-    std: tuple[float, float, float] | None = Field(
-        None, description="divides what is left; default: as for mean; .5 and .5 give [-1, 1]"
+    mean: PerChannel | None = Field(
+        None,
+        description="subtracted from RGB in [0, 1] (or from grey: one number); default: what torchvision or timm say of theirs, "
+        ".5 for others",
+    )
+    std: PerChannel | None = Field(None, description="divides what is left; default: as for mean; .5 and .5 give [-1, 1]")
+    key: str | None = Field(
+        None, description="where in the file the weights are, `model_ema` say, if they fit in more than one place"
     )
     allow_pickle: bool = Field(False, description="read torch files that run code; only for files whose maker you trust")
 
@@ -67,46 +84,83 @@ class NetworkConfig(Config):
 class Network(nn.Module):
     """(B, 3, H, W) in [-1, 1] to logits (B, outputs) float32: resamples, normalises, refuses an unusable answer."""
 
-    gain: Tensor  # (3, 1, 1)
+    gain: Tensor  # (channels, 1, 1)
     offset: Tensor
 
     def __init__(self, module: nn.Module, name: str, config: NetworkConfig, facts: Facts) -> None:
         super().__init__()
         self.module, self.name, self.input_size = module, name, config.input_size or facts.get("input_size")
         self.users = config.module if config.module and _is_users(config.module) else None
-        mean = torch.tensor(config.mean or facts.get("mean", HALF)).view(-1, 1, 1)
-        std = torch.tensor(config.std or facts.get("std", HALF)).view(-1, 1, 1)
+        self.channels = config.channels or facts.get("channels") or (1 if _first_channels(module) == 1 else 3)
+        self.least = least_side(config.module or "")
+        self.notes: tuple[str, ...] = ()  # what a user should know about how it was loaded
+        mean, std = (self._per_channel(key, config, facts) for key in ("mean", "std"))
         # ((x + 1) / 2 - mean) / std as one multiplication, so that .5 and .5 leave x exactly as it is
         self.register_buffer("gain", 0.5 / std, persistent=False)
         self.register_buffer("offset", (0.5 - mean) / std, persistent=False)
 
+    def _per_channel(self, key: Literal["mean", "std"], config: NetworkConfig, facts: Facts) -> Tensor:
+        """Mean or standard deviation, (channels, 1, 1). A hub's three numbers are taken for grey as luma takes colours."""
+        given = getattr(config, key)
+        if given is not None and len(given) != self.channels:
+            takes = _described(self.channels)
+            raise UserError(f"{key} has {len(given)} numbers, but {self.name} takes {takes}: give {self.channels}")
+        values = torch.tensor(given or facts.get(key, HALF[: self.channels]))
+        if self.channels == 1 and len(values) == 3:
+            values = (values * torch.tensor(LUMA)).sum()
+        return values.view(-1, 1, 1)
+
     def forward(self, x: Tensor) -> Tensor:
-        """Raises UserError, naming the network, for an answer that is not (B, K) or not finite; UserCodeError for what a user's
-        own network raises."""
+        """Raises UserError, naming the network, for images it cannot take and for an answer that is not (B, K) or not finite;
+        UserCodeError for what a user's own network raises."""
         side = self.input_size
+        if self.channels == 1:
+            x = (x * x.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
         if side is not None and x.shape[-2:] != (side, side):
             x = interpolate(x, size=(side, side), mode="bilinear", antialias=True)
-        with user_code(self.users) if self.users else nullcontext():
-            logits = self.module(x * self.gain + self.offset)
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
-            answer = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise UserError(f"{self.name} answered {answer} to {len(x)} images; a tensor of logits ({len(x)}, K) is needed")
+        with user_code(self.users) if self.users else self._fits(x):
+            answer = self.module(x * self.gain + self.offset)
+        logits = _logits_of(answer)
+        if logits is None or logits.ndim != 2 or len(logits) != len(x) or not logits.is_floating_point():
+            raise UserError(
+                f"{self.name} answered {_described(answer)} to {len(x)} images; one tensor of logits ({len(x)}, K) is needed: "
+                "give a module whose forward returns that alone"
+            )
         if not logits.isfinite().all():
             raise UserError(f"{self.name} answered NaN or infinity; check its weights, and `mean` and `std`")
         return logits.float()
 
     def outputs(self) -> int:
-        """How many logits there are, learned by showing one blank image. Raises UserError if the network cannot take its size."""
+        """How many logits there are, learned by showing two blank images. Raises UserError if the network cannot take them."""
         side = self.input_size or BLANK_SIDE
         try:
             with torch.no_grad():
-                return int(self(torch.zeros(1, 3, side, side, device=self.gain.device)).shape[1])
-        except (RuntimeError, AssertionError) as error:  # what torch and timm raise for a size they cannot take
-            raise UserError(f"{self.name} fails on a blank image of {side} x {side}; set `input_size`. {error}") from error
+                return int(self(torch.zeros(2, 3, side, side, device=self.gain.device)).shape[1])
         except UserCodeError as error:
-            raise UserCodeError(
-                f"{error} (on a blank image of {side} x {side}; set `input_size` if it needs another size)", error.trace
-            ) from error
+            raise UserCodeError(f"{error} (on a blank image of {side} x {side}; {self._way_out()})", error.trace) from error
+
+    @contextmanager
+    def _fits(self, x: Tensor) -> Iterator[None]:
+        """What torch and timm raise in the body for images that they cannot take is a UserError."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except UNFIT as error:
+            if x.ndim != 4:  # no images
+                raise
+            shown, why = f"{x.shape[-2]} x {x.shape[-1]}, {_described(x.shape[1])}", str(error).strip().splitlines()[0]
+            raise UserError(f"{self.name} fails on {len(x)} images of {shown} ({why}); {self._way_out()}") from error
+
+    def _way_out(self) -> str:
+        """What to set for a network that cannot take the images it is shown."""
+        first = _first_channels(self.module)
+        if first is None and self.channels == 3:
+            return "set `input_size`, and `channels: 1` if it takes grey images"
+        if first in (None, self.channels):
+            return f"it takes at least {self.least} x {self.least}; set `input_size`" if self.least else "set `input_size`"
+        choice = f"set `channels: {first}`" if first in (1, 3) else "only RGB and grey images can be shown"
+        return f"its first convolution takes {first} channels, and it is shown {self.channels}: {choice}"
 
 
 def load_network(config: NetworkConfig, device: torch.device | str = "cpu") -> tuple[Network, Facts]:
@@ -115,14 +169,16 @@ def load_network(config: NetworkConfig, device: torch.device | str = "cpu") -> t
     Raises FileNotFoundError without the file, ImportError without the module, UserError if the two do not fit.
     """
     path = None if config.weights is None else weights_path(config.weights)
-    state = None if path is None else read_state_dict(path, config.allow_pickle)
+    if path is not None and config.module is None and is_program(path):
+        network = Network(load_program(path, config.allow_pickle), str(path), config, {})
+        return network.eval().requires_grad_(False).to(device), {}
     facts = {} if path is None else read_facts(path)
     name, kwargs = (config.module, config.kwargs) if config.module else _named_by_file(path, facts, config.kwargs)
     module, known = _make(name, kwargs)
     facts = known | facts
-    if path is not None and state is not None:
-        fit(module, state, path, name)
+    notes = () if path is None else load_weights(module, path, name, config.key, config.allow_pickle)
     network = Network(module, str(config.weights or name), config, facts)
+    network.notes = notes
     return network.eval().requires_grad_(False).to(device), facts
 
 
@@ -183,3 +239,48 @@ def _is_users(name: str) -> bool:
     """Whether `package.module:factory` is neither cfx's nor a hub's."""
     package = _moved(name).partition(":")[0]
     return package not in HUBS and package.partition(".")[0] != "cfx"
+
+
+def _logits_of(answer: object) -> Tensor | None:
+    """The logits (B, K) in what a network answered, where it is beyond doubt which they are.
+
+    A tensor; what is called `logits`, or the only one that is (B, K); of several of one shape, as main and auxiliary heads give,
+    the first. One logit an image may come as (B,), places of size one may trail.
+    """
+    if isinstance(answer, Tensor):
+        if answer.ndim < 2:
+            return answer.reshape(-1, 1)
+        return answer.flatten(1) if answer.shape[2:].numel() == 1 else answer
+    if isinstance(named := _by_name(answer), Tensor):
+        return _logits_of(named)
+    parts = list(answer.values()) if isinstance(answer, Mapping) else answer
+    if not isinstance(parts, Sequence):
+        return None
+    found = [part for part in parts if isinstance(part, Tensor) and part.ndim == 2]
+    return found[0] if len({part.shape for part in found}) == 1 else None
+
+
+def _by_name(answer: object) -> object:
+    return answer.get("logits") if isinstance(answer, Mapping) else getattr(answer, "logits", None)
+
+
+def _described(answer: object) -> str:
+    """Channels, or what a network answered, in a few words."""
+    match answer:
+        case int():
+            return {1: "1 channel (grey)", 3: "3 channels (RGB)"}.get(answer, f"{answer} channels")
+        case Tensor():
+            return f"{tuple(answer.shape)}" + ("" if answer.is_floating_point() else f" {answer.dtype}")
+        case Mapping():
+            return f"{type(answer).__name__} of " + ", ".join(f"{key}: {_described(value)}" for key, value in answer.items())
+        case list() | tuple():
+            return f"{type(answer).__name__} of " + ", ".join(map(_described, answer))
+        case _:
+            return type(answer).__name__
+
+
+def _first_channels(module: nn.Module) -> int | None:
+    """How many channels the first convolution takes, if there is one. Of a program only the shapes of its weights are known."""
+    if isinstance(module, Program):
+        return next((weight.shape[1] for weight in module.parameters() if weight.ndim == 4), None)
+    return next((part.in_channels for part in module.modules() if isinstance(part, nn.Conv2d)), None)

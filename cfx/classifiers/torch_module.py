@@ -20,7 +20,9 @@ class ClassifierConfig(NetworkConfig):
     classes: tuple[str, ...] | None = Field(
         None, min_length=2, description="names in the order of the outputs; a network trained by cfx brings its own"
     )
-    head: Literal["softmax", "sigmoid"] = Field("softmax", description="sigmoid: one logit l, the log-odds of the second class")
+    head: Literal["softmax", "sigmoid"] = Field(
+        "softmax", description="sigmoid: one logit l, the log-odds of the second class, as a network of one output is understood"
+    )
     output: int | None = Field(None, ge=0, description="of a multi-label network, the column to use; needs head: sigmoid")
 
     @model_validator(mode="after")
@@ -65,8 +67,10 @@ def load_classifier(config: ClassifierConfig, device: torch.device | str = "cpu"
     """
     network, facts = load_network(config, device)
     classes = _classes(config, facts, network)
-    _check_outputs(config, network, classes)
-    return TorchClassifier(network, classes, config.head, config.output).eval()
+    outputs = network.outputs()
+    head = "sigmoid" if outputs == 1 and len(classes) == 2 else config.head  # a softmax of one number says nothing
+    _check_outputs(config, network.name, outputs, classes)
+    return TorchClassifier(network, classes, head, config.output).eval()
 
 
 def _classes(config: ClassifierConfig, facts: Facts, network: Network) -> tuple[str, ...]:
@@ -81,14 +85,14 @@ def _classes(config: ClassifierConfig, facts: Facts, network: Network) -> tuple[
     raise UserError(f"{network.name} does not say what its classes are called; set `classes`, in the order of its outputs")
 
 
-def _check_outputs(config: ClassifierConfig, network: Network, classes: tuple[str, ...]) -> None:
-    outputs, named = network.outputs(), f"{len(classes)} classes ({', '.join(classes)})"
-    if config.head == "softmax" and outputs != len(classes):
-        way_out = "set `head: sigmoid`" if outputs == 1 else "name every output in `classes`, or pick a column with `output`"
-        raise UserError(f"{network.name} gives {outputs} logits for {named}; {way_out}")
+def _check_outputs(config: ClassifierConfig, name: str, outputs: int, classes: tuple[str, ...]) -> None:
+    named = f"{len(classes)} classes ({', '.join(classes)})"
+    if config.head == "softmax" and outputs != len(classes) and (outputs, len(classes)) != (1, 2):
+        way_out = "name every output in `classes`, or pick a column with `output`"
+        raise UserError(f"{name} gives {outputs} logits for {named}; {way_out}")
     if config.head == "sigmoid" and len(classes) != 2:
         raise UserError(f"head sigmoid tells two classes apart, but there are {named}")
     if config.output is not None and config.output >= outputs:
-        raise UserError(f"{network.name} has outputs 0 to {outputs - 1}; output {config.output} is not one of them")
+        raise UserError(f"{name} has outputs 0 to {outputs - 1}; output {config.output} is not one of them")
     if config.head == "sigmoid" and config.output is None and outputs != 1:
-        raise UserError(f"{network.name} gives {outputs} logits, head sigmoid needs one; pick it with `output`")
+        raise UserError(f"{name} gives {outputs} logits, head sigmoid needs one; pick it with `output`")

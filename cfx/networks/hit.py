@@ -62,6 +62,9 @@ PRESETS: Mapping[str, HiTShape] = MappingProxyType(
 )
 
 
+DEAD = ("ln_2.weight", "ln_2.bias", "mlp.0.weight", "mlp.0.bias", "mlp.3.weight", "mlp.3.bias")
+
+
 class Attended(NamedTuple):
     """What one layer did to the class token."""
 
@@ -132,6 +135,8 @@ class HinderedLayer(nn.Module):
         self.drop_path = StochasticDepth(drop_path, "row")
         self.ln_2 = None if last else nn.LayerNorm(shape.width, eps=1e-6)
         self.mlp = None if last else MLPBlock(shape.width, 4 * shape.width, dropout=0.0)
+        if last:
+            self.register_load_state_dict_pre_hook(_without_dead_weights)  # type: ignore[no-untyped-call]
 
     def forward(self, cls: Tensor, patches: Tensor) -> tuple[Attended, Tensor]:
         """Class token (B, D) and patches (B, N, D) to what the class token attended to, and the patches for the next layer."""
@@ -141,6 +146,12 @@ class HinderedLayer(nn.Module):
         if self.mlp is not None and self.ln_2 is not None:
             patches = patches + self.drop_path(self.mlp(self.ln_2(patches)))
         return Attended(cls + update, update, weights, tokens, self.self_attention), patches
+
+
+def _without_dead_weights(layer: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Drop what released checkpoints hold of a last layer's norm and MLP: their code makes both, and never runs them."""
+    for name in DEAD:
+        state.pop(prefix + name, None)
 
 
 class Encoder(nn.Module):

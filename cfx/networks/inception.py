@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from torchvision.models import Inception3
 
-from cfx.checkpoint import fit, read_state_dict
+from cfx.checkpoint import load_weights
 
 SIDE = 299  # pixels
 WEIGHTS = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
@@ -55,5 +55,5 @@ def load_inception(weights: Path, device: torch.device | str = "cpu") -> Incepti
     if not weights.is_file():
         raise FileNotFoundError(f"no Inception weights at {weights}; fetch {WEIGHTS}")
     network = Inception3(num_classes=1008, aux_logits=False, transform_input=False, init_weights=False)
-    fit(network, read_state_dict(weights), weights, "pytorch-fid's Inception")
+    load_weights(network, weights, "pytorch-fid's Inception")
     return Inception(network).eval().requires_grad_(False).to(device)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
-from cfx.checkpoint import fit, read_state_dict
+from cfx.checkpoint import load_weights
 
 DIM = 2048
 
@@ -46,5 +46,5 @@ def load_simsiam(weights: Path, device: torch.device | str = "cpu") -> SimSiam:
     if not weights.is_file():
         raise FileNotFoundError(f"no SimSiam weights at {weights}; get checkpoint_0099.pth.tar (ResNet50) of SimSiam")
     network = SimSiam()
-    fit(network, read_state_dict(weights), weights, "SimSiam's ResNet50")
+    load_weights(network, weights, "SimSiam's ResNet50")
     return network.eval().requires_grad_(False).to(device)

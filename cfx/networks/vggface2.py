@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from torchvision.models import resnet50
 from torchvision.models.resnet import Bottleneck
 
-from cfx.checkpoint import fit, read_state_dict
+from cfx.checkpoint import load_weights
 
 IDENTITIES = 8631
 SIDE = 224  # pixels
@@ -52,5 +52,5 @@ def load_vggface2(weights: Path, device: torch.device | str = "cpu") -> VGGFace2
     if not weights.is_file():
         raise FileNotFoundError(f"no VGGFace2 weights at {weights}; get resnet50_ft_weight.pkl of VGGFace2-pytorch")
     found = VGGFace2()
-    fit(found.network, read_state_dict(weights), weights, "VGGFace2's ResNet50")
+    load_weights(found.network, weights, "VGGFace2's ResNet50")
     return found.eval().requires_grad_(False).to(device)

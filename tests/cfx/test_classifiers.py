@@ -43,7 +43,7 @@ class Corner(nn.Module):
 
 class Wordy(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {"logits": x.mean((2, 3))}
+        return {"logits": x.mean((2, 3)), "features": x}
 
 
 class Linear(nn.Module):
@@ -248,14 +248,13 @@ def test_one_column_of_a_multi_label_network():
     [
         ({"classes": YES_NO}, r"gives 3 logits for 2 classes \(no, yes\)"),
         ({"classes": ("a", "b", "c", "d")}, "gives 3 logits for 4 classes"),
-        ({"classes": YES_NO, "kwargs": {"outputs": 1}}, "gives 1 logits .*set `head: sigmoid`"),
         ({"classes": YES_NO, "head": "sigmoid"}, "gives 3 logits, head sigmoid needs one; pick it with `output`"),
         ({"classes": YES_NO, "head": "sigmoid", "output": 3}, "outputs 0 to 2; output 3 is not one of them"),
         ({"classes": ("a", "b", "c"), "head": "sigmoid", "output": 1}, "tells two classes apart"),
         ({}, "set `classes`, in the order of its outputs"),
         ({"classes": ("a", "b", "c"), "kwargs": {"weight": math.nan}}, "answered NaN or infinity"),
         ({"classes": YES_NO, "kwargs": {"outptus": 2}}, "cannot be called with kwargs .*outptus"),
-        ({"classes": YES_NO, "module": here("Wordy")}, "answered dict to 1 images"),
+        ({"classes": YES_NO, "module": here("Wordy")}, "gives 3 logits for 2 classes"),
         ({"classes": YES_NO, "module": here("Linear"), "kwargs": {"side": 8}}, "blank image of 224 x 224; set `input_size`"),
         ({"classes": YES_NO, "module": "builtins:dict"}, "made a dict, not a torch.nn.Module"),
     ],
