@@ -90,7 +90,7 @@ CASES: dict[str, dict[str, Any]] = {
     "all-are-the-target": {"target": "smiling"},
     "all-are-the-target-an-image-a-shard": {"target": "smiling", "shard_size": 1},
     "all-are-the-target-without-an-oracle": {"target": "smiling", "oracle": None},
-    "all-are-the-target-by-maskdime": {"target": "smiling", "ladder": [{"method": "maskdime", "steps": 5, "tau": 2}]},
+    "all-are-the-target-by-maskdime": {"target": "smiling", "ladder": [{"method": "maskdime", "steps": 5, "tau": 1}]},
     "all-are-the-target-by-ace": {"target": "smiling", "ladder": [{"method": "ace", "steps": 5, "tau": 1, "iterations": 1}]},
 }
 

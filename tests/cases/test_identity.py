@@ -19,7 +19,7 @@ from tasks.check import check
 from tasks.config import WITHOUT_EFFECT, AuditConfig
 from tasks.run import Run
 from tasks.stages.ingest import ingest
-from tasks.stages.interventions import Wanted, draw_edits, edits_id
+from tasks.stages.interventions import Wanted, draw_edits, edits_id, sampled
 from tasks.stages.prior import prior_folder
 from tests.cases.tiny import LAYERS, NETWORK, Pooled, lay_out, settings
 from warehouse.facts.shards import read_shard
@@ -137,8 +137,8 @@ def run(home: Path, **changed: Any) -> Run:
 
 def edits(one: Run, attribute: int = 1) -> list[dict[str, Any]]:
     """Two images of the run with one attribute edited, drawn on an empty warehouse or beside what others drew."""
-    (shard, *_) = ingest(one)
-    rows: list[dict[str, Any]] = read_shard(draw_edits(one, Wanted(attribute, shard, 2))).to_pylist()
+    ((shards, ids), *_) = sampled(ingest(one), 2, 2)
+    rows: list[dict[str, Any]] = read_shard(draw_edits(one, Wanted(attribute, shards, ids))).to_pylist()
     return [{name: value for name, value in row.items() if name not in ("run_id", "seconds")} for row in rows]
 
 
@@ -159,7 +159,7 @@ EDITED: dict[str, dict[str, Any]] = {
     "side effects allowed": {"interventions__side": 0.9},
     "target": {"target": "smiling"},
     "target attribute": {"target_attribute": "smile"},
-    "ladder": {"ladder": [{"method": "fastdime", "steps": 5, "tau": 2}]},
+    "ladder": {"ladder": [{"method": "fastdime", "steps": 5, "tau": 1, "scale": 9.0}]},
     "thumbnails": {"thumbnails": False},
     "name": {"name": "another"},
 }
