@@ -16,7 +16,8 @@ from cfx.classifiers.network import Network
 from cfx.errors import ConfigError, UserError
 from cfx.targets import check_target
 from cfx.types import Classifier
-from tasks.advice.prior_check import check_depth, check_fit, check_size, size_warnings, survival
+from tasks.advice.prior_check import check_depth, check_size, size_warnings
+from tasks.advice.prior_fit import check_fit, survival
 from tasks.config import AuditConfig
 from tasks.data import ingest as data
 from tasks.networks import (

@@ -12,7 +12,8 @@ from cfx.errors import UserError
 from cfx.nearest import nearest_in_hierarchy
 from cfx.targets import choose_targets
 from cfx.types import Classifier
-from tasks.advice.prior_check import deepest, filtered
+from tasks.advice.prior_check import deepest
+from tasks.advice.prior_fit import filtered
 from tasks.check import prior_of
 from tasks.config import AuditConfig, Method
 from tasks.data.ingest import sample

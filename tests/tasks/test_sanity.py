@@ -12,7 +12,8 @@ from cfx.methods.ace import ACE
 from cfx.methods.dime import DiME, FastDiME
 from cfx.methods.svce import SVCE
 from cfx.portraits import write_portraits
-from tasks.advice.prior_check import check_depth, check_fit, filtered, survival
+from tasks.advice.prior_check import check_depth
+from tasks.advice.prior_fit import check_fit, filtered, survival
 from tasks.config import PriorConfig
 from tasks.data.ingest import DataConfig, sample
 from tasks.networks import classifier_for, denoiser_for
