@@ -24,9 +24,7 @@ from cfx.types import Config, Denoiser, Edit
 class Interventions(Config):
     """Edits of one attribute alone (MaskDiME guided by the oracle), and how many of them to ask the classifier about."""
 
-    images: int = Field(
-        32, ge=0, description="images that each attribute is edited on, drawn alike in every label; 0 for none"
-    )
+    images: int = Field(32, ge=0, description="images that each attribute is edited on, drawn alike in every label; 0 for none")
     attributes: int = Field(
         12,
         ge=0,

@@ -70,7 +70,7 @@ def build_unet(config: PriorTraining) -> UNet2DModel:
         down_block_types=("DownBlock2D",) * (levels - 1) + ("AttnDownBlock2D",),
         up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * (levels - 1),
         norm_num_groups=math.gcd(32, *config.channels),
-        attention_head_dim=32,
+        attention_head_dim=min(32, config.channels[-1]),
         resnet_time_scale_shift="scale_shift",
     )
 

@@ -138,7 +138,11 @@ REFUSED = {
     "half a jpeg": (JPEG[: len(JPEG) // 2], "truncated", "truncated"),
     "half a png": (PNG[: len(PNG) // 2], "truncated", "truncated"),
     "a png with a wrong byte": (PNG[:300] + bytes([PNG[300] ^ 255]) + PNG[301:], "unreadable", "Error"),
-    "cmyk": (file_of(Image.new("CMYK", (64, 64)), "JPEG"), "mode", "colour mode CMYK, inks of a printer, .*; convert the file to RGB"),
+    "cmyk": (
+        file_of(Image.new("CMYK", (64, 64)), "JPEG"),
+        "mode",
+        "colour mode CMYK, inks of a printer, .*; convert the file to RGB",
+    ),
     "float": (file_of(Image.new("F", (64, 64)), "TIFF"), "mode", "colour mode F"),
     "one pixel": (file_of(Image.new("RGB", (1, 1))), "too_small", "1 x 1 pixels; each side needs 8"),
     "a line": (file_of(Image.new("RGB", (900, 4))), "too_small", "900 x 4 pixels"),
