@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from cfx.diffusion.pretrained import Files, prior_files, read_schedule, read_unet
+from cfx.diffusion.pretrained import prior_files, read_schedule, read_unet
 from cfx.diffusion.schedule import (
     BetaSchedule,
     Prediction,
@@ -177,15 +177,16 @@ def load_ddpm(folder: Path, steps: int | None = None, clip: bool = True) -> DDPM
     Raises FileNotFoundError, naming what is missing and how to make it, if the folder is not such a checkpoint; UserError for a
     UNet or a scheduler that cannot be honoured to the letter.
     """
-    files = prior_files(folder)
-    network = read_unet(files)
+    network = read_unet(prior_files(folder))
     if (heads := network.config.get("_num_heads")) is not None:
         set_heads(network, heads)
-    schedule = _schedule(files)
+    schedule = load_schedule(folder)
     return DDPM(network.to(memory_format=torch.channels_last), schedule, network.config["in_channels"], steps, clip)
 
 
-def _schedule(files: Files) -> Schedule:
+def load_schedule(folder: Path) -> Schedule:
+    """How the prior in this folder was trained. Raises as `load_ddpm` does."""
+    files = prior_files(folder)
     said = read_schedule(files)
     try:
         schedule = Schedule(**said)
@@ -211,6 +212,7 @@ def save_ddpm(folder: Path, network: UNet2DModel, schedule: Schedule) -> None:
     network.save_pretrained(folder / "unet")
     (folder / "scheduler").mkdir(parents=True, exist_ok=True)
     settings = {"_class_name": "DDPMScheduler", **schedule.model_dump(exclude_none=True)}
-    if schedule.trained_betas is None and schedule.beta_start is None:
-        settings["beta_start"], settings["beta_end"] = ends(schedule.beta_schedule, schedule.num_train_timesteps)
+    if schedule.trained_betas is None:  # said, because diffusers' defaults are others
+        usual = dict(zip(("beta_start", "beta_end"), ends(schedule.beta_schedule, schedule.num_train_timesteps), strict=True))
+        settings = usual | settings
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(settings, indent=2) + "\n")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from cfx.diffusion.pretrained import check_weights
 from cfx.errors import UserError
 
 if TYPE_CHECKING:  # diffusers and transformers are the extra `sd`
@@ -115,10 +116,11 @@ def load_latent(source: str, device: torch.device | str = "cpu") -> LatentDiffus
     or `portraits:text`, the small one that comes with cfx.
 
     Raises ImportError without the extra `sd`, FileNotFoundError where there is no such model and none can be downloaded,
-    ValueError for a model that predicts something else than noise, velocity or the clean latent.
+    UserError for a model that predicts something else than noise, velocity or the clean latent, and for weights of the UNet that
+    are missing, unexpected or not finite.
     """
     try:
-        from diffusers import StableDiffusionPipeline
+        from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
         import cfx.diffusion.folded  # noqa: F401  (the bundled model's autoencoder; diffusers loads no module of ours by itself)
     except (ImportError, RuntimeError) as error:  # diffusers needs transformers for it
@@ -129,12 +131,18 @@ def load_latent(source: str, device: torch.device | str = "cpu") -> LatentDiffus
         source = str(files("cfx") / "weights" / "portraits" / source.removeprefix("portraits:"))
     try:
         with _quietly():
+            unet, found = UNet2DConditionModel.from_pretrained(
+                source, subfolder="unet", low_cpu_mem_usage=False, output_loading_info=True
+            )
             pipeline = StableDiffusionPipeline.from_pretrained(
-                source, safety_checker=None, requires_safety_checker=False, low_cpu_mem_usage=False
+                source, unet=unet, safety_checker=None, requires_safety_checker=False, low_cpu_mem_usage=False
             )
     except (OSError, ValueError) as error:
         way_out = "give a folder with model_index.json, or a hub id that this machine can download or has in its cache"
         raise FileNotFoundError(f"there is no text-to-image model {source!r}; {way_out} ({error})") from error
+    check_weights(unet, found, f"{source}/unet")
+    if not hasattr(pipeline.scheduler, "alphas_cumprod"):
+        raise UserError(f"{source}: {type(pipeline.scheduler).__name__} is no scheduler of a DDPM, whose noise is needed")
     prediction = pipeline.scheduler.config.prediction_type
     if prediction not in ("epsilon", "v_prediction", "sample"):
         raise UserError(f"{source} predicts {prediction!r}; noise (epsilon), velocity (v_prediction) or `sample` is needed")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, get_args
 import diffusers
 import torch
 from diffusers import UNet2DModel
+from torch import nn
 
 from cfx.diffusion.schedule import BetaSchedule, Prediction
 from cfx.errors import UserError
@@ -110,12 +111,17 @@ def read_unet(files: Files) -> UNet2DModel:
         )
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"{files.weights} cannot be read as the weights of {files.unet}: {error}") from error
+    check_weights(network, found, f"{files.weights}, as {files.unet} describes it")
+    unet: UNet2DModel = network.eval().requires_grad_(False)
+    return unet
+
+
+def check_weights(network: nn.Module, found: Mapping[str, Any], source: str) -> None:
+    """Raises UserError naming every weight that is missing, unexpected or not finite; found: diffusers' loading info."""
     wrong = [f"{name} is {kind}" for kind in ("missing", "unexpected") for name in found[f"{kind}_keys"]]
     wrong += [f"{name} is not finite" for name, value in network.state_dict().items() if not value.isfinite().all()]
     if wrong:
-        raise UserError(f"{files.weights} does not hold the weights that {files.unet} describes: {'; '.join(wrong)}")
-    unet: UNet2DModel = network.eval().requires_grad_(False)
-    return unet
+        raise UserError(f"{source}: {'; '.join(wrong)}; the file is damaged, or of another network")
 
 
 def _check_unet(source: Path, config: Mapping[str, Any]) -> None:

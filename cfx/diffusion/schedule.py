@@ -22,7 +22,8 @@ def betas(schedule: BetaSchedule, steps: int, start: float | None = None, end: f
     By default those of `linear` are 1e-4 and .02, scaled by 1000/N as in guided-diffusion, so that N = 500 ends at the same noise
     as N = 1000; those of `scaled_linear` Stable Diffusion's. Raises UserError for another name.
     """
-    first, last = (start, end) if start is not None and end is not None else ends(schedule, steps)
+    usual = ends(schedule, steps)
+    first, last = usual[0] if start is None else start, usual[1] if end is None else end
     if schedule == "linear":
         return torch.linspace(first, last, steps, dtype=torch.float64)
     if schedule == "scaled_linear":

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from cfx.diffusion.ddpm import load_schedule
 from cfx.diffusion.folded import Folded
 from cfx.errors import UserError
 from cfx.random import derived_seed
@@ -74,10 +75,11 @@ def train_text_to_image(
     how much each pixel's error counts; default: all the same. Loss and schedule are the prior's (`cfx.diffusion.training`).
     Raises UserError for a prior that predicts something else, and as `word_tokenizer` and `Checkpoint.restore` do.
     """
-    schedule = json.loads((prior / "scheduler" / "scheduler_config.json").read_text())
-    if schedule["prediction_type"] != "sample" or schedule["beta_schedule"] != "linear":
+    schedule = load_schedule(prior)
+    if schedule.prediction_type != "sample" or not torch.equal((1 - schedule.original_betas()).cumprod(0), _levels()):
         raise UserError(
-            f"{prior} predicts {schedule['prediction_type']}; a text-to-image model grows from one that predicts `sample`"
+            f"{prior} predicts {schedule.prediction_type}; a text-to-image model grows from one that predicts `sample`, and of "
+            "1000 steps of linear noise"
         )
     tokenizer = word_tokenizer(folder / "tokenizer", words, config.length)
     with seeded(config.seed):

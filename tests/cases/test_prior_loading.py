@@ -11,14 +11,16 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, UNet2DModel
+from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cfx.diffusion.ddpm import DDPM, Schedule, load_ddpm, save_ddpm
+from cfx.diffusion.latent import load_latent
 from cfx.diffusion.schedule import betas
 from cfx.errors import UserError
 from tasks.stages.prior import fingerprint_folder
+from tests.cfx.tiny_sd import write_pipeline
 
 Z = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(5))
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -316,6 +318,11 @@ def same(a: DDPM, b: DDPM) -> None:
         assert torch.equal(a.step(Z, 20).mean, b.step(Z, 20).mean)
 
 
+def test_one_end_of_the_betas_may_be_said() -> None:
+    found = Schedule(beta_end=0.03).original_betas()
+    assert float(found[0]) == 1e-4 and float(found[-1]) == 0.03
+
+
 @pytest.mark.parametrize("steps", [50, 500, 1000])
 @pytest.mark.parametrize("kind", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"])
 def test_what_cfx_writes_it_reads_to_the_bit(tmp_path: Path, kind: Any, steps: int) -> None:
@@ -373,3 +380,23 @@ def test_the_bundled_prior_is_read_as_before(tmp_path: Path) -> None:
     assert torch.equal(prior.betas, DDPM(prior.network, Schedule(), channels=48).betas)
     shutil.copytree(bundled, tmp_path / "copy")
     assert fingerprint_folder(tmp_path / "copy") == fingerprint_folder(bundled)
+
+
+def flow(folder: Path) -> None:
+    FlowMatchEulerDiscreteScheduler().save_pretrained(folder / "scheduler")
+    changed(folder / "model_index.json", scheduler=["diffusers", "FlowMatchEulerDiscreteScheduler"])
+
+
+TEXT: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a key is missing": (no_key, "conv_in.weight is missing"),
+    "NaN": (not_finite, "conv_out.weight is not finite"),
+    "flow matching": (flow, "FlowMatchEulerDiscreteScheduler is no scheduler of a DDPM"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "words"), TEXT.values(), ids=TEXT)
+def test_a_text_to_image_model_is_read_as_strictly(tmp_path: Path, spoil: Callable[[Path], None], words: str) -> None:
+    folder = write_pipeline(tmp_path / "sd")
+    spoil(folder)
+    with pytest.raises(UserError, match=words):
+        load_latent(str(folder))
