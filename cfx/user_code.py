@@ -15,9 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from cfx.beside import BESIDE, searched
 from cfx.errors import TransientError, UserCodeError, UserError
 
-_RUN: dict[str, str] = {}  # the source that each module named so far was run from
+_RUN: dict[str, str] = {}  # the source that the file of each module named so far was run from
 
 
 def importable_from(folder: str | Path) -> None:
@@ -37,13 +38,15 @@ def import_named(reference: str) -> tuple[ModuleType, Any]:
     that fails while it is imported.
     """
     package, name = reference.split(":")
+    BESIDE.named.add(package.partition(".")[0])
     try:
         with user_code(package):
             module = importlib.import_module(package)
             _run_again_if_changed(module)
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"cannot import {package!r} ({error}); put it beside the YAML file or into the current folder, or install it"
+            f"cannot import {package!r} ({error}); {searched()} were searched, and what is installed: put it beside the YAML file, "
+            "or install it"
         ) from error
     if not hasattr(module, name):
         place = getattr(module, "__file__", None) or "built in"
@@ -110,10 +113,10 @@ def _file_of(name: str, home: Path) -> Path | None:
 
 
 def _run_again_if_changed(module: ModuleType) -> None:
-    source = source_of(module)
-    if source is not None and _RUN.setdefault(module.__name__, source) != source:
-        exec(compile(source, str(module.__file__), "exec"), module.__dict__)  # `reload` may take bytecode of the same second
-        _RUN[module.__name__] = source
+    source, file = source_of(module), str(module.__file__)
+    if source is not None and _RUN.setdefault(file, source) != source:
+        exec(compile(source, file, "exec"), module.__dict__)  # `reload` may take bytecode of the same second
+        _RUN[file] = source
 
 
 @contextmanager

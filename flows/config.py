@@ -8,34 +8,9 @@ from typing import Any
 
 from cfx.diffusion.guided import PUBLISHED, GuidedDiffusion
 from cfx.errors import ConfigError
-from cfx.user_code import importable_from
-from flows.settings import Settings, checked, read_yaml
+from flows.settings import Settings, checked, read_yaml, settings_in
 from tasks.config import AuditConfig
 from tasks.data.annotations import Annotations
-from tasks.stages.encoders import FILES
-
-PATHS = {
-    ("warehouse",),
-    ("data", "images"),
-    ("data", "table"),
-    ("prior", "path"),
-    ("saliency", "regions"),
-    *((who, "weights") for who in ("classifier", "judge", "oracle")),
-    *(("canary", twin, "weights") for twin in ("planted", "clean")),
-    *((who, "ca") for who in ("classifier", "judge")),
-    *(("measures", encoder) for encoder in FILES),
-}
-
-
-def _resolved(value: Any, base: Path, place: tuple[str, ...] = ()) -> Any:
-    """Relative paths made relative to `base`; `portraits:…` names something bundled."""
-    if isinstance(value, dict):
-        return {key: _resolved(inner, base, (*place, str(key))) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_resolved(inner, base, place) for inner in value]
-    if place in PATHS and isinstance(value, str) and ":" not in value:
-        return str((base / value).resolve())
-    return value
 
 
 def load_config(path: Path) -> AuditConfig:
@@ -43,14 +18,13 @@ def load_config(path: Path) -> AuditConfig:
 
     Raises ConfigError, one line a finding.
     """
-    importable_from(path.resolve().parent)
-    values = {"warehouse": "warehouse-data"} | read_yaml(path)
-    return checked(AuditConfig, _resolved(values, path.resolve().parent), str(path))
+    values = settings_in(AuditConfig, path, {"warehouse": "warehouse-data"})
+    return checked(AuditConfig, values, str(path)).beside(path.resolve().parent)
 
 
 def training_config(kind: type[Settings], path: Path | None, preset: Mapping[str, Any] | None = None) -> Settings:
     """The settings of a training from a YAML file, else of the preset, else its defaults. Raises ConfigError."""
-    return checked(kind, dict(preset or {}) | (read_yaml(path) if path is not None else {}), str(path or "preset"))
+    return checked(kind, dict(preset or {}) if path is None else settings_in(kind, path, preset), str(path or "preset"))
 
 
 def guided_arguments(

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from cfx.errors import ConfigError
+from flows.paths import absolute
+from flows.yaml_reading import read
 
 Settings = TypeVar("Settings", bound=BaseModel)
+MOST = 6  # findings that are listed: a thousand classes that are numbers are one mistake
+WORDS = {True: '"yes" or "on"', False: '"no" or "off"'}  # what a truth value was meant to be
 
 
 def load(kind: type[Settings], path: Path) -> Settings:
-    """Read and check one YAML file. Raises ConfigError, one line a finding."""
-    return checked(kind, read_yaml(path), str(path))
+    """Read and check one YAML file; relative paths in it are relative to it. Raises ConfigError, one line a finding."""
+    return checked(kind, settings_in(kind, path), str(path))
+
+
+def settings_in(kind: type[BaseModel], path: Path, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The settings in a file over `defaults`, unchecked but for paths, which are absolute. Raises ConfigError."""
+    try:
+        return absolute(kind, {**(defaults or {}), **read_yaml(path)}, path.resolve().parent)
+    except ConfigError as error:
+        raise ConfigError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
 
 
 def checked(kind: type[Settings], values: Mapping[str, Any], source: str) -> Settings:
@@ -31,21 +45,20 @@ def checked(kind: type[Settings], values: Mapping[str, Any], source: str) -> Set
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The settings in a file, unchecked. Raises ConfigError where there is no file, or no settings in it."""
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file; see examples/ for a configuration to start from")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from None
+    values = read(path)
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected settings like `name: ...`, got {type(values).__name__}")
+        found = "nothing" if values is None else "a list" if isinstance(values, list) else f"{str(values)[:40]!r}"
+        raise ConfigError(f"{path}: expected settings like `name: ...`, found {found}")
     return values
 
 
 def _plainly(kind: type[BaseModel], source: str, error: ValidationError) -> ConfigError:
     """pydantic's findings as lines that name place, value and way out."""
     lines = []
-    for finding in error.errors():
+    findings = error.errors()
+    for finding in findings:
+        if any(len(other["loc"]) > len(finding["loc"]) == _shared(other, finding) for other in findings):
+            continue  # what is wrong inside says it
         place = ".".join(str(part) for part in finding["loc"])
         if finding["type"] == "extra_forbidden":
             close = difflib.get_close_matches(str(finding["loc"][-1]), _names(kind), n=1)
@@ -53,9 +66,30 @@ def _plainly(kind: type[BaseModel], source: str, error: ValidationError) -> Conf
             lines.append(f"{source}: {place}: there is no such setting; {hint}")
         elif finding["type"] == "missing":
             lines.append(f"{source}: {place}: is required")
+        elif finding["type"] in ("string_type", "invalid_key") and (way_out := _quoted(finding)):
+            lines.append(f"{source}: {place}: {way_out}")
         else:
             lines.append(f"{source}: {place}: {finding['msg']} (got {finding['input']!r})")
+    if len(lines) > MOST:
+        lines[MOST:] = [f"{source}: and {len(lines) - MOST} more like these"]
     return ConfigError(re.sub(r"://[^/\s]+@", "://…@", "\n".join(lines)))  # a password is not repeated
+
+
+def _shared(one: ErrorDetails, other: ErrorDetails) -> int:
+    """How many parts of their places two findings share from the start."""
+    return len(os.path.commonprefix([one["loc"], other["loc"]]))
+
+
+def _quoted(finding: ErrorDetails) -> str | None:
+    """What to write where text is needed and YAML has read something else; None for what no quotes would mend."""
+    value = finding["loc"][-1] if finding["type"] == "invalid_key" else finding["input"]
+    if isinstance(value, bool):
+        return f"{str(value).lower()} is not text: YAML reads {'yes and on' if value else 'no and off'} as {value}; quote it: {WORDS[value]}"
+    if value is None:
+        return 'nothing is written here, and YAML reads null and ~ as nothing too; if it is text, quote it: "null"'
+    if isinstance(value, int | float | date):
+        return f'{value} is not text: YAML reads it as a {"date" if isinstance(value, date) else "number"}; quote it: "{value}"'
+    return None
 
 
 def _names(kind: type[BaseModel]) -> set[str]:

@@ -16,6 +16,7 @@ from cfx.classifiers.network import Network
 from cfx.errors import ConfigError, UserError
 from cfx.targets import check_target
 from cfx.types import Classifier
+from cfx.user_code import look_beside
 from tasks.advice.prior_check import check_depth, check_size, size_warnings
 from tasks.advice.prior_fit import check_fit, survival
 from tasks.config import AuditConfig
@@ -66,6 +67,7 @@ class Networks:
 def check(config: AuditConfig) -> Run:
     """Load and compare everything the audit will use. Raises ConfigError naming the setting, the value and the way out."""
     device = device_of(config)
+    look_beside(config.folder)
     with setting("data"):
         listed = data.check(config.data)
         data_print = data.fingerprint(config.data)

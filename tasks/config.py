@@ -11,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     PlainSerializer,
     PlainValidator,
     WithJsonSchema,
@@ -34,7 +35,8 @@ from cfx.methods.time_edit import TIME
 from cfx.presets import named
 from cfx.saliency.maps import Saliency
 from cfx.training.classifier import ClassifierTraining
-from cfx.types import Config
+from cfx.types import PATH, Config, FileName, ModelName
+from cfx.user_code import look_beside
 from tasks.data.ingest import DataConfig
 from tasks.reading.gate import Policy
 from warehouse.facts.storage import warehouse_at
@@ -50,13 +52,15 @@ WITHOUT_EFFECT: Any = {  # on results: where, how fast and how often, and what i
 
 
 # A folder or a URL; never with credentials, because a configuration is kept among the facts.
-WarehousePath = Annotated[Path, PlainValidator(warehouse_at), PlainSerializer(str), WithJsonSchema({"type": "string"})]
+WarehousePath = Annotated[
+    Path, PlainValidator(warehouse_at), PlainSerializer(str), WithJsonSchema({"type": "string", "format": PATH})
+]
 
 
 class PriorConfig(Config):
     """Either a trained prior or the way to train one."""
 
-    path: str | None = None  # a diffusers-format folder, or `portraits:prior` for the bundled one
+    path: FileName | None = None  # a diffusers-format folder, or `portraits:prior` for the bundled one
     train: PriorTraining | None = None  # train it from the audited images, once a data set and configuration
 
     @model_validator(mode="after")
@@ -69,7 +73,7 @@ class PriorConfig(Config):
 class WordsConfig(Config):
     """For the method `time`: which text-to-image model, and how its new words are learned."""
 
-    model: str = Field(description="a folder or hub id in Stable Diffusion's format; `portraits:text` comes with cfx")
+    model: ModelName = Field(description="a folder or hub id in Stable Diffusion's format; `portraits:text` comes with cfx")
     begin: str = Field("photo", description="the word that new words begin as")
     training: TokenTraining = Field(TokenTraining(), description="of three context words, then of three words a class")
 
@@ -179,6 +183,20 @@ class AuditConfig(BaseModel):
         "local", description="local: threads of one process; dask or ray: processes, here or of a cluster, one GPU a task"
     )
     cluster: str | None = Field(None, description="address of a Dask scheduler or Ray head that is there; default: started here")
+
+    _folder: Path | None = PrivateAttr(None)
+
+    def beside(self, folder: Path) -> AuditConfig:
+        """This configuration as one that was read in this folder: the user's modules are looked for there first."""
+        look_beside(folder)
+        read = self.model_copy()
+        read._folder = folder
+        return read
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it was read; None for one that was made in a program."""
+        return self._folder
 
     def result_hash(self, *more: str) -> str:
         """SHA-256 of the settings that results depend on, and of `more` (weights, data, code)."""

@@ -15,6 +15,7 @@ from cfx.classifiers import AnyClassifier, ClassifierConfig
 from cfx.diffusion.ddpm import DDPM
 from cfx.errors import UserError
 from cfx.types import Classifier
+from cfx.user_code import look_beside
 from tasks.black_boxes import answers_of
 from tasks.config import AuditConfig
 from tasks.networks import classifier_for, denoiser_for, fingerprint, kept, oracle_for
@@ -56,6 +57,7 @@ class Run:
         assert config is not None
 
         def load() -> Oracle:
+            look_beside(self.config.folder)
             oracle = oracle_for(config, self.device)
             self._unchanged("oracle", oracle.network)
             return oracle
@@ -90,6 +92,7 @@ class Run:
         answers = answers_of(self.root, self.id) if black else None
 
         def load() -> Classifier:
+            look_beside(self.config.folder)
             network = classifier_for(config, self.device, answers)
             self._unchanged(role, network)
             return network

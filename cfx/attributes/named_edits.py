@@ -14,13 +14,13 @@ from cfx.attributes.oracle import Oracle
 from cfx.diffusion.latent import LatentDiffusion
 from cfx.errors import UserError
 from cfx.methods.time_edit import TIME, Inversions, time_edit
-from cfx.types import Config, Edit
+from cfx.types import Config, Edit, ModelName
 
 
 class NamedEdits(Config):
     """A text-to-image model that knows the attributes by name, and how far to go for an edit."""
 
-    model: str = Field(description="a folder or hub id in Stable Diffusion's format; `portraits:text` comes with cfx")
+    model: ModelName = Field(description="a folder or hub id in Stable Diffusion's format; `portraits:text` comes with cfx")
     words: dict[str, str] = Field(min_length=1, description="the word of each attribute, such as `glasses: glasses`")
     prompt: str = Field("a photo with a {words}", pattern=r"\{words\}", description="{words}: those that a picture has")
     rungs: tuple[TIME, ...] = Field(

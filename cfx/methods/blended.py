@@ -15,7 +15,7 @@ from cfx.errors import UserError
 from cfx.guidance import clean_estimate, posterior_mean
 from cfx.random import ImageNoise
 from cfx.random_views import draw_views, view_score
-from cfx.types import Classifier, Config, Counterfactual, Denoiser
+from cfx.types import Classifier, Config, Counterfactual, Denoiser, FileName
 
 
 class Blended(Config):
@@ -26,7 +26,7 @@ class Blended(Config):
     tau: int = Field(75, ge=1, description="noise depth, in respaced steps; at most `steps`")
     scale: float = Field(25.0, ge=0, description="weight of the class score; 0 is the null run")
     lpips: float = Field(0.0, ge=0, description="weight of LPIPS to the input; 1000 in the released code")
-    vgg16: str | None = Field(None, description="file of torchvision's VGG16 weights, for LPIPS")
+    vgg16: FileName | None = Field(None, description="file of torchvision's VGG16 weights, for LPIPS")
     squared: float = Field(10_000.0, ge=0, description="weight of the mean squared difference to the input")
     overshoot: float = Field(50.0, ge=0, description="weight of the clean estimate's mean squared excess over [-1, 1]")
     augmentations: int = Field(16, ge=1, description="views a class score is averaged over")

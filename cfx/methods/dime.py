@@ -14,7 +14,7 @@ from cfx.errors import UserError
 from cfx.guidance import ClassLoss, Side, changed_region, class_gradient
 from cfx.perceptual import check_vgg19, perceptual_pull
 from cfx.random import ImageNoise
-from cfx.types import Classifier, Config, Counterfactual, Denoiser
+from cfx.types import Classifier, Config, Counterfactual, Denoiser, FileName
 
 
 class DiME(Config):
@@ -30,7 +30,7 @@ class DiME(Config):
     scale: float = Field(8.0, ge=0, description="weight of the class gradient; 0 is the null run")
     l1: float = Field(0.05, ge=0, description="pull of the noisy image towards the input")
     perceptual: float = Field(0.0, ge=0, description="pull towards the input's VGG19 features; 30 in the released command")
-    vgg19: str | None = Field(None, description="file of torchvision's VGG19 weights, for the perceptual term")
+    vgg19: FileName | None = Field(None, description="file of torchvision's VGG19 weights, for the perceptual term")
     loss: ClassLoss = Field("logit", description="logit (released code), log_prob (paper), margin")
     exact_start: bool = Field(
         True, description="noise to step tau - 1, where denoising starts; off: to tau, as the released code"
@@ -66,7 +66,7 @@ class FastDiME(Config):
     scale: float = Field(8.0, ge=0, description="weight of the class gradient; 0 is the null run")
     l1: float = Field(0.05, ge=0, description="pull of the noisy image towards the input")
     perceptual: float = Field(0.0, ge=0, description="pull towards the input's VGG19 features; 30 in the released command")
-    vgg19: str | None = Field(None, description="file of torchvision's VGG19 weights, for the perceptual term")
+    vgg19: FileName | None = Field(None, description="file of torchvision's VGG19 weights, for the perceptual term")
     loss: ClassLoss = Field("logit", description="logit (released code), log_prob (paper), margin")
     threshold: float = Field(0.15, ge=0, le=1, description="share of the largest difference under which the input is kept")
     dilation: Side = Field(5, description="side of the square that grows the mask, pixels, odd")

@@ -14,7 +14,7 @@ from cfx.diffusion.schedule import check_depth, q_sample
 from cfx.guidance import ClassLoss, Side, class_gradient, rescaled
 from cfx.perceptual import check_vgg19, perceptual_pull
 from cfx.random import ImageNoise
-from cfx.types import Classifier, Config, Counterfactual, Denoiser
+from cfx.types import Classifier, Config, Counterfactual, Denoiser, FileName
 
 
 class MaskDiME(Config):
@@ -27,7 +27,7 @@ class MaskDiME(Config):
     strength: float = Field(8.0, ge=0, description="factor on the whole gradient, the paper's s")
     l1: float = Field(0.05, ge=0, description="pull of the noisy image towards the input")
     perceptual: float = Field(0.0, ge=0, description="pull towards the input's VGG19 features; 30 in the released script")
-    vgg19: str | None = Field(None, description="file of torchvision's VGG19 weights, for the perceptual term")
+    vgg19: FileName | None = Field(None, description="file of torchvision's VGG19 weights, for the perceptual term")
     loss: ClassLoss = Field("logit", description="logit (released code), log_prob, margin")
     share: float = Field(0.05, gt=0, le=1, description="share of the pixels that may change before dilation, the paper's k")
     seen_share: float = Field(0.5, gt=0, le=1, description="share of those that the classifier sees changed, the paper's rho")

@@ -15,6 +15,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from cfx.errors import UserError
 from cfx.images import BYTES_PER_PIXEL, MAX_PIXELS, Refused, decode_png, read_image
+from cfx.types import PATH
 from tasks.data.annotations import FIXED, MOST_LABELS, Annotations, First, listing, sample_of
 from tasks.data.drawing import by_lot, drawn
 from tasks.data.files import is_inside, read, stamps
@@ -27,7 +28,9 @@ HASHED_WHOLE = 2**30  # bytes of images up to which `fingerprint` reads their co
 
 
 # Never with credentials, because a configuration is kept among the facts.
-ImagesPath = Annotated[Path, PlainValidator(warehouse_at), PlainSerializer(str), WithJsonSchema({"type": "string"})]
+ImagesPath = Annotated[
+    Path, PlainValidator(warehouse_at), PlainSerializer(str), WithJsonSchema({"type": "string", "format": PATH})
+]
 
 Side = Annotated[int, Field(ge=8)]
 

@@ -17,7 +17,6 @@ from tasks.networks import kept, state_of
 from tasks.run import Run
 
 SET_METRICS = ("fid", "sfid", "kid", "crossover_fid")
-FILES = ("inception", "vggface2", "simsiam", "vgg16", "alexnet")  # the settings that are paths
 
 
 class Absent(NamedTuple):
