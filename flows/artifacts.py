@@ -20,6 +20,7 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.exceptions import UnfinishedRun
 from prefect.futures import PrefectFuture, as_completed
 
 from tasks.reading.contact_sheet import strip
@@ -43,13 +44,20 @@ def follow(name: str, futures: Sequence[PrefectFuture[Shard]]) -> list[Shard]:
 
 
 def all_of(futures: Sequence[PrefectFuture[Shard]]) -> list[Shard]:
-    """Every shard. Raises a failure of their own before one that only says that a stage before them failed."""
+    """Every shard. Raises the first failure of a stage's own, in the order of the futures: a stage that was not begun because one
+    before it failed says only that.
+
+    A future is asked for its result and never for its state, which the server may not know yet.
+    """
+    shards, failures = [], []
     for future in futures:
-        future.wait()
-    for future in futures:
-        if future.state.is_failed() or future.state.is_crashed():
-            future.result()
-    return [future.result() for future in futures]
+        try:
+            shards.append(future.result())
+        except Exception as error:  # whatever a stage raises
+            failures.append(error)
+    if failures:
+        raise next((error for error in failures if not isinstance(error, UnfinishedRun)), failures[0])
+    return shards
 
 
 def publish(run: Run, report: Path) -> None:
