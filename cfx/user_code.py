@@ -45,8 +45,8 @@ def import_named(reference: str) -> tuple[ModuleType, Any]:
             _run_again_if_changed(module)
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"cannot import {package!r} ({error}); {searched()} were searched, and what is installed: put it beside the YAML file, "
-            "or install it"
+            f"cannot import {package!r} ({error}); {searched()} were searched, and what is installed: put it beside the YAML "
+            "file, or install it"
         ) from error
     if not hasattr(module, name):
         place = getattr(module, "__file__", None) or "built in"

@@ -15,9 +15,9 @@ from prefect.context import TagsContext
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
-from cfx.errors import UserError
 from flows.artifacts import all_of, follow, publish
 from flows.engine import Runner, one_gpu_per_task, one_thread, runner_for
+from flows.terminal import reason_of
 from tasks.check import check
 from tasks.config import AuditConfig
 from tasks.networks import give_back
@@ -144,12 +144,6 @@ def recorded(run: Run) -> Iterator[None]:
     finally:
         queries.write_queries(run)
         give_back()
-
-
-def reason_of(error: Exception) -> str:
-    """What went wrong, in one line: a UserError's own words, otherwise with the kind of error before them."""
-    line = (str(error).strip().splitlines() or [""])[0]
-    return line if isinstance(error, UserError) else f"{type(error).__name__}: {line}"
 
 
 def canary_audits(config: AuditConfig) -> list[AuditConfig]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Mapping
 from datetime import date
@@ -57,7 +56,7 @@ def _plainly(kind: type[BaseModel], source: str, error: ValidationError) -> Conf
     lines = []
     findings = error.errors()
     for finding in findings:
-        if any(len(other["loc"]) > len(finding["loc"]) == _shared(other, finding) for other in findings):
+        if any(other["loc"][:-1] == finding["loc"] for other in findings):
             continue  # what is wrong inside says it
         place = ".".join(str(part) for part in finding["loc"])
         if finding["type"] == "extra_forbidden":
@@ -75,16 +74,12 @@ def _plainly(kind: type[BaseModel], source: str, error: ValidationError) -> Conf
     return ConfigError(re.sub(r"://[^/\s]+@", "://…@", "\n".join(lines)))  # a password is not repeated
 
 
-def _shared(one: ErrorDetails, other: ErrorDetails) -> int:
-    """How many parts of their places two findings share from the start."""
-    return len(os.path.commonprefix([one["loc"], other["loc"]]))
-
-
 def _quoted(finding: ErrorDetails) -> str | None:
     """What to write where text is needed and YAML has read something else; None for what no quotes would mend."""
     value = finding["loc"][-1] if finding["type"] == "invalid_key" else finding["input"]
     if isinstance(value, bool):
-        return f"{str(value).lower()} is not text: YAML reads {'yes and on' if value else 'no and off'} as {value}; quote it: {WORDS[value]}"
+        read = "yes and on" if value else "no and off"
+        return f"{str(value).lower()} is not text: YAML reads {read} as {value}; quote it: {WORDS[value]}"
     if value is None:
         return 'nothing is written here, and YAML reads null and ~ as nothing too; if it is text, quote it: "null"'
     if isinstance(value, int | float | date):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +36,8 @@ out, err = Console(), Console(stderr=True)
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Bad input ends with its message and exit code 2, a disk or store that fails with 1; a defect keeps its trace.
+    """Bad input ends with its message and exit code 2, a disk or store that fails with 1, and so does a defect: its kind, its
+    message, and the file where its trace is.
 
     A defect of the user's own code ends with its frames, its message and exit code 2.
     """
@@ -44,6 +48,25 @@ def user_errors() -> Iterator[None]:
             err.print(escaped(theirs.trace), style="dim", soft_wrap=True, end="")
         err.print(f"[bold red]error[/] {escaped(str(error))}", soft_wrap=True)
         raise typer.Exit(2 if isinstance(error, UserError | FileNotFoundError) else 1) from None
+    except (typer.Exit, typer.Abort):  # the command line's own ways to end
+        raise
+    except Exception as error:
+        said = f"{reason_of(error)}. This is a defect, and not your input's fault: its trace is in {_kept_trace(error)}"
+        err.print(f"[bold red]error[/] {escaped(said)}", soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, in one line: a UserError's own words, otherwise with the kind of error before them."""
+    line = (str(error).strip().splitlines() or [""])[0]
+    return line if isinstance(error, UserError) else f"{type(error).__name__}: {line}".removesuffix(": ")
+
+
+def _kept_trace(error: Exception) -> str:
+    """The file that the error's trace is written into."""
+    with tempfile.NamedTemporaryFile("w", prefix="cfx-error-", suffix=".txt", delete=False) as file:
+        file.writelines(traceback.format_exception(error))
+    return file.name
 
 
 def user_code_error(error: BaseException | None) -> UserCodeError | None:
@@ -66,16 +89,25 @@ def settle(quiet: bool) -> bool:
         "PREFECT_LOGGING_LEVEL": "ERROR" if shown else "INFO",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "cfx",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",  # what it says when it is stopped after a failure hides the failure
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",  # a first start takes 20-30 s on a small machine
         "DO_NOT_TRACK": "1",
     }.items():
         os.environ.setdefault(name, value)
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(in_one_line)
     importable_from(os.getcwd())  # a user's `module: my_package:my_network`
     return shown
 
 
+def in_one_line(record: logging.LogRecord) -> bool:
+    """A filter of Prefect's log: an error is one line, and a stage that did not begin because one before it failed is none."""
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None:
+        record.msg, record.args, record.exc_info, record.exc_text = "%s", (reason_of(error),), None, None
+    return "NotReady(" not in record.getMessage()
+
+
 def quieten() -> None:
     """The work is done: Prefect's farewell must not come after the result."""
-    import logging
-
     logging.getLogger("prefect").setLevel(logging.WARNING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,12 +12,12 @@ from pathlib import Path
 import torch
 
 from cfx.attributes.oracle import Oracle
+from cfx.beside import look_beside
 from cfx.classifiers import ClassifierConfig
 from cfx.classifiers.network import Network
 from cfx.errors import ConfigError, UserError
 from cfx.targets import check_target
 from cfx.types import Classifier
-from cfx.user_code import look_beside
 from tasks.advice.prior_check import check_depth, check_size, size_warnings
 from tasks.advice.prior_fit import check_fit, survival
 from tasks.config import AuditConfig
@@ -27,6 +28,7 @@ from tasks.networks import (
     fingerprint,
     fingerprint_files,
     fingerprint_latent,
+    lpips_for,
     oracle_for,
     perceptual_for,
     robust_for,
@@ -71,6 +73,9 @@ def check(config: AuditConfig) -> Run:
     with setting("data"):
         listed = data.check(config.data)
         data_print = data.fingerprint(config.data)
+        check_names_differ(listed.attributes)
+    with setting("warehouse"):
+        check_writable(config.warehouse)
     networks = _networks(config, device)
     classes = networks.classifier.classes
     with setting("target"):
@@ -110,6 +115,7 @@ def _networks(config: AuditConfig, device: str) -> Networks:
         classifier = classifier_for(config.classifier, device)
     with setting("oracle"):
         oracle = oracle_for(config.oracle, device) if config.oracle is not None else None
+        check_names_differ(oracle.attributes if oracle is not None else ())
     with setting("judge"):
         judge = classifier_for(config.judge, device) if config.judge is not None else None
     if judge is not None and set(judge.classes) != set(classifier.classes):
@@ -124,6 +130,25 @@ def _notes(networks: Networks) -> tuple[str, ...]:
     loaded = {"classifier": networks.classifier, "judge": networks.judge, "oracle": networks.oracle}
     named = {role: getattr(network, "network", None) for role, network in loaded.items()}
     return tuple(f"{role}: {note}" for role, network in named.items() if isinstance(network, Network) for note in network.notes)
+
+
+def check_names_differ(attributes: tuple[str, ...]) -> None:
+    """Raises UserError for names that SQL, where an attribute is a column, takes for one."""
+    seen: dict[str, str] = {}
+    for name in attributes:
+        if (other := seen.setdefault(name.casefold(), name)) is not name:
+            raise UserError(f"the attributes {other!r} and {name!r} differ by case alone, and in SQL not at all; rename one")
+
+
+def check_writable(root: Path) -> None:
+    """Raises UserError for a warehouse where nothing can be written; one in an object store is not tried."""
+    if not isinstance(root, Path):
+        return
+    there = next(place for place in (root, *root.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise UserError(f"{there} is a file; the warehouse is a folder: give another one")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{there} cannot be written to; give another folder, or allow writing")
 
 
 def _check_names(config: AuditConfig, networks: Networks) -> None:
@@ -165,7 +190,7 @@ def _method_prints(config: AuditConfig, networks: Networks, device: str) -> Prin
     with setting("ladder"):
         if config.prior is not None:
             check_ladder(config.ladder, classifier, config.surrogate is not None)
-            prints |= _ladder_prints(config, device)
+            prints |= _ladder_prints(config, classifier, device)
     with setting("surrogate"):
         check_surrogate(config.surrogate, classifier)
     with setting("words"):
@@ -188,15 +213,23 @@ def _method_prints(config: AuditConfig, networks: Networks, device: str) -> Prin
     return prints
 
 
-def _ladder_prints(config: AuditConfig, device: str) -> Prints:
-    """What the ladder's own networks are. Raises FileNotFoundError or UserError for one that cannot be loaded."""
+def _ladder_prints(config: AuditConfig, classifier: Classifier, device: str) -> Prints:
+    """What the ladder's own networks are. Raises FileNotFoundError or UserError for one that cannot be loaded or has other
+    classes."""
     prints: Prints = {}
     for rung, method in enumerate(config.ladder):
         if (robust := getattr(method, "robust", None)) is not None:
-            prints[f"ladder.{rung}.robust"] = fingerprint(robust_for(robust, device))
+            network = robust_for(robust, device)
+            if network.classes != classifier.classes:
+                known, wanted = ", ".join(network.classes), ", ".join(classifier.classes)
+                raise UserError(f"robust: its classes ({known}) are not the classifier's ({wanted})")
+            prints[f"ladder.{rung}.robust"] = fingerprint(network)
         if (vgg19 := getattr(method, "vgg19", None)) is not None:
             perceptual_for(vgg19, device)
             prints[f"ladder.{rung}.vgg19"] = fingerprint_files(Path(vgg19))
+        if (vgg16 := getattr(method, "vgg16", None)) is not None:
+            lpips_for(vgg16, device)
+            prints[f"ladder.{rung}.vgg16"] = fingerprint_files(Path(vgg16))
     return prints
 
 

@@ -11,9 +11,9 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PrivateAttr,
     PlainSerializer,
     PlainValidator,
+    PrivateAttr,
     WithJsonSchema,
     model_validator,
 )
@@ -21,6 +21,7 @@ from pydantic import (
 from cfx.attributes.interventions import Interventions
 from cfx.attributes.oracle import OracleConfig
 from cfx.autoencoder import AutoencoderTraining
+from cfx.beside import look_beside
 from cfx.classifiers import AnyClassifier, ClassifierConfig
 from cfx.diffusion.training import PriorTraining
 from cfx.errors import UserError
@@ -36,7 +37,6 @@ from cfx.presets import named
 from cfx.saliency.maps import Saliency
 from cfx.training.classifier import ClassifierTraining
 from cfx.types import PATH, Config, FileName, ModelName
-from cfx.user_code import look_beside
 from tasks.data.ingest import DataConfig
 from tasks.reading.gate import Policy
 from warehouse.facts.storage import warehouse_at

@@ -49,7 +49,10 @@ def give_back() -> None:
 
 
 def state_of(path: Path) -> tuple[str, int, int]:
-    """What tells a file from what it was: its name, size and time of writing. Raises FileNotFoundError."""
+    """What tells a file from what it was: its name, size and time of writing. What is not there has neither: who loads it says
+    where it is to be had."""
+    if not path.exists():
+        return str(path), 0, 0
     stat = path.stat()
     return str(path), stat.st_size, stat.st_mtime_ns
 

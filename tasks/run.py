@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from cfx.attributes.oracle import Oracle, OracleConfig
+from cfx.beside import look_beside
 from cfx.classifiers import AnyClassifier, ClassifierConfig
 from cfx.diffusion.ddpm import DDPM
 from cfx.errors import UserError
 from cfx.types import Classifier
-from cfx.user_code import look_beside
 from tasks.black_boxes import answers_of
 from tasks.config import AuditConfig
 from tasks.networks import classifier_for, denoiser_for, fingerprint, kept, oracle_for

@@ -1,4 +1,5 @@
-"""What a file of settings says means one thing, wherever it lies and whoever reads it, or it is refused with place and way out."""
+"""What a file of settings says means one thing, wherever it lies and whoever reads it, or it is refused with place and way
+out."""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-import cfx.user_code
+from cfx.beside import BESIDE, look_beside
 from cfx.diffusion.training import PriorTraining
 from cfx.errors import ConfigError
-from cfx.user_code import import_named, look_beside
+from cfx.user_code import import_named
 from flows.config import load_config, training_config
 from flows.paths import absolute, expanded
 from flows.yaml_reading import read
@@ -229,7 +230,8 @@ def test_every_path_is_relative_to_the_file_wherever_it_stands(tmp_path: Path, m
     for name in ("words", "named"):
         (tmp_path / name).mkdir()
     config = load_config(written(tmp_path, FULL))
-    names = "w data/images data/table.csv net.safetensors ca.pem oracle.pt robust.pt words named regions i.pth v.pkl s.tar v16.pth a.pth p.pt c.pt"
+    names = "w data/images data/table.csv net.safetensors ca.pem oracle.pt robust.pt words named regions "
+    names += "i.pth v.pkl s.tar v16.pth a.pth p.pt c.pt"
     assert {str(tmp_path / name) for name in names.split()} <= set(texts(config.model_dump(mode="json")))
 
 
@@ -341,15 +343,14 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         written(tmp_path / name, BASE)
     (tmp_path / "empty").mkdir()
     written(tmp_path / "empty", BASE)
-    before = cfx.user_code._BESIDE.folder
+    before = BESIDE.folder
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path / "empty")
     yield tmp_path
     look_beside(tmp_path / "nowhere")
-    cfx.user_code._BESIDE.folder = before
+    BESIDE.folder = before
     for name in ("my_net", "my_part", "my_package"):
         sys.modules.pop(name, None)
-        cfx.user_code._RUN.pop(name, None)
 
 
 def made(reference: str = "my_net:made") -> Any:
