@@ -76,6 +76,21 @@ def user_code_error(error: BaseException | None) -> UserCodeError | None:
     return error
 
 
+def check_out(path: Path) -> None:
+    """Raises UserError, before any work, for a file that cannot be written."""
+    if path.is_dir():
+        raise UserError(f"--out: {path} is a folder; name a file in it")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"--out: there is no folder {path.absolute().parent}; make it first")
+
+
+def print_json(value: object) -> None:
+    """One line of JSON, for machines."""
+    from warehouse.lens.plain_json import as_json
+
+    print(as_json(value))  # noqa: T201
+
+
 def escaped(text: str) -> str:
     from rich.markup import escape
 

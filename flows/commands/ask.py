@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from cfx.errors import UserError
-from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, err, escaped, out, user_errors
+from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, check_out, err, escaped, out, user_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,7 +21,9 @@ FORMS = ("table", "csv", "json", "parquet")
 def query(
     sql: Annotated[str, typer.Argument(help="one SELECT, or the name of an .sql file that holds one")],
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
-    form: Annotated[str, typer.Option("--format", "-f", help="table, csv, json or parquet")] = "table",
+    form: Annotated[
+        str | None, typer.Option("--format", "-f", help="table, csv, json or parquet; default: as --out ends, else table")
+    ] = None,
     to: Annotated[Path | None, typer.Option("--out", "-o", help="write the answer to this file")] = None,
     timeout: Annotated[float, typer.Option(min=0.01, help="seconds after which a query is stopped")] = 300,
     seconds: Annotated[float | None, typer.Option(min=0.01, hidden=True)] = None,
@@ -31,8 +33,7 @@ def query(
         err.print("[yellow]warning[/] --seconds is the old name of --timeout, and goes with 0.3")
         timeout = seconds
     with user_errors():
-        if form not in FORMS:
-            raise UserError(f"--format: {form!r} is not one of {', '.join(FORMS)}")
+        form = form_of(form, to)
         if not warehouse.is_dir():
             raise UserError(f"there is no warehouse at {warehouse}; give one with --warehouse, or make one with `cfx demo`")
         if form == "parquet" and to is None and sys.stdout.isatty():
@@ -80,16 +81,28 @@ def views(
                 out.print(escaped(view.sql), soft_wrap=True)
 
 
+def form_of(form: str | None, to: Path | None) -> str:
+    """The form of an answer. Raises UserError for one that there is not, for a file's ending that is another's, and for a file
+    that cannot be written."""
+    ending = to.suffix.lower().removeprefix(".") if to is not None else ""
+    found = form or (ending if ending in FORMS else "table")
+    if found not in FORMS:
+        raise UserError(f"--format: {found!r} is not one of {', '.join(FORMS)}")
+    if to is not None:
+        check_out(to)
+    if ending in FORMS and ending != found:
+        raise UserError(f"--out: {to} ends like {ending}, but --format is {found}; give one of the two another form")
+    return found
+
+
 def encoded(answer: pa.Table, form: str) -> bytes:
     """An answer as the bytes of a file; in text, images and other bytes are base64."""
     import pyarrow as pa
 
-    if form == "json":
-        import base64
-        import json
+    from warehouse.lens.plain_json import as_json
 
-        plain = {bytes: lambda value: base64.b64encode(value).decode("ascii")}
-        return json.dumps(answer.to_pylist(), default=lambda value: plain.get(type(value), str)(value)).encode() + b"\n"
+    if form == "json":
+        return as_json(answer.to_pylist()).encode() + b"\n"
     sink = pa.BufferOutputStream()
     if form == "parquet":
         import pyarrow.parquet
@@ -128,14 +141,15 @@ def cell(value: object) -> str:
 def _flat(answer: pa.Table) -> pa.Table:
     """CSV has no lists, structs or bytes: these as JSON or base64."""
     import base64
-    import json
 
     import pyarrow as pa
+
+    from warehouse.lens.plain_json import as_json
 
     def text(value: object) -> str | None:
         if isinstance(value, bytes):
             return base64.b64encode(value).decode("ascii")
-        return None if value is None else json.dumps(value, default=str)
+        return None if value is None else as_json(value)
 
     columns = {
         name: pa.array([text(value) for value in column.to_pylist()], pa.string())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from flows.terminal import AsJson, Quiet, err, escaped, out, quieten, settle, user_errors
+from flows.terminal import AsJson, Quiet, err, escaped, out, print_json, quieten, settle, user_errors
 
 if TYPE_CHECKING:
     from tasks.config import AuditConfig
@@ -40,7 +39,7 @@ def demo(
         out.print(f"report: {report_path(folder / 'warehouse', finding['run_id'])}", soft_wrap=True)
     out.print(f'SQL: cfx query "select * from scorecard" -w {folder / "warehouse"}', soft_wrap=True)
     if as_json:
-        print(json.dumps({"seconds": round(time.monotonic() - started, 1), **found}))  # noqa: T201
+        print_json({"seconds": round(time.monotonic() - started, 1), **found})
 
 
 def audit(
@@ -68,7 +67,7 @@ def audit(
         out.print(escaped(line), soft_wrap=True)
     out.print(f"report: {report_path(settings.warehouse, finding['run_id'])}", soft_wrap=True)
     if as_json:
-        print(json.dumps(finding))  # noqa: T201
+        print_json(finding)
 
 
 def print_plan(config: AuditConfig, as_json: bool) -> None:
@@ -87,7 +86,7 @@ def print_plan(config: AuditConfig, as_json: bool) -> None:
     out.print(f"{fewest:,} to {most:,} UNet evaluations: if every image flips on the first rung, or none at all")
     out.print(f"{short:.2f} to {long:.2f} hours of explaining, at the speed of one image tried now")
     if as_json:
-        print(json.dumps(asdict(estimate)))  # noqa: T201
+        print_json(asdict(estimate))
 
 
 def run_shown(config: AuditConfig, shown: bool) -> str:

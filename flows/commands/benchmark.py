@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.table import Table
 
 from cfx.errors import UserError
 from flows.options import taking
-from flows.terminal import AsJson, Quiet, out, quieten, settle, user_errors
+from flows.terminal import AsJson, Quiet, out, print_json, quieten, settle, user_errors
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def benchmark(options: BenchmarkOptions) -> None:
     names = ("top1", "confirmed", "clean_silent", "realised_fdr", "spearman", "coverage")
     out.print(f"{found['images']} images: " + ", ".join(f"{name} {_number(found[name])}" for name in names))
     if options.as_json:
-        print(json.dumps({"seconds": round(time.monotonic() - started, 1), **found}))  # noqa: T201
+        print_json({"seconds": round(time.monotonic() - started, 1), **found})
 
 
 def grade_unnamed(folder: Path, quick: bool, part: slice, shown: bool, as_json: bool) -> None:
@@ -84,7 +83,7 @@ def grade_unnamed(folder: Path, quick: bool, part: slice, shown: bool, as_json: 
     marks = ("found", "named", "named_strong", "named_weak", "clean_silent", "false_confirmed", "edit_error_p95")
     out.print(", ".join(f"{name} {_number(found[name])}" for name in marks))
     if as_json:
-        print(json.dumps({"seconds": round(time.monotonic() - started, 1), **found}))  # noqa: T201
+        print_json({"seconds": round(time.monotonic() - started, 1), **found})
 
 
 def cells_table(cells: list[dict[str, Any]]) -> Table:

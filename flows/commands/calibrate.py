@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 import yaml
 from rich.table import Table
 
-from flows.terminal import AsJson, err, out, settle, user_errors
+from flows.terminal import AsJson, err, out, print_json, settle, user_errors
 
 
 def calibrate(
@@ -44,4 +43,4 @@ def calibrate(
         print(f"  - {yaml.safe_dump(rung, default_flow_style=True, sort_keys=False, width=1000).strip()}")  # noqa: T201
     if as_json:
         tables = {"depths": [d._asdict() for d in found.depths], "strengths": [s._asdict() for s in found.strengths]}
-        print(json.dumps({"n": found.n, **tables, "ladder": found.ladder}))  # noqa: T201
+        print_json({"n": found.n, **tables, "ladder": found.ladder})

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal import err, escaped, out, settle, user_errors
+from flows.terminal import check_out, err, escaped, out, settle, user_errors
 
 
 def explain(
@@ -30,6 +30,7 @@ def explain(
         from tasks.advice.one_image import explain_image
         from tasks.check import device_of
 
+        check_out(to)
         settings = load_config(config) if config is not None else demo_config(Path("cfx-demo"), "planted", 1)
         if target is not None:
             settings = settings.model_copy(update={"target": target})

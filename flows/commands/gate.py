@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ import typer
 from rich.table import Table
 
 from flows.options import taking
-from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, escaped, out, user_errors
+from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, escaped, out, print_json, user_errors
 
 COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 
@@ -63,7 +62,7 @@ def gate(options: GateOptions) -> None:
             "reasons": found.reasons,
             "images_needed": found.images_needed,
         }
-        print(json.dumps(verdict | {"rules": found.rules}))  # noqa: T201
+        print_json(verdict | {"rules": found.rules})
     else:
         table = Table("rule", "result", "in words", title=f"gate: {found.verdict}", title_justify="left")
         for rule in found.rules:
@@ -88,7 +87,7 @@ def compare(
 
         found = compared(warehouse, run, base)
     if as_json:
-        print(json.dumps(asdict(found)))  # noqa: T201
+        print_json(asdict(found))
         return
     out.print(changes_table(f"{run} against {base}: what explanations change", found.attributes))
     if found.edits:

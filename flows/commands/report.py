@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Annotated
 
 import typer
 
-from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, out, user_errors
+from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, out, print_json, user_errors
 
 
 def report(
@@ -28,6 +27,6 @@ def report(
             path = write_pdf(path)
         seconds = time.monotonic() - began
     if as_json:
-        print(json.dumps({"path": str(path), "bytes": path.stat().st_size, "seconds": round(seconds, 3)}))  # noqa: T201
+        print_json({"path": str(path), "bytes": path.stat().st_size, "seconds": round(seconds, 3)})
     else:
         out.print(str(path), soft_wrap=True)

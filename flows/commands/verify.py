@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, err, escaped, out, user_errors
+from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, check_out, err, escaped, out, print_json, user_errors
 
 
 def verify(
@@ -22,7 +21,7 @@ def verify(
 
         found = pack.verify(warehouse, run)
     if as_json:
-        print(json.dumps(pack.as_json(found)))  # noqa: T201
+        print_json(pack.as_json(found))
     else:
         out.print(f"{found.recomputed:,} of {found.numbers:,} numbers recomputed, {found.files:,} files hashed")
         for name in found.bad_files:
@@ -41,4 +40,6 @@ def export(
     with user_errors():
         from warehouse.evidence.export import export as exported
 
+        if to is not None:
+            check_out(to)
         out.print(str(exported(warehouse, run, to or Path(f"{run}.zip"))), soft_wrap=True)

@@ -17,6 +17,7 @@ from warehouse.evidence.verify import Verification, verify
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row
 from warehouse.lens.gate import Gate, check_run, verdict_of
+from warehouse.lens.plain_json import as_json
 from warehouse.report.formatting import markdown_table, number
 from warehouse.report.hashes import hashes_path, name_in, other_runs, read_sums, run_files
 from warehouse.report.queries import evidence
@@ -41,7 +42,7 @@ def export(root: Path, run_id: str, to: Path) -> Path:
     rules = verdict_of(run_id, found["rules"]) if found["rules"] else None
     files["config.yaml"] = yaml.safe_dump(json.loads(run["config"]), sort_keys=False, allow_unicode=True).encode()
     files["README.md"] = model_card(run, found, rules).encode()
-    files["summary.json"] = json.dumps(_summary(run, found, rules), indent=2, default=str).encode()
+    files["summary.json"] = as_json(_summary(run, found, rules), indent=2).encode()
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))
     with zipfile.ZipFile(to, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in sorted((files | {SUMS: sums.encode()}).items()):

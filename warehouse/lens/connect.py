@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from threading import Lock, Timer
 from typing import NamedTuple
@@ -118,6 +119,8 @@ def _unsummed(rows: dict[str, list[Root]], sums: dict[str, list[Root]]) -> dict[
 def query(root: Path, sql: str, values: Mapping[str, object] | None = None, seconds: float = 300) -> pa.Table:
     """The answer to one SELECT (also FROM, WITH, DESCRIBE, SUMMARIZE, SHOW) over the facts and views.
 
+    Columns of one name are told apart, as SQL itself does it in a subquery: effect, effect_1.
+
     values: those of its parameters: `query(root, "from scorecard where run_id = $run", {"run": run_id})`.
     Raises ReadOnlyError for anything else, DamagedShard for a broken file, QueryTimeout after so many seconds, and DuckDB's own
     error for wrong SQL.
@@ -127,13 +130,22 @@ def query(root: Path, sql: str, values: Mapping[str, object] | None = None, seco
         limit.start()
         try:
             refuse_writes(con, sql)
-            return _with_integers(con.execute(sql, values or None).to_arrow_table())
+            return _with_integers(_told_apart(con.execute(sql, values or None).to_arrow_table()))
         except duckdb.PermissionException as error:
             raise refused(str(error)) from error
         except duckdb.InterruptException as error:
             raise QueryTimeout(seconds) from error
         finally:
             limit.cancel()
+
+
+def _told_apart(answer: pa.Table) -> pa.Table:
+    """Each column under a name of its own; the first keeps its name, and a name that is there already is not taken."""
+    there, names = set(answer.column_names), list[str]()
+    for name in answer.column_names:
+        free = (f"{name}_{i}" for i in count(1))
+        names.append(name if name not in names else next(new for new in free if new not in there and new not in names))
+    return answer.rename_columns(names)
 
 
 def _with_integers(answer: pa.Table) -> pa.Table:

@@ -56,6 +56,10 @@ def table_of(form: str, folder: Root, to: Path, choices: Choices | None = None) 
 
     Raises UserError for a format that there is not, a folder that is not in that format, or that can be read in two ways.
     """
+    if to.suffix.lower() not in (".parquet", ".pq"):
+        raise UserError(f"{to} would hold Parquet; let its name end in .parquet")
+    if to.is_dir():
+        raise UserError(f"{to} is a folder; name the table in it, such as {to / 'table.parquet'}")
     choices = choices or Choices()
     _check(form, choices)
     if not folder.is_dir():
