@@ -1,6 +1,6 @@
 -- What the classifier's guidance changed, per attribute and direction source -> target: the oracle's probability, guided minus
 -- null. low and high: 95 % bootstrap interval of this effect alone. p: sign-flip permutation. q: Benjamini-Hochberg over the
--- run's attributes and directions, null for the target attribute. n: images.
+-- run's attributes and directions, null for the target attribute. n: images; of more than two classes 8 or more (`fewest_images()`).
 -- Over: every explanation with its null, flipped or not.
 -- Columns:
 --   effect: mean change of the attribute's oracle probability, guided minus null

@@ -1,10 +1,12 @@
--- Every test of an attribute: per direction, and (`pooled`) over both directions of a two-class run, signed as the classifier
--- goes from its first class to its second. effect: mean change of the oracle's probability, guided minus null, paired by image
+-- Every test of an attribute: per direction, and `pooled`: over both directions of a two-class run, signed as the classifier
+-- goes from its first class to its second; of more classes over all sources of the class asked for. Of more than two classes,
+-- directions and classes of fewer than 8 images are left out. effect: mean change of the oracle's probability, guided minus null, paired by image
 -- and seed; low, high: 95 % bootstrap interval; sd and `drawn`: the bootstrap's standard deviation and its effects;
 -- p: two-sided sign-flip permutation; q: Benjamini-Hochberg within run and method over attributes x directions (pooled: over
 -- attributes), without the target attribute, whose q is null; n: images. Over: every explanation with its null, flipped or not.
 -- Columns:
---   pooled: both directions of a two-class run together, signed from source to target
+--   pooled: both directions of a two-class run together, signed from source to target; of more classes all sources of a target
+--   source: null for several sources together
 --   is_target: the attribute is the label itself
 --   effect: mean change of the attribute's oracle probability, guided minus null
 --   low, high: 95 % bootstrap interval
@@ -16,17 +18,17 @@
 create view attribute_tests as
 with contrasts as (
     select
-        r.run_id, r.method, pooled,
-        if(pooled, classes[1], r.source) as start,
-        if(pooled, classes[2], r.target) as goal,
+        r.run_id, r.method, question.pooled,
+        if(question.pooled and two, first, r.source) as start,
+        if(question.pooled and two, second, r.target) as goal,
         r.kind, r.resample,
         sum(r.images) as images,
         sum(r.pairs) as pairs,
-        sum(if(pooled and r.target = classes[1], -1, 1) * columns('^d_'))
+        sum(if(question.pooled and two and r.target = first, -1, 1) * columns('^d_'))
     from resamples r
-    join (select run_id, classes from runs) using (run_id)
-    join (values (false), (true)) question(pooled) on not pooled or len(classes) = 2
-    group by r.run_id, r.method, pooled, start, goal, r.kind, r.resample
+    join (select run_id, len(classes) = 2 as two, classes[1] as first, classes[2] as second from runs) using (run_id)
+    join (values (false), (true)) question(pooled) on two or question.pooled = r.pooled
+    group by r.run_id, r.method, question.pooled, start, goal, r.kind, r.resample
 ),
 effects as (
     select
@@ -52,7 +54,7 @@ placed as (
 )
 select
     run_id, method, pooled, attribute, source, target, is_target, effect,
-    effect - widened(n) * (effect - bounds[1]) as low, effect + widened(n) * (bounds[2] - effect) as high,
+    within(effect - widened(n) * (effect - bounds[1]), 1) as low, within(effect + widened(n) * (bounds[2] - effect), 1) as high,
     list_stddev_samp(drawn) as sd, drawn, p,
     if(is_target, null, min(p * tests / place) over (
         partition by run_id, method, pooled, is_target order by place desc

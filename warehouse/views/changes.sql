@@ -18,9 +18,10 @@ with paired as (
         avg(a.effect - b.effect) as change, stddev_samp(a.effect - b.effect) as sd, count(*) as n
     from image_effects a
     join image_effects b using (method, image_id, source, target, attribute)
-    join (select run_id, target_attribute from runs) r on r.run_id = a.run_id
+    join (select run_id, target_attribute, classes from runs) r on r.run_id = a.run_id
     where a.run_id <> b.run_id and attribute is distinct from target_attribute
     group by a.run_id, b.run_id, a.method, a.attribute, a.source, a.target
+    having bool_or(len(classes) = 2) or count(*) >= fewest_images()
 ),
 widths as (
     select *, sd / sqrt(n) * normal_quantile(.025 / count(*) over (partition by run_id, base_id, method)) as half
@@ -28,5 +29,5 @@ widths as (
 )
 select
     run_id, base_id, method, attribute, source, target, effect, base_effect,
-    change, change - half as low, change + half as high, n
+    change, within(change - half, 2) as low, within(change + half, 2) as high, n
 from widths;

@@ -21,5 +21,5 @@ with paired as (
 widths as (
     select *, if(n < 5, null, sd / sqrt(n) * normal_quantile(.025 / count(*) over (partition by run_id, base_id))) as half from paired
 )
-select run_id, base_id, attribute, target, effect, base_effect, change, change - half as low, change + half as high, n
+select run_id, base_id, attribute, target, effect, base_effect, change, within(change - half, 2) as low, within(change + half, 2) as high, n
 from widths;

@@ -27,5 +27,5 @@ widths as (
 )
 select
     run_id, base_id, pairs, both_flip, only_run, only_base, neither,
-    (only_run - only_base) / pairs as change, middle - half as low, middle + half as high
+    (only_run - only_base) / pairs as change, within(middle - half, 1) as low, within(middle + half, 1) as high
 from widths;

@@ -38,7 +38,7 @@ spread as (
 )
 select
     run_id, attribute, target, effect,
-    effect - widened(n) * (effect - bounds[1]) as low,
-    effect + widened(n) * (bounds[2] - effect) as high,
+    within(effect - widened(n) * (effect - bounds[1]), 1) as low,
+    within(effect + widened(n) * (bounds[2] - effect), 1) as high,
     sd, drift, redrawing, n, tried
 from measured left join spread using (run_id, attribute, target);

@@ -1,11 +1,12 @@
 -- The attributes that the classifier's guidance changed most, the target attribute left out; rank 1 is the largest |effect|.
 -- Two classes: directions pooled, signed as the classifier goes from source (its first class) to target (its second). More:
--- each attribute's strongest direction. low and high are simultaneous: 95 % of runs hold all their attributes' true effects.
+-- each attribute's strongest target, pooled over its sources, of those asked for in 8 images or more. low and high are simultaneous: 95 % of runs hold all their attributes' true effects.
 -- status: above null (q <= .05 and the interval excludes 0), clear (interval inside the run's margin, with enough images that
 -- a change of a share `margin` of them would have been seen: 3 / margin), otherwise inconclusive, with the images that would
 -- settle it if effect and spread stay as they are. Over: every explanation with its null, flipped or not.
 -- Columns:
 --   rank: 1 is the largest |effect|
+--   source: null for several sources together
 --   effect: mean change of the attribute's oracle probability, guided minus null
 --   low, high: 95 % interval, simultaneous over the run's attributes
 --   sd: the bootstrap's standard deviation of effect
@@ -23,8 +24,8 @@ create macro images_to_settle(n, effect, half, sd, margin) as (  -- images with 
 create view ranked_attributes as
 with candidates as (
     select attribute_tests.*, margin
-    from attribute_tests join (select run_id, classes, margin from runs) using (run_id)
-    where not is_target and pooled = (len(classes) = 2)
+    from attribute_tests join (select run_id, margin from runs) using (run_id)
+    where not is_target and pooled
 ),
 deviations as (
     -- An attribute that moves alike in every image has no spread (up to rounding) and no part in the largest deviation.
@@ -54,6 +55,6 @@ judged as (
 )
 select
     run_id, method, row_number() over (partition by run_id, method order by abs(effect) desc, attribute) as rank,
-    attribute, source, target, effect, lower as low, upper as high, sd, p, q, status, n,
+    attribute, source, target, effect, within(lower, 1) as low, within(upper, 1) as high, sd, p, q, status, n,
     if(status = 'inconclusive', images_to_settle(n, effect, half, sd, margin), null) as images_needed
 from judged;
