@@ -74,7 +74,9 @@ class BlackBoxConfig(Config):
 
     classes: tuple[str, ...] = Field(min_length=2, description="names in the order of the answers")
     answers: Literal["probabilities", "logits", "second"] = Field(
-        "probabilities", description="what an image's answer is; second: one number, the probability of the second class"
+        "probabilities",
+        description="what an image's answer is; second: one number, the probability of the second class; logits of two classes "
+        "may be one number too, the log-odds of the second",
     )
     image: Preprocessing = Preprocessing()
     limits: Limits = Limits()
@@ -178,7 +180,10 @@ def as_probabilities(answer: object, n: int, config: BlackBoxConfig, name: str) 
     except (TypeError, ValueError) as error:
         raise UserError(f"{name} answered something that is no table of numbers: {error}") from error
     wanted = (n, 1) if config.answers == "second" else (n, len(config.classes))
-    if values.shape == (n,) and config.answers == "second":
+    alone = config.answers == "logits" and len(config.classes) == 2 and values.shape in ((n,), (n, 1))
+    if alone:  # softmax of [0, l] is sigmoid(l)
+        values = np.stack([np.zeros(n), values.reshape(n)], axis=1)
+    elif values.shape == (n,) and config.answers == "second":
         values = values[:, None]
     if values.shape != wanted:
         raise UserError(
@@ -188,13 +193,27 @@ def as_probabilities(answer: object, n: int, config: BlackBoxConfig, name: str) 
     if not np.isfinite(values).all():
         raise UserError(f"{name} answered NaN or infinity; check its model, and `image`")
     if config.answers == "logits":
+        if n > 1 and not alone and _are_probabilities(values):
+            raise UserError(
+                f"{name} answered ({_row(values[0])}) and {n - 1} more such rows, which are probabilities; set `answers: "
+                "probabilities`, or they would be made into probabilities twice"
+            )
         scores = np.exp(values - values.max(1, keepdims=True))
         return scores / scores.sum(1, keepdims=True)
     if config.answers == "second":
         values = np.concatenate([1 - values, values], axis=1)
-    total = values.sum(1)
-    if values.min() < -SLACK or values.max() > 1 + SLACK or np.abs(total - 1).max() > SLACK:
-        worst = values[np.abs(total - 1).argmax()]
-        row = ", ".join(f"{value:.4g}" for value in worst)
-        raise UserError(f"{name} answered ({row}), which are not probabilities; if they are scores, set `answers: logits`")
+    if not _are_probabilities(values):
+        worst = values[np.abs(values.sum(1) - 1).argmax()]
+        raise UserError(
+            f"{name} answered ({_row(worst)}), which are not probabilities; if they are scores, set `answers: logits`"
+        )
     return values.clip(0, 1) / values.clip(0, 1).sum(1, keepdims=True)
+
+
+def _are_probabilities(values: Array) -> bool:
+    """Whether every row (K,) lies in [0, 1] and adds up to one, but for rounding."""
+    return bool(values.min() >= -SLACK and values.max() <= 1 + SLACK and np.abs(values.sum(1) - 1).max() <= SLACK)
+
+
+def _row(values: Array) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)

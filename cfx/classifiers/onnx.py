@@ -16,6 +16,8 @@ from cfx.errors import UserError
 # An entry of a tensor's `external_data`, protobuf on the wire: key (field 1) "location", then the length of the value.
 EXTERNAL = re.compile(rb"\n\x08location\x12([\x01-\x7f])", re.DOTALL)
 
+FLOATS = {"tensor(float16)": "float16", "tensor(double)": "float64"}  # inputs that float32 is cast to
+
 
 class OnnxConfig(BlackBoxConfig):
     """An ONNX file in this process."""
@@ -39,19 +41,21 @@ def load_onnx(config: OnnxConfig, device: torch.device | str) -> tuple[Query, st
         raise FileNotFoundError(f"there is no file {config.weights}; `weights` of an onnx classifier is a .onnx file")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # shards run side by side
-    wanted = ["CUDAExecutionProvider"] if str(device).startswith("cuda") else []
-    providers = [name for name in (*wanted, "CPUExecutionProvider") if name in onnxruntime.get_available_providers()]
+    gpu = ["CUDAExecutionProvider"] if str(device).startswith("cuda") else []
+    providers = [name for name in (*gpu, "CPUExecutionProvider") if name in onnxruntime.get_available_providers()]
     try:
         session = onnxruntime.InferenceSession(str(config.weights), options, providers=providers)
     except Exception as error:  # ONNX Runtime's own classes, which share no base
         raise UserError(f"{config.weights} is no model that ONNX Runtime can run: {error}") from error
     name = _one_of([entry.name for entry in session.get_inputs()], config.input, "input", config.weights)
+    wanted = FLOATS.get(next(entry.type for entry in session.get_inputs() if entry.name == name))
     answer = _one_of([entry.name for entry in session.get_outputs()], config.output, "output", config.weights)
 
     def query(shown: Array, ledger: Ledger) -> object:
         with ledger.call(len(shown)) as call:
             try:
-                (answers,) = session.run([answer], {name: shown})
+                given = shown if wanted is None or shown.dtype.kind != "f" else shown.astype(wanted)
+                (answers,) = session.run([answer], {name: given})
             except Exception as error:
                 raise UserError(f"{config.weights} fails on {shown.dtype}{shown.shape}: {error}") from error
             call.status = "answered"

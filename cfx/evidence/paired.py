@@ -29,7 +29,7 @@ class Effect(NamedTuple):
 def paired_effects(differences: Floats, confidence: float = 0.95, flips: int = FLIPS) -> list[Effect]:
     """An Effect of each column of differences (N, M), one image a row; NaN: that image says nothing of that claim.
 
-    Interval: Student's t over images. p: the share of random sign flips whose |mean| reaches the observed one, itself included
+    Interval: Student's t over images, cut off at -1 and 1, which no change of a probability exceeds. p: the share of random sign flips whose |mean| reaches the observed one, itself included
     (exchangeable signs are what "no effect" of a paired difference means); the flips are the same for every call.
     """
     known = np.isfinite(differences)
@@ -41,7 +41,7 @@ def paired_effects(differences: Floats, confidence: float = 0.95, flips: int = F
     flipped = np.abs(signs @ filled)
     p = (1 + (flipped >= np.abs(filled.sum(0)) - 1e-12).sum(0)) / (flips + 1)
     return [
-        Effect(float(m), float(m - r), float(m + r), float(value), int(count))
+        Effect(float(m), float(min(m, max(m - r, -1))), float(max(m, min(m + r, 1))), float(value), int(count))
         if count > 1
         else Effect(float(m), -1.0, 1.0, 1.0, int(count))
         for m, r, value, count in zip(mean, reach, p, n, strict=True)

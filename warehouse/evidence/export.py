@@ -25,6 +25,7 @@ from warehouse.report.render import report_path, write_report
 from warehouse.report.verdict import verdict
 
 SUMS = "SHA256SUMS"
+QUESTIONS = ("runs", "ranked", "share", "claims", "compared", "scorecard", "rules")
 _THEN = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say: the same run gives the same bytes
 
 
@@ -32,7 +33,7 @@ def export(root: Path, run_id: str, to: Path) -> Path:
     """Write the archive, with every fact that the report rests on. Raises UserError for an unknown run."""
     with closing(open_warehouse(root)) as lens:
         check_run(lens, root, run_id)
-        found = {name: evidence(lens, name, run_id).rows for name in ("runs", "ranked", "share", "claims", "scorecard", "rules")}
+        found = {name: evidence(lens, name, run_id).rows for name in QUESTIONS}
     if not report_path(root, run_id).is_file():
         write_report(root, run_id)
     together = (run_id, *other_runs(root, run_id))
@@ -97,7 +98,7 @@ def _unpack(path: Path, root: Path) -> list[str]:
 def _summary(run: Row, found: dict[str, list[Row]], gate: Gate | None) -> Row:
     return {
         "run": run,
-        "headline": verdict(run, found["ranked"], found["share"], found["claims"]).headline,
+        "headline": verdict(run, found["ranked"], found["share"], found["claims"], found["compared"][0]).headline,
         "gate": None if gate is None else {"verdict": gate.verdict, "reasons": gate.reasons},
         "attributes": found["ranked"],
         "explained": found["share"],
@@ -110,7 +111,7 @@ def _summary(run: Row, found: dict[str, list[Row]], gate: Gate | None) -> Row:
 def model_card(run: Row, found: dict[str, list[Row]], gate: Gate | None) -> str:
     """A model card in the Hugging Face format: YAML between dashes, with the results as a `model-index`, then Markdown."""
     ranked, scores = found["ranked"], found["scorecard"]
-    said = verdict(run, ranked, found["share"], found["claims"])
+    said = verdict(run, ranked, found["share"], found["claims"], found["compared"][0])
     name = str(run["name"])
     metrics = [
         {"type": row["metric"], "name": row["metric"], "value": row["value"]} for row in scores if row["value"] is not None

@@ -18,7 +18,7 @@ MOST = 6  # findings with a page of their own; the table of attributes has all
 EXAMPLES = 4
 
 SHARE = """
-select count(*) as n, count_if({c} > 0) as appeared, count_if({c} < 0) as vanished
+select count(*) as n, coalesce(count_if({c} > 0), 0) as appeared, coalesce(count_if({c} < 0), 0) as vanished
 from attributes
 join (select run_id, image_id, method, arm, seed, flipped from explanations) using (run_id, image_id, method, arm, seed)
 where run_id = $run and arm = 'guided' and flipped

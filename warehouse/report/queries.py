@@ -85,7 +85,7 @@ order by method, attribute, source, target
 """,
     "drift": """
 with changes as (
-    -- Of two classes, both directions are pooled and signed as in ranked_attributes: first class to second.
+    -- As in ranked_attributes: of two classes both directions, signed as first class to second; of more all sources of a target.
     select
         arm,
         if(len(classes) = 2, classes[1], source) as source,
@@ -98,11 +98,27 @@ with changes as (
     where run_id = $run
     qualify count(*) over (partition by image_id, explanations.method, seed) = 2  -- in both arms
 ), means as (
-    select arm, source, target, avg(sign * columns('^d_')) from changes group by arm, source, target
+    select arm, if(count(distinct c.source) = 1, any_value(c.source), null) as source, target, avg(sign * columns('^d_'))
+    from changes c
+    group by arm, target
 )
 select arm, source, target, name[3:] as attribute, change
 from (unpivot means on columns('^d_') into name name value change)
 order by attribute, source, target, arm
+""",
+    "compared": """
+with paired as (
+    select image_id, source, target from explanations where run_id = $run
+    group by image_id, method, seed, source, target having count(distinct arm) = 2
+), ways as (
+    select source, target, count(distinct image_id) as images from paired group by source, target
+), goals as (
+    select target, sum(images) as images from ways group by target
+)
+select
+    (select count(distinct image_id) from paired) as images,
+    (select count(*) from ways) as directions, (select count(*) from ways where images < fewest_images()) as few,
+    (select count(*) from goals where images >= fewest_images()) as goals, fewest_images() as fewest
 """,
     "scorecard": """
 select metric, method, value, n from scorecard where run_id = $run order by metric, method
@@ -232,7 +248,8 @@ def image_rows(lens: duckdb.DuckDBPyConnection, run_id: str, image_ids: list[str
     ids = {f"image_{i}": image_id for i, image_id in enumerate(image_ids)}
     sql = f"""
         select
-            attributes.*, if(shown, images.png, null) as png, if(shown, explanations.png, null) as png_cf,
+            explanations.image_id, explanations.seed, attributes.* exclude (run_id, image_id, method, arm, seed),
+            if(shown, images.png, null) as png, if(shown, explanations.png, null) as png_cf,
             if(shown, explanations.mask_png, null) as mask_png, maps.map, if(shown, maps.png, null) as map_png
         from explanations
         left join (select run_id, coalesce((config ->> 'thumbnails')::bool, true) as shown from runs) using (run_id)

@@ -34,8 +34,9 @@ from warehouse.report.metric_names import in_order, measure
 from warehouse.report.queries import EVIDENCE, Evidence, evidence, image_rows, input_images
 from warehouse.report.regulation import CROSSWALK
 from warehouse.report.scope import scope
-from warehouse.report.verdict import verdict
+from warehouse.report.verdict import nothing_to_compare, verdict
 
+TOP = 40  # attributes that a table shows; the others follow from the SQL printed beside it
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -85,7 +86,10 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Se
         named,
         run=run,
         sanity=[row for row in effects if row["attribute"] == run["target_attribute"]],
-        verdict=verdict(run, ranked, found["share"].rows, found["claims"].rows),
+        verdict=verdict(run, ranked, found["share"].rows, found["claims"].rows, found["compared"].rows[0]),
+        nothing=nothing_to_compare(run, found["compared"].rows[0]),
+        top=TOP,
+        shown_directions=[row for row in effects if row["attribute"] != run["target_attribute"]][: 4 * TOP],
         map_evidence=found["map"],
         maps=maps_of(found["map"].rows, found["claims"].rows),
         mean_image=mean_image(shown),

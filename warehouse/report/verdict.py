@@ -19,11 +19,11 @@ class Verdict:
     sentences: tuple[str, ...]
 
 
-def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Sequence[Row]) -> Verdict:
+def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Sequence[Row], compared: Row | None = None) -> Verdict:
     """What the page says first. Clear only where nothing is open and the names explain the answers.
 
     run: a row of the view runs; ranked: its rows of verdicts, strongest first; share: its rows of explained_share; claims: its
-    rows of findings.
+    rows of findings; compared: how many images and directions have a guided explanation and its null.
     """
     refused = next((row["rests_on"] for row in ranked if row["rests_on"].startswith("refused")), None)
     if refused:  # a failed canary refuses every finding
@@ -53,7 +53,9 @@ def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Seque
     looked = _looked_at(run, ranked, claims)
     also = tuple(map(_claim_sentence, open_claims[:3]))
     if not ranked and not claims:
-        return Verdict("inconclusive", f"No verdict yet on the {classifier_name(run)}", (NOTHING_TO_COMPARE, *explained))
+        return Verdict(
+            "inconclusive", f"No verdict yet on the {classifier_name(run)}", (nothing_to_compare(run, compared), *explained)
+        )
     if untested:
         headline = f"Nothing could be tested: the explanations hardly change what the {classifier_name(run)} says"
         return Verdict("inconclusive", headline, (*open_ones, *also, *looked, *explained))
@@ -77,6 +79,21 @@ NOTHING_TO_COMPARE = (
     "There is no image yet that has both a guided explanation and its null, and no property and no place of the images was "
     "tried, so there is nothing to compare."
 )
+
+
+def nothing_to_compare(run: Row, compared: Row | None) -> str:
+    """Why there is no effect of any attribute."""
+    if compared is None or not compared["images"]:
+        return NOTHING_TO_COMPARE
+    both = f"{compared['images']:,} images have both a guided explanation and its null, but "
+    if len(run["classes"]) > 2 and not compared["goals"]:
+        return (
+            f"{both}no class was asked for in {compared['fewest']} of them or more, so there is no effect to tell: explain more "
+            "images, or ask for one class in `target`."
+        )
+    return (
+        f"{both}no oracle names an attribute of them that is not the label itself, so there is nothing to compare: set `oracle`."
+    )
 
 
 def claim_name(row: Row) -> str:
