@@ -29,8 +29,9 @@ class Effect(NamedTuple):
 def paired_effects(differences: Floats, confidence: float = 0.95, flips: int = FLIPS) -> list[Effect]:
     """An Effect of each column of differences (N, M), one image a row; NaN: that image says nothing of that claim.
 
-    Interval: Student's t over images, cut off at -1 and 1, which no change of a probability exceeds. p: the share of random sign flips whose |mean| reaches the observed one, itself included
-    (exchangeable signs are what "no effect" of a paired difference means); the flips are the same for every call.
+    Interval: Student's t over images, cut off at -1 and 1, which no change of a probability exceeds. p: the share of random sign
+    flips whose |mean| reaches the observed one, itself included (exchangeable signs are what "no effect" of a paired difference
+    means); the flips are the same for every call.
     """
     known = np.isfinite(differences)
     filled, n = np.where(known, differences, 0.0), known.sum(0)
