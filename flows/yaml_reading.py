@@ -69,7 +69,7 @@ def _in_a_line(error: yaml.YAMLError) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}: {said}"
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """YAML's plain types. 010 and 1:30, which YAML 1.1 reads as 8 and 90, are refused."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.options import taking
-from flows.terminal import AsJson, escaped, out, user_errors
+from flows.terminal import AsJson, escaped, out, print_json, user_errors
 
 if TYPE_CHECKING:
     from tasks.data.formats import Written
@@ -54,7 +53,7 @@ def import_data(options: ImportOptions) -> None:
         choices = Choices(keys, options.label_key, options.splits)
         written = table_of(options.form, warehouse_at(options.folder), options.to, choices)
     if options.as_json:
-        print(json.dumps(_found(written, options)))  # noqa: T201
+        print_json(_found(written, options))
         return
     _show(written, options)
 
