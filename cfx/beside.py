@@ -45,7 +45,7 @@ def look_beside(folder: str | Path | None) -> None:
     if folder is None:
         return
     if BESIDE not in sys.meta_path:
-        sys.meta_path.insert(sys.meta_path.index(PathFinder), BESIDE)  # type: ignore[arg-type]
+        sys.meta_path.insert(sys.meta_path.index(PathFinder), BESIDE)
     if str(folder) != BESIDE.folder:
         _forget(BESIDE.found)
         BESIDE.folder, BESIDE.found = str(folder), set()

@@ -15,7 +15,7 @@ from prefect.exceptions import UnfinishedRun
 from typer.testing import CliRunner
 
 from benchmarks.toy_audit import lay_out, settings, write_settings
-from cfx.checkpoint import save_network
+from cfx.checkpoint import Facts, save_network
 from cfx.errors import ConfigError, TransientError, UserCodeError, UserError
 from cfx.networks.convnet import ConvNet
 from flows.artifacts import all_of
@@ -53,10 +53,10 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lay_out(folder, 8)
     (folder / "their_failing.py").write_text(THEIRS)
     kwargs: dict[str, object] = {"outputs": 3, "widths": [8], "grid": 2}
-    facts: Any = {"module": "cfx.networks.convnet:ConvNet", "kwargs": kwargs, "input_size": 16}
+    facts: Facts = {"module": "cfx.networks.convnet:ConvNet", "kwargs": kwargs, "input_size": 16}
     torch.manual_seed(0)
-    save_network(folder / "colliding.safetensors", ConvNet(3, (8,), 2), {**facts, "attributes": ["smile", "Hat", "hat"]})
-    save_network(folder / "three.safetensors", ConvNet(3, (8,), 2), {**facts, "classes": ["a", "b", "c"]})
+    save_network(folder / "colliding.safetensors", ConvNet(3, (8,), 2), facts | {"attributes": ["smile", "Hat", "hat"]})
+    save_network(folder / "three.safetensors", ConvNet(3, (8,), 2), facts | {"classes": ["a", "b", "c"]})
     (folder / "file").write_text("no folder")
     return folder
 
