@@ -19,9 +19,10 @@ from tasks.config import AuditConfig, Method
 INTRODUCTION = """# Settings
 
 Made by `python -m flows.reference`; a test holds it to the code. Settings without a default are required. An unknown
-setting is an error, and so is a key that stands twice. Paths are relative to the YAML file, wherever they stand in it; `~`, `$NAME` and
-`${NAME}` are replaced, `$$` is a dollar sign. `module:` is looked for beside the YAML file before the current folder. YAML reads `no`,
-`on`, `3` or `2020-01-01` as something else than text: quote such names. Save the file as UTF-8.
+setting is an error, and so is a key that stands twice. Paths are relative to the YAML file, wherever they stand in it;
+`~`, `$NAME` and `${NAME}` are replaced, `$$` is a dollar sign. `module:` is looked for beside the YAML file before the
+current folder. YAML reads `no`, `on`, `3` or `2020-01-01` as something else than text: quote such names. Save the file
+as UTF-8.
 """
 
 
