@@ -11,7 +11,7 @@ from cfx.errors import ConfigError
 from cfx.user_code import importable_from
 from flows.settings import Settings, checked, read_yaml
 from tasks.config import AuditConfig
-from tasks.data.annotations import Annotations
+from tasks.data.ingest import DataConfig
 from tasks.stages.encoders import FILES
 
 PATHS = {
@@ -70,6 +70,6 @@ def guided_arguments(
     return checked(GuidedDiffusion, values, str(path or "arguments"))
 
 
-def annotations_of(columns: dict[str, Any]) -> Annotations:
-    """A table and its columns, from the command line. Raises ConfigError."""
-    return checked(Annotations, columns, "arguments")
+def data_of(settings: dict[str, Any]) -> DataConfig:
+    """A folder, a table and its columns, from the command line. Raises ConfigError."""
+    return checked(DataConfig, settings, "arguments")

@@ -39,8 +39,8 @@ class DataConfig(Annotations):
     """
 
     images: ImagesPath = Field(
-        description="folder of the images, or a URL such as s3://bucket/prefix: PNG, JPEG, WebP, BMP, TIFF, GIF or PPM, "
-        "and tar, Parquet and Arrow files that hold such; links are followed"
+        description="folder of the images, or a URL such as s3://bucket/prefix: PNG, JPEG, WebP, BMP, TIFF, GIF, PGM, "
+        "HEIC or AVIF, and tar, Parquet and Arrow files that hold such; links are followed"
     )
     size: Side | tuple[Side, Side] = Field(
         64,
@@ -49,6 +49,13 @@ class DataConfig(Annotations):
     )
     min_side: int = Field(8, ge=1, description="refuse images with a shorter side, pixels")
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=89_478_485, description="refuse larger images; the most is Pillow's own limit")
+    bits: int | None = Field(
+        None,
+        ge=9,
+        le=16,
+        description="of 16-bit grey, how many are used, where files do not say it: 12 for many cameras; null refuses images that "
+        "may be dark or may use fewer",
+    )
     max_rejected: float = Field(0.5, ge=0, le=1, description="share of refused files above which the audit stops")
 
 
@@ -156,11 +163,11 @@ def admit(rows: list[dict[str, Any]], config: DataConfig, first: SeenFiles) -> t
     here: dict[str, str] = {}  # seen in these rows: a dictionary, for a transaction an image takes longer than decoding it
     for row in rows:
         try:
-            content = _content(row, config)
+            content = content_of(row, config)
             image_id = hashlib.sha256(content).hexdigest()
             if twin := here.get(image_id) or first.file_of(image_id):
                 raise Refused("duplicate", f"the same bytes as {twin}")
-            image = read_image(content, config.size, config.max_pixels, config.min_side)
+            image = read_image(content, config.size, config.max_pixels, config.min_side, config.bits)
         except Refused as error:
             refused.append({"path": row["file"] or "", "stage": "ingest", "reason": error.reason, "error": str(error)})
         else:
@@ -170,7 +177,7 @@ def admit(rows: list[dict[str, Any]], config: DataConfig, first: SeenFiles) -> t
     return admitted, refused
 
 
-def _content(row: dict[str, Any], config: DataConfig) -> bytes:
+def content_of(row: dict[str, Any], config: DataConfig) -> bytes:
     """The bytes of the image that a row names. Raises Refused if there is none to be read, or if it lies outside the folder."""
     name, number = row["file"], row["row"]
     if not name:
