@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from tasks.data.seen_files import SeenFiles
 from tasks.shard_images import Images
 from warehouse.facts.storage import warehouse_at
 
+_log = logging.getLogger("cfx.data")
 FEWEST = 5  # images of a label: with fewer, no interval is given for what was found on them
 HASHED_WHOLE = 2**30  # bytes of images up to which `fingerprint` reads their contents
 
@@ -62,11 +64,11 @@ class DataConfig(Annotations):
 class TooManyRejected(UserError):
     """More files were refused than `max_rejected` allows."""
 
-    def __init__(self, most: float, reasons: Counter[str], n: int, run_id: str) -> None:
+    def __init__(self, most: float, reasons: Counter[str], n: int, run_id: str, first: str = "") -> None:
         counts = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         super().__init__(
             f"max_rejected: {reasons.total()} of {n} files were refused ({counts}), more than a share of {most:g}; "
-            f"`rejected` of run {run_id!r} names each: mend the files or raise max_rejected"
+            f"`rejected` of run {run_id!r} names each{f', first {first}' if first else ''}: mend the files or raise max_rejected"
         )
 
 
@@ -135,11 +137,12 @@ def sample(config: DataConfig, n: int) -> Images:
     first = SeenFiles()
     while order and len(admitted) < n:
         batch, order = order[: n - len(admitted)], order[n - len(admitted) :]
-        more, _ = admit(rows.take(batch).to_pylist(), config, first)
+        more, refused = admit(rows.take(batch).to_pylist(), config, first)
         first.update((row["image_id"], row["path"]) for row in more)
         admitted += more
     if not admitted:
-        raise UserError(f"none of the {len(rows)} images in {config.images} can be used; `cfx audit` lists the reasons")
+        first_of = f"{refused[0]['path']}: {refused[0]['error']}"
+        raise UserError(f"none of the {len(rows)} images in {config.images} can be used, such as {first_of}")
     return Images([row["image_id"] for row in admitted], decode_png([row["png"] for row in admitted]))
 
 
@@ -160,6 +163,7 @@ def admit(rows: list[dict[str, Any]], config: DataConfig, first: SeenFiles) -> t
     """Rows of `images` for the files that can be used, rows of `rejected` for the others; `first` holds the files seen before."""
     admitted: list[dict[str, Any]] = []
     refused: list[dict[str, str]] = []
+    paged: list[str] = []
     here: dict[str, str] = {}  # seen in these rows: a dictionary, for a transaction an image takes longer than decoding it
     for row in rows:
         try:
@@ -172,8 +176,12 @@ def admit(rows: list[dict[str, Any]], config: DataConfig, first: SeenFiles) -> t
             refused.append({"path": row["file"] or "", "stage": "ingest", "reason": error.reason, "error": str(error)})
         else:
             here[image_id] = row["file"]
+            if image.pages > 1:
+                paged.append(row["file"])
             size = {"width": image.width, "height": image.height, "png": image.png}
             admitted.append(row | size | {"image_id": image_id, "path": row["file"], "label": row["label"] or None})
+    if paged:
+        _log.warning("%d TIFF files have several pages, of which the first counts: %s", len(paged), ", ".join(paged[:3]))
     return admitted, refused
 
 

@@ -44,15 +44,18 @@ def ingest(run: Run) -> list[Shard]:
     listing, seen, reasons = selected(run.config.data), SeenFiles(), Counter[str]()
     if line := left_out(columns_of(run.config.data)):
         _log.info("run=%s table=%s %s", run.id, run.config.data.table, line)
+    first = ""
     shards: list[Shard] = []
     for part in _parts(listing, run.config.shard_size):
         images = take_in(run, part, seen)
         done = read_shard(images, ["image_id", "path"])
         seen.update(zip(done["image_id"].to_pylist(), done["path"].to_pylist(), strict=True))
         if (rejected := find_shard(run.root, "rejected", run.id, part.key)) is not None:
-            reasons.update(read_shard(rejected, ["reason"])["reason"].to_pylist())
+            gone = read_shard(rejected, ["path", "reason", "error"]).to_pylist()
+            reasons.update(row["reason"] for row in gone)
+            first = first or next((f"{row['path']} ({row['error']})" for row in gone), "")
         if reasons.total() > run.config.data.max_rejected * len(listing):
-            raise TooManyRejected(run.config.data.max_rejected, reasons, len(listing), run.id)
+            raise TooManyRejected(run.config.data.max_rejected, reasons, len(listing), run.id, first)
         if images.rows:
             shards.append(images)
     return shards

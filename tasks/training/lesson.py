@@ -74,7 +74,9 @@ def attributes_of(data: DataConfig) -> Lesson:
     if unused := left_out(columns_of(data)):
         remarks.say(unused)
     if not names:
-        raise UserError(f"{data.table} has no yes/no column, of which an oracle learns one attribute each; {unused or 'no other'}")
+        raise UserError(
+            f"{data.table} has no yes/no column, of which an oracle learns one attribute each; {unused or 'no other'}"
+        )
     if data.attribute_columns is None and (odd := [name for name in names if _NO_ATTRIBUTE.fullmatch(name.strip())]):
         others = ",".join(name for name in names if name not in odd) or odd[0]
         raise UserError(f"the yes/no column {odd[0]!r} looks like no attribute; say which to learn: --attributes {others}")

@@ -116,7 +116,7 @@ def lesson_of(config: DataConfig, what: str) -> Lesson:
 def test_what_is_left_out_is_named_and_beyond_a_share_refused(what: str, tmp_path: Path) -> None:
     columns, words = GONE[what]
     folder = folder_of(tmp_path / "d")
-    whole = {"file": FILES, "label": LABELS, "hat": HALF} | columns
+    whole: dict[str, list[Any]] = {"file": FILES, "label": LABELS, "hat": HALF} | columns
     with pytest.raises(UserError, match=f"max_rejected: 8 of 12 .*{words}.*more than a share of 0.5") as refused:
         lesson_of(data(folder, whole, label_column="label"), what)
     assert "--max-rejected" in str(refused.value)
@@ -179,7 +179,7 @@ def test_a_class_whose_files_are_all_missing_is_refused_by_name(tmp_path: Path) 
     ["label", "Label", "class", "target", "y", "id", "image_id", "idx", "index", "fold", "split", "Unnamed: 0", "is_train"],
 )
 def test_a_column_that_looks_like_no_attribute_is_refused_unless_it_is_named(name: str, tmp_path: Path) -> None:
-    columns = {"file": FILES, "hat": HALF, name: HALF[::-1]}
+    columns: dict[str, list[Any]] = {"file": FILES, "hat": HALF, name: HALF[::-1]}
     folder = folder_of(tmp_path / "d")
     with pytest.raises(UserError, match=f"'{name}' looks like no attribute; say which to learn: --attributes hat"):
         attributes_of(data(folder, columns))
@@ -195,7 +195,8 @@ def test_an_attribute_is_learned_and_named(name: str, tmp_path: Path) -> None:
 
 
 def test_an_attribute_that_is_alike_everywhere_is_not_learned(tmp_path: Path) -> None:
-    folder, columns = folder_of(tmp_path / "d"), {"file": FILES, "hat": HALF, "bald": [1, *[0] * 11], "face": [1] * N}
+    folder = folder_of(tmp_path / "d")
+    columns: dict[str, list[Any]] = {"file": FILES, "hat": HALF, "bald": [1, *[0] * 11], "face": [1] * N}
     lesson = attributes_of(data(folder, columns))
     assert lesson.names == ("hat",) and lesson.labels.shape == (N, 1)
     assert "not learned, because hardly any image or nearly every image has it: 'bald: 1 of 12', 'face: 12 of 12'" in (
