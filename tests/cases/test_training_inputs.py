@@ -116,7 +116,8 @@ def lesson_of(config: DataConfig, what: str) -> Lesson:
 def test_what_is_left_out_is_named_and_beyond_a_share_refused(what: str, tmp_path: Path) -> None:
     columns, words = GONE[what]
     folder = folder_of(tmp_path / "d")
-    whole: dict[str, list[Any]] = {"file": FILES, "label": LABELS, "hat": HALF} | columns
+    whole: dict[str, list[Any]] = {"file": FILES, "label": LABELS, "hat": HALF}
+    whole |= columns
     with pytest.raises(UserError, match=f"max_rejected: 8 of 12 .*{words}.*more than a share of 0.5") as refused:
         lesson_of(data(folder, whole, label_column="label"), what)
     assert "--max-rejected" in str(refused.value)
