@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from tasks.data.seen_files import SeenFiles
 from tasks.shard_images import Images
 from warehouse.facts.storage import warehouse_at
 
-_log = logging.getLogger("cfx.data")
 FEWEST = 5  # images of a label: with fewer, no interval is given for what was found on them
 HASHED_WHOLE = 2**30  # bytes of images up to which `fingerprint` reads their contents
 
@@ -163,7 +161,6 @@ def admit(rows: list[dict[str, Any]], config: DataConfig, first: SeenFiles) -> t
     """Rows of `images` for the files that can be used, rows of `rejected` for the others; `first` holds the files seen before."""
     admitted: list[dict[str, Any]] = []
     refused: list[dict[str, str]] = []
-    paged: list[str] = []
     here: dict[str, str] = {}  # seen in these rows: a dictionary, for a transaction an image takes longer than decoding it
     for row in rows:
         try:
@@ -176,13 +173,18 @@ def admit(rows: list[dict[str, Any]], config: DataConfig, first: SeenFiles) -> t
             refused.append({"path": row["file"] or "", "stage": "ingest", "reason": error.reason, "error": str(error)})
         else:
             here[image_id] = row["file"]
-            if image.pages > 1:
-                paged.append(row["file"])
-            size = {"width": image.width, "height": image.height, "png": image.png}
+            size = {"width": image.width, "height": image.height, "png": image.png, "pages": image.pages}
             admitted.append(row | size | {"image_id": image_id, "path": row["file"], "label": row["label"] or None})
-    if paged:
-        _log.warning("%d TIFF files have several pages, of which the first counts: %s", len(paged), ", ".join(paged[:3]))
     return admitted, refused
+
+
+def paged(admitted: list[dict[str, Any]]) -> str | None:
+    """Which of the images are the first of several pages, in a line; None where none is."""
+    several = [row["path"] for row in admitted if row["pages"] > 1]
+    if not several:
+        return None
+    more = ", …" if len(several) > 3 else ""
+    return f"{len(several)} TIFF files have several pages, of which the first counts: {', '.join(several[:3])}{more}"
 
 
 def content_of(row: dict[str, Any], config: DataConfig) -> bytes:

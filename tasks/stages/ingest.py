@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from tasks.data.annotations import FIXED, columns_of, left_out
-from tasks.data.ingest import TooManyRejected, admit, selected
+from tasks.data.ingest import TooManyRejected, admit, paged, selected
 from tasks.data.seen_files import SeenFiles
 from tasks.run import Run
 from tasks.stage import Rows, stage
@@ -30,6 +30,8 @@ class Part(NamedTuple):
 def take_in(run: Run, part: Part, seen: SeenFiles) -> Rows:
     """The files of a part that can be used, and why the others cannot; `seen` holds those of the parts before."""
     images, rejected = admit(part.rows.to_pylist(), run.config.data, seen)
+    if line := paged(images):
+        _log.warning("run=%s %s", run.id, line)
     names = ["image_id", "split", "path", "width", "height", "label", "png", *part.rows.column_names[FIXED:]]
     return {"images": _columns(images, names), "rejected": _columns(rejected, ["path", "stage", "reason", "error"])}
 
