@@ -34,6 +34,7 @@ class Facts(TypedDict, total=False):
     training: dict[str, object]  # its settings
     accuracy: Any  # on what was held out: a number, or for an oracle one by attribute
     robust_accuracy: float  # likewise, under attack
+    data: dict[str, object]  # how many images it was trained on, and what of the table was not
     width: int  # of autoencoders, channels
     code: int
 
@@ -114,8 +115,16 @@ def read_facts(path: Path) -> Facts:
 def save_network(path: Path, network: nn.Module, facts: Facts) -> Path:
     """Write weights and facts (JSON values) to a .safetensors file, whole or not at all, and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    return _write(path, {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, facts)
+
+
+def add_facts(path: Path, more: Facts) -> Path:
+    """Add facts to what `save_network` wrote, and return its path."""
+    return _write(path, safetensors.torch.load_file(path), read_facts(path) | more)
+
+
+def _write(path: Path, state: Mapping[str, Tensor], facts: Facts) -> Path:
     temporary = path.with_name(f".{uuid4().hex}.tmp")
-    temporary.write_bytes(safetensors.torch.save(state, metadata={"cfx": json.dumps(facts, sort_keys=True)}))
+    temporary.write_bytes(safetensors.torch.save(dict(state), metadata={"cfx": json.dumps(facts, sort_keys=True)}))
     os.replace(temporary, path)
     return path

@@ -45,8 +45,12 @@ class Decoded:
 
 def is_image(head: bytes) -> bool:
     """Whether a file that begins with these bytes (HEAD of them) is in one of FORMATS, whatever it is called."""
-    accepts = (Image.OPEN[name][1] for name in FORMATS)
-    return any(accept is not None and accept(head) is True for accept in accepts)
+    return _format_of(head) is not None
+
+
+def _format_of(head: bytes) -> str | None:
+    accepts = ((name, Image.OPEN[name][1]) for name in FORMATS)
+    return next((name for name, accept in accepts if accept is not None and accept(head) is True), None)
 
 
 def read_image(content: bytes, size: Size, max_pixels: int, min_side: int, bits: int | None = None) -> Decoded:
@@ -64,7 +68,7 @@ def read_image(content: bytes, size: Size, max_pixels: int, min_side: int, bits:
         except Image.DecompressionBombError as error:
             raise Refused("too_large", f"{error} (at most {max_pixels:,} pixels are read)") from error
         except UnidentifiedImageError as error:
-            raise Refused("unreadable", f"not an image in any of the formats {', '.join(FORMATS)}") from error
+            raise Refused("unreadable", _unidentified(_format_of(content[:HEAD]))) from error
         except Exception as error:  # a broken header makes Pillow raise whatever its decoder stumbles on
             raise Refused("unreadable", f"{type(error).__name__}: {error}") from error
         width, height = file.size
@@ -83,6 +87,12 @@ def read_image(content: bytes, size: Size, max_pixels: int, min_side: int, bits:
         if file.format == "BMP" and file.mode == "RGBA" and not upright.getchannel("A").getextrema()[1]:
             upright = upright.convert("RGB")  # a fourth byte that nobody filled in is no transparency
         return Decoded(*upright.size, png_of(_centre(_rgb(upright, depth, bits), size)), pages)
+
+
+def _unidentified(kind: str | None) -> str:
+    if kind is None:
+        return f"not an image in any of the formats {', '.join(FORMATS)}"
+    return f"begins as {kind}, but is broken or of a kind that is not read; save it as RGB or grey of 8 bits"
 
 
 def _pages(image: ImageFile) -> int:

@@ -10,7 +10,7 @@ from cfx.diffusion.guided import PUBLISHED, GuidedDiffusion
 from cfx.errors import ConfigError
 from flows.settings import Settings, checked, read_yaml, settings_in
 from tasks.config import AuditConfig
-from tasks.data.annotations import Annotations
+from tasks.data.ingest import DataConfig
 
 
 def load_config(path: Path) -> AuditConfig:
@@ -44,6 +44,6 @@ def guided_arguments(
     return checked(GuidedDiffusion, values, str(path or "arguments"))
 
 
-def annotations_of(columns: dict[str, Any]) -> Annotations:
-    """A table and its columns, from the command line. Raises ConfigError."""
-    return checked(Annotations, columns, "arguments")
+def data_of(settings: dict[str, Any]) -> DataConfig:
+    """A folder, a table and its columns, from the command line. Raises ConfigError."""
+    return checked(DataConfig, settings, "arguments")

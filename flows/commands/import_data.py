@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.commands.train import keys_of
 from flows.options import taking
 from flows.terminal import AsJson, escaped, out, print_json, user_errors
 
@@ -49,8 +50,7 @@ def import_data(options: ImportOptions) -> None:
         from tasks.data.formats import Choices, table_of
         from warehouse.facts.storage import warehouse_at
 
-        keys = tuple(key.strip() for key in (options.image_key or "").split(",") if key.strip())
-        choices = Choices(keys, options.label_key, options.splits)
+        choices = Choices(keys_of(options.image_key), options.label_key, options.splits)
         written = table_of(options.form, warehouse_at(options.folder), options.to, choices)
     if options.as_json:
         print_json(_found(written, options))

@@ -4,38 +4,63 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.options import taking
 from flows.terminal import DEFAULT_WAREHOUSE, Quiet, Warehouse, err, escaped, out, user_errors
 
+if TYPE_CHECKING:
+    from tasks.training.lesson import Lesson
+
 Images = Annotated[Path, typer.Argument(help="a folder of images")]
 OutFile = Annotated[Path, typer.Option("--out", "-o", help="the .safetensors file to write")]
 Side = Annotated[int, typer.Option(help="side of the images, pixels")]
 Split = Annotated[str | None, typer.Option(help="train on this split only, from the column `split`")]
+FileColumn = Annotated[str, typer.Option(help="column with the path of each image, also inside a tar or a Parquet file")]
+MaxRejected = Annotated[float, typer.Option(min=0, max=1, help="share of rows without an image or an answer above which to stop")]
+Bits = Annotated[int | None, typer.Option(min=9, max=16, help="of 16-bit grey, how many are used, where files do not say it")]
 Settings = Annotated[Path | None, typer.Option("--config", "-c", help="YAML with settings of the training")]
 
 
-def prior(
-    images: Annotated[Path, typer.Argument(help="a folder of images")],
-    to: Annotated[Path, typer.Option("--out", "-o", help="folder of the prior; a killed training goes on from its checkpoint")],
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML with settings of the training")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="processes that read images ahead of the training")] = 1,
-    quiet: Quiet = False,
-) -> None:
+@dataclass(frozen=True)
+class PriorOptions:
+    """Options of the command."""
+
+    images: Images
+    to: Annotated[Path, typer.Option("--out", "-o", help="folder of the prior; a killed training goes on from its checkpoint")]
+    config: Settings = None
+    workers: Annotated[int, typer.Option(min=0, help="processes that read images ahead of the training")] = 1
+    image_key: Annotated[
+        str | None, typer.Option(help="which image of a sample counts, where there are masks beside: jpg, input.png")
+    ] = None
+    bits: Bits = None
+    quiet: Quiet = False
+
+
+@taking(PriorOptions)
+def prior(options: PriorOptions) -> None:
     """Train a diffusion prior on a folder of images, which stay on disk."""
     with user_errors():
         from cfx.diffusion.training import PriorTraining
         from flows.config import training_config
         from flows.progress import training_bar
-        from tasks.training.from_folder import prior_from_folder
+        from tasks.training.folder_images import folder_images
+        from tasks.training.from_folder import prior_from_images
 
-        training = training_config(PriorTraining, config)
-        with training_bar(err, quiet, training.steps) as reported:
-            path = prior_from_folder(images, training, to, reported, workers)
+        training = training_config(PriorTraining, options.config)
+        images = folder_images(options.images, keys_of(options.image_key), options.bits)
+        for line in (f"{len(images.files):,} images", *(f"left out: {line}" for line in images.left_out)):
+            out.print(escaped(line), soft_wrap=True)
+        with training_bar(err, options.quiet, training.steps) as reported:
+            path = prior_from_images(images, training, options.to, reported, options.workers)
     out.print(f"prior: {path}", soft_wrap=True)
+
+
+def keys_of(parted: str | None) -> tuple[str, ...]:
+    """Words parted by commas."""
+    return tuple(word.strip() for word in (parted or "").split(",") if word.strip())
 
 
 @dataclass(frozen=True)
@@ -49,6 +74,12 @@ class OracleOptions:
     warehouse: Warehouse = DEFAULT_WAREHOUSE
     size: Side = 64
     split: Split = None
+    file_column: FileColumn = "file"
+    attributes: Annotated[
+        str | None, typer.Option(help="columns to learn, parted by commas; default: every yes/no column, which are printed")
+    ] = None
+    max_rejected: MaxRejected = 0.5
+    bits: Bits = None
     config: Settings = None
     quiet: Quiet = False
 
@@ -57,16 +88,17 @@ class OracleOptions:
 def oracle(options: OracleOptions) -> None:
     """Train an oracle, which names the attributes of an image: from IMAGES and TABLE, or by names given in the explorer."""
     if options.teach is not None:
-        if any(given is not None for given in (options.images, options.table, options.split, options.config)):
+        if any(given is not None for given in (options.images, options.table, options.split, options.attributes, options.config)):
             raise typer.BadParameter(
-                "it learns from ticked images alone: leave IMAGES, TABLE, --split, --config out", param_hint="--teach"
+                "it learns from ticked images alone: leave IMAGES, TABLE, --split, --attributes, --config out",
+                param_hint="--teach",
             )
         _teach(options.warehouse, options.teach, options.to)
         return
     if options.images is None or options.table is None:
         raise typer.BadParameter("give IMAGES and TABLE, or --teach RUN", param_hint="IMAGES TABLE")
-    columns = {"table": options.table} | ({"split_column": "split", "split": options.split} if options.split else {})
-    _train_on_table("oracle", options, options.images, columns)
+    given = {"attribute_columns": keys_of(options.attributes)} if options.attributes is not None else {}
+    _train_on_table("oracle", options, table_settings(options, options.size) | given)
 
 
 @dataclass(frozen=True)
@@ -79,6 +111,9 @@ class ClassifierOptions:
     to: OutFile
     size: Side = 64
     split: Split = None
+    file_column: FileColumn = "file"
+    max_rejected: MaxRejected = 0.5
+    bits: Bits = None
     config: Settings = None
     quiet: Quiet = False
 
@@ -86,10 +121,7 @@ class ClassifierOptions:
 @taking(ClassifierOptions)
 def classifier(options: ClassifierOptions) -> None:
     """Train a classifier: a judge, or one to try an audit on."""
-    columns = {"table": options.table, "label_column": options.label} | (
-        {"split_column": "split", "split": options.split} if options.split else {}
-    )
-    _train_on_table("classifier", options, options.images, columns)
+    _train_on_table("classifier", options, table_settings(options, options.size) | {"label_column": options.label})
 
 
 def portraits(
@@ -121,20 +153,33 @@ def _teach(warehouse: Path, run: str, to: Path) -> None:
     out.print(f"oracle: {to}", soft_wrap=True)
 
 
-def _train_on_table(kind: str, options: OracleOptions | ClassifierOptions, images: Path, table: dict[str, Any]) -> None:
+def table_settings(options: Any, size: int) -> dict[str, Any]:
+    """What the commands that learn from a table say of it, as `data:` of an audit would."""
+    split = {"split_column": "split", "split": options.split} if options.split else {}
+    same = {name: getattr(options, name) for name in ("table", "file_column", "max_rejected", "bits")}
+    return {"images": str(options.images), "size": size} | same | split
+
+
+def show_lesson(lesson: Lesson) -> None:
+    """Say what is learned from, and what of the table is not."""
+    for line in (f"{len(lesson.images):,} images", *lesson.remarks.sentences):
+        out.print(escaped(line), soft_wrap=True)
+    for reason in lesson.remarks.left_out():
+        out.print(escaped(f"left out: {reason}"), soft_wrap=True)
+
+
+def _train_on_table(kind: str, options: OracleOptions | ClassifierOptions, table: dict[str, Any]) -> None:
     with user_errors():
-        from flows.config import annotations_of, training_config
+        from flows.config import data_of, training_config
         from flows.progress import training_bar
-        from tasks.data.annotations import columns_of, left_out
         from tasks.training import from_folder as training
+        from tasks.training.lesson import attributes_of, classes_of
 
         how = training_config(training.ClassifierTraining, options.config)
-        annotations = annotations_of(table)
-        if kind == "oracle" and (line := left_out(columns_of(annotations))):
-            err.print(escaped(line), soft_wrap=True)
-        recipe = {"oracle": training.oracle_from_folder, "classifier": training.classifier_from_folder}[kind]
+        lesson = (attributes_of if kind == "oracle" else classes_of)(data_of(table))
+        show_lesson(lesson)
         with training_bar(err, options.quiet, how.steps) as reported:
-            path = recipe(images, annotations, options.size, options.to, how, reported)
+            path = training.convnet_from_lesson(lesson, options.to, how, reported)
     for name, accuracy in training.held_out_accuracy(path).items():
         out.print(f"  {escaped(name)}: held-out accuracy {accuracy:.3f} (10 % of images)")
     out.print(f"{kind}: {path}", soft_wrap=True)

@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.train import Images, OutFile, Settings, Side, Split
+from flows.commands.train import (
+    Bits,
+    FileColumn,
+    Images,
+    MaxRejected,
+    OutFile,
+    Settings,
+    Side,
+    Split,
+    show_lesson,
+    table_settings,
+)
 from flows.options import taking
 from flows.terminal import Quiet, err, out, user_errors
 
@@ -23,6 +34,9 @@ class RobustOptions:
     to: OutFile
     size: Side = 64
     split: Split = None
+    file_column: FileColumn = "file"
+    max_rejected: MaxRejected = 0.5
+    bits: Bits = None
     config: Settings = None
     quiet: Quiet = False
 
@@ -31,15 +45,14 @@ class RobustOptions:
 def robust(options: RobustOptions) -> None:
     """Train a classifier on attacked images: its gradients show shapes, so it can guide for another in DVCE's cone."""
     with user_errors():
-        from flows.config import annotations_of, training_config
+        from flows.config import data_of, training_config
         from flows.progress import training_bar
         from tasks.training import from_folder as training
+        from tasks.training.lesson import classes_of
 
         how = training_config(training.RobustTraining, options.config)
-        columns = {"table": options.table, "label_column": options.label} | (
-            {"split_column": "split", "split": options.split} if options.split else {}
-        )
-        lesson = training.read_lesson(options.images, annotations_of(columns), options.size)
+        lesson = classes_of(data_of(table_settings(options, options.size) | {"label_column": options.label}))
+        show_lesson(lesson)
         with training_bar(err, options.quiet, how.steps) as reported:
             path = training.robust_from_lesson(lesson, options.to, how, reported)
     plain, attacked = training.robust_accuracies(path)

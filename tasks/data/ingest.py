@@ -42,8 +42,8 @@ class DataConfig(Annotations):
     """
 
     images: ImagesPath = Field(
-        description="folder of the images, or a URL such as s3://bucket/prefix: PNG, JPEG, WebP, BMP, TIFF, GIF or PPM, "
-        "and tar, Parquet and Arrow files that hold such; links are followed"
+        description="folder of the images, or a URL such as s3://bucket/prefix: PNG, JPEG, WebP, BMP, TIFF, GIF, PGM, "
+        "HEIC or AVIF, and tar, Parquet and Arrow files that hold such; links are followed"
     )
     size: Side | tuple[Side, Side] = Field(
         64,
@@ -52,17 +52,24 @@ class DataConfig(Annotations):
     )
     min_side: int = Field(8, ge=1, description="refuse images with a shorter side, pixels")
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=89_478_485, description="refuse larger images; the most is Pillow's own limit")
+    bits: int | None = Field(
+        None,
+        ge=9,
+        le=16,
+        description="of 16-bit grey, how many are used, where files do not say it: 12 for many cameras; null refuses images that "
+        "may be dark or may use fewer",
+    )
     max_rejected: float = Field(0.5, ge=0, le=1, description="share of refused files above which the audit stops")
 
 
 class TooManyRejected(UserError):
     """More files were refused than `max_rejected` allows."""
 
-    def __init__(self, most: float, reasons: Counter[str], n: int, run_id: str) -> None:
+    def __init__(self, most: float, reasons: Counter[str], n: int, run_id: str, first: str = "") -> None:
         counts = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         super().__init__(
             f"max_rejected: {reasons.total()} of {n} files were refused ({counts}), more than a share of {most:g}; "
-            f"`rejected` of run {run_id!r} names each: mend the files or raise max_rejected"
+            f"`rejected` of run {run_id!r} names each{f', first {first}' if first else ''}: mend the files or raise max_rejected"
         )
 
 
@@ -131,11 +138,12 @@ def sample(config: DataConfig, n: int) -> Images:
     first = SeenFiles()
     while order and len(admitted) < n:
         batch, order = order[: n - len(admitted)], order[n - len(admitted) :]
-        more, _ = admit(rows.take(batch).to_pylist(), config, first)
+        more, refused = admit(rows.take(batch).to_pylist(), config, first)
         first.update((row["image_id"], row["path"]) for row in more)
         admitted += more
     if not admitted:
-        raise UserError(f"none of the {len(rows)} images in {config.images} can be used; `cfx audit` lists the reasons")
+        first_of = f"{refused[0]['path']}: {refused[0]['error']}"
+        raise UserError(f"none of the {len(rows)} images in {config.images} can be used, such as {first_of}")
     return Images([row["image_id"] for row in admitted], decode_png([row["png"] for row in admitted]))
 
 
@@ -159,21 +167,30 @@ def admit(rows: list[dict[str, Any]], config: DataConfig, first: SeenFiles) -> t
     here: dict[str, str] = {}  # seen in these rows: a dictionary, for a transaction an image takes longer than decoding it
     for row in rows:
         try:
-            content = _content(row, config)
+            content = content_of(row, config)
             image_id = hashlib.sha256(content).hexdigest()
             if twin := here.get(image_id) or first.file_of(image_id):
                 raise Refused("duplicate", f"the same bytes as {twin}")
-            image = read_image(content, config.size, config.max_pixels, config.min_side)
+            image = read_image(content, config.size, config.max_pixels, config.min_side, config.bits)
         except Refused as error:
             refused.append({"path": row["file"] or "", "stage": "ingest", "reason": error.reason, "error": str(error)})
         else:
             here[image_id] = row["file"]
-            size = {"width": image.width, "height": image.height, "png": image.png}
+            size = {"width": image.width, "height": image.height, "png": image.png, "pages": image.pages}
             admitted.append(row | size | {"image_id": image_id, "path": row["file"], "label": row["label"] or None})
     return admitted, refused
 
 
-def _content(row: dict[str, Any], config: DataConfig) -> bytes:
+def paged(admitted: list[dict[str, Any]]) -> str | None:
+    """Which of the images are the first of several pages, in a line; None where none is."""
+    several = [row["path"] for row in admitted if row["pages"] > 1]
+    if not several:
+        return None
+    more = ", …" if len(several) > 3 else ""
+    return f"{len(several)} TIFF files have several pages, of which the first counts: {', '.join(several[:3])}{more}"
+
+
+def content_of(row: dict[str, Any], config: DataConfig) -> bytes:
     """The bytes of the image that a row names. Raises Refused if there is none to be read, or if it lies outside the folder."""
     name, number = row["file"], row["row"]
     if not name:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from tasks.data.annotations import FIXED, columns_of, left_out
-from tasks.data.ingest import TooManyRejected, admit, selected
+from tasks.data.ingest import TooManyRejected, admit, paged, selected
 from tasks.data.seen_files import SeenFiles
 from tasks.run import Run
 from tasks.stage import Rows, stage
@@ -30,6 +30,8 @@ class Part(NamedTuple):
 def take_in(run: Run, part: Part, seen: SeenFiles) -> Rows:
     """The files of a part that can be used, and why the others cannot; `seen` holds those of the parts before."""
     images, rejected = admit(part.rows.to_pylist(), run.config.data, seen)
+    if line := paged(images):
+        _log.warning("run=%s %s", run.id, line)
     names = ["image_id", "split", "path", "width", "height", "label", "png", *part.rows.column_names[FIXED:]]
     return {"images": _columns(images, names), "rejected": _columns(rejected, ["path", "stage", "reason", "error"])}
 
@@ -44,15 +46,18 @@ def ingest(run: Run) -> list[Shard]:
     listing, seen, reasons = selected(run.config.data), SeenFiles(), Counter[str]()
     if line := left_out(columns_of(run.config.data)):
         _log.info("run=%s table=%s %s", run.id, run.config.data.table, line)
+    first = ""
     shards: list[Shard] = []
     for part in _parts(listing, run.config.shard_size):
         images = take_in(run, part, seen)
         done = read_shard(images, ["image_id", "path"])
         seen.update(zip(done["image_id"].to_pylist(), done["path"].to_pylist(), strict=True))
         if (rejected := find_shard(run.root, "rejected", run.id, part.key)) is not None:
-            reasons.update(read_shard(rejected, ["reason"])["reason"].to_pylist())
+            gone = read_shard(rejected, ["path", "reason", "error"]).to_pylist()
+            reasons.update(row["reason"] for row in gone)
+            first = first or next((f"{row['path']} ({row['error']})" for row in gone), "")
         if reasons.total() > run.config.data.max_rejected * len(listing):
-            raise TooManyRejected(run.config.data.max_rejected, reasons, len(listing), run.id)
+            raise TooManyRejected(run.config.data.max_rejected, reasons, len(listing), run.id, first)
         if images.rows:
             shards.append(images)
     return shards

@@ -15,23 +15,12 @@ from cfx.errors import UserError
 from cfx.images import MAX_PIXELS, Refused, decode_png, read_image
 from cfx.random import derived_seed
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"}
 AHEAD = 4  # batches that a worker prepares in advance
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The images below a folder, by their endings, sorted. Raises UserError if there are none."""
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}; give a folder of images")
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
-    if not files:
-        raise UserError(f"no image to train on: {folder} has no file ending in {', '.join(sorted(SUFFIXES))}")
-    return files
-
-
-def read_square(file: Path, size: int) -> Tensor:
-    """(3, size, size) uint8. Raises Refused or OSError."""
-    png = read_image(file.read_bytes(), size, MAX_PIXELS, 1).png
+def read_square(file: Path, size: int, bits: int | None = None) -> Tensor:
+    """(3, size, size) uint8; `bits` as in `cfx.images.read_image`. Raises Refused or OSError."""
+    png = read_image(file.read_bytes(), size, MAX_PIXELS, 1, bits).png
     return ((decode_png([png])[0] + 1) * 127.5).round().to(torch.uint8)
 
 
@@ -48,15 +37,15 @@ class FolderBatches:
     file that cannot be read is replaced by the next one that can. Raises UserError if none can.
     """
 
-    def __init__(self, files: Sequence[Path], config: PriorTraining, workers: int) -> None:
-        self._files, self._config, self._workers = files, config, workers
+    def __init__(self, files: Sequence[Path], config: PriorTraining, workers: int, bits: int | None = None) -> None:
+        self._files, self._config, self._workers, self._bits = files, config, workers, bits
         self._stream: Iterator[Tensor] = iter(())
         self._next = -1
 
     def __call__(self, step: int) -> Tensor:
         if step != self._next:
             loader = DataLoader(
-                _Images(self._files, self._config.size),
+                _Images(self._files, self._config.size, self._bits),
                 batch_sampler=_From(step, self._config.steps, _order(len(self._files), self._config)),
                 num_workers=self._workers,
                 prefetch_factor=AHEAD if self._workers else None,
@@ -68,13 +57,13 @@ class FolderBatches:
 
 
 class _Images(Dataset[Tensor]):
-    def __init__(self, files: Sequence[Path], size: int) -> None:
-        self.files, self.size = files, size
+    def __init__(self, files: Sequence[Path], size: int, bits: int | None) -> None:
+        self.files, self.size, self.bits = files, size, bits
 
     def __getitem__(self, index: int) -> Tensor:
         for further in range(len(self.files)):
             try:
-                return read_square(self.files[(index + further) % len(self.files)], self.size)
+                return read_square(self.files[(index + further) % len(self.files)], self.size, self.bits)
             except (Refused, OSError):
                 continue
         raise UserError(f"none of the {len(self.files)} files is an image that can be read, {self.files[0]} for one")

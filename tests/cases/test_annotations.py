@@ -9,12 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from cfx.checkpoint import read_facts
 from cfx.images import encode_png
-from cfx.training.classifier import ClassifierTraining
 from tasks.data.annotations import FIXED, Annotations, columns_of, left_out, listing
+from tasks.data.ingest import DataConfig
 from tasks.data.yes_or_no import why_not, yes_or_no
-from tasks.training.from_folder import oracle_from_folder
+from tasks.training.lesson import attributes_of
 
 UNKNOWN = ("", "  ", "NaN", "nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL", "None", "?", "-", "unknown")
 
@@ -147,12 +146,11 @@ def test_an_oracle_learns_the_same_columns(tmp_path: Path, cells: tuple[str, str
         (tmp_path / f"{i}.png").write_bytes(png)
     rows = [f"{i}.png,{cells[i % 2]},text {i}" for i in range(12)]
     (tmp_path / "t.csv").write_text("\n".join(["file,hat,note", *rows]) + "\n")
-    training = ClassifierTraining(steps=1, batch=2, widths=(4,), grid=1)
-    path = oracle_from_folder(tmp_path, Annotations(table=tmp_path / "t.csv"), 8, tmp_path / "o.safetensors", training, print)
-    assert read_facts(path)["attributes"] == ["hat"]
+    lesson = attributes_of(DataConfig(images=tmp_path, table=tmp_path / "t.csv", size=8))
+    assert lesson.names == ("hat",) and lesson.labels.flatten().tolist() == [1, 0] * 6
 
 
 def test_an_oracle_without_a_column_is_told_why_each_was_left_out(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("file,age,pose\na,3,left\nb,4,right\n")
     with pytest.raises(ValueError, match=r"no yes/no column.*'age' \(numbers.*'pose' \(text"):
-        oracle_from_folder(tmp_path, Annotations(table=tmp_path / "t.csv"), 8, tmp_path / "o", ClassifierTraining(), print)
+        attributes_of(DataConfig(images=tmp_path, table=tmp_path / "t.csv", size=8))

@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from cfx.errors import UserError
 from cfx.images import FORMATS, SUFFIXES, Decoded, Refused, is_image, read_image
+from tasks.data.ingest import DataConfig, admit, paged, sample, selected
+from tasks.data.seen_files import SeenFiles
 
 SIDE = 8
 RAMP = np.arange(SIDE * SIDE, dtype=np.int64).reshape(SIDE, SIDE)  # 0 .. 63
@@ -223,6 +227,13 @@ REFUSED: dict[str, tuple[bytes, int | None, str | None, str | None]] = {
     "signed TIFF": (tif(RAMP.astype(np.int16)), None, "mode", "colour mode I, signed or 32-bit integers"),
     "32-bit TIFF": (tif(RAMP.astype(np.int32)), None, "mode", "colour mode I, signed or 32-bit integers"),
     "float TIFF": (tif(RAMP.astype(np.float32)), None, "mode", "colour mode F, 32-bit floats"),
+    "double TIFF": (tif(RAMP.astype(np.float64)), None, "unreadable", "begins as TIFF, but is broken or of a kind that is not"),
+    "TIFF of five bands": (
+        tif(np.zeros((5, 8, 8), np.uint8), photometric="minisblack", planarconfig="separate"),
+        None,
+        "unreadable",
+        "begins as TIFF, but is broken or of a kind",
+    ),
     "PFM": (b"Pf\n8 8\n-1.0\n" + RAMP.astype("<f4").tobytes(), None, "mode", "32-bit floats"),
     "CMYK JPEG": (saved(Image.new("CMYK", (8, 8)), "JPEG"), None, "mode", "colour mode CMYK, inks of a printer"),
     "transparent PNG": (saved(Image.fromarray(CLEAR, "RGBA"), "PNG"), None, "transparent", "shows nothing"),
@@ -247,3 +258,37 @@ def test_what_has_no_certain_colours_is_refused_in_words(what: str) -> None:
 def test_dark_colours_pass_once_somebody_says_so() -> None:
     assert np.array_equal(pixels(png(COLOURS >> 4, 2), 16), COLOURS >> 12)
     assert pixels(png(RAMP * 257), 16)[..., 0].tolist() == RAMP.tolist()
+
+
+# At the door of an audit ------------------------------------------------------------------------------------------------------
+
+
+def data(folder: Path, files: dict[str, bytes], **settings: Any) -> DataConfig:
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    (folder / "t.csv").write_text("\n".join(["file", *files, ""]))
+    return DataConfig(images=folder, table=folder / "t.csv", size=SIDE, **settings)
+
+
+def test_an_audit_of_12_bits_stops_with_the_way_out_and_goes_on_with_it(tmp_path: Path) -> None:
+    files = {f"{i}.png": png(TWELVE - i * (TWELVE > 9)) for i in range(4)}
+    with pytest.raises(UserError, match=r"none of the 4 images .*, such as \d.png: 16 bits with .*Set data.bits"):
+        sample(data(tmp_path, files), 4)
+    assert len(sample(data(tmp_path, files, bits=12), 4).ids) == 4
+    admitted, refused = admit(selected(data(tmp_path, files, bits=12)).to_pylist(), data(tmp_path, files, bits=12), SeenFiles())
+    assert not refused
+    found = np.asarray(Image.open(io.BytesIO(admitted[0]["png"])))[..., 0]
+    assert found.tolist() == grey(TWELVE, 4095)
+
+
+def test_pages_that_do_not_count_are_told(tmp_path: Path) -> None:
+    config = data(tmp_path, {"a.tif": tif(np.zeros((2, 8, 8), np.uint8), photometric="minisblack"), "b.png": saved(FLAT, "PNG")})
+    admitted, _ = admit(selected(config).to_pylist(), config, SeenFiles())
+    assert len(admitted) == 2 and paged(admitted[1:]) is None
+    assert paged(admitted) == "1 TIFF files have several pages, of which the first counts: a.tif"
+
+
+@pytest.mark.parametrize("bits", [8, 17, 0])
+def test_no_more_and_no_fewer_bits_than_16_can_hold(bits: int, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="bits"):
+        data(tmp_path, {}, bits=bits)

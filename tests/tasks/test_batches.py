@@ -7,7 +7,8 @@ import torch
 
 from cfx.diffusion.training import PriorTraining
 from cfx.portraits import write_portraits
-from tasks.training.batches import FolderBatches, batches_of, image_files, read_square
+from tasks.training.batches import FolderBatches, batches_of, read_square
+from tasks.training.folder_images import folder_images
 
 CONFIG = PriorTraining(size=16, batch=4, steps=6)
 
@@ -15,7 +16,7 @@ CONFIG = PriorTraining(size=16, batch=4, steps=6)
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
     write_portraits(tmp_path, 10, seed=0)
-    return image_files(tmp_path)
+    return folder_images(tmp_path).files
 
 
 def test_images_on_disk_and_in_memory_give_the_same_batches(files: list[Path]) -> None:
@@ -45,7 +46,7 @@ def test_a_file_that_cannot_be_read_is_replaced_by_the_next(files: list[Path]) -
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="has no file ending in"):
-        image_files(tmp_path)
+    with pytest.raises(ValueError, match="no image to train on: .* has no file that is one"):
+        folder_images(tmp_path)
     with pytest.raises(ValueError, match="there is no folder"):
-        image_files(tmp_path / "nowhere")
+        folder_images(tmp_path / "nowhere")

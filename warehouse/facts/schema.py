@@ -68,7 +68,7 @@ REJECTED = _fact(
     [
         _column("path", pa.string(), "relative to the image folder"),
         _column("stage", pa.string(), "where it was refused: ingest, ..."),
-        _column("reason", pa.string(), "unreadable, truncated, mode, too_small, too_large, duplicate, missing, not_listed, ..."),
+        _column("reason", pa.string(), "unreadable, truncated, mode, depth, too_small, duplicate, missing, ..."),
         _column("error", pa.string(), "the error in words"),
     ],
 )
