@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from cfx.errors import UserError
-from cfx.images import BYTES_PER_PIXEL, MAX_PIXELS, Refused, decode_png, read_image
+from cfx.images import BYTES_PER_PIXEL, MAX_PIXELS, Refused, Resample, decode_png, read_image
 from tasks.data.annotations import FIXED, MOST_LABELS, Annotations, First, listing, sample_of
 from tasks.data.drawing import by_lot, drawn
 from tasks.data.files import is_inside, read, stamps
@@ -45,8 +45,9 @@ class DataConfig(Annotations):
     size: Side | tuple[Side, Side] = Field(
         64,
         description="of the images audited, pixels: the side of a square, or [height, width]; the largest centred part of that "
-        "shape is kept, Lanczos with antialiasing",
+        "shape is kept, resampled with antialiasing",
     )
+    resample: Resample = Field("lanczos", description="how images are brought to size; most papers: bilinear")
     min_side: int = Field(8, ge=1, description="refuse images with a shorter side, pixels")
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=89_478_485, description="refuse larger images; the most is Pillow's own limit")
     max_rejected: float = Field(0.5, ge=0, le=1, description="share of refused files above which the audit stops")
@@ -100,7 +101,7 @@ def _too_few(counts: Counter[str], config: DataConfig) -> tuple[str, ...]:
 
 
 def fingerprint(config: DataConfig) -> str:
-    """SHA-256 over the table's bytes and the images selected; where they lie and when they were written does not matter.
+    """SHA-256 over the table's bytes, the images selected and how they are resampled; where they lie and when they were written does not matter.
 
     Up to 1 GiB of images their contents are hashed; beyond that, and in an object store, their names, sizes and the store's own
     checksums, to keep this a matter of seconds (every image's own SHA-256 is its image_id anyway).
@@ -108,7 +109,7 @@ def fingerprint(config: DataConfig) -> str:
     names = [name for name in selected(config)["file"].to_pylist() if name]
     files = stamps(config.images, names)
     whole = isinstance(config.images, Path) and sum(max(0, size) for size, _ in files.values()) <= HASHED_WHOLE
-    digest = hashlib.sha256(_sha256(config.table))
+    digest = hashlib.sha256(_sha256(config.table) + config.resample.encode())
     for name in names:
         digest.update(f"\0{name}".encode())
     for file, (size, mark) in files.items():
@@ -160,7 +161,7 @@ def admit(rows: list[dict[str, Any]], config: DataConfig, first: SeenFiles) -> t
             image_id = hashlib.sha256(content).hexdigest()
             if twin := here.get(image_id) or first.file_of(image_id):
                 raise Refused("duplicate", f"the same bytes as {twin}")
-            image = read_image(content, config.size, config.max_pixels, config.min_side)
+            image = read_image(content, config.size, config.max_pixels, config.min_side, resample=config.resample)
         except Refused as error:
             refused.append({"path": row["file"] or "", "stage": "ingest", "reason": error.reason, "error": str(error)})
         else:
