@@ -18,6 +18,7 @@ PATHS = {
     ("warehouse",),
     ("data", "images"),
     ("data", "table"),
+    ("data", "annotations"),
     ("prior", "path"),
     ("saliency", "regions"),
     *((who, "weights") for who in ("classifier", "judge", "oracle")),

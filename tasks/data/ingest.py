@@ -15,7 +15,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from cfx.errors import UserError
 from cfx.images import BYTES_PER_PIXEL, MAX_PIXELS, Refused, Resample, decode_png, read_image
-from tasks.data.annotations import FIXED, MOST_LABELS, Annotations, First, listing, sample_of
+from tasks.data.annotations import FIXED, MOST_LABELS, Annotations, First, annotations_of, listing, sample_of
 from tasks.data.drawing import by_lot, drawn
 from tasks.data.files import is_inside, read, stamps
 from tasks.data.seen_files import SeenFiles
@@ -48,6 +48,11 @@ class DataConfig(Annotations):
         "shape is kept, resampled with antialiasing",
     )
     resample: Resample = Field("lanczos", description="how images are brought to size; most papers: bilinear")
+    annotations: Path | None = Field(
+        None,
+        description="table of yes/no columns that CD is held against instead of the audited images' own: most papers take the "
+        "training partition; of a table with `split_column` the rows of split train count, or all without any",
+    )
     min_side: int = Field(8, ge=1, description="refuse images with a shorter side, pixels")
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=89_478_485, description="refuse larger images; the most is Pillow's own limit")
     max_rejected: float = Field(0.5, ge=0, le=1, description="share of refused files above which the audit stops")
@@ -78,6 +83,8 @@ class Listed:
 def check(config: DataConfig) -> Listed:
     """What this configuration selects, without opening an image. Raises UserError for what cannot work, with the way out."""
     rows = selected(config)
+    if config.annotations is not None:
+        annotations_of(config.annotations, config)
     counts = Counter(label for label in rows["label"].to_pylist() if label)
     attributes = tuple(name.removeprefix("a_") for name in rows.column_names[FIXED:])
     return Listed(len(rows), tuple(sorted(counts)), attributes, sample_of(config), _too_few(counts, config))
@@ -110,6 +117,8 @@ def fingerprint(config: DataConfig) -> str:
     files = stamps(config.images, names)
     whole = isinstance(config.images, Path) and sum(max(0, size) for size, _ in files.values()) <= HASHED_WHOLE
     digest = hashlib.sha256(_sha256(config.table) + config.resample.encode())
+    if config.annotations is not None:
+        digest.update(_sha256(config.annotations))
     for name in names:
         digest.update(f"\0{name}".encode())
     for file, (size, mark) in files.items():
