@@ -56,8 +56,8 @@ class ACE(Config):
     )
     as_released: bool = Field(
         False,
-        description="the class loss is a mean over `batch` images beside a sum of their distances, so the distance weighs `batch` "
-        "times as much; its schedules count iterations from 1",
+        description="the class loss is a mean over `batch` images beside a sum of distances, which therefore weigh `batch` times "
+        "as much; its schedules count iterations from 1",
     )
     batch: int = Field(3, ge=1, description="images a batch of the released command, for as_released: 3 for CelebA, 1 elsewhere")
 

@@ -75,8 +75,8 @@ class FastDiME(Config):
     passes: Literal["1", "2", "2+"] = Field("1", description="runs: one; two, the second with the first's mask; 2+: both masked")
     as_released: bool = Field(
         False,
-        description="noise to tau, one step further than where denoising starts, and the input outside the mask to t; a second run "
-        "starts from the first one's noise",
+        description="noise to tau, one step further than where denoising starts, and the input outside the mask to t; a second "
+        "run starts from the first one's noise",
     )
 
     @model_validator(mode="after")

@@ -48,8 +48,8 @@ class DVCE(Config):
     robust_temperature: float = Field(1.0, gt=0, description="the robust network's logits are divided by it")
     as_released: bool = Field(
         False,
-        description="without augmentations show the classifier the whole image, resized to `side` (bicubic); with them, grey where "
-        "a tilted view leaves the image, instead of its border",
+        description="without augmentations show the classifier the whole image, resized to `side` (bicubic); with them, grey "
+        "where a tilted view leaves the image, instead of its border",
     )
 
     @model_validator(mode="after")

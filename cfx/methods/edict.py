@@ -27,8 +27,8 @@ class Pair(NamedTuple):
 class Edict:
     """The schedule: `steps` DDIM steps t_k = k N / steps + 1 of the N trained ones, and the share p that is kept in mixing.
 
-    With `legacy` an inversion is one step off, as the inverse scheduler of diffusers 0.16.1 was: with the noise at t_k it goes from
-    the level of t_k to that of t_(k+1), so that it ends one step deeper than denoising starts.
+    With `legacy` an inversion is one step off, as the inverse scheduler of diffusers 0.16.1 was: with the noise at t_k it goes
+    from the level of t_k to that of t_(k+1), so that it ends one step deeper than denoising starts.
     """
 
     alphas_cumprod: Tensor  # (N,) float64

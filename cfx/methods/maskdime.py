@@ -38,8 +38,8 @@ class MaskDiME(Config):
     sampled: bool = Field(False, description="draw noise inside the mask, as the paper; the released code takes the mean")
     as_released: bool = Field(
         False,
-        description="noise to tau, one step further than where denoising starts; outside the mask noise to t, and leave it in the "
-        "result; round shares down",
+        description="noise to tau, one step further than where denoising starts; outside the mask noise to t, and leave it in "
+        "the result; round shares down",
     )
 
     @model_validator(mode="after")

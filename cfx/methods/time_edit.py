@@ -29,7 +29,8 @@ class TIME(Config):
     scale: float = Field(3.0, ge=0, description="g in eps(away) + g (eps(towards) - eps(away))")
     p: float = Field(0.93, gt=0.5, le=1, description="share that EDICT keeps in mixing its latents")
     legacy_inverse: bool = Field(
-        False, description="invert one step off, as diffusers 0.16.1 did, and with it the published numbers; it is not undone exactly"
+        False,
+        description="invert one step off, as diffusers 0.16.1 did, and with it the published numbers; it is not undone exactly",
     )
 
     @model_validator(mode="after")

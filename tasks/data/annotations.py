@@ -122,7 +122,9 @@ def annotations_of(path: Path, config: Annotations) -> pa.Table:
         raise UserError(f"annotations: there is no file {path}; give a CSV or Parquet file of yes/no columns")
     schema = _schema(path)
     if missing := [name for name in config.attribute_columns or () if name not in schema.names]:
-        raise UserError(f"annotations: {path} has no column {missing[0]!r} of attribute_columns; it has {', '.join(schema.names)}")
+        raise UserError(
+            f"annotations: {path} has no column {missing[0]!r} of attribute_columns; it has {', '.join(schema.names)}"
+        )
     text = _read_text(path, [field.name for field in schema if field.name and _is_plain(field.type)])
     found = _attributes(config, text)
     if not found:

@@ -108,7 +108,8 @@ def _too_few(counts: Counter[str], config: DataConfig) -> tuple[str, ...]:
 
 
 def fingerprint(config: DataConfig) -> str:
-    """SHA-256 over the table's bytes, the images selected and how they are resampled; where they lie and when they were written does not matter.
+    """SHA-256 over the table's bytes, the annotations', the images selected and how they are resampled; where they lie and when
+    they were written does not matter.
 
     Up to 1 GiB of images their contents are hashed; beyond that, and in an object store, their names, sizes and the store's own
     checksums, to keep this a matter of seconds (every image's own SHA-256 is its image_id anyway).
