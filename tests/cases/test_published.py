@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import math
 from dataclasses import replace
@@ -13,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from facts import run_rows
+from facts import explanation_rows, image_ids, image_rows, prediction_rows, run_rows
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn.functional import interpolate
+from typer.testing import CliRunner
 
 from cfx.classifiers import ClassifierConfig
 from cfx.diffusion.ddpm import DDPM, Schedule
@@ -39,6 +41,7 @@ from cfx.presets import PAPER, named, paper
 from cfx.random import ImageNoise
 from cfx.random_views import Rendering, draw_views, render_views
 from cfx.types import Step
+from flows.cli import app
 from tasks.check import check
 from tasks.config import AuditConfig, WordsConfig
 from tasks.data.annotations import Annotations, annotations_of
@@ -57,6 +60,7 @@ from tasks.stages.set_metrics import compare_sets
 from tasks.stages.unmeasured import COUNTS, unmeasured
 from tests.cfx.tiny_sd import write_pipeline
 from tests.toys import Linear, Says, gaussian_prior
+from warehouse.evidence.papers import export_papers
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import open_warehouse, query
 
@@ -550,14 +554,13 @@ def test_what_there_is_no_value_of_has_a_reason(
             off = pa.array([False] * len(explained))
             explained = explained.set_column(explained.column_names.index("flipped"), "flipped", off)
         write_shard(tmp_path, "explanations", run.id, "0", explained.drop_columns(["run_id"]).to_pydict())
-    labels = query(audited.root, "from facts.images").drop_columns(["run_id"])
-    if case == "none-right":
-        labels = labels.set_column(labels.column_names.index("label"), "label", pa.array(["other"] * len(labels)))
-    write_shard(tmp_path, "images", run.id, "0", labels.to_pydict())
+    known = {row["image_id"]: row["class"] for row in query(audited.root, "from predictions").to_pylist()}
+    rows = query(audited.root, "from facts.images").drop_columns(["run_id"]).to_pydict()
+    labels = ["other" if case == "none-right" else known[image_id] for image_id in rows["image_id"]]
+    write_shard(tmp_path, "images", run.id, "0", rows | {"label": labels})
     write_shard(tmp_path, "runs", run.id, "started", run_rows(target_attribute=config.target_attribute, method="maskdime"))
     for fact in ("predictions", "annotations", "attributes", "measurements"):
-        rows = query(audited.root, f"from facts.{fact}").drop_columns(["run_id"])
-        write_shard(tmp_path, fact, run.id, "0", rows.to_pydict())
+        write_shard(tmp_path, fact, run.id, "0", query(audited.root, f"from facts.{fact}").drop_columns(["run_id"]).to_pydict())
     with open_warehouse(tmp_path, sql=COUNTS) as lens:
         found = {absent.metric: absent.reason for absent in unmeasured(run, lens)}
     assert set(found) == set(reasons)
@@ -591,3 +594,75 @@ def test_tables_of_annotations(tmp_path: Path, content: str | None, settings: di
 def test_how_images_are_resampled_and_what_cd_is_held_against_are_part_of_the_datas_identity(celeba: Path) -> None:
     settings = [{}, {"resample": "bilinear"}, {"resample": "area"}, {"annotations": None}]
     assert len({fingerprint(recipe(celeba, more).data) for more in settings}) == len(settings)
+
+
+# --- what other papers' scripts read
+
+
+@pytest.fixture(scope="module")
+def tree(audited: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_papers(audited.root, audited.id, tmp_path_factory.mktemp("papers"))
+
+
+def test_the_tree_holds_every_explanation_once(audited: Run, tree: Path) -> None:
+    rows = query(audited.root, "select path, correct, flipped_8bit, target, source from outcomes order by path").to_pylist()
+    results = tree / "Results" / audited.id
+    with open(results / "manifest.csv", newline="") as file:
+        manifest = list(csv.DictReader(file))
+    assert [line["path"] for line in manifest] == [row["path"] for row in rows]
+    for line, row in zip(manifest, rows, strict=True):
+        place = Path("CC" if row["correct"] else "IC") / ("CCF" if row["flipped_8bit"] else "ICF")
+        (found,) = results.glob(f"*/*/CF/{line['number']}.png")
+        assert found.relative_to(results).parts[:2] == place.parts and len(line["number"]) == 7
+        assert (tree / "Original" / ("Correct" if row["correct"] else "Incorrect") / f"{line['number']}.png").is_file()
+        assert [line["pred"], line["target"]] == [str(int(row[key] == "smiling")) for key in ("source", "target")]
+    assert len(list(results.glob("*/*/CF/*.png"))) == len(list(results.glob("*/*/Info/*.txt"))) == len(rows) == 12
+    assert len(list((tree / "Original").glob("*/*.png"))) == 12
+
+
+def test_the_files_of_the_tree_say_what_the_facts_say(audited: Run, tree: Path) -> None:
+    sql = "select i.path, i.png, e.png as png_cf, l1, p_target_cf from explanations e join images i using (image_id)"
+    facts = query(audited.root, f"{sql} where arm = 'guided' order by 1")
+    for number, row in enumerate(facts.to_pylist()):
+        (cf,) = tree.glob(f"Results/*/*/*/CF/{number:07d}.png")
+        (original,) = tree.glob(f"Original/*/{number:07d}.png")
+        assert cf.read_bytes() == row["png_cf"] and original.read_bytes() == row["png"]
+        info = dict(line.split(": ") for line in (cf.parents[1] / "Info" / f"{number:07d}.txt").read_text().splitlines())
+        assert list(info) == ["label", "pred", "target", "cf pred", "l_1", "l_inf", "bkl"]
+        assert float(info["l_1"]) == row["l1"] and float(info["bkl"]) == pytest.approx(1 - row["p_target_cf"])
+        flipped = cf.parents[1].name == "CCF"
+        assert (info["cf pred"] == info["target"]) is flipped and info["pred"] != info["target"]
+        with Image.open(cf.parents[1] / "SM" / f"{number:07d}.png") as change:
+            difference = decode_png([row["png_cf"]]) - decode_png([row["png"]])
+            assert change.getextrema() == (0, 255 if bool(difference.any()) else 0)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "names"), [([0], ["r1"]), ([0, 7], ["r1-0", "r1-7"])], ids=["one-seed", "a-result-a-seed-for-diversity"]
+)
+def test_results_by_seed(tmp_path: Path, seeds: list[int], names: list[str]) -> None:
+    ids = image_ids(3)
+    write_shard(tmp_path, "runs", "r1", "finished", run_rows(seeds=seeds))
+    write_shard(tmp_path, "images", "r1", "0", image_rows(ids))
+    write_shard(tmp_path, "predictions", "r1", "0", prediction_rows(ids, ["no_smile"] * 3))
+    for seed in seeds:
+        write_shard(tmp_path, "explanations", "r1", str(seed), explanation_rows(ids, "guided", seed=[seed] * 3))
+    export_papers(tmp_path, "r1", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out/Results").iterdir()) == names
+    assert len(list((tmp_path / "out/Original/Correct").iterdir())) == 3  # without a label an image counts as right
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refusal"),
+    [
+        (["papers"], "papers of which run?"),
+        (["papers", "nothing"], "no run 'nothing'"),
+        (["papers", "RUN", "-o", "OUT"], "is there already"),
+        (["papers", "RUN", "more"], "export takes a run, or `papers` and a run"),
+    ],
+    ids=["no-run", "unknown-run", "written-twice", "too-many"],
+)
+def test_exports_that_are_refused(audited: Run, tree: Path, arguments: list[str], refusal: str) -> None:
+    given = [{"RUN": audited.id, "OUT": str(tree)}.get(argument, argument) for argument in arguments]
+    said = CliRunner().invoke(app, ["export", *given, "--warehouse", str(audited.root)])
+    assert said.exit_code != 0 and refusal in " ".join(said.output.split())
