@@ -1,9 +1,9 @@
 """FastDiME's shortcut detection on Portraits:  python benchmarks/shortcut_detection.py [--quick] [--json] [--into FOLDER]
 
-Classifiers of smiles are trained on sets in which glasses go with the label in k % of the portraits; 50 is chance. Glasses alone are
-then put on or taken off other portraits, by word, and every classifier is asked before and after. MAD is the mean absolute
-difference of its probability: of the edit, of the sham (the same redrawing without the edit), and exactly, of the portrait rendered
-again. It is the quantity of the view `mad`.
+Classifiers of smiles are trained on sets in which glasses go with the label in k % of the portraits; 50 is chance. Glasses alone
+are then put on or taken off other portraits, by word, and every classifier is asked before and after. MAD is the mean absolute
+difference of its probability: of the edit, of the sham (the same redrawing without the edit), and exactly, of the portrait
+rendered again. It is the quantity of the view `mad`.
 """
 
 from __future__ import annotations

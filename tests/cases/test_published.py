@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from facts import explanation_rows, image_ids, image_rows, prediction_rows, run_rows
+from facts import effect_rows, explanation_rows, image_ids, image_rows, prediction_rows, run_rows
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
@@ -666,3 +666,38 @@ def test_exports_that_are_refused(audited: Run, tree: Path, arguments: list[str]
     given = [{"RUN": audited.id, "OUT": str(tree)}.get(argument, argument) for argument in arguments]
     said = CliRunner().invoke(app, ["export", *given, "--warehouse", str(audited.root)])
     assert said.exit_code != 0 and refusal in " ".join(said.output.split())
+
+
+# --- shortcut detection
+
+
+def _truths(rho: float, planted: list[str]) -> dict[str, list[Any]]:
+    row = {"kind": "shortcut", "planted": planted, "rho": rho, "seed": 0, "images": 4, "attribute": "hat", "effect": 0.0}
+    return {name: [value] for name, value in (row | {"portraits": 4}).items()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "columns", "truths", "expected"),
+    [
+        ([0.2, -0.4, 0.2, 0.0], {}, None, {"value": 0.2, "sham": 0.0, "n": 4, "k": None}),
+        ([0.2, -0.4, 0.2, 0.0], {"counted": [True, True, False, False]}, None, {"value": 0.3, "sham": 0.0, "n": 2, "k": None}),
+        ([0.1] * 4, {"switched_on": [True, False] * 2}, None, {"value": 0.1, "sham": 0.0, "n": 4, "k": None}),
+        ([0.0] * 4, {"probabilities_sham": [[0.75, 0.25]] * 4}, None, {"value": 0.0, "sham": 0.25, "n": 4, "k": None}),
+        ([0.3] * 4, {}, (0.9, ["hat"]), {"value": 0.3, "sham": 0.0, "n": 4, "k": 95.0}),
+        ([0.3] * 4, {}, (0.9, ["beard"]), {"value": 0.3, "sham": 0.0, "n": 4, "k": None}),
+    ],
+    ids=["both-directions", "counted-edits-alone", "on-and-off", "the-sham", "planted", "another-planted"],
+)
+def test_mad_by_hand(
+    tmp_path: Path,
+    changes: list[float],
+    columns: dict[str, Any],
+    truths: tuple[float, list[str]] | None,
+    expected: dict[str, Any],
+) -> None:
+    write_shard(tmp_path, "runs", "r1", "finished", run_rows())
+    write_shard(tmp_path, "effects", "r1", "0", effect_rows(image_ids(4), "hat", changes, **columns))
+    if truths is not None:
+        write_shard(tmp_path, "truths", "r1", "0", _truths(*truths))
+    (found,) = query(tmp_path, "select * exclude (run_id, attribute, target) from mad").to_pylist()
+    assert found == {name: pytest.approx(value, abs=1e-7) for name, value in expected.items()}
