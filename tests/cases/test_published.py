@@ -426,11 +426,13 @@ def _file(side: int = 97) -> bytes:
 )
 def test_images_are_resampled_as_the_configuration_says(resample: Any, kernel: Image.Resampling) -> None:
     content = _file()
-    found = decode_png([read_image(content, 32, 10**6, 8, resample).png])
+    found = decode_png([read_image(content, 32, 10**6, 8, resample=resample).png])
     with Image.open(io.BytesIO(content)) as image:
         expected = torch.tensor(list(image.resize((32, 32), kernel).tobytes())).view(32, 32, 3).permute(2, 0, 1) / 127.5 - 1
     torch.testing.assert_close(found[0], expected)
-    assert (read_image(content, 32, 10**6, 8).png == read_image(content, 32, 10**6, 8, resample).png) is (resample == "lanczos")
+    assert (read_image(content, 32, 10**6, 8).png == read_image(content, 32, 10**6, 8, resample=resample).png) is (
+        resample == "lanczos"
+    )
 
 
 @pytest.mark.parametrize(("filling", "centre"), [("blur", 0.0120), ("blur_as_released", 0.0088)])
