@@ -32,7 +32,7 @@ def unmeasured(run: Run, lens: duckdb.DuckDBPyConnection) -> Iterator[Absent]:
     measures = run.config.measures
     of_right = [("s3", "simsiam")] if measures.simsiam is not None else []
     of_right += [("s3", "oracle")] if no_features(run) is None else []
-    of_flipped = [pair for pair in OF_FLIPPED if getattr(measures, pair[1]) is not None]
+    of_flipped: list[tuple[str, str | None]] = [pair for pair in OF_FLIPPED if getattr(measures, pair[1]) is not None]
     of_flipped += [("mnac", None)] if run.config.oracle is not None else []
     of_flipped += [(metric, None) for metric in ("im1", "im2") if measures.autoencoders is not None]
     if run.config.oracle is None:

@@ -464,13 +464,14 @@ def celeba(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """48 portraits as CelebA hands its images out, and the table that `cfx import-data celeba` makes of them."""
     root = tmp_path_factory.mktemp("celeba")
     (root / "celeba/img_align_celeba").mkdir(parents=True)
-    rows, parts = [], ["image_id,partition"]
+    rows: list[list[object]] = []
+    parts = ["image_id,partition"]
     for i, (_, portrait) in enumerate(draw(48, seed=5)):
         name = f"{i + 1:06d}.jpg"
         Image.fromarray(render(portrait)).save(root / "celeba/img_align_celeba" / name, quality=95)
         rows.append([name, *(1 if portrait.has(attribute) else -1 for attribute in NAMES)])
         parts.append(f"{name},{(0, 0, 0, 2)[i % 4]}")
-    lines = [",".join(map(str, row)) for row in (["image_id", *NAMES.values()], *rows)]
+    lines = [",".join(map(str, row)) for row in [["image_id", *NAMES.values()], *rows]]
     (root / "celeba/list_attr_celeba.csv").write_text("\n".join(lines) + "\n")
     (root / "celeba/list_eval_partition.csv").write_text("\n".join(parts) + "\n")
     table_of("celeba", root / "celeba", root / "celeba.parquet")
@@ -573,7 +574,7 @@ def test_what_there_is_no_value_of_has_a_reason(
     ("content", "settings", "refusal"),
     [
         (None, {}, "there is no file"),
-        ("a,b\nx,y\n", {}, "has no yes/no column; it has a, b"),
+        ("a,b\nred,blue\n", {}, "has no yes/no column; it has a, b"),
         ("Smiling\n1\n-1\n", {"attribute_columns": ["Smiling", "Male"]}, "has no column 'Male' of attribute_columns"),
         ("split,Smiling\ntrain,1\ntest,-1\ntrain,-1\n", {}, [1, 3]),
         ("split,Smiling\nval,1\ntest,-1\n", {}, [1, 2]),
@@ -594,7 +595,7 @@ def test_tables_of_annotations(tmp_path: Path, content: str | None, settings: di
 
 
 def test_how_images_are_resampled_and_what_cd_is_held_against_are_part_of_the_datas_identity(celeba: Path) -> None:
-    settings = [{}, {"resample": "bilinear"}, {"resample": "area"}, {"annotations": None}]
+    settings: list[dict[str, Any]] = [{}, {"resample": "bilinear"}, {"resample": "area"}, {"annotations": None}]
     assert len({fingerprint(recipe(celeba, more).data) for more in settings}) == len(settings)
 
 
