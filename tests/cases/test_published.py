@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from facts import effect_rows, explanation_rows, image_ids, image_rows, prediction_rows, run_rows
 from PIL import Image
 from scipy.ndimage import gaussian_filter
@@ -42,6 +43,7 @@ from cfx.random import ImageNoise
 from cfx.random_views import Rendering, draw_views, render_views
 from cfx.types import Step
 from flows.cli import app
+from flows.config import load_config
 from tasks.check import check
 from tasks.config import AuditConfig, WordsConfig
 from tasks.data.annotations import Annotations, annotations_of
@@ -592,6 +594,13 @@ def test_tables_of_annotations(tmp_path: Path, content: str | None, settings: di
         return
     with pytest.raises(UserError, match=refusal):
         annotations_of(path, config)
+
+
+def test_annotations_lie_beside_the_configuration(tmp_path: Path, celeba: Path) -> None:
+    settings = recipe(celeba).model_dump(mode="json", include={"name", "data", "classifier", "prior", "ladder"})
+    settings["data"]["annotations"] = "train.csv"
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
+    assert load_config(tmp_path / "run.yaml").data.annotations == tmp_path / "train.csv"
 
 
 def test_how_images_are_resampled_and_what_cd_is_held_against_are_part_of_the_datas_identity(celeba: Path) -> None:
