@@ -27,8 +27,11 @@ class Views(NamedTuple):
 
 @dataclass(frozen=True)
 class Rendering:
-    """How the classifier is shown views. With `as_released` one view is the whole image, resized to `side` (bicubic), and what a
-    tilted view shows beyond the image is grey; else larger images are average-pooled, and the border is repeated."""
+    """How the classifier is shown views: larger images average-pooled to `side`, and what lies beyond an image repeats its border.
+
+    With `as_released` a single view is the whole image, its shorter side resized to `side` (bicubic), and beyond an image a tilted
+    view is grey.
+    """
 
     side: int
     as_released: bool = False
@@ -52,7 +55,9 @@ def draw_views(x: Tensor, count: int, noise: ImageNoise) -> Views:
 def render_views(x: Tensor, views: Views, rendering: Rendering) -> Tensor:
     """The views of x (B, 3, H, W) in turn, (count B, 3, h, w)."""
     if rendering.as_released and len(views.moved) == 1:
-        return interpolate(x, size=(rendering.side, rendering.side), mode="bicubic", align_corners=False)
+        shorter = min(x.shape[-2:])
+        size = [round(length * rendering.side / shorter) for length in x.shape[-2:]]
+        return interpolate(x, size=size, mode="bicubic", align_corners=False)
     height, width = (min(length, rendering.side) for length in x.shape[-2:])
     x = adaptive_avg_pool2d(x, (height, width))
     rows = torch.linspace(-1 + 1 / height, 1 - 1 / height, height, device=x.device, dtype=x.dtype)
