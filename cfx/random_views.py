@@ -27,10 +27,10 @@ class Views(NamedTuple):
 
 @dataclass(frozen=True)
 class Rendering:
-    """How the classifier is shown views: larger images average-pooled to `side`, and what lies beyond an image repeats its border.
+    """How the classifier is shown views: larger images average-pooled to `side`, beyond an image its border.
 
-    With `as_released` a single view is the whole image, its shorter side resized to `side` (bicubic), and beyond an image a tilted
-    view is grey.
+    With `as_released` a single view is the whole image, its shorter side resized to `side` (bicubic), and a tilted view is
+    grey beyond the image.
     """
 
     side: int
