@@ -474,7 +474,8 @@ def celeba(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(render(portrait)).save(root / "celeba/img_align_celeba" / name, quality=95)
         rows.append([name, *(1 if portrait.has(attribute) else -1 for attribute in NAMES)])
         parts.append(f"{name},{(0, 0, 0, 2)[i % 4]}")
-    lines = [",".join(map(str, row)) for row in [["image_id", *NAMES.values()], *rows]]
+    rows.insert(0, ["image_id", *NAMES.values()])
+    lines = [",".join(str(cell) for cell in row) for row in rows]
     (root / "celeba/list_attr_celeba.csv").write_text("\n".join(lines) + "\n")
     (root / "celeba/list_eval_partition.csv").write_text("\n".join(parts) + "\n")
     table_of("celeba", root / "celeba", root / "celeba.parquet")
