@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,6 +22,13 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "HEIF", "AVIF")  
 MAX_PIXELS = 50_000_000  # an image with more is refused, unless a setting says otherwise
 BYTES_PER_PIXEL = 8  # the most an uncompressed image of these formats takes: four channels of 16 bits
 Size = int | tuple[int, int]  # the side of a square, or height and width, pixels
+Resample = Literal["lanczos", "bilinear", "bicubic", "area"]
+_FILTERS: dict[Resample, Image.Resampling] = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "area": Image.Resampling.BOX,
+}
 Image.init()  # registers every decoder now, so that no later `open` changes what Pillow knows
 register_heif_opener()
 SUFFIXES = frozenset(end for end, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO"))
@@ -53,12 +61,14 @@ def _format_of(head: bytes) -> str | None:
     return next((name for name, accept in accepts if accept is not None and accept(head) is True), None)
 
 
-def read_image(content: bytes, size: Size, max_pixels: int, min_side: int, bits: int | None = None) -> Decoded:
+def read_image(
+    content: bytes, size: Size, max_pixels: int, min_side: int, bits: int | None = None, resample: Resample = "lanczos"
+) -> Decoded:
     """Decode an image file and bring it to `size` (a square's side, or height and width) RGB, as an 8-bit PNG.
 
     The size is read from the header and refused before any pixel is decoded. EXIF orientation is applied; of an animation the
-    first frame counts, of a TIFF the first page; the largest centred part of the wanted shape is kept and resampled by Lanczos
-    with antialiasing (an image of the wanted size already keeps its exact pixels). Colour profiles and gamma are ignored. Modes:
+    first frame counts, of a TIFF the first page; the largest centred part of the wanted shape is kept and resampled with
+    antialiasing (an image of the wanted size already keeps its exact pixels). Colour profiles and gamma are ignored. Modes:
     see `_rgb`. `bits`: how many of 16 bits are used, where files do not say it (cfx/depth.py). Raises Refused.
     """
     with warnings.catch_warnings():
@@ -86,7 +96,7 @@ def read_image(content: bytes, size: Size, max_pixels: int, min_side: int, bits:
         upright = _upright(file)
         if file.format == "BMP" and file.mode == "RGBA" and not upright.getchannel("A").getextrema()[1]:
             upright = upright.convert("RGB")  # a fourth byte that nobody filled in is no transparency
-        return Decoded(*upright.size, png_of(_centre(_rgb(upright, depth, bits), size)), pages)
+        return Decoded(*upright.size, png_of(_centre(_rgb(upright, depth, bits), size, resample)), pages)
 
 
 def _unidentified(kind: str | None) -> str:
@@ -144,13 +154,13 @@ def height_and_width(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
-def _centre(image: Image.Image, size: Size) -> Image.Image:
+def _centre(image: Image.Image, size: Size, resample: Resample) -> Image.Image:
     height, width = height_and_width(size)
     wide = max(1, min(image.width, image.height * width // height))
     high = max(1, min(image.height, image.width * height // width))
     left, top = (image.width - wide) // 2, (image.height - high) // 2
     centre = image.crop((left, top, left + wide, top + high))
-    return centre if (wide, high) == (width, height) else centre.resize((width, height), Image.Resampling.LANCZOS)
+    return centre if (wide, high) == (width, height) else centre.resize((width, height), _FILTERS[resample])
 
 
 def png_of(image: Image.Image) -> bytes:

@@ -2,6 +2,9 @@
 
 A scale with several values is a ladder: those that did not flip are tried again with the next. Image sizes and the priors'
 original steps: CelebA 128 px, 500 steps; CelebA-HQ 256 px, 500; BDD 256 x 512, 1000; ImageNet 256 px, 1000.
+
+A paper's ladder runs in this project's loops. With `as_released: true` it does what the released command did where that differs,
+for a comparison with published numbers (docs/explanation/methods.md has the table).
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ DIME: dict[str, object] = {"steps": 200, "exact_start": False, "perceptual": 30.
 FASTDIME: dict[str, object] = {"steps": 200, "tau": 60, "perceptual": 30.0, "l1": 0.05, "threshold": 0.15, "dilation": 5}
 # MaskDiME's released script: the mean inside the mask (no noise), no gradient clipping, scales as DiME's.
 MASKDIME: dict[str, object] = {"steps": 200, "tau": 60, "perceptual": 30.0, "l1": 0.05, "dilation": 5}
-# ACE's released scripts: sign steps of 1/255 without an effective bound; a lost flip stays lost.
+# ACE's released scripts: sign steps of 1/255 without an effective bound; a lost flip stays lost. CelebA runs three at a time.
 ACE_RELEASED: dict[str, object] = {
     "tau": 5,
     "step_size": 1 / 255,
@@ -42,6 +45,7 @@ ACE_RELEASED: dict[str, object] = {
     "dilation": 15,
     "refinements": 1,
     "fallback": False,
+    "batch": 1,
 }
 ACE_L1 = ACE_RELEASED | {"distance": "l1", "distance_weight": 0.001}
 ACE_L2 = ACE_RELEASED | {"distance": "l2", "distance_weight": 0.1}
@@ -74,8 +78,8 @@ PAPER: dict[tuple[str, str], Published] = {
         MaskDiME, MASKDIME | {"strength": 6.5, "share": 0.1, "loss": "margin"}, (8.0, 10.0, 15.0)
     ),
     # ACE: steps, threshold and iterations from the released scripts; 50 iterations in the paper, 100 for ImageNet in the script.
-    ("ace-l1", "celeba"): Published(ACE, ACE_L1 | {"steps": 50, "threshold": 0.15, "iterations": 50}),
-    ("ace-l2", "celeba"): Published(ACE, ACE_L2 | {"steps": 50, "threshold": 0.15, "iterations": 50}),
+    ("ace-l1", "celeba"): Published(ACE, ACE_L1 | {"steps": 50, "threshold": 0.15, "iterations": 50, "batch": 3}),
+    ("ace-l2", "celeba"): Published(ACE, ACE_L2 | {"steps": 50, "threshold": 0.15, "iterations": 50, "batch": 3}),
     ("ace-l1", "celebahq-smile"): Published(ACE, ACE_L1 | {"steps": 25, "threshold": 0.15, "iterations": 50}),
     ("ace-l2", "celebahq-smile"): Published(ACE, ACE_L2 | {"steps": 25, "threshold": 0.1, "iterations": 50}),
     ("ace-l1", "celebahq-age"): Published(ACE, ACE_L1 | {"steps": 25, "threshold": 0.15, "iterations": 50}),
@@ -113,7 +117,8 @@ DEFAULT: tuple[MaskDiME, ...] = (
 def named(ladder: object) -> object:
     """The ladder of a name: `default`, or METHOD/DATA for a paper's. What is no name comes back as it is.
 
-    {preset: NAME, vgg19: FILE} names what a paper's ladder reads from files. Raises UserError for an unknown name.
+    {preset: NAME, vgg19: FILE} names what a paper's ladder reads from files, {preset: NAME, as_released: true} does what the
+    released command did. Raises UserError for an unknown name.
 
     Examples:
         >>> [(rung.steps, rung.tau, rung.scale) for rung in named("default")]
@@ -123,15 +128,16 @@ def named(ladder: object) -> object:
         ladder = {"preset": ladder}
     if not (isinstance(ladder, Mapping) and "preset" in ladder):
         return ladder
-    files = {key: value for key, value in ladder.items() if key != "preset"}
-    if ladder["preset"] == "default" and not files:
+    more = {key: value for key, value in ladder.items() if key != "preset"}
+    if ladder["preset"] == "default" and not more:
         return DEFAULT
     method, _, data = str(ladder["preset"]).partition("/")
-    return paper(method, data, **files)
+    return paper(method, data, **more)
 
 
-def paper(method: str, data: str, **files: object) -> tuple[WhiteBox, ...]:
-    """The published ladder of a method for a data set; what it reads from files is given by name: vgg19, vgg16, robust.
+def paper(method: str, data: str, **more: object) -> tuple[WhiteBox, ...]:
+    """The published ladder of a method for a data set. What it reads from files is given by name: vgg19, vgg16, robust;
+    `as_released=True` does what the released command did.
 
     Raises UserError listing what there is for an unknown pair, or naming the file that is missing.
 
@@ -143,7 +149,9 @@ def paper(method: str, data: str, **files: object) -> tuple[WhiteBox, ...]:
         known = ", ".join(f"{a}/{b}" for a, b in PAPER)
         raise UserError(f"no published settings for {method}/{data}; there are default, {known}")
     row = PAPER[method, data]
-    if method.startswith("dvce-") and "robust" not in files:
+    if more.get("as_released") and "as_released" not in row.method.model_fields:
+        raise UserError(f"as_released: {method}/{data} does what the released code does already; leave it out")
+    if method.startswith("dvce-") and "robust" not in more:
         raise UserError(f"{method} guides with a cone; give `robust`, the configuration of an adversarially robust network")
     rungs = [{"scale": scale} for scale in row.scales] or [{}]
-    return tuple(row.method.model_validate({**row.settings, **files, **rung}) for rung in rungs)
+    return tuple(row.method.model_validate({**row.settings, **more, **rung}) for rung in rungs)

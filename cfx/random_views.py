@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, grid_sample
+from torch.nn.functional import adaptive_avg_pool2d, grid_sample, interpolate
 
 from cfx.guidance import class_loss
 from cfx.random import ImageNoise
@@ -16,46 +18,73 @@ DEGREES, SHIFT, DISTORTION, CHANCE = 15.0, 0.1, 0.7, 0.7  # rotation each way; f
 AMOUNTS = 13  # uniform numbers a view: coin, angle, shift (2); coin, corners (4 x 2)
 
 
-def draw_views(x: Tensor, count: int, noise: ImageNoise) -> Tensor:
-    """Homographies (count, B, 3, 3) from a view's coordinates to the image's, both on [-1, 1]; the first is the identity.
+class Views(NamedTuple):
+    """Homographies (count, B, 3, 3) from a view's coordinates to the image's, both on [-1, 1]: first tilted, then moved."""
+
+    moved: Tensor
+    tilted: Tensor
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How the classifier is shown views: larger images average-pooled to `side`, beyond an image its border.
+
+    With `as_released` a single view is the whole image, its shorter side resized to `side` (bicubic), and a tilted view is
+    grey beyond the image.
+    """
+
+    side: int
+    as_released: bool = False
+
+
+def draw_views(x: Tensor, count: int, noise: ImageNoise) -> Views:
+    """Views of images x (B, 3, H, W), `count` each; the first is the image itself.
 
     The others rotate by up to 15 degrees and shift by up to a tenth with probability .7, and draw each corner in by up to .7 of
     the half side with probability .7. Each image draws its own.
     """
-    views = torch.eye(3, device=x.device, dtype=x.dtype).repeat(count, len(x), 1, 1)
+    still = torch.eye(3, device=x.device, dtype=x.dtype).repeat(count, len(x), 1, 1)
     if count == 1:
-        return views
+        return Views(still, still)
     amounts = torch.special.ndtr(noise.like(x.new_empty(len(x), count - 1, AMOUNTS))).transpose(0, 1)  # uniform, (A, B, 13)
-    moved = torch.where((amounts[..., :1] < CHANCE)[..., None], _affine(amounts[..., 1:4], x.shape[-1] / x.shape[-2]), views[1:])
-    tilted = torch.where((amounts[..., 4:5] < CHANCE)[..., None], _perspective(amounts[..., 5:]), views[1:])
-    views[1:] = moved @ tilted
-    return views
+    moved = torch.where((amounts[..., :1] < CHANCE)[..., None], _affine(amounts[..., 1:4], x.shape[-1] / x.shape[-2]), still[1:])
+    tilted = torch.where((amounts[..., 4:5] < CHANCE)[..., None], _perspective(amounts[..., 5:]), still[1:])
+    return Views(torch.cat([still[:1], moved]), torch.cat([still[:1], tilted]))
 
 
-def render_views(x: Tensor, views: Tensor, side: int) -> Tensor:
-    """The views of x (B, 3, H, W) in turn, (count B, 3, h, w); larger images are first average-pooled to `side` pixels.
-
-    What comes in from outside repeats the border.
-    """
-    height, width = (min(length, side) for length in x.shape[-2:])
+def render_views(x: Tensor, views: Views, rendering: Rendering) -> Tensor:
+    """The views of x (B, 3, H, W) in turn, (count B, 3, h, w)."""
+    if rendering.as_released and len(views.moved) == 1:
+        shorter = min(x.shape[-2:])
+        size = [round(length * rendering.side / shorter) for length in x.shape[-2:]]
+        return interpolate(x, size=size, mode="bicubic", align_corners=False)
+    height, width = (min(length, rendering.side) for length in x.shape[-2:])
     x = adaptive_avg_pool2d(x, (height, width))
     rows = torch.linspace(-1 + 1 / height, 1 - 1 / height, height, device=x.device, dtype=x.dtype)
     columns = torch.linspace(-1 + 1 / width, 1 - 1 / width, width, device=x.device, dtype=x.dtype)
     y, x_ = torch.meshgrid(rows, columns, indexing="ij")
     points = torch.stack([x_, y, torch.ones_like(y)], dim=-1).view(1, -1, 3)  # (1, H W, 3)
     rendered = [x]
-    for view in views[1:]:
-        seen = points @ view.transpose(1, 2)
+    for moved, tilted in zip(views.moved[1:], views.tilted[1:], strict=True):
+        seen = points @ (moved @ tilted).transpose(1, 2)
         grid = (seen[..., :2] / seen[..., 2:].clamp(min=1e-3)).clamp(-2, 2)  # beyond the horizon: the border
-        rendered.append(grid_sample(x, grid.view(len(x), height, width, 2), padding_mode="border", align_corners=False))
+        view = grid_sample(x, grid.view(len(x), height, width, 2), padding_mode="border", align_corners=False)
+        if rendering.as_released:
+            x_, y_, w = (points @ tilted.transpose(1, 2)).unbind(-1)
+            inside = (w > 0) & (x_.abs() <= w) & (y_.abs() <= w)
+            view = view * inside.view(len(x), 1, height, width)  # grey is 0
+        rendered.append(view)
     return torch.cat(rendered)
 
 
-def view_score(classifier: Classifier, x: Tensor, target: Tensor, views: Tensor, side: int, temperature: float) -> Tensor:
+def view_score(
+    classifier: Classifier, x: Tensor, target: Tensor, views: Views, rendering: Rendering, temperature: float
+) -> Tensor:
     """log p(target | x), (B,), averaged over views; logits are divided by the temperature. One call of the classifier."""
-    logits = classifier(render_views(x, views, side)).float() / temperature
-    losses = class_loss(logits, target.repeat(len(views)), "log_prob")
-    return -losses.view(len(views), len(x)).mean(0)
+    logits = classifier(render_views(x, views, rendering)).float() / temperature
+    count = len(views.moved)
+    losses = class_loss(logits, target.repeat(count), "log_prob")
+    return -losses.view(count, len(x)).mean(0)
 
 
 def _affine(amounts: Tensor, aspect: float) -> Tensor:

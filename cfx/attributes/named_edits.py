@@ -57,5 +57,5 @@ def edit_by_word(
             if bool(oracle(x_edit)[0, attribute] > 0.5) is not present[name]:
                 break
         edited.append(x_edit)
-        sham.append(model.decode(model.encode(picture), x.shape[-1]))
+        sham.append(model.decode(model.encode(picture), (x.shape[-2], x.shape[-1])))
     return Edit(torch.cat(edited), torch.cat(sham), torch.ones_like(x[:, :1]))

@@ -73,13 +73,19 @@ class DDPM:
     """
 
     def __init__(
-        self, network: nn.Module, schedule: Schedule, channels: int, steps: int | None = None, clip: bool = True
+        self,
+        network: nn.Module,
+        schedule: Schedule,
+        channels: int,
+        steps: int | None = None,
+        clip: bool = True,
+        summed: bool = False,
     ) -> None:
         self.network, self.schedule, self.channels, self.clip = network, schedule, channels, clip
         self.patch = math.isqrt(channels // 3) if channels > 3 else 1
         self.multiple = self.patch * 2 ** halvings(network)
         original = schedule.original_betas()
-        self.timesteps = respaced_timesteps(len(original), steps or len(original))
+        self.timesteps = respaced_timesteps(len(original), steps or len(original), summed)
         self.betas = respaced_betas(original, self.timesteps)
         self.alphas_cumprod = (1 - self.betas).cumprod(0)
         before = torch.cat([torch.ones(1, dtype=torch.float64), self.alphas_cumprod[:-1]])
@@ -96,9 +102,9 @@ class DDPM:
         height, width = said if isinstance(said, list | tuple) else (said, said)
         return None if height is None else (height * self.patch, width * self.patch)
 
-    def respaced(self, steps: int) -> DDPM:
-        """The same network over `steps` of its original steps."""
-        return DDPM(self.network, self.schedule, self.channels, steps, self.clip)
+    def respaced(self, steps: int, summed: bool = False) -> DDPM:
+        """The same network over `steps` of its original steps; `summed` as in `respaced_timesteps`."""
+        return DDPM(self.network, self.schedule, self.channels, steps, self.clip, summed)
 
     def predict(self, z: Tensor, timesteps: Tensor) -> Tensor:
         """The network's raw answer at original timesteps (B,), unfolded to pixels: (B, C or 2C, H, W).

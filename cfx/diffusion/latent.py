@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 from cfx.diffusion.pretrained import check_weights
 from cfx.errors import UserError
+from cfx.images import Size, height_and_width
 
 if TYPE_CHECKING:  # diffusers and transformers are the extra `sd`
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -45,22 +46,32 @@ class LatentDiffusion:
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
-        """The mean of the latent of x (B, 3, H, W) in [-1, 1], scaled, after resampling to the model's side: (B, C, h, w)."""
+        """The mean of the latent of x (B, 3, H, W) in [-1, 1], scaled: (B, C, h, w). See `distribution`."""
         return self.distribution(x).mean * self.vae.config.scaling_factor
 
     def distribution(self, x: Tensor) -> DiagonalGaussianDistribution:
-        """The Gaussian of the latent (B, C, h, w) of x (B, 3, H, W) in [-1, 1], before scaling."""
+        """The Gaussian of the latent (B, C, h, w) of x (B, 3, H, W) in [-1, 1], before scaling.
+
+        The model draws squares: x is padded with black to one, centred, and resampled to the model's side.
+        """
+        top, left, longer = _margins(x.shape[-2], x.shape[-1])
+        x = pad(x, (left, longer - x.shape[-1] - left, top, longer - x.shape[-2] - top), value=-1.0)
         if x.shape[-1] != self.side:
             x = interpolate(x, size=(self.side, self.side), mode="bilinear", antialias=True)
         return self.vae.encode(x).latent_dist
 
     @torch.no_grad()
-    def decode(self, z: Tensor, side: int) -> Tensor:
-        """The image of a scaled latent (B, C, h, w), resampled: (B, 3, side, side) in [-1, 1]."""
+    def decode(self, z: Tensor, size: Size) -> Tensor:
+        """The image of a scaled latent (B, C, h, w): resampled to a square, of which the centre of this size is cut out.
+
+        (B, 3, H, W) in [-1, 1]; size: the side of a square, or height and width, pixels.
+        """
+        height, width = height_and_width(size)
+        top, left, longer = _margins(height, width)
         x = self.vae.decode(z.float() / self.vae.config.scaling_factor).sample
-        if x.shape[-1] != side:
-            x = interpolate(x, size=(side, side), mode="bilinear", antialias=True)
-        return x.clamp(-1, 1)
+        if x.shape[-1] != longer:
+            x = interpolate(x, size=(longer, longer), mode="bilinear", antialias=True)
+        return x[..., top : top + height, left : left + width].clamp(-1, 1)
 
     def token_ids(self, prompts: Sequence[str]) -> Tensor:
         """(B, L) token ids, padded to the text encoder's length. Raises UserError for a prompt that does not fit."""
@@ -91,6 +102,12 @@ class LatentDiffusion:
         """eps(away) + scale (eps(towards) - eps(away)), both in one call of the UNet."""
         there, here = self.noise(torch.cat([z, z]), t, torch.cat([towards, away])).chunk(2)
         return here + scale * (there - here)
+
+
+def _margins(height: int, width: int) -> tuple[int, int, int]:
+    """Of an image in the middle of a square: rows above it, columns to its left, and the square's side."""
+    longer = max(height, width)
+    return (longer - height) // 2, (longer - width) // 2, longer
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate, repeat
 from typing import Literal, get_args
 
 import torch
@@ -49,18 +50,23 @@ def without_signal_at_the_end(original: Tensor) -> Tensor:
     return 1 - level / torch.cat([torch.ones(1, dtype=level.dtype), level[:-1]])
 
 
-def respaced_timesteps(steps: int, kept: int) -> list[int]:
+def respaced_timesteps(steps: int, kept: int, summed: bool = False) -> list[int]:
     """Which of `steps` original steps are kept when sampling with `kept` of them.
 
-    One section, stride (N - 1)/(K - 1), positions rounded half to even, as guided-diffusion does. Raises UserError for more steps
-    than there are.
+    One section, stride (N - 1)/(K - 1), positions rounded half to even. `summed` adds the stride up, as guided-diffusion does,
+    whose rounding errors then decide where a position lies half way. Raises UserError for more steps than there are.
+
+    Examples:
+        >>> respaced_timesteps(500, 25)[12], respaced_timesteps(500, 25, summed=True)[12]
+        (250, 249)
     """
     if not 1 <= kept <= steps:
         raise UserError(f"cannot respace {steps} steps to {kept}; choose between 1 and {steps}")
     if kept == 1:
         return [0]
     stride = (steps - 1) / (kept - 1)
-    return sorted({round(i * stride) for i in range(kept)})
+    positions = accumulate(repeat(stride, kept - 1), initial=0.0) if summed else (i * stride for i in range(kept))
+    return sorted({round(position) for position in positions})
 
 
 def respaced_betas(original: Tensor, timesteps: list[int]) -> Tensor:

@@ -54,6 +54,12 @@ class ACE(Config):
     checkpoint: bool = Field(
         False, description="recompute UNet calls in the backward pass: 1/tau of the memory, tau more forwards"
     )
+    as_released: bool = Field(
+        False,
+        description="the class loss is a mean over `batch` images beside a sum of distances, which therefore weigh `batch` times "
+        "as much; its schedules count iterations from 1",
+    )
+    batch: int = Field(3, ge=1, description="images a batch of the released command, for as_released: 3 for CelebA, 1 elsewhere")
 
     @model_validator(mode="after")
     def _can_work(self) -> ACE:
@@ -192,7 +198,14 @@ def distance_gradient(x: Tensor, u: Tensor, distance: Literal["l1", "l2"]) -> Te
 
 
 def distance_weight(config: ACE, iteration: int) -> float:
-    """The weight of the distance at one iteration of the attack."""
-    progress = iteration / config.iterations
+    """The weight of an image's distance beside its class loss, at one iteration of the attack, from 0.
+
+    Examples:
+        The released CelebA command lists .001 and runs with batches of three:
+
+        >>> distance_weight(ACE(), 0), distance_weight(ACE(as_released=True), 0)
+        (0.001, 0.003)
+    """
+    progress = (iteration + config.as_released) / config.iterations
     share = {"constant": 1.0, "step": float(progress >= 0.5), "linear": progress}[config.distance_schedule]
-    return config.distance_weight * share
+    return config.distance_weight * share * (config.batch if config.as_released else 1)

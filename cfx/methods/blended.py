@@ -14,7 +14,7 @@ from cfx.diffusion.schedule import check_depth, q_sample
 from cfx.errors import UserError
 from cfx.guidance import clean_estimate, posterior_mean
 from cfx.random import ImageNoise
-from cfx.random_views import draw_views, view_score
+from cfx.random_views import Rendering, draw_views, view_score
 from cfx.types import Classifier, Config, Counterfactual, Denoiser, FileName
 
 
@@ -32,6 +32,12 @@ class Blended(Config):
     augmentations: int = Field(16, ge=1, description="views a class score is averaged over")
     side: int = Field(224, ge=8, description="larger images are average-pooled to this many pixels for the class score")
     temperature: float = Field(1.0, gt=0, description="the classifier's logits are divided by it")
+    as_released: bool = Field(
+        False,
+        description="as DVCE's authors ran it: one view, the whole image resized to `side` (bicubic), whatever `augmentations`; "
+        "the squared difference is a mean over `batch` images beside sums, so it weighs so much less",
+    )
+    batch: int = Field(6, ge=1, description="images a batch of the released command, for as_released")
 
     @model_validator(mode="after")
     def _can_work(self) -> Blended:
@@ -61,6 +67,8 @@ def blended(
     """
     if config.lpips and lpips is None:
         raise UserError(f"LPIPS has weight {config.lpips} but no network; pass `lpips`, or set its weight to 0")
+    squared = config.squared / (config.batch if config.as_released else 1)
+    rendering = Rendering(config.side, config.as_released)
     z = q_sample(denoiser, x, config.tau - 1, noise)
     for t in reversed(range(config.tau)):
         with torch.set_grad_enabled(t > 0):
@@ -71,11 +79,11 @@ def blended(
                 break
             share = math.sqrt(1 - float(denoiser.alphas_cumprod[t]))
             seen = share * x0 + (1 - share) * z  # what the losses are evaluated at
-            loss = config.squared * (seen - x).square().flatten(1).mean(1)
+            loss = squared * (seen - x).square().flatten(1).mean(1)
             loss = loss + config.overshoot * (x0 - x0.clamp(-1, 1)).square().flatten(1).mean(1)
-            views = draw_views(x, config.augmentations, noise)
+            views = draw_views(x, 1 if config.as_released else config.augmentations, noise)
             if config.scale:
-                loss = loss - config.scale * view_score(classifier, seen, target, views, config.side, config.temperature)
+                loss = loss - config.scale * view_score(classifier, seen, target, views, rendering, config.temperature)
             if lpips is not None and config.lpips:
                 loss = loss + config.lpips * lpips(seen, x)
             (gradient,) = torch.autograd.grad(loss.sum(), z)

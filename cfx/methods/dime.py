@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal
 
 import torch
@@ -72,10 +73,15 @@ class FastDiME(Config):
     dilation: Side = Field(5, description="side of the square that grows the mask, pixels, odd")
     warm_up: float = Field(0.5, ge=0, le=1, description="share of the steps before the mask is applied; 1 for no mask")
     passes: Literal["1", "2", "2+"] = Field("1", description="runs: one; two, the second with the first's mask; 2+: both masked")
+    as_released: bool = Field(
+        False,
+        description="noise to tau, one step further than where denoising starts, and the input outside the mask to t; a second "
+        "run starts from the first one's noise",
+    )
 
     @model_validator(mode="after")
     def _can_work(self) -> FastDiME:
-        check_depth(self.tau, self.steps)
+        check_depth(self.tau, self.steps, unnoised=1 if self.as_released else 0)
         check_vgg19(self.perceptual, self.vgg19)
         return self
 
@@ -177,12 +183,14 @@ def fastdime(
         pydantic_core._pydantic_core.ValidationError: 1 validation error for FastDiME
           Value error, tau is 300, but the prior is respaced to 200 steps; lower tau or raise steps ...
     """
+    start = partial(q_sample, denoiser, x, config.tau - 1 + config.as_released, noise)
+    run = partial(_fast_pass, denoiser, classifier, x, target, noise=noise, perceptual=perceptual)
+    z = start()
     if config.passes == "1" or mask is not None:
-        return _fast_pass(denoiser, classifier, x, target, config, noise, perceptual, mask)
+        return run(config, z, fixed=mask)
     first = config.model_copy(update={"warm_up": 1.0}) if config.passes == "2" else config
-    found = _fast_pass(denoiser, classifier, x, target, first, noise, perceptual)
-    mask = changed_region(x, found.x_cf, config.threshold, config.dilation)
-    return _fast_pass(denoiser, classifier, x, target, config, noise, perceptual, mask)
+    mask = changed_region(x, run(first, z).x_cf, config.threshold, config.dilation)
+    return run(config, z if config.as_released else start(), fixed=mask)
 
 
 def _fast_pass(
@@ -191,18 +199,19 @@ def _fast_pass(
     x: Tensor,
     target: Tensor,
     config: FastDiME,
+    z: Tensor,
     noise: ImageNoise,
     perceptual: nn.Module | None,
     fixed: Tensor | None = None,
 ) -> Counterfactual:
-    """One guided denoising. A fixed mask (B, 1, H, W) holds from the first step; without one it is found after the warm-up.
+    """One guided denoising of x noised, z. A fixed mask (B, 1, H, W) holds from the first step; without one it is found after the
+    warm-up.
 
     Class and perceptual gradients are not divided by sqrt(abar), as in the released code; outside the mask the input is noised to
-    t - 1, the level z is at (the released code noises it to t).
+    t - 1, the level z is at (`as_released` noises it to t), and is the input itself at the end.
     """
     pull = perceptual_pull(perceptual, x, config.perceptual)
-    z, x_t = q_sample(denoiser, x, config.tau - 1, noise), x
-    mask = fixed
+    x_t, mask = x, fixed
     for t in reversed(range(config.tau)):
         mean, std, x0, _ = denoiser.step(z, t)
         towards_target = config.scale * class_gradient(classifier, x_t, target, config.loss) if config.scale else 0
@@ -213,7 +222,7 @@ def _fast_pass(
         if fixed is None and config.tau - t > config.warm_up * config.tau:
             mask = changed_region(x, x_t, config.threshold, config.dilation)
         if mask is not None:
-            background = q_sample(denoiser, x, t - 1, noise) if t else x
+            background = q_sample(denoiser, x, t - 1 + config.as_released, noise) if t else x
             x_t = mask * x_t + (1 - mask) * x
             z = mask * z + (1 - mask) * background
     return Counterfactual(z.clamp(-1, 1), mask)

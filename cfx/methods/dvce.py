@@ -14,7 +14,7 @@ from cfx.diffusion.schedule import check_depth, q_sample
 from cfx.errors import UserError
 from cfx.guidance import clean_estimate, posterior_mean, rescaled, unit
 from cfx.random import ImageNoise
-from cfx.random_views import draw_views, view_score
+from cfx.random_views import Rendering, Views, draw_views, view_score
 from cfx.types import Classifier, Config, Counterfactual, Denoiser
 
 
@@ -46,6 +46,11 @@ class DVCE(Config):
     side: int = Field(224, ge=8, description="larger images are average-pooled to this many pixels for the class score")
     temperature: float = Field(1.0, gt=0, description="the classifier's logits are divided by it")
     robust_temperature: float = Field(1.0, gt=0, description="the robust network's logits are divided by it")
+    as_released: bool = Field(
+        False,
+        description="without augmentations show the classifier the whole image, resized to `side` (bicubic); with them, grey "
+        "where a tilted view leaves the image, instead of its border",
+    )
 
     @model_validator(mode="after")
     def _can_work(self) -> DVCE:
@@ -71,6 +76,7 @@ def dvce(
     """
     if config.robust is not None and robust is None:
         raise UserError("the configuration names a robust network for the cone; pass it as `robust`")
+    rendering = Rendering(config.side, config.as_released)
     z = q_sample(denoiser, x, config.tau - 1, noise)
     for t in reversed(range(config.tau)):
         through_unet = t > 0 and (config.scale > 0 or (config.distance > 0 and config.distance_gradient == "unet"))
@@ -84,10 +90,10 @@ def dvce(
         # drawn whether used or not, so that the null run sees the same noise; each network has its own views
         views, robust_views = (draw_views(x, config.augmentations, noise) for _ in range(2))
         if config.scale:
-            by_class = _score_gradient(classifier, x0, target, views, config.side, config.temperature)
+            by_class = _score_gradient(classifier, x0, target, views, rendering, config.temperature)
             towards_target = _back(x0, z, by_class)
             if robust is not None:
-                by_robust = _score_gradient(robust, x0, target, robust_views, config.side, config.robust_temperature)
+                by_robust = _score_gradient(robust, x0, target, robust_views, rendering, config.robust_temperature)
                 by_robust = _back(x0, z, by_robust)
                 towards_target = project_onto_cone(by_robust, towards_target, config.angle, config.keep_robust_inside)
             update += config.scale * rescaled(towards_target, eps)
@@ -101,11 +107,13 @@ def dvce(
     return Counterfactual(x0.clamp(-1, 1), None)
 
 
-def _score_gradient(classifier: Classifier, x0: Tensor, target: Tensor, views: Tensor, side: int, temperature: float) -> Tensor:
+def _score_gradient(
+    classifier: Classifier, x0: Tensor, target: Tensor, views: Views, rendering: Rendering, temperature: float
+) -> Tensor:
     """Gradient of the class score with respect to the clean estimate."""
     with torch.enable_grad():
         x0 = x0.detach().requires_grad_()
-        score = view_score(classifier, x0, target, views, side, temperature)
+        score = view_score(classifier, x0, target, views, rendering, temperature)
         (gradient,) = torch.autograd.grad(score.sum(), x0)
     return gradient
 

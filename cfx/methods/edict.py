@@ -25,11 +25,16 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Edict:
-    """The schedule: `steps` DDIM steps t_k = k N / steps + 1 of the N trained ones, and the share p that is kept in mixing."""
+    """The schedule: `steps` DDIM steps t_k = k N / steps + 1 of the N trained ones, and the share p that is kept in mixing.
+
+    With `legacy` an inversion is one step off, as the inverse scheduler of diffusers 0.16.1 was: with the noise at t_k it goes
+    from the level of t_k to that of t_(k+1), so that it ends one step deeper than denoising starts.
+    """
 
     alphas_cumprod: Tensor  # (N,) float64
     steps: int = 50
     p: float = 0.93
+    legacy: bool = False
 
     @property
     def stride(self) -> int:
@@ -42,8 +47,8 @@ class Edict:
 
     def coefficients(self, k: int) -> tuple[float, float]:
         """A and B of z_prev = A z + B eps. Below the first step lies alphas_cumprod[0], as in Stable Diffusion's scheduler."""
-        t = self.timestep(k)
-        level, before = float(self.alphas_cumprod[t]), float(self.alphas_cumprod[max(t - self.stride, 0)])
+        t, last = self.timestep(k), len(self.alphas_cumprod) - 1
+        level, before = float(self.alphas_cumprod[min(t, last)]), float(self.alphas_cumprod[max(t - self.stride, 0)])
         return math.sqrt(before / level), math.sqrt(1 - before) - math.sqrt(before * (1 - level) / level)
 
     def denoise(self, noise: Noise, z: Pair, tau: int) -> Pair:
@@ -68,8 +73,8 @@ class Edict:
         return Pair(a, p * b + (1 - p) * a)
 
     def up(self, noise: Noise, z: Pair, k: int) -> Pair:
-        """The exact inverse of `down`: the same four lines undone, last first."""
-        (scale, weight), t, p = self.coefficients(k), self.timestep(k), self.p
+        """The exact inverse of `down`, unless `legacy`: the same four lines undone, last first."""
+        (scale, weight), t, p = self.coefficients(k + self.legacy), self.timestep(k), self.p
         b = (z.b - (1 - p) * z.a) / p
         a = (z.a - (1 - p) * b) / p
         b = (b - weight * noise(a, t)) / scale

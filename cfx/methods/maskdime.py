@@ -36,10 +36,15 @@ class MaskDiME(Config):
         False, description="give the class gradient the norm of the predicted noise, so that one scale fits any classifier"
     )
     sampled: bool = Field(False, description="draw noise inside the mask, as the paper; the released code takes the mean")
+    as_released: bool = Field(
+        False,
+        description="noise to tau, one step further than where denoising starts; outside the mask noise to t, and leave it in "
+        "the result; round shares down",
+    )
 
     @model_validator(mode="after")
     def _can_work(self) -> MaskDiME:
-        check_depth(self.tau, self.steps)
+        check_depth(self.tau, self.steps, unnoised=1 if self.as_released else 0)
         check_vgg19(self.perceptual, self.vgg19)
         return self
 
@@ -47,17 +52,41 @@ class MaskDiME(Config):
 def top_region(saliency: Tensor, share: float, dilation: int) -> Tensor:
     """1 at the `share` of pixels with the highest saliency (B, 1, H, W), grown by a square; (B, 1, H, W) float.
 
-    Pixels that tie with the last one in are in; pixels without any saliency never are.
+    The number of pixels is rounded. Pixels that tie with the last one in are in; pixels without any saliency never are.
 
     Examples:
         >>> saliency = torch.tensor([[4.0, 3.0], [2.0, 0.0]]).view(1, 1, 2, 2)
         >>> top_region(saliency, share=0.5, dilation=1).flatten().tolist()
         [1.0, 1.0, 0.0, 0.0]
     """
-    flat = saliency.flatten(1)
-    last_in = flat.topk(max(1, round(share * flat.shape[1])), dim=1).values[:, -1].view(-1, 1, 1, 1)
+    return _top_pixels(saliency, round(share * saliency[0].numel()), dilation)
+
+
+def _top_pixels(saliency: Tensor, count: int, dilation: int) -> Tensor:
+    last_in = saliency.flatten(1).topk(max(1, count), dim=1).values[:, -1].view(-1, 1, 1, 1)
     chosen = (saliency >= last_in) & (saliency > 0)
     return max_pool2d(chosen.to(saliency.dtype), dilation, stride=1, padding=dilation // 2)
+
+
+def masks(saliency: Tensor, config: MaskDiME) -> tuple[Tensor, Tensor]:
+    """Where the image may change, and where the classifier sees it changed at the next step; each (B, 1, H, W).
+
+    The released code rounds down: the first count, and the share of it that the second is.
+
+    Examples:
+        64 pixels, of which .05 are 3.2 and half of that is 1.6, of 3 pixels 1.5:
+
+        >>> saliency = torch.arange(1.0, 65.0).view(1, 1, 8, 8)
+        >>> ours, released = MaskDiME(dilation=1), MaskDiME(dilation=1, as_released=True)
+        >>> [[int(mask.sum()) for mask in masks(saliency, config)] for config in (ours, released)]
+        [[3, 2], [3, 1]]
+    """
+    if not config.as_released:
+        may_change = top_region(saliency, config.share, config.dilation)
+        return may_change, top_region(saliency, config.share * config.seen_share, config.dilation)
+    count = int(config.share * saliency[0].numel())
+    may_change = _top_pixels(saliency, count, config.dilation)
+    return may_change, _top_pixels(saliency, int(config.seen_share * count), config.dilation)
 
 
 @torch.no_grad()
@@ -74,7 +103,7 @@ def maskdime(
 
     x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. tau UNet evaluations an image. The mask comes from the gradient before its
     weight, so the null run (scale 0) denoises inside the mask without being steered. Outside it the input is noised to t - 1, the
-    level z is at, and is the input itself at the end (the released code noises it to t, and leaves that noise in the result).
+    level z is at, and is the input itself at the end (`as_released` noises it to t, and leaves that noise in the result).
 
     Examples:
         One portrait that does not smile, the bundled classifier and prior, the first rung of the default ladder:
@@ -96,21 +125,21 @@ def maskdime(
         True
     """
     pull = perceptual_pull(perceptual, x, config.perceptual)
-    z = q_sample(denoiser, x, config.tau - 1, noise)
+    late = int(config.as_released)  # steps that the noise level is ahead of where z is
+    z = q_sample(denoiser, x, config.tau - 1 + late, noise)
     mask = seen = torch.zeros_like(x[:, :1])  # may change; is shown changed to the classifier: at first nothing
     for t in reversed(range(config.tau)):
         mean, std, x0, eps = denoiser.step(z, t)
         x_t = seen * x0 + (1 - seen) * x
         level = math.sqrt(denoiser.alphas_cumprod[t])
         towards_target = class_gradient(classifier, x_t, target, config.loss) / level
-        saliency = towards_target.abs().mean(1, keepdim=True)
-        mask = top_region(saliency, config.share, config.dilation)
-        seen = top_region(saliency, config.share * config.seen_share, config.dilation)  # for the next step
+        mask, seen = masks(towards_target.abs().mean(1, keepdim=True), config)  # what is seen: at the next step
         if config.adaptive:
             towards_target = rescaled(towards_target, eps)
         gradient = config.scale * towards_target + pull(x_t) / level + config.l1 * (z - x).sign()
         z = mean - config.strength * std.square() * gradient
         if t and config.sampled:
             z = z + std * noise.like(z)
-        z = mask * z + (1 - mask) * (q_sample(denoiser, x, t - 1, noise) if t else x)
+        level_of_z = t - 1 + late
+        z = mask * z + (1 - mask) * (q_sample(denoiser, x, level_of_z, noise) if level_of_z >= 0 else x)
     return Counterfactual(z.clamp(-1, 1), mask)

@@ -28,6 +28,10 @@ class TIME(Config):
     tau: int = Field(25, ge=1, description="of these, how many the image is inverted")
     scale: float = Field(3.0, ge=0, description="g in eps(away) + g (eps(towards) - eps(away))")
     p: float = Field(0.93, gt=0.5, le=1, description="share that EDICT keeps in mixing its latents")
+    legacy_inverse: bool = Field(
+        False,
+        description="invert one step off, as diffusers 0.16.1 did, and with it the published numbers; it is not undone exactly",
+    )
 
     @model_validator(mode="after")
     def _deep_enough(self) -> TIME:
@@ -35,7 +39,7 @@ class TIME(Config):
         return self
 
 
-Inversions = MutableMapping[tuple[str, str, str, float, int, float], list[Pair]]  # see `time_edit`
+Inversions = MutableMapping[tuple[str, str, str, float, int, float, bool], list[Pair]]  # see `time_edit`
 
 
 @torch.no_grad()
@@ -48,12 +52,12 @@ def time_edit(
     image_ids: Sequence[str],
     inversions: Inversions,
 ) -> Counterfactual:
-    """Counterfactuals of x (B, 3, S, S) in [-1, 1], from prompts `source` (B) to prompts `target` (B).
+    """Counterfactuals of x (B, 3, H, W) in [-1, 1], from prompts `source` (B) to prompts `target` (B).
 
     Inversions are nested in tau, so that a retry that goes deeper with the same guidance goes on where the last one stopped:
-    `inversions` keeps the latents of every depth by image, prompts, scale, steps and p.
+    `inversions` keeps the latents of every depth by image, prompts, scale, steps, p and kind of inverse.
     """
-    edict = Edict(model.alphas_cumprod, config.steps, config.p)
+    edict = Edict(model.alphas_cumprod, config.steps, config.p, config.legacy_inverse)
     edited = []
     for i, image_id in enumerate(image_ids):
         here, there = model.embed([source[i]]), model.embed([target[i]])
@@ -64,10 +68,10 @@ def time_edit(
         def noise_of_target(z: Tensor, t: int, here: Tensor = here, there: Tensor = there) -> Tensor:
             return model.guided(z, t, there, here, config.scale)
 
-        key = (image_id, source[i], target[i], config.scale, config.steps, config.p)
+        key = (image_id, source[i], target[i], config.scale, config.steps, config.p, config.legacy_inverse)
         known = inversions.get(key, [])
         if len(known) <= config.tau:
             z = model.encode(x[i : i + 1]).double() if not known else known[0].a
             known = inversions[key] = edict.invert(noise_of_source, Pair(z, z), config.tau, known)
         edited.append(edict.denoise(noise_of_target, known[config.tau], config.tau).a)
-    return Counterfactual(model.decode(torch.cat(edited), x.shape[-1]), None)
+    return Counterfactual(model.decode(torch.cat(edited), (x.shape[-2], x.shape[-1])), None)

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, conv2d, interpolate
 
 Game = Literal["insertion", "deletion"]
-Filling = Literal["zero", "blur"]
+Filling = Literal["zero", "blur", "blur_as_released"]
 
 BLUR_SIDE, BLUR_SIGMA = 11, 5.0  # pixels
 
@@ -86,13 +87,35 @@ def on_grid(saliency: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def filled(x: Tensor, filling: Filling, colour: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Tensor:
-    """The image with nothing in it: one colour in [-1, 1], or all of it blurred (a Gaussian, `colour` beyond the border)."""
+    """The image with nothing in it: one colour in [-1, 1], or all of it blurred (a Gaussian, `colour` beyond the border).
+
+    `blur_as_released` blurs with the kernel that published numbers were made with, see `blur_kernel`.
+    """
     empty = torch.tensor(colour).to(x).view(3, 1, 1)
     if filling == "zero":
         return empty.expand_as(x)
-    places = torch.arange(BLUR_SIDE, dtype=x.dtype, device=x.device) - BLUR_SIDE // 2
-    kernel = torch.exp(-(places**2) / (2 * BLUR_SIGMA**2))
-    kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
+    kernel = blur_kernel(as_released=filling == "blur_as_released").to(x).expand(3, 1, 1, -1)
     margin = BLUR_SIDE // 2
     blurred = conv2d(x - empty, kernel, padding=(0, margin), groups=3)
     return conv2d(blurred, kernel.transpose(2, 3), padding=(margin, 0), groups=3) + empty
+
+
+def blur_kernel(as_released: bool = False) -> Tensor:
+    """The Gaussian of the games along one axis, 11 pixels wide, (11,), float64, sum 1; the image's is its outer square.
+
+    The released code makes its kernel by blurring one pixel of an 11 x 11 image with scipy, which folds back what leaves the
+    image: flatter than the Gaussian cut off at 11 pixels.
+
+    Examples:
+        The share of a pixel that stays where it is:
+
+        >>> [round(float(blur_kernel(as_released)[5]) ** 2, 4) for as_released in (False, True)]
+        [0.012, 0.0088]
+    """
+    if as_released:
+        pixel = torch.zeros(BLUR_SIDE, dtype=torch.float64)
+        pixel[BLUR_SIDE // 2] = 1
+        return torch.from_numpy(gaussian_filter1d(pixel.numpy(), BLUR_SIGMA, mode="reflect"))
+    places = torch.arange(BLUR_SIDE, dtype=torch.float64) - BLUR_SIDE // 2
+    kernel = torch.exp(-(places**2) / (2 * BLUR_SIGMA**2))
+    return kernel / kernel.sum()

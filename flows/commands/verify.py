@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cfx.errors import UserError
 from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, check_out, err, escaped, out, print_json, user_errors
 
 
@@ -32,14 +33,27 @@ def verify(
 
 
 def export(
-    run: Annotated[str, typer.Argument(help="run id")],
-    to: Annotated[Path | None, typer.Option("--out", "-o", help="the archive; default: RUN.zip")] = None,
+    what: Annotated[list[str], typer.Argument(metavar="[papers] RUN", help="run id; with `papers` before it, folders of images")],
+    to: Annotated[Path | None, typer.Option("--out", "-o", help="the archive; default: RUN.zip (`papers`: folder RUN)")] = None,
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
 ) -> None:
-    """One archive with facts, configuration, report, model card and JSON; `cfx verify RUN.zip` checks it anywhere."""
-    with user_errors():
-        from warehouse.evidence.export import export as exported
+    """One archive with facts, configuration, report, model card and JSON; `cfx verify RUN.zip` checks it anywhere.
 
-        if to is not None:
-            check_out(to)
-        out.print(str(exported(warehouse, run, to or Path(f"{run}.zip"))), soft_wrap=True)
+    `cfx export papers RUN` writes originals and counterfactuals as DiME's released code does, for the metric scripts of papers.
+    """
+    with user_errors():
+        from warehouse.evidence.export import export as archive
+        from warehouse.evidence.papers import export_papers
+
+        match what:
+            case ["papers"]:
+                raise UserError("papers of which run? Give its id: cfx export papers RUN")
+            case [run]:
+                if to is not None:
+                    check_out(to)
+                written = archive(warehouse, run, to or Path(f"{run}.zip"))
+            case ["papers", run]:
+                written = export_papers(warehouse, run, to or Path(run))
+            case _:
+                raise UserError(f"export takes a run, or `papers` and a run, but got {' '.join(what)!r}")
+        out.print(str(written), soft_wrap=True)

@@ -45,7 +45,9 @@ def explain_image(image: Path, to: Path, config: AuditConfig, seed: int, device:
     which only an audit's predictions tell.
     """
     content = image.read_bytes()
-    x = decode_png([read_image(content, config.data.size, config.data.max_pixels, 1, config.data.bits).png]).to(device)
+    data = config.data
+    shown = read_image(content, data.size, data.max_pixels, 1, data.bits, data.resample)
+    x = decode_png([shown.png]).to(device)
     classifier, oracle = classifier_for(config.classifier, device), None
     if config.oracle is not None:
         oracle = oracle_for(config.oracle, device)

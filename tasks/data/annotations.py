@@ -112,6 +112,30 @@ def _every_row(config: Annotations) -> pa.Table:
     return rows.add_column(2, "again", again)
 
 
+def annotations_of(path: Path, config: Annotations) -> pa.Table:
+    """What a table says of images that need not be audited: row (from 1), then a_<attribute>.
+
+    Of a table with the configuration's split column the rows of split `train` alone, where there are some. Raises UserError for a
+    table that is not there, or says nothing.
+    """
+    if not path.is_file():
+        raise UserError(f"annotations: there is no file {path}; give a CSV or Parquet file of yes/no columns")
+    schema = _schema(path)
+    if missing := [name for name in config.attribute_columns or () if name not in schema.names]:
+        raise UserError(
+            f"annotations: {path} has no column {missing[0]!r} of attribute_columns; it has {', '.join(schema.names)}"
+        )
+    text = _read_text(path, [field.name for field in schema if field.name and _is_plain(field.type)])
+    found = _attributes(config, text)
+    if not found:
+        raise UserError(f"annotations: {path} has no yes/no column; it has {', '.join(schema.names)}")
+    rows = pa.table({"row": pa.array(range(1, len(text) + 1), pa.int64()), **found})
+    if config.split_column not in text.column_names:
+        return rows
+    train = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(text[config.split_column]), "train"), False)
+    return rows.filter(train) if pc.any(train).as_py() else rows
+
+
 @dataclass(frozen=True)
 class ColumnUse:
     """What becomes of one column of a table, and why."""
@@ -189,8 +213,8 @@ def _wanted(config: Annotations) -> list[str]:
 
 
 def _attributes(config: Annotations, text: pa.Table) -> dict[str, pa.ChunkedArray]:
-    """Columns a_<attribute>: those configured, or every other yes/no column that says anything."""
-    fixed = {config.file_column, config.label_column, config.split_column}
+    """Columns a_<attribute>: those configured, or every yes/no column that says anything; one of labels is an attribute, too."""
+    fixed = {config.file_column, config.split_column}
     wanted, found = config.attribute_columns, {}
     for name in [name for name in text.column_names if name not in fixed] if wanted is None else wanted:
         answers = yes_or_no(text[name])

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from cfx.errors import UserError
-from cfx.images import BYTES_PER_PIXEL, MAX_PIXELS, Refused, decode_png, read_image
+from cfx.images import BYTES_PER_PIXEL, MAX_PIXELS, Refused, Resample, decode_png, read_image
 from cfx.types import PATH
-from tasks.data.annotations import FIXED, MOST_LABELS, Annotations, First, listing, sample_of
+from tasks.data.annotations import FIXED, MOST_LABELS, Annotations, First, annotations_of, listing, sample_of
 from tasks.data.drawing import by_lot, drawn
 from tasks.data.files import is_inside, read, stamps
 from tasks.data.seen_files import SeenFiles
@@ -48,7 +48,13 @@ class DataConfig(Annotations):
     size: Side | tuple[Side, Side] = Field(
         64,
         description="of the images audited, pixels: the side of a square, or [height, width]; the largest centred part of that "
-        "shape is kept, Lanczos with antialiasing",
+        "shape is kept, resampled with antialiasing",
+    )
+    resample: Resample = Field("lanczos", description="how images are brought to size; most papers: bilinear")
+    annotations: Path | None = Field(
+        None,
+        description="table of yes/no columns that CD is held against instead of the audited images' own: most papers take the "
+        "training partition; of a table with `split_column` the rows of split train count, or all without any",
     )
     min_side: int = Field(8, ge=1, description="refuse images with a shorter side, pixels")
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=89_478_485, description="refuse larger images; the most is Pillow's own limit")
@@ -87,6 +93,8 @@ class Listed:
 def check(config: DataConfig) -> Listed:
     """What this configuration selects, without opening an image. Raises UserError for what cannot work, with the way out."""
     rows = selected(config)
+    if config.annotations is not None:
+        annotations_of(config.annotations, config)
     counts = Counter(label for label in rows["label"].to_pylist() if label)
     attributes = tuple(name.removeprefix("a_") for name in rows.column_names[FIXED:])
     return Listed(len(rows), tuple(sorted(counts)), attributes, sample_of(config), _too_few(counts, config))
@@ -110,7 +118,8 @@ def _too_few(counts: Counter[str], config: DataConfig) -> tuple[str, ...]:
 
 
 def fingerprint(config: DataConfig) -> str:
-    """SHA-256 over the table's bytes and the images selected; where they lie and when they were written does not matter.
+    """SHA-256 over the table's bytes, the annotations', the images selected and how they are resampled; where they lie and when
+    they were written does not matter.
 
     Up to 1 GiB of images their contents are hashed; beyond that, and in an object store, their names, sizes and the store's own
     checksums, to keep this a matter of seconds (every image's own SHA-256 is its image_id anyway).
@@ -118,7 +127,9 @@ def fingerprint(config: DataConfig) -> str:
     names = [name for name in selected(config)["file"].to_pylist() if name]
     files = stamps(config.images, names)
     whole = isinstance(config.images, Path) and sum(max(0, size) for size, _ in files.values()) <= HASHED_WHOLE
-    digest = hashlib.sha256(_sha256(config.table))
+    digest = hashlib.sha256(_sha256(config.table) + config.resample.encode())
+    if config.annotations is not None:
+        digest.update(_sha256(config.annotations))
     for name in names:
         digest.update(f"\0{name}".encode())
     for file, (size, mark) in files.items():
@@ -171,7 +182,7 @@ def admit(rows: list[dict[str, Any]], config: DataConfig, first: SeenFiles) -> t
             image_id = hashlib.sha256(content).hexdigest()
             if twin := here.get(image_id) or first.file_of(image_id):
                 raise Refused("duplicate", f"the same bytes as {twin}")
-            image = read_image(content, config.size, config.max_pixels, config.min_side, config.bits)
+            image = read_image(content, config.size, config.max_pixels, config.min_side, config.bits, config.resample)
         except Refused as error:
             refused.append({"path": row["file"] or "", "stage": "ingest", "reason": error.reason, "error": str(error)})
         else:

@@ -37,6 +37,11 @@ from warehouse.facts.schema import FACTS
 from warehouse.facts.shards import Shard, read_shard
 
 
+def respaced(prior: DDPM, method: Method) -> DDPM:
+    """The prior over this method's steps, which are kept as the method's released code keeps them, if it is to be as released."""
+    return prior.respaced(method.steps, summed=getattr(method, "as_released", False))
+
+
 class Counted:
     """A denoiser that counts its UNet evaluations, in images."""
 
@@ -151,7 +156,7 @@ def explain_images(explainer: Explainer, targets: Targets, seed: int) -> tuple[E
     size = explainer.size(targets.x)
 
     def explain(method: Method, x: Tensor, target: Tensor, noise: ImageNoise) -> Counterfactual:
-        counted, cost = Counted(explainer.prior.respaced(method.steps)), _stopwatch(explainer.prompted)
+        counted, cost = Counted(respaced(explainer.prior, method)), _stopwatch(explainer.prompted)
         run, parts = explainer.bound(method, counted, str(x.device)), batches(len(x), size)
         seen = [filled(x[part], size) for part in parts]
         found = [
@@ -180,7 +185,7 @@ def null_images(explainer: Explainer, targets: Targets, attempt: Tensor, seed: i
         chosen = torch.nonzero(attempt == index)[:, 0].tolist()
         for part in batches(len(chosen), size):
             batch = chosen[part]
-            counted, cost = Counted(explainer.prior.respaced(method.steps)), _stopwatch(explainer.prompted)
+            counted, cost = Counted(respaced(explainer.prior, method)), _stopwatch(explainer.prompted)
             run = explainer.bound(method.model_copy(update={"scale": 0.0}), counted, str(x.device))
             noise = ImageNoise.of([ids[i] for i in batch], seed, index)
             seen = filled(x[batch], size)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from tasks.data.annotations import FIXED, columns_of, left_out
+from tasks.data.annotations import FIXED, annotations_of, columns_of, left_out
 from tasks.data.ingest import TooManyRejected, admit, paged, selected
 from tasks.data.seen_files import SeenFiles
 from tasks.run import Run
@@ -36,6 +36,15 @@ def take_in(run: Run, part: Part, seen: SeenFiles) -> Rows:
     return {"images": _columns(images, names), "rejected": _columns(rejected, ["path", "stage", "reason", "error"])}
 
 
+@stage("annotations")
+def take_annotations(run: Run) -> Rows:
+    """What is known of images that need not be audited, for CD."""
+    path = run.config.data.annotations
+    assert path is not None
+    rows: Rows = annotations_of(path, run.config.data).to_pydict()
+    return rows
+
+
 def ingest(run: Run) -> list[Shard]:
     """The shards of `images` of the rows selected, `shard_size` rows a shard; one that kept no image is not returned.
 
@@ -43,6 +52,8 @@ def ingest(run: Run) -> list[Shard]:
     of one shard and the table; what duplicates are found by is on disk.
     Raises TooManyRejected as soon as the share of refused files is sure to pass `max_rejected`; their reasons are on disk then.
     """
+    if run.config.data.annotations is not None:
+        take_annotations(run)
     listing, seen, reasons = selected(run.config.data), SeenFiles(), Counter[str]()
     if line := left_out(columns_of(run.config.data)):
         _log.info("run=%s table=%s %s", run.id, run.config.data.table, line)

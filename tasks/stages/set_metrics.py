@@ -15,6 +15,7 @@ from cfx.metrics.frechet import Moments, frechet_distance, kernel_distance
 from tasks.run import Run
 from tasks.stage import Rows, stage
 from tasks.stages.encoders import absences, encoders_for
+from tasks.stages.unmeasured import COUNTS, unmeasured
 from warehouse.lens.connect import open_warehouse
 
 SPLITS = 10  # of the images into halves, for sFID and KID
@@ -62,7 +63,10 @@ class Sets(NamedTuple):
 def compare_sets(run: Run) -> Rows:
     """FID, sFID, KID and crossover FID of a run under each of its encoders, and a row for every metric that it cannot have."""
     method = run.config.ladder[0].method
-    rows = [_row(absent.metric, absent.encoder, absent=absent.reason) for absent in absences(run)]
+    missing = absences(run)
+    with open_warehouse(run.root, sql=COUNTS) as lens:
+        missing += unmeasured(run, lens)
+    rows = [_row(absent.metric, absent.encoder, absent=absent.reason) for absent in missing]
     with open_warehouse(run.root, sql=f"{COMPARED};{CROSSED}") as lens:
         for encoder in encoders_for(run):
             parameters = {"run": run.id, "method": method, "encoder": encoder}

@@ -13,7 +13,7 @@ from cfx.guidance import clean_estimate, posterior_mean, rescaled
 from cfx.methods.dime import denoise
 from cfx.methods.dvce import DVCE, dvce, project_onto_cone
 from cfx.random import ImageNoise
-from cfx.random_views import _affine, _perspective, draw_views, render_views, view_score
+from cfx.random_views import Rendering, _affine, _perspective, draw_views, render_views, view_score
 from tests.cfx.counting import counted_prior
 from tests.toys import Linear, Says, gaussian_prior
 
@@ -174,7 +174,7 @@ def test_result_does_not_depend_on_the_batch(robust: Linear | None) -> None:
 def test_the_first_view_is_the_image_and_others_differ() -> None:
     x = images(2)
     views = draw_views(x, 16, ImageNoise.of(IDS[:2], 0))
-    rendered = render_views(x, views, 224).view(16, 2, 3, 8, 8)
+    rendered = render_views(x, views, Rendering(224)).view(16, 2, 3, 8, 8)
     torch.testing.assert_close(rendered[0], x, atol=0, rtol=0)
     different = (rendered[1:] - x).flatten(2).abs().amax(2) > 1e-4
     assert 0.7 < different.float().mean() <= 1  # .91 are moved, tilted or both
@@ -183,13 +183,13 @@ def test_the_first_view_is_the_image_and_others_differ() -> None:
 
 def test_every_view_shows_the_image() -> None:
     x = torch.full((1, 3, 8, 8), 0.25)
-    rendered = render_views(x, draw_views(x, 32, ImageNoise.of(["a"], 0)), 224)
+    rendered = render_views(x, draw_views(x, 32, ImageNoise.of(["a"], 0)), Rendering(224))
     torch.testing.assert_close(rendered, torch.full_like(rendered, 0.25))
 
 
 def test_large_images_are_pooled_before_they_are_viewed() -> None:
     x = torch.arange(16.0).view(1, 1, 4, 4).expand(1, 3, 4, 4)
-    rendered = render_views(x, draw_views(x, 1, ImageNoise.of(["a"], 0)), 2)
+    rendered = render_views(x, draw_views(x, 1, ImageNoise.of(["a"], 0)), Rendering(2))
     torch.testing.assert_close(rendered[0, 0], torch.tensor([[2.5, 4.5], [10.5, 12.5]]))
 
 
@@ -204,7 +204,7 @@ def test_a_drawn_homography_turns_and_shifts_by_hand() -> None:
 
 def test_view_score_of_one_view_is_the_log_probability_at_a_temperature() -> None:
     x = images(2)
-    score = view_score(CLASSIFIER, x, UP[:2], draw_views(x, 1, ImageNoise.of(IDS[:2], 0)), 224, 2.0)
+    score = view_score(CLASSIFIER, x, UP[:2], draw_views(x, 1, ImageNoise.of(IDS[:2], 0)), Rendering(224), 2.0)
     torch.testing.assert_close(score, torch.nn.functional.logsigmoid(CLASSIFIER(x)[:, 1] / 2))
 
 

@@ -62,6 +62,14 @@ IMAGES = _fact(
     Family("a_", pa.bool_(), True, "annotation of that attribute"),
 )
 
+ANNOTATIONS = _fact(
+    "annotations",
+    "One row per row of `data.annotations`: what is known of images that need not be audited. Where a run has some, CD is held "
+    "against them instead of those of its own images.",
+    [_column("row", pa.int64(), "row of the table, from 1, its header not counted")],
+    Family("a_", pa.bool_(), True, "annotation of that attribute"),
+)
+
 REJECTED = _fact(
     "rejected",
     "One row per input that was unreadable or refused.",
@@ -488,6 +496,7 @@ FACTS: dict[str, Fact] = {
     for fact in (
         RUNS,
         IMAGES,
+        ANNOTATIONS,
         REJECTED,
         PREDICTIONS,
         PROPERTIES,

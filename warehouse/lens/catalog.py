@@ -55,6 +55,7 @@ VIEWS = (
     "ranked_attributes",
     "edit_effects",
     "interventions",
+    "mad",
     "claims",
     "verdicts",
     "explained_share",

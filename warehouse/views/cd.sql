@@ -1,7 +1,7 @@
 -- CD, correlation difference: sum over attributes of |c - c_cf|. Lower is better. `c` correlates the annotations of an attribute
 -- with those of the target attribute; `c_cf` does the same for the changes of their oracle bits (-1, 0, 1). A constant column
 -- correlates 0, as in ACE's script, never NaN; `unchanged` says how many attributes changed in no image.
--- Over: guided explanations that flipped; annotated images of the train split, or all where a run has no such split.
+-- Over: guided explanations that flipped; annotations as in `annotated`.
 -- A run without annotations, or without a target attribute, has no CD.
 -- Columns:
 --   value: sum over attributes of |c - c_cf|, 0 at best
@@ -11,15 +11,37 @@ create macro correlation(n, x, xx, y, yy, xy) as (  -- Pearson's, from sums of i
     if(xy is null, null, coalesce((n * xy - x * y) / nullif(sqrt((n * xx - x * x)::double * (n * yy - y * y)::double), 0), 0))
 );
 create view cd as
-with wanted as (
+with given as (
+    select run_id, columns('^v_(.*)$') as "s_\1", query from annotated where run_id in (select run_id from annotations)
+),
+reference as (
+    select * exclude (has_train)
+    from (
+        select *, bool_or(train) over (partition by run_id) as has_train
+        from annotation_sums
+        where run_id not in (select run_id from annotations)
+    )
+    where train = has_train
+    union all by name
+    select
+        run_id,
+        {
+            'n': count(columns('^s_(.*)$') + query),
+            'v': sum(if(query is null, null, columns('^s_(.*)$')))::bigint,
+            'q': sum(if(columns('^s_(.*)$') is null, null, query))::bigint,
+            'w': sum(columns('^s_(.*)$') * query)::bigint
+        } as "s_\1"
+    from given
+    group by run_id
+),
+wanted as (
     select
         run_id,
         {
             'n': sum(struct_extract(columns('^s_(.*)$'), 'n')), 'v': sum(struct_extract(columns('^s_(.*)$'), 'v')),
             'q': sum(struct_extract(columns('^s_(.*)$'), 'q')), 'w': sum(struct_extract(columns('^s_(.*)$'), 'w'))
         } as "s_\1"
-    from (select *, bool_or(train) over (partition by run_id) as has_train from annotation_sums)
-    where train = has_train
+    from reference
     group by run_id
 ),
 found as (
