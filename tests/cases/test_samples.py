@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from test_statistics import write_pairs
 
 from cfx.attributes.interventions import Interventions
 from cfx.images import encode_png
+from tasks.config import AuditConfig
 from tasks.data.annotations import Annotations, First, listing, sample_of
 from tasks.data.drawing import drawn, shares
 from tasks.data.ingest import DataConfig, check, fingerprint, sample
 from tasks.data.near_names import near, unmatched_warnings
-from tasks.stages.interventions import Wanted, edits_id, sampled, wanted_edits
+from tasks.stages.interventions import Wanted, attributes_to_edit, edits_id, sampled, wanted_edits
 from tests.runs import ingested, run_of
 from warehouse.facts.shards import read_shard
 from warehouse.report.scope import scope
@@ -213,6 +215,23 @@ def test_every_attribute_is_edited_by_default_on_the_same_sample(kennel: Path, t
     edited = Counter(one.position for one in wanted for _ in one.ids)
     assert edited == ({} if n == 0 else dict.fromkeys([*edited], n)) and len(edited) == (min(most, len(known)) if n else 0)
     assert len({tuple(one.ids) for one in wanted}) * len(edited) == len(wanted)
+
+
+@pytest.mark.parametrize(
+    ("budget", "settings", "edited"),
+    [(None, {}, 12), (5000, {}, 7), (2000, {}, 3), (100, {}, 0), (2000, {"images": 8}, 12), (100, {"attributes": 9}, 9)],
+    ids=str,
+)
+def test_edits_of_a_black_box_take_a_fifth_of_its_budget_unless_more_are_asked_for(
+    tmp_path: Path, budget: int | None, settings: dict[str, Any], edited: int
+) -> None:
+    run = run_of(tmp_path)
+    box = {"access": "kserve", "url": "http://localhost:1", "model": "m", "classes": ["no", "yes"], "limits": {"budget": budget}}
+    interventions = {"interventions": Interventions(**settings)}
+    known = AuditConfig.model_validate(
+        run.config.model_dump() | {"classifier": box, "ladder": [{"method": "time"}]} | interventions
+    )
+    assert attributes_to_edit(replace(run, config=known)) == edited
 
 
 def test_the_report_says_how_the_images_were_chosen() -> None:

@@ -151,7 +151,12 @@ def test_what_editing_confirms_ranks_before_what_only_moved_more(tmp_path: Path)
     write_pairs(tmp_path, "r1", {name: list(rng.normal(size, 0.04, N)) for name, size in moved.items()}, margin=0.05)
     write_edits(tmp_path, "hat", rng.normal(0.2, 0.04, N))
     found = [(row["rank"], row["attribute"], row["verdict"]) for row in ask(tmp_path, "from verdicts order by rank")]
-    assert found == [(1, "hat", "confirmed"), (2, "beard", "suspected"), (3, "glasses", "suspected"), (4, "earrings", "not tested")]
+    assert found == [
+        (1, "hat", "confirmed"),
+        (2, "beard", "suspected"),
+        (3, "glasses", "suspected"),
+        (4, "earrings", "not tested"),
+    ]
     assert ask(tmp_path, "select attribute from ranked_attributes where rank = 1") == [{"attribute": "beard"}]
 
 
