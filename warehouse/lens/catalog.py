@@ -71,6 +71,7 @@ VIEWS = (
     "edit_changes",
     "flip_changes",
     "subgroups",
+    "label_associations",
     "policies",
     "bases",
     "marks",
