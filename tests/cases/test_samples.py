@@ -190,9 +190,9 @@ def test_edits_are_on_both_classes_however_images_are_cut_into_shards(kennel: Pa
         for homes, ids in parts:
             held = [image_id for shard in homes for image_id in read_shard(shard)["image_id"].to_pylist()]
             assert set(ids) <= set(held)
-        ids = [image_id for _, part in parts for image_id in part]
-        assert Counter(label_of[image_id] for image_id in ids) == {"cat": 4, "dog": 4}
-        found.append(ids)
+        edited = [image_id for _, part in parts for image_id in part]
+        assert Counter(label_of[image_id] for image_id in edited) == {"cat": 4, "dog": 4}
+        found.append(edited)
     assert found[0] == found[1] == found[2]
 
 

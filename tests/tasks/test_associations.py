@@ -1,6 +1,7 @@
 """Facts about labels against attributes: worked examples, mirrors, and what is not known."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import query
 
 
-def rows(labels: list[str | None], **attributes: list[bool | None]) -> pa.Table:
+def rows(labels: Sequence[str | None], **attributes: Sequence[bool | None]) -> pa.Table:
     n = len(labels)
     fixed = {"row": range(n), "file": map(str, range(n)), "again": [False] * n, "split": [None] * n, "label": labels}
     return pa.table({name: list(values) for name, values in fixed.items()} | {f"a_{name}": v for name, v in attributes.items()})
@@ -54,7 +55,7 @@ def test_the_view_says_the_same_of_the_images_of_a_run(tmp_path: Path, labels: l
     chance = np.random.default_rng(1)
     said: list[str | None] = [None if i % 7 == 0 else str(chance.choice(labels)) for i in range(64)]
     bits: list[bool | None] = [None if i % 5 == 0 else bool(chance.integers(0, 2)) for i in range(64)]
-    columns = {"a_hat": bits, "a_all": [True] * 64, "a_none": [False] * 64}
+    columns: dict[str, list[bool | None]] = {"a_hat": bits, "a_all": [True] * 64, "a_none": [False] * 64}
     write_shard(tmp_path, "images", "r1", "1", image_rows(image_ids(64), label=said, **columns))
     expected = {
         (one.label, one.attribute): one for one in associations_of(rows(said, hat=bits, all=[True] * 64, none=[False] * 64))
