@@ -241,6 +241,18 @@ def test_the_report_says_how_the_images_were_chosen() -> None:
     assert "Sample" not in dict(scope(run | {"sample": None}, [], []))
 
 
+def test_the_report_begins_with_what_goes_with_the_label() -> None:
+    run = {"config": "{}", "classes": ["coat", "shirt"], "target_attribute": None}
+    rows = [
+        {"label": "coat", "attribute": name, "phi": phi, "lift": 1.8, "n": n}
+        for name, phi, n in (("tag", 0.8, 128), ("hat", -0.4, 128), ("few", 0.9, 19), ("weak", 0.2, 128))
+    ]
+    assert dict(scope(run, [], [], rows))["Goes with the label"] == (
+        "“tag” with “coat” (r = 0.80, 128 images); “hat” without “coat” (r = -0.40, 128 images)"
+    )
+    assert "Goes with the label" not in dict(scope(run, [], [], rows[2:]))
+
+
 @pytest.mark.parametrize(
     ("attribute", "column", "same"),
     [

@@ -189,7 +189,7 @@ select coalesce(split, 'split not specified') as split, count(*) as n from image
     "associations": """
 select label, attribute, phi, lift, n
 from label_associations join (select run_id, target_attribute from runs) using (run_id)
-where run_id = $run and attribute is distinct from target_attribute and abs(phi) >= .3 and n >= 20
+where run_id = $run and attribute is distinct from target_attribute
 order by abs(phi) desc, attribute, label
 limit 6
 """,
