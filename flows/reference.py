@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import reduce
 from operator import or_
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -36,12 +36,19 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 def _type(annotation: Any) -> str:
     models = _models(annotation)
     if models:
-        return " or ".join(f"[{model.__name__}](#{model.__name__.lower()})" for model in models)
+        beside = [part for part in _alternatives(annotation) if not _models(part) and part is not NoneType]
+        named = [f"[{model.__name__}](#{model.__name__.lower()})" for model in models]
+        return " or ".join([*(_type(_bare(part)) for part in beside), *named])
     return (
         annotation.__name__
         if isinstance(annotation, type)
         else str(_bare(annotation)).replace("typing.", "").replace("pathlib.", "")
     )
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    """The types of a union; none of any other annotation."""
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
 
 
 def _bare(annotation: Any) -> Any:

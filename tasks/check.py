@@ -22,6 +22,7 @@ from tasks.advice.prior_check import check_depth, check_size, size_warnings
 from tasks.advice.prior_fit import check_fit, survival
 from tasks.config import AuditConfig
 from tasks.data import ingest as data
+from tasks.data.near_names import near, unmatched_warnings
 from tasks.networks import (
     classifier_for,
     denoiser_for,
@@ -90,7 +91,9 @@ def check(config: AuditConfig) -> Run:
     prints |= twins | _prior_print(config, data_print) | {"data": data_print} | _method_prints(config, networks, device)
     warnings = _notes(networks) + _check_prior(config, networks.classifier, data_print, device)
     run_id = f"{config.name}-{config.result_hash(_json(prints), code_version())[:10]}"
-    run = Run(config, run_id, device, classes, prints, _prior(config, data_print), (*listed.warnings, *warnings), listed.sample)
+    known = networks.oracle.attributes if networks.oracle is not None else ()
+    warnings = (*listed.warnings, *unmatched_warnings(known, listed.attributes), *warnings)
+    run = Run(config, run_id, device, classes, prints, _prior(config, data_print), warnings, listed.sample)
     run.keep(networks.classifier, networks.judge, networks.oracle)
     return run
 
@@ -161,7 +164,10 @@ def _check_names(config: AuditConfig, networks: Networks) -> None:
     for place, names in named.items():
         for name in names:
             if name not in known:
-                there = f"the oracle does not know {name!r}; it knows {', '.join(known)}" if known else "there is no oracle"
+                meant = f" (meant is {near(name, known)!r}?)" if near(name, known) else ""
+                there = (
+                    f"the oracle does not know {name!r}{meant}; it knows {', '.join(known)}" if known else "there is no oracle"
+                )
                 raise ConfigError(f"{place}: {there}")
 
 

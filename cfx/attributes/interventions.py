@@ -25,11 +25,12 @@ class Interventions(Config):
     """Edits of one attribute alone (MaskDiME guided by the oracle), and how many of them to ask the classifier about."""
 
     images: int = Field(32, ge=0, description="images that each attribute is edited on, drawn alike in every label; 0 for none")
-    attributes: int = Field(
-        12,
+    attributes: int | None = Field(
+        None,
         ge=0,
         description="attributes to edit, each on where it is off and off where it is on: those above the null first, then the "
-        "largest effects; what is not edited is not tested",
+        "largest effects; null: up to twelve, of a black box with a budget as many as a fifth of it allows. What is not "
+        "edited is not tested",
     )
     steps: int = Field(50, ge=1, description="respaced steps of the prior")
     tau: int = Field(10, ge=1, description="noise depth, in respaced steps; an edit redraws, so no deeper than it must be")

@@ -15,6 +15,7 @@ from cfx.attributes.interventions import Interventions, edit_alone
 from cfx.attributes.named_edits import NamedEdits, edit_by_word
 from cfx.attributes.oracle import Oracle
 from cfx.attributes.pasting import pasted
+from cfx.classifiers import ClassifierConfig
 from cfx.images import decode_png, encode_png
 from cfx.types import Edit
 from tasks.data.drawing import drawn
@@ -29,6 +30,8 @@ from tasks.stages.run_record import code_version
 from warehouse.facts.shards import Shard, read_shard
 from warehouse.lens.connect import query
 
+MOST = 12  # attributes that are edited where nobody said how many
+SHARE, QUERIES = 0.2, 4  # of a black box's budget; queries an edit
 EDITING = ("steps", "tau", "scale", "share")  # the settings that an edit by gradient depends on
 
 
@@ -53,7 +56,16 @@ def wanted_edits(run: Run, images: Sequence[Shard]) -> list[Wanted]:
     sql = "select attribute from ranked_attributes where run_id = $run order by status <> 'above null', rank"
     ranked: list[str] = query(run.root, sql, {"run": run.id})["attribute"].to_pylist()
     known, parts = run.oracle().attributes, sampled(images, settings.images, run.config.shard_size)
-    return [Wanted(known.index(attribute), *part) for attribute in ranked[: settings.attributes] for part in parts]
+    return [Wanted(known.index(attribute), *part) for attribute in ranked[: attributes_to_edit(run)] for part in parts]
+
+
+def attributes_to_edit(run: Run) -> int:
+    """How many attributes are edited: as configured, else MOST, or what fits into SHARE of a black box's budget."""
+    settings, classifier = run.config.interventions, run.config.classifier
+    if settings.attributes is not None:
+        return settings.attributes
+    budget = None if isinstance(classifier, ClassifierConfig) else classifier.limits.budget
+    return MOST if budget is None else min(MOST, int(SHARE * budget / (QUERIES * max(1, settings.images))))
 
 
 def sampled(images: Sequence[Shard], n: int, size: int) -> list[tuple[tuple[Shard, ...], tuple[str, ...]]]:

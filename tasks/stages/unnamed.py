@@ -47,7 +47,7 @@ class Sample:
     images: Images  # (N, H, W, 3) uint8
     p: Floats  # (N, K)
     labels: list[str | None]
-    annotations: dict[str, Floats]  # by name, (N,) 0 or 1, of those known for every image
+    annotations: dict[str, Floats]  # by name, (N,) 0 or 1, the mean of what is known where it is unknown
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,14 @@ def drawn(images: Sequence[Shard], predicted: Sequence[Shard]) -> Sample:
     pixels = np.stack([row["pixels"] for row in known]) if known else np.zeros((0, 1, 1, 3), np.uint8)
     annotated = [name for name in (known[0] if known else {}) if name.startswith("a_")]
     annotations = {name: [row[name] for row in known] for name in annotated}
-    complete = {name[2:]: np.array(values, float) for name, values in annotations.items() if None not in values}
-    return Sample(chosen, pixels, np.array([p[i] for i in chosen]), [row["label"] for row in known], complete)
+    filled = {name[2:]: mean_where_unknown(values) for name, values in annotations.items() if set(values) != {None}}
+    return Sample(chosen, pixels, np.array([p[i] for i in chosen]), [row["label"] for row in known], filled)
+
+
+def mean_where_unknown(values: Sequence[bool | None]) -> Floats:
+    """Yes and no as 1 and 0; the mean of those where it is unknown, so that one empty cell does not cost the whole column."""
+    bits = np.array([np.nan if value is None else value for value in values], float)
+    return np.where(np.isnan(bits), np.nanmean(bits), bits)
 
 
 def _lot(row: tuple[str, str]) -> bytes:
@@ -294,8 +300,8 @@ def named_sets(look: Look, name: str) -> dict[str, Floats]:
     sample = look.sample
     sets: dict[str, Floats] = {}
     columns: list[NDArray[np.float64]] = []
-    if None not in sample.labels:
-        columns.append(np.array([label == name for label in sample.labels], float)[:, None])
+    if any(label is not None for label in sample.labels):
+        columns.append(mean_where_unknown([None if label is None else label == name for label in sample.labels])[:, None])
         sets["label"] = columns[0]
     attributes = [(look.seen > 0.5).astype(float), *(values[:, None] for values in sample.annotations.values())]
     if any(part.shape[1] for part in attributes):

@@ -13,6 +13,7 @@ from cfx.images import encode_png
 from tasks.data.annotations import FIXED, Annotations, columns_of, left_out, listing
 from tasks.data.ingest import DataConfig
 from tasks.data.yes_or_no import why_not, yes_or_no
+from tasks.stages.unnamed import mean_where_unknown
 from tasks.training.lesson import attributes_of
 
 UNKNOWN = ("", "  ", "NaN", "nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL", "None", "?", "-", "unknown")
@@ -154,3 +155,16 @@ def test_an_oracle_without_a_column_is_told_why_each_was_left_out(tmp_path: Path
     (tmp_path / "t.csv").write_text("file,age,pose\na,3,left\nb,4,right\n")
     with pytest.raises(ValueError, match=r"no yes/no column.*'age' \(numbers.*'pose' \(text"):
         attributes_of(DataConfig(images=tmp_path, table=tmp_path / "t.csv", size=8))
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers"),
+    [
+        ([True, False, None, True], [1, 0, 2 / 3, 1]),
+        ([None, True], [1, 1]),
+        ([True, False], [1, 0]),
+    ],
+    ids=str,
+)
+def test_an_unknown_cell_does_not_cost_what_the_others_explain(values: list[bool | None], numbers: list[float]) -> None:
+    assert mean_where_unknown(values).tolist() == pytest.approx(numbers)

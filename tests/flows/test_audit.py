@@ -174,7 +174,7 @@ def test_one_image_explained(finished: tuple[Path, str]) -> None:
 def test_images_need_not_be_square(tmp_path: Path, prefect_server: dict[str, str]) -> None:
     lay_out(tmp_path)
     base = settings(tmp_path, interventions={"images": 2, "attributes": 1}, shard_size=4)
-    run_audit(AuditConfig.model_validate(base | {"data": base["data"] | {"size": [32, 64], "limit": 4}}))
+    run_audit(AuditConfig.model_validate(base | {"data": base["data"] | {"size": [32, 64], "limit": {"first": 4}}}))
     images = ask(
         tmp_path, "select png from images union all select png from explanations union all select mask_png from explanations"
     )

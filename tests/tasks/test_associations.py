@@ -1,15 +1,20 @@
 """Facts about labels against attributes: worked examples, mirrors, and what is not known."""
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from facts import image_ids, image_rows
 
 from tasks.advice.associations import associations_of, striking
+from warehouse.facts.shards import write_shard
+from warehouse.lens.connect import query
 
 
-def rows(labels: list[str | None], **attributes: list[bool | None]) -> pa.Table:
+def rows(labels: Sequence[str | None], **attributes: Sequence[bool | None]) -> pa.Table:
     n = len(labels)
     fixed = {"row": range(n), "file": map(str, range(n)), "again": [False] * n, "split": [None] * n, "label": labels}
     return pa.table({name: list(values) for name, values in fixed.items()} | {f"a_{name}": v for name, v in attributes.items()})
@@ -43,6 +48,23 @@ def test_what_is_unknown_does_not_count_and_what_is_constant_goes_with_nothing()
     assert (found["hat"].phi, found["hat"].n) == (1.0, 4)
     assert found["all"].phi == found["none"].phi == 0 and math.isnan(found["none"].lift)
     assert associations_of(rows([None, None], hat=[True, False])) == [] == associations_of(rows(["a", "b"]))
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], ["a", "b", "c", "d"]], ids=len)
+def test_the_view_says_the_same_of_the_images_of_a_run(tmp_path: Path, labels: list[str]) -> None:
+    chance = np.random.default_rng(1)
+    said: list[str | None] = [None if i % 7 == 0 else str(chance.choice(labels)) for i in range(64)]
+    bits: list[bool | None] = [None if i % 5 == 0 else bool(chance.integers(0, 2)) for i in range(64)]
+    columns: dict[str, list[bool | None]] = {"a_hat": bits, "a_all": [True] * 64, "a_none": [False] * 64}
+    write_shard(tmp_path, "images", "r1", "1", image_rows(image_ids(64), label=said, **columns))
+    expected = {
+        (one.label, one.attribute): one for one in associations_of(rows(said, hat=bits, all=[True] * 64, none=[False] * 64))
+    }
+    found = {(row["label"], row["attribute"]): row for row in query(tmp_path, "from label_associations").to_pylist()}
+    assert found.keys() == expected.keys()
+    for key, one in expected.items():
+        assert (found[key]["phi"], found[key]["n"]) == (pytest.approx(one.phi), one.n)
+        assert found[key]["lift"] == (None if math.isnan(one.lift) else pytest.approx(one.lift))
 
 
 def test_striking_leaves_out_the_label_itself_and_what_few_images_say() -> None:

@@ -59,7 +59,7 @@ def write_portrait_run(
         )
         probabilities = [probability, 1 - probability] if target else [1 - probability, probability]
         predictions.append({"image_id": image_id, "class": source, "probabilities": probabilities})
-        for position in (1, 2) if i < 40 else ():  # glasses and hat, each edited alone
+        for position in range(1, len(called)) if i < 40 else ():  # all but the smile, each edited alone
             reaction = 0.4 if planted and position == 1 else 0.0
             on = not portrait.attributes[position]
             effects.append(_edited(image_id, called[position], on, rng.normal(reaction, 0.05)))

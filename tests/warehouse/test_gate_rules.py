@@ -27,6 +27,12 @@ POLICY: dict[str, Any] = {
 EFFECTS = {"smile": 0.3, "hat": 0.25, "beard": 0.0}
 
 
+def edited(root: Path, run_id: str, *attributes: str) -> None:
+    """Edits of these attributes that move nothing: without any, an attribute is not tested."""
+    for name in attributes:
+        write_shard(root, "effects", run_id, name, effect_rows(image_ids(60), name, [0.001, -0.001] * 30))
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs over 96 images (`few`: 20) in which hat moves by .25, by nothing, or by -.25."""
@@ -35,6 +41,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run(root, "clean", EFFECTS | {"hat": 0.0}, n=96)
     write_run(root, "turned", EFFECTS | {"hat": -0.25}, n=96)
     write_run(root, "few", EFFECTS, n=20)
+    for run_id in ("planted", "turned"):
+        edited(root, run_id, "beard")
+    edited(root, "clean", "hat", "beard")
     return root
 
 
@@ -58,6 +67,16 @@ def test_a_clean_classifier_passes(root: Path) -> None:
     set_policy(root, "clean", POLICY)
     found = gate(root, "clean")
     assert (found.verdict, found.reasons, found.images_needed) == ("pass", ("all 6 release checks passed",), None)
+
+
+def test_what_was_not_edited_is_not_tested_and_passes_nothing(tmp_path: Path) -> None:
+    write_run(tmp_path, "run", EFFECTS | {"hat": 0.0}, n=96)
+    edited(tmp_path, "run", "hat")
+    found = results(tmp_path, "run")
+    assert (found["effect", "hat"]["result"], found["effect", "beard"]["result"]) == ("pass", "inconclusive")
+    assert "not edited, so how far it moves the score is not known" in found["effect", "beard"]["reason"]
+    assert gate(tmp_path, "run").verdict == "inconclusive"
+    assert results(tmp_path, "run", forbidden=["hat"])["effect", "hat"]["verdict"] == "pass"
 
 
 def test_too_few_images_neither_accuse_nor_clear(root: Path) -> None:
@@ -85,8 +104,7 @@ def test_a_tolerated_effect_passes_and_an_interval_across_the_bound_decides_noth
 
 def test_what_edits_contradict_is_decided_by_no_number_of_images(tmp_path: Path) -> None:
     write_run(tmp_path, "planted", EFFECTS, n=96)
-    for name in ("hat", "beard"):
-        write_shard(tmp_path, "effects", "planted", name, effect_rows(image_ids(60), name, [0.001, -0.001] * 30))
+    edited(tmp_path, "planted", "hat", "beard")
     hat = results(tmp_path, "planted")["effect", "hat"]
     assert (hat["result"], hat["images_needed"]) == ("inconclusive", None)
     assert "edited by itself, it moves the answer by less than the margin" in hat["reason"]
@@ -100,6 +118,7 @@ def test_an_effect_fails_on_either_side(root: Path) -> None:
 def test_names_that_explain_too_little_leave_it_open(tmp_path: Path) -> None:
     for name, share in (("cleared", 0.95), ("dark", 0.2)):
         write_run(tmp_path, name, EFFECTS | {"hat": 0.0}, n=96)
+        edited(tmp_path, name, "hat", "beard")
         write_shard(tmp_path, "explained", name, "all", share_rows(share, 0.9 if share < 0.5 else 0.96))
     dark = results(tmp_path, "dark")["explained", "smile"]
     assert (dark["result"], dark["value"], dark["verdict"]) == ("inconclusive", 0.2, "inconclusive")
@@ -129,6 +148,7 @@ def test_a_relied_on_property_and_an_unnamed_place_are_held_to_the_largest_effec
 
 def test_runs_and_policies_of_the_version_before_are_still_read(tmp_path: Path) -> None:
     write_run(tmp_path, "old", EFFECTS | {"hat": 0.0}, n=96)
+    edited(tmp_path, "old", "hat", "beard")
     set_policy(tmp_path, "old", POLICY)
     for fact, gained in (("runs", "reason"), ("policies", "explained")):
         for path in (tmp_path / "facts" / fact).rglob("*.parquet"):

@@ -69,6 +69,17 @@ def test_a_suspicion_is_no_more_than_one() -> None:
     assert said.sentences[0].endswith("This is inside the margin.")
 
 
+def test_what_was_not_edited_is_named_and_never_green() -> None:
+    quiet = [row("hat", "clear"), row("glasses", "not tested"), row("beard", "not tested")]
+    said = verdict(RUN, quiet, [SHARE], [])
+    assert (said.kind, said.headline) == (
+        "inconclusive",
+        "Nothing found, but not all was tested of the smile classifier “planted”",
+    )
+    assert said.sentences[0].startswith("Not tested: glasses and beard (")
+    assert "glasses" not in said.sentences[1] and said.sentences[1].startswith("Looked at, and clear: hat (")
+
+
 def test_green_only_where_nothing_is_open_and_the_names_explain_the_answers() -> None:
     quiet = [claim("property", "warmth", "clear"), claim("place", "top left", "clear"), claim("place", "centre", "named", 0.4)]
     said = verdict(RUN, [row("glasses", "clear"), row("hat", "clear")], [SHARE], quiet)

@@ -125,7 +125,7 @@ def test_more_than_two_classes_have_a_row_for_each_class_that_was_asked_for(tmp_
         (0.2, None, "suspected", "explanations alone: not edited"),
         (0.0, 0.2, "suspected", "edits alone"),
         (0.0, 0.0, "clear", "explanations and edits"),
-        (0.0, None, "clear", "explanations alone"),
+        (0.0, None, "not tested", "not edited; explanations alone clear nothing"),
     ],
 )
 def test_the_rules(tmp_path: Path, effect: float, change: float | None, verdict: str, rests_on: str) -> None:
@@ -138,18 +138,31 @@ def test_the_rules(tmp_path: Path, effect: float, change: float | None, verdict:
     assert row["images_needed"] is None
 
 
+def test_an_attribute_of_which_no_edit_counts_says_so(tmp_path: Path) -> None:
+    write_pairs(tmp_path, "r1", {"hat": [0.0, 0.01] * 32}, margin=0.05)
+    write_edits(tmp_path, "hat", [0.0] * N, counted=[False] * N)
+    [row] = ask(tmp_path, "from verdicts")
+    assert (row["verdict"], row["rests_on"]) == ("clear", "explanations alone: no edit could be counted")
+
+
 def test_what_editing_confirms_ranks_before_what_only_moved_more(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     moved = {"beard": 0.4, "hat": 0.2, "glasses": 0.3, "earrings": 0.0}
     write_pairs(tmp_path, "r1", {name: list(rng.normal(size, 0.04, N)) for name, size in moved.items()}, margin=0.05)
     write_edits(tmp_path, "hat", rng.normal(0.2, 0.04, N))
     found = [(row["rank"], row["attribute"], row["verdict"]) for row in ask(tmp_path, "from verdicts order by rank")]
-    assert found == [(1, "hat", "confirmed"), (2, "beard", "suspected"), (3, "glasses", "suspected"), (4, "earrings", "clear")]
+    assert found == [
+        (1, "hat", "confirmed"),
+        (2, "beard", "suspected"),
+        (3, "glasses", "suspected"),
+        (4, "earrings", "not tested"),
+    ]
     assert ask(tmp_path, "select attribute from ranked_attributes where rank = 1") == [{"attribute": "beard"}]
 
 
 def test_a_change_within_the_margin_is_clear_however_sure(tmp_path: Path) -> None:
     write_pairs(tmp_path, "r1", {"hat": [0.02, 0.03] * 32}, margin=0.05)
+    write_edits(tmp_path, "hat", [0.0] * N)
     [row] = ask(tmp_path, "from verdicts")
     assert row["q"] < 0.01 and row["low"] > 0 and row["verdict"] == "clear"
 

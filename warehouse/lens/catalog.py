@@ -72,6 +72,7 @@ VIEWS = (
     "edit_changes",
     "flip_changes",
     "subgroups",
+    "label_associations",
     "policies",
     "bases",
     "marks",

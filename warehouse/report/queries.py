@@ -186,6 +186,13 @@ select value, low, high, floor, n, unchanged from cd_intervals where run_id = $r
     "splits": """
 select coalesce(split, 'split not specified') as split, count(*) as n from images where run_id = $run group by all order by all
 """,
+    "associations": """
+select label, attribute, phi, lift, n
+from label_associations join (select run_id, target_attribute from runs) using (run_id)
+where run_id = $run and attribute is distinct from target_attribute
+order by abs(phi) desc, attribute, label
+limit 6
+""",
     "reasons": """
 select stage, reason, count(*) as n from rejected where run_id = $run group by all order by n desc, reason, stage
 """,

@@ -103,7 +103,7 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Se
         moved=filters.moved,
         filter_classes=filters.classes,
         gate=verdict_of(run["run_id"], found["rules"].rows) if found["rules"].rows else None,
-        scope=scope(run, found["splits"].rows, ranked),
+        scope=scope(run, found["splits"].rows, ranked, found["associations"].rows),
         findings=findings(run, questions, shown),
         crosswalk=CROSSWALK,
         numbers=block(run["run_id"], found | per_finding),

@@ -9,6 +9,7 @@ from typing import Any
 from warehouse.lens.fetch import Row
 from warehouse.report.formatting import count, listed
 
+STRONG, FEW = 0.3, 20  # |phi| of an attribute and a label that is worth a line, of at least so many images
 ACCESS = {  # the configuration's `access` -> what could be seen through it
     "torch": "white box: weights and gradients",
     "callable": "black box: answers of a Python function, no gradients",
@@ -18,8 +19,11 @@ ACCESS = {  # the configuration's `access` -> what could be seen through it
 }
 
 
-def scope(run: Row, splits: Sequence[Row], ranked: Sequence[Row]) -> list[tuple[str, str]]:
-    """Label and text of each entry; what the configuration does not tell is left out."""
+def scope(run: Row, splits: Sequence[Row], ranked: Sequence[Row], associations: Sequence[Row] = ()) -> list[tuple[str, str]]:
+    """Label and text of each entry; what the configuration does not tell is left out.
+
+    associations: rows of the view label_associations, the strongest first.
+    """
     config = json.loads(run["config"])
     classifier = config.get("classifier") or {}
     entries = [
@@ -29,12 +33,23 @@ def scope(run: Row, splits: Sequence[Row], ranked: Sequence[Row]) -> list[tuple[
         ("Label", run["target_attribute"] or "not among the oracle's attributes"),
         ("Images", ", ".join(f"{count(row['n'])} ({row['split']})" for row in splits) or "none yet"),
         ("Sample", run.get("sample") or ""),
+        ("Goes with the label", "; ".join(map(_association, filter(_striking, associations)))),
         ("Data", str((config.get("data") or {}).get("images", ""))),
         ("Judge", model_name(config.get("judge") or {}) or "none"),
         ("Attributes looked at", listed(sorted(row["attribute"] for row in ranked)) if ranked else "none yet"),
         ("Method", ", then ".join(str(rung.get("method", "")) for rung in _ladder(config))),
     ]
     return [(label, text) for label, text in entries if text]
+
+
+def _striking(row: Row) -> bool:
+    """Whether a classifier may well have learned the attribute instead of the label."""
+    return abs(row["phi"]) >= STRONG and row["n"] >= FEW
+
+
+def _association(row: Row) -> str:
+    way = "with" if row["phi"] > 0 else "without"
+    return f"“{row['attribute']}” {way} “{row['label']}” (r = {row['phi']:.2f}, {count(row['n'])} images)"
 
 
 def access(classifier: Mapping[str, object]) -> str:
