@@ -50,6 +50,7 @@ from tasks.stages.saliency import check_saliency
 from tasks.stages.surrogate import check_surrogate
 
 Prints = dict[str, str | None]
+Warnings = tuple[str, ...]
 
 
 @contextmanager
@@ -256,7 +257,7 @@ def _prior_print(config: AuditConfig, data_print: str) -> Prints:
         }
 
 
-def _check_prior(config: AuditConfig, classifier: Classifier, data_print: str, device: str) -> tuple[tuple[str, ...], float | None]:
+def _check_prior(config: AuditConfig, classifier: Classifier, data_print: str, device: str) -> tuple[Warnings, float | None]:
     """Warnings about a prior that was trained before, and the share of predictions that it keeps.
 
     A black box is queried nothing before the audit starts to count.
@@ -281,7 +282,7 @@ class Examined(NamedTuple):
     """What some of the audit's images say of a classifier."""
 
     accuracy: Accuracy | None
-    warnings: tuple[str, ...]
+    warnings: Warnings
 
 
 def _examined(config: AuditConfig, networks: Networks, labels: Labels, device: str) -> dict[str, Examined]:
