@@ -286,24 +286,28 @@ class Examined(NamedTuple):
 
 
 def _examined(config: AuditConfig, networks: Networks, labels: Labels, device: str) -> dict[str, Examined]:
-    """Classifier and judge, queried about some of the audit's images. Black boxes are not: that would count before the audit."""
-    roles = {"classifier": (config.classifier, networks.classifier), "judge": (config.judge, networks.judge)}
-    torch_ones = {
-        role: (settings, network)
-        for role, (settings, network) in roles.items()
+    """Classifier, judge and twins, queried about some of the audit's images. Black boxes are not: it would count before the
+    audit."""
+    roles = [("classifier", config.classifier, networks.classifier), ("judge", config.judge, networks.judge)]
+    if config.canary is not None:
+        twins = {"planted": config.canary.planted, "clean": config.canary.clean}
+        roles += [(f"canary.{twin}", settings, classifier_for(settings, device)) for twin, settings in twins.items()]
+    torch_ones = [
+        (role, settings, network)
+        for role, settings, network in roles
         if isinstance(settings, ClassifierConfig) and isinstance(network, TorchClassifier)
-    }
+    ]
     if not torch_ones:
         return {}
     with setting("data"):
         (_, x), found = labelled_sample(config.data, TRIED)
     known = [None if label is None else labels[label] for label in found]
     examined = {}
-    for role, (settings, network) in torch_ones.items():
+    for role, settings, network in torch_ones:
         with setting(role):
             check_factory(settings, network, device)
             about_answers = check_answers(network, x.to(device))
-            if role == "classifier" and _follows_gradients(config):
+            if role != "judge" and _follows_gradients(config):
                 check_gradient(network, x.to(device))
             accuracy, about_accuracy = accuracy_warnings(network, x.to(device), known)
         examined[role] = Examined(accuracy, tuple(f"{role}: {warning}" for warning in (*about_answers, *about_accuracy)))

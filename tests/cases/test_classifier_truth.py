@@ -576,9 +576,14 @@ def data(folder: Path, **more: Any) -> dict[str, Any]:
     return config_of(folder).data.model_dump() | more
 
 
+ORACLE = {"oracle": {"weights": "portraits:oracle"}}
 AUDITS: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
     "softmax": (lambda _: {"classifier": kind("softmax")}, "^classifier: .*ends in a softmax"),
     "judge's softmax": (lambda _: {"judge": kind("softmax")}, "^judge: .*ends in a softmax"),
+    "a twin's softmax": (
+        lambda _: {"canary": {"planted": kind("softmax"), "clean": kind("right"), "attribute": "hat"}, **ORACLE},
+        "^canary.planted: .*ends in a softmax",
+    ),
     "dropout": (lambda _: {"classifier": kind("dropout")}, "^classifier: .*queried again"),
     "no_grad under a method": (
         lambda _: {"classifier": kind("detached"), "prior": {"path": "portraits:prior"}},
