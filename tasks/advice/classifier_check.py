@@ -103,7 +103,8 @@ def check_gradient(classifier: TorchClassifier, x: Tensor) -> None:
             (gradient,) = torch.autograd.grad((logits * weights).sum(), seen, allow_unused=True)
     except (RuntimeError, UserCodeError) as error:
         raise UserError(f"{name} fails where its gradient is needed ({_cause(error)}); {way_out}") from error
-    if gradient is None or not gradient.any():
+    varied = len(x) > 1 and not torch.equal(logits, logits[:1].expand_as(logits))
+    if gradient is None or (varied and not gradient.any()):  # of a constant there is no other
         raise UserError(f"{name} gives a gradient of zero at every pixel: something rounds or detaches the image; {way_out}")
     if not gradient.isfinite().all():
         raise UserError(f"{name} gives a gradient that is NaN or infinite; {way_out}")
