@@ -514,7 +514,7 @@ def says_sigmoids(shown: np.ndarray) -> np.ndarray:
 def test_a_black_box_that_answers_probabilities_for_logits_is_refused_at_its_first_answer() -> None:
     x, _ = images()
     box = load_black_box(of_a_function("says_probabilities", answers="logits"), QueryLedger(None, "f", None))
-    with pytest.raises(UserError, match="which are probabilities and no logits; set `answers: probabilities`"):
+    with pytest.raises(UserError, match="which are probabilities; set `answers: probabilities`"):
         box(x)
     right = load_black_box(of_a_function("says_probabilities"), QueryLedger(None, "f", None))
     logits = load_black_box(of_a_function("says_logits", answers="logits"), QueryLedger(None, "f", None))
