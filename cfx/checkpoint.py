@@ -28,6 +28,7 @@ class Facts(TypedDict, total=False):
     classes: list[str]  # of a classifier, in the order of the logits
     attributes: list[str]  # of an oracle
     input_size: int | None  # side, pixels
+    published_size: int | None  # side that a hub's own weights were made for, pixels
     channels: int  # 1 or 3
     mean: tuple[float, ...]  # of the normalisation, on [0, 1]; one number a channel
     std: tuple[float, ...]

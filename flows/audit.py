@@ -30,6 +30,7 @@ from tasks.stages import ingest as ingest_stage
 from tasks.stages import measure as measure_stage
 from tasks.stages import predict as predict_stage
 from tasks.stages import saliency as saliency_stage
+from tasks.understood import lines_of
 from warehouse.facts.shards import Shard
 from warehouse.report.render import write_report
 
@@ -132,6 +133,8 @@ def recorded(run: Run) -> Iterator[None]:
     get_run_logger().info("run %s in %s", run.id, run.root)
     if run.sample is not None:
         get_run_logger().info("data: %s", run.sample)
+    if run.understood is not None:
+        get_run_logger().info("\n".join(lines_of(run.understood)))
     for warning in run.warnings:
         get_run_logger().warning(warning)
     run_record.start_run(run)

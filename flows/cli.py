@@ -12,6 +12,7 @@ from flows.commands.ask import query, views
 from flows.commands.audit import audit, demo
 from flows.commands.benchmark import benchmark
 from flows.commands.calibrate import calibrate
+from flows.commands.check import check
 from flows.commands.explain import explain
 from flows.commands.gate import compare, gate
 from flows.commands.import_data import import_data
@@ -25,7 +26,7 @@ from flows.commands.train_hit import hit
 from flows.commands.train_robust import robust
 from flows.commands.verify import export, verify
 
-AUDITING: tuple[Callable[..., None], ...] = (demo, audit, calibrate, explain)
+AUDITING: tuple[Callable[..., None], ...] = (demo, check, audit, calibrate, explain)
 ASKING: tuple[Callable[..., None], ...] = (query, views, report, gate, compare, verify, export, serve)
 PREPARING: tuple[Callable[..., None], ...] = (import_data, import_prior, reliance, prune, benchmark)
 TRAINING: tuple[Callable[..., None], ...] = (prior, oracle, classifier, robust, hit, portraits)

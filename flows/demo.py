@@ -22,8 +22,8 @@ FOUND = {  # what `findings` queries of a run
     """,
     "absent": "select reason, list(metric order by metric) as metrics from absent where run_id = $run group by all order by 1",
     "warnings": """
-        select 'fid[' || encoder || ']: ' || warning as warning
-        from fid where run_id = $run and warning is not null order by encoder
+        select if(about = 'audit', '', about || ': ') || warning as warning
+        from warnings where run_id = $run order by about <> 'audit', about
     """,
     "explained": "from explained_share where run_id = $run order by class",
     "findings": "from findings where run_id = $run order by rank",

@@ -6,22 +6,28 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from cfx.attributes.oracle import Oracle
 from cfx.beside import look_beside
-from cfx.classifiers import ClassifierConfig
+from cfx.classifiers import ClassifierConfig, TorchClassifier
 from cfx.classifiers.network import Network
 from cfx.errors import ConfigError, UserError
 from cfx.targets import check_target
 from cfx.types import Classifier
+from tasks.advice.accuracy_check import Accuracy, accuracy_warnings
+from tasks.advice.classifier_check import TRIED, check_answers, check_factory, check_gradient
 from tasks.advice.prior_check import check_depth, check_size, size_warnings
 from tasks.advice.prior_fit import check_fit, survival
+from tasks.advice.understanding import understood
 from tasks.config import AuditConfig
 from tasks.data import ingest as data
+from tasks.data.ingest import labelled_sample
+from tasks.data.labels import Labels, match_labels
 from tasks.data.near_names import near, unmatched_warnings
 from tasks.networks import (
     classifier_for,
@@ -45,6 +51,7 @@ from tasks.stages.saliency import check_saliency
 from tasks.stages.surrogate import check_surrogate
 
 Prints = dict[str, str | None]
+Warnings = tuple[str, ...]
 
 
 @contextmanager
@@ -79,23 +86,29 @@ def check(config: AuditConfig) -> Run:
         check_writable(config.warehouse)
     networks = _networks(config, device)
     classes = networks.classifier.classes
+    with setting("data"):
+        labels = match_labels(listed.labels, classes, config.data.label_column, config.data.labels)
     with setting("target"):
-        check_target(config.target, classes, config.hierarchy, listed.labels)
+        check_target(config.target, classes, config.hierarchy, sorted({name for name in labels.values() if name is not None}))
     _check_names(config, networks)
     twins = _check_canary(config, classes, networks.oracle.attributes if networks.oracle is not None else ())
+    examined = _examined(config, networks, labels, device)
     prints: Prints = {
         "classifier": fingerprint(networks.classifier),
         "judge": fingerprint(networks.judge) if networks.judge is not None else None,
         "oracle": fingerprint(networks.oracle.network) if networks.oracle is not None else None,
     }
     prints |= twins | _prior_print(config, data_print) | {"data": data_print} | _method_prints(config, networks, device)
-    warnings = _notes(networks) + _check_prior(config, networks.classifier, data_print, device)
-    run_id = f"{config.name}-{config.result_hash(_json(prints), code_version())[:10]}"
+    about_prior, kept = _check_prior(config, networks.classifier, data_print, device)
+    about_answers = (warning for one in examined.values() for warning in one.warnings)
     known = networks.oracle.attributes if networks.oracle is not None else ()
-    warnings = (*listed.warnings, *unmatched_warnings(known, listed.attributes), *warnings)
-    run = Run(config, run_id, device, classes, prints, _prior(config, data_print), warnings, listed.sample)
+    about_names = unmatched_warnings(known, listed.attributes)
+    warnings = (*listed.warnings, *about_names, *_notes(networks), *about_answers, *about_prior)
+    run_id = f"{config.name}-{config.result_hash(_json(prints), code_version())[:10]}"
+    run = Run(config, run_id, device, classes, prints, _prior(config, data_print), warnings, listed.sample, labels)
     run.keep(networks.classifier, networks.judge, networks.oracle)
-    return run
+    accuracy = {role: one.accuracy for role, one in examined.items() if one.accuracy is not None}
+    return replace(run, understood=understood(run, listed, networks.classifier, accuracy, kept))
 
 
 def device_of(config: AuditConfig) -> str:
@@ -250,21 +263,66 @@ def _prior_print(config: AuditConfig, data_print: str) -> Prints:
         }
 
 
-def _check_prior(config: AuditConfig, classifier: Classifier, data_print: str, device: str) -> tuple[str, ...]:
-    """Warnings about a prior that was trained before. A black box is queried nothing before the audit starts to count."""
+def _check_prior(config: AuditConfig, classifier: Classifier, data_print: str, device: str) -> tuple[Warnings, float | None]:
+    """Warnings about a prior that was trained before, and the share of predictions that it keeps.
+
+    A black box is queried nothing before the audit starts to count.
+    """
     folder = _prior(config, data_print)
     if folder is None or config.prior is None:
-        return ()
+        return (), None
     with setting("prior"):
         if config.prior.train is not None:
             check_size(config.data.size, config.prior.train.multiple)
-            return ()
+            return (), None
         prior = denoiser_for(folder, device)
         check_size(config.data.size, prior.multiple)
         check_depth(config.ladder, prior)
         asked = classifier if isinstance(config.classifier, ClassifierConfig) else None
         found = survival(prior, asked, config.data, config.ladder, device)
-        return (*size_warnings(prior, config.data.size), *check_fit(found, config.ladder))
+        warnings = (*size_warnings(prior, config.data.size), *check_fit(found, config.ladder))
+        return warnings, None if found is None else found.kept
+
+
+class Examined(NamedTuple):
+    """What some of the audit's images say of a classifier."""
+
+    accuracy: Accuracy | None
+    warnings: Warnings
+
+
+def _examined(config: AuditConfig, networks: Networks, labels: Labels, device: str) -> dict[str, Examined]:
+    """Classifier, judge and twins, queried about some of the audit's images. Black boxes are not: it would count before the
+    audit."""
+    roles = [("classifier", config.classifier, networks.classifier), ("judge", config.judge, networks.judge)]
+    if config.canary is not None:
+        twins = {"planted": config.canary.planted, "clean": config.canary.clean}
+        roles += [(f"canary.{twin}", settings, classifier_for(settings, device)) for twin, settings in twins.items()]
+    torch_ones = [
+        (role, settings, network)
+        for role, settings, network in roles
+        if isinstance(settings, ClassifierConfig) and isinstance(network, TorchClassifier)
+    ]
+    if not torch_ones:
+        return {}
+    with setting("data"):
+        (_, x), found = labelled_sample(config.data, TRIED)
+    known = [None if label is None else labels[label] for label in found]
+    examined = {}
+    for role, settings, network in torch_ones:
+        with setting(role):
+            check_factory(settings, network, device)
+            about_answers = check_answers(network, x.to(device))
+            if role != "judge" and _follows_gradients(config):
+                check_gradient(network, x.to(device))
+            accuracy, about_accuracy = accuracy_warnings(network, x.to(device), known)
+        examined[role] = Examined(accuracy, tuple(f"{role}: {warning}" for warning in (*about_answers, *about_accuracy)))
+    return examined
+
+
+def _follows_gradients(config: AuditConfig) -> bool:
+    """Whether a method that explains, or saliency, differentiates the classifier."""
+    return config.prior is not None and (config.saliency is not None or any(rung.method != "time" for rung in config.ladder))
 
 
 def _json(prints: Prints) -> str:

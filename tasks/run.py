@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from cfx.types import Classifier
 from tasks.black_boxes import answers_of
 from tasks.config import AuditConfig
 from tasks.networks import classifier_for, denoiser_for, fingerprint, kept, oracle_for
+from tasks.understood import Understood
 
 
 def _same(network: object) -> object:
@@ -37,6 +38,8 @@ class Run:
     prior: Path | None  # the folder where the prior is, or will be once it is trained
     warnings: tuple[str, ...] = ()
     sample: str | None = None  # how the images were chosen from the table, where they are not all of it
+    labels: Mapping[str, str | None] = field(default_factory=dict)  # class by the table's label, where `check` matched them
+    understood: Understood | None = None  # for people, before the audit starts
 
     @property
     def root(self) -> Path:

@@ -1,6 +1,8 @@
 """Networks by name from torchvision and timm: `torchvision:resnet50`, `timm:convnext_tiny.fb_in1k`, with what their makers say.
 
-Nothing is downloaded: weights come from a file, and without one the network is untrained.
+Nothing is downloaded: weights come from a file, and without one the network is untrained. A network with ImageNet's own head has
+published weights, so it sees what its maker showed it, size included; one with a head of the user's own was trained by the user,
+at a size that only the user knows.
 """
 
 from __future__ import annotations
@@ -17,18 +19,19 @@ from cfx.checkpoint import Facts
 from cfx.errors import UserError
 
 HUBS = ("torchvision", "timm")
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # all of torchvision's classifiers
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TRANSFORMS_INPUT = ("inception_v3", "googlenet")  # their published weights see [-1, 1], which they make of the usual input
 
 
 def from_hub(hub: str, name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, Facts]:
-    """The network, and facts: mean, std, input_size (if it takes one size only) and, of ImageNet's 1000, classes.
+    """The network, and facts: mean, std, input_size (if it takes one size only, or has ImageNet's head), and that head's classes.
 
     Raises UserError if the hub has no such network, or for arguments that it does not take.
     """
     try:
         if hub == "timm":
-            return _from_timm(timm.create_model(name, pretrained=False, **kwargs), "num_classes" in kwargs)
-        return _from_torchvision(get_model(name, weights=None, **kwargs), "num_classes" in kwargs)
+            return _from_timm(timm.create_model(name, pretrained=False, **kwargs), kwargs)
+        return _from_torchvision(name, kwargs)
     except (ValueError, RuntimeError, TypeError) as error:
         raise UserError(f"{hub} makes no {name!r} of {kwargs}: {error}; see its documentation for the names") from error
 
@@ -42,17 +45,32 @@ def least_side(module: str) -> int | None:
     return int(max(height, width))
 
 
-def _from_torchvision(network: nn.Module, renamed: bool) -> tuple[nn.Module, Facts]:
-    facts: Facts = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "input_size": getattr(network, "image_size", None)}
-    return network, facts | ({} if renamed else {"classes": _imagenet_classes()})
+def _from_torchvision(name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, Facts]:
+    if name not in list_models(module=models):
+        raise ValueError("torchvision has no classifier of that name")
+    published = "num_classes" not in kwargs
+    made = {"init_weights": False, "transform_input": published} if name in TRANSFORMS_INPUT else {}
+    network = get_model(name, weights=None, **made | kwargs)
+    facts, one_size = _shown(name), getattr(network, "image_size", None)
+    if not published:
+        return network, facts | Facts(input_size=one_size)
+    return network, facts | Facts(input_size=one_size or facts["published_size"], classes=_imagenet_classes())
 
 
-def _from_timm(network: nn.Module, renamed: bool) -> tuple[nn.Module, Facts]:
+def _shown(name: str) -> Facts:
+    """What the published weights of a torchvision network see."""
+    preset = get_model_weights(name)["DEFAULT"].transforms()
+    (side,) = preset.crop_size
+    return {"mean": tuple(preset.mean), "std": tuple(preset.std), "published_size": side}
+
+
+def _from_timm(network: nn.Module, kwargs: dict[str, Any]) -> tuple[nn.Module, Facts]:
     pretrained: Any = network.pretrained_cfg
-    facts: Facts = {"mean": pretrained["mean"], "std": pretrained["std"]}
-    if pretrained.get("fixed_input_size"):
-        facts["input_size"] = pretrained["input_size"][-1]
-    named = not renamed and infer_imagenet_subset(network) == "imagenet-1k"
+    side = pretrained["input_size"][-1]
+    facts: Facts = {"mean": pretrained["mean"], "std": pretrained["std"], "published_size": side}
+    named = "num_classes" not in kwargs and infer_imagenet_subset(network) == "imagenet-1k"
+    if pretrained.get("fixed_input_size") or named:
+        facts["input_size"] = kwargs.get("img_size", side)
     return network, facts | ({"classes": _imagenet_classes()} if named else {})
 
 

@@ -90,6 +90,9 @@ class Network(nn.Module):
     def __init__(self, module: nn.Module, name: str, config: NetworkConfig, facts: Facts) -> None:
         super().__init__()
         self.module, self.name, self.input_size = module, name, config.input_size or facts.get("input_size")
+        self.published_size = facts.get("published_size")
+        self.contradicted = _contradicted(config, facts)
+        self.origins = {key: _origin(key, config, facts) for key in ("input_size", "mean", "std")}
         self.users = config.module if config.module and _is_users(config.module) else None
         self.channels = config.channels or facts.get("channels") or (1 if _first_channels(module) == 1 else 3)
         self.least = least_side(config.module or "")
@@ -233,6 +236,34 @@ def _called(make: Callable[..., object], name: str, kwargs: dict[str, object]) -
         if error.__traceback__ is not None and error.__traceback__.tb_next is not None:  # raised inside, not by the call
             raise
         raise UserError(f"{name} cannot be called with kwargs {kwargs}: {error}") from error
+
+
+def _origin(key: Literal["input_size", "mean", "std"], config: NetworkConfig, facts: Facts) -> str:
+    """Who says what a network sees: the settings, the hub, the file of its weights, or nobody."""
+    if getattr(config, key) is not None:
+        return "the settings"
+    if facts.get(key) is None:
+        return "the default"
+    hub = (config.module or "").partition(":")[0]
+    return hub if hub in HUBS else "the weights' file"
+
+
+def _contradicted(config: NetworkConfig, facts: Facts) -> tuple[str, ...]:
+    """Where the settings say otherwise than who trained the weights: cfx in their file, or the hub that published them."""
+    trained: dict[str, object] = {key: facts.get(key, HALF) for key in ("mean", "std")}
+    if "module" in facts:
+        who = "the file says"
+        trained["input_size"] = facts.get("input_size")
+    elif "published_size" in facts and "classes" in facts:
+        who = "its published weights were trained with"
+    else:
+        return ()
+    said = {key: (getattr(config, key), known) for key, known in trained.items() if known is not None}
+    return tuple(
+        f"`{key}` is {setting} in the settings, where {who} {known}"
+        for key, (setting, known) in said.items()
+        if setting is not None and not torch.allclose(torch.tensor(setting), torch.tensor(known), atol=1e-3)
+    )
 
 
 def _is_users(name: str) -> bool:

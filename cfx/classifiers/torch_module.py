@@ -12,6 +12,8 @@ from cfx.checkpoint import Facts
 from cfx.classifiers.network import Network, NetworkConfig, load_network
 from cfx.errors import UserError
 
+TINY = torch.finfo(torch.float32).tiny  # a probability of 0 becomes this, so that its logarithm is finite
+
 
 class ClassifierConfig(NetworkConfig):
     """A torch network in this process: methods that need gradients work on it. This is the access mode when none is named."""
@@ -22,6 +24,9 @@ class ClassifierConfig(NetworkConfig):
     )
     head: Literal["softmax", "sigmoid"] = Field(
         "softmax", description="sigmoid: one logit l, the log-odds of the second class, as a network of one output is understood"
+    )
+    answers: Literal["logits", "probabilities"] = Field(
+        "logits", description="what the network gives; probabilities: it ends in a softmax or sigmoid, whose logarithm is taken"
     )
     output: int | None = Field(None, ge=0, description="of a multi-label network, the column to use; needs head: sigmoid")
 
@@ -39,17 +44,27 @@ class TorchClassifier(nn.Module):
 
     differentiable = True
 
-    def __init__(self, network: Network, classes: tuple[str, ...], head: str = "softmax", output: int | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        classes: tuple[str, ...],
+        head: str = "softmax",
+        output: int | None = None,
+        answers: str = "logits",
+    ) -> None:
         super().__init__()
-        self.network, self.classes, self.head, self.output = network, classes, head, output
+        self.network, self.classes, self.head, self.output, self.answers = network, classes, head, output, answers
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, 3, H, W) in [-1, 1] to logits (B, K) float32."""
-        logits: Tensor = self.network(x)
+        given: Tensor = self.network(x)
+        probable = self.answers == "probabilities"
         if self.head == "softmax":
-            return logits
+            return given.clamp(min=TINY).log() if probable else given
         column = self.output or 0
-        log_odds = logits[:, column : column + 1]
+        log_odds = given[:, column : column + 1]
+        if probable:
+            log_odds = log_odds.logit(eps=torch.finfo(log_odds.dtype).eps)
         return torch.cat([torch.zeros_like(log_odds), log_odds], dim=1)  # softmax of [0, l] is sigmoid(l)
 
 
@@ -70,7 +85,7 @@ def load_classifier(config: ClassifierConfig, device: torch.device | str = "cpu"
     outputs = network.outputs()
     head = "sigmoid" if outputs == 1 and len(classes) == 2 else config.head  # a softmax of one number says nothing
     _check_outputs(config, network.name, outputs, classes)
-    return TorchClassifier(network, classes, head, config.output).eval()
+    return TorchClassifier(network, classes, head, config.output, config.answers).eval()
 
 
 def _classes(config: ClassifierConfig, facts: Facts, network: Network) -> tuple[str, ...]:

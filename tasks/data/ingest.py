@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from cfx.errors import UserError
 from cfx.images import BYTES_PER_PIXEL, MAX_PIXELS, Refused, Resample, decode_png, read_image
@@ -35,6 +36,16 @@ ImagesPath = Annotated[
 Side = Annotated[int, Field(ge=8)]
 
 
+def _as_text(labels: object) -> object:
+    """Labels as a table holds them: YAML reads 0 and true as other things than text."""
+    if not isinstance(labels, dict):
+        return labels
+    return {str(label).lower() if isinstance(label, bool) else str(label): name for label, name in labels.items()}
+
+
+LabelNames = Annotated[dict[str, str | None], BeforeValidator(_as_text)]
+
+
 class DataConfig(Annotations):
     """Which images are audited, and what is known about them.
 
@@ -55,6 +66,11 @@ class DataConfig(Annotations):
         None,
         description="table of yes/no columns that CD is held against instead of the audited images' own: most papers take the "
         "training partition; of a table with `split_column` the rows of split train count, or all without any",
+    )
+    labels: LabelNames = Field(
+        {},
+        description="class by label, `{0: cat, 1: dog}`, where the table calls them otherwise; null: counts as no label. Need "
+        "not be said: case, spaces, and the yes and no of a column called like a class whose negation is the other, as `Smiling`",
     )
     min_side: int = Field(8, ge=1, description="refuse images with a shorter side, pixels")
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=89_478_485, description="refuse larger images; the most is Pillow's own limit")
@@ -86,6 +102,7 @@ class Listed:
     n: int
     labels: tuple[str, ...]
     attributes: tuple[str, ...]
+    images: Mapping[str, int]  # rows a label
     sample: str | None = None  # how they were chosen, where they are not all
     warnings: tuple[str, ...] = ()
 
@@ -97,7 +114,8 @@ def check(config: DataConfig) -> Listed:
         annotations_of(config.annotations, config)
     counts = Counter(label for label in rows["label"].to_pylist() if label)
     attributes = tuple(name.removeprefix("a_") for name in rows.column_names[FIXED:])
-    return Listed(len(rows), tuple(sorted(counts)), attributes, sample_of(config), _too_few(counts, config))
+    images = dict(sorted(counts.items()))
+    return Listed(len(rows), tuple(images), attributes, images, sample_of(config), _too_few(counts, config))
 
 
 def _too_few(counts: Counter[str], config: DataConfig) -> tuple[str, ...]:
@@ -141,21 +159,39 @@ def fingerprint(config: DataConfig) -> str:
 
 def sample(config: DataConfig, n: int) -> Images:
     """Up to n images that can be used, drawn by chance, alike in every label, the same every time. Raises UserError for none."""
+    return _images(_usable(config, selected(config), n))
+
+
+def labelled_sample(config: DataConfig, n: int) -> tuple[Images, list[str | None]]:
+    """Likewise of the images that have a label, if any has; and their labels, or None for each."""
     rows = selected(config)
+    known = rows.filter(pc.fill_null(pc.not_equal(rows["label"], ""), False))
+    admitted = _usable(config, known if len(known) else rows, n)
+    return _images(admitted), [row["label"] for row in admitted]
+
+
+def _images(admitted: list[dict[str, Any]]) -> Images:
+    return Images([row["image_id"] for row in admitted], decode_png([row["png"] for row in admitted]))
+
+
+def _usable(config: DataConfig, rows: pa.Table, n: int) -> list[dict[str, Any]]:
+    """Up to n rows drawn whose files can be used. Raises UserError if there are none."""
     files = [file or "" for file in rows["file"].to_pylist()]
     chosen = drawn(files, rows["label"].to_pylist(), n)
     order = list(dict.fromkeys([*chosen, *by_lot(files)]))  # more, in place of what is refused
     admitted: list[dict[str, Any]] = []
-    first = SeenFiles()
+    reasons, first = Counter[str](), SeenFiles()
     while order and len(admitted) < n:
         batch, order = order[: n - len(admitted)], order[n - len(admitted) :]
         more, refused = admit(rows.take(batch).to_pylist(), config, first)
         first.update((row["image_id"], row["path"]) for row in more)
+        reasons.update(row["reason"] for row in refused)
         admitted += more
     if not admitted:
+        why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         first_of = f"{refused[0]['path']}: {refused[0]['error']}"
-        raise UserError(f"none of the {len(rows)} images in {config.images} can be used, such as {first_of}")
-    return Images([row["image_id"] for row in admitted], decode_png([row["png"] for row in admitted]))
+        raise UserError(f"none of the {len(rows)} images in {config.images} can be used ({why}), such as {first_of}")
+    return admitted
 
 
 def selected(config: DataConfig) -> pa.Table:

@@ -29,9 +29,10 @@ class Part(NamedTuple):
 @stage("images", also=("rejected",))
 def take_in(run: Run, part: Part, seen: SeenFiles) -> Rows:
     """The files of a part that can be used, and why the others cannot; `seen` holds those of the parts before."""
-    images, rejected = admit(part.rows.to_pylist(), run.config.data, seen)
-    if line := paged(images):
+    admitted, rejected = admit(part.rows.to_pylist(), run.config.data, seen)
+    if line := paged(admitted):
         _log.warning("run=%s %s", run.id, line)
+    images = [row | {"label": run.labels.get(row["label"], row["label"])} for row in admitted]
     names = ["image_id", "split", "path", "width", "height", "label", "png", *part.rows.column_names[FIXED:]]
     return {"images": _columns(images, names), "rejected": _columns(rejected, ["path", "stage", "reason", "error"])}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import logging
 import platform
 from datetime import UTC, datetime
 from functools import cache
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 
 from cfx import __version__
+from tasks.advice.black_box_check import black_box_warnings
 from tasks.run import Run
 from warehouse.facts.shards import Shard, find_shard, read_shard, write_shard, written
 from warehouse.lens.connect import open_warehouse
@@ -28,6 +30,8 @@ COUNTS = """
 MOMENT = "%Y%m%dT%H%M%S%f"
 COMPUTING = ("torch", "torchvision", "diffusers", "timm", "numpy", "scipy", "scikit-image", "scikit-learn", "pillow")
 PACKAGES = ("torch", "torchvision", "diffusers", "duckdb", "pyarrow", "pandas", "numpy", "scipy", "prefect", "pydantic", "pillow")
+
+_log = logging.getLogger("cfx.stages")
 
 
 @cache
@@ -71,6 +75,7 @@ def facts_of(run: Run) -> dict[str, Any]:
         "method": config.ladder[0].method,
         "margin": config.margin,
         "sample": run.sample,
+        "warnings": list(run.warnings),
     }
 
 
@@ -104,6 +109,10 @@ def finish_run(run: Run) -> Shard:
         counts = lens.execute(COUNTS, {"run": run.id}).fetchone()
     assert counts is not None
     known = dict(zip(("attempted", "explained", "flipped", "rejected"), counts, strict=True))
+    late = black_box_warnings(run)
+    for warning in late:
+        _log.warning("run=%s %s", run.id, warning)
+    known["warnings"] = [*run.warnings, *late]
     key = "finished" if done is None else f"finished-{now:{MOMENT}}"
     return write_shard(run.root, "runs", run.id, key, _one(first | known | {"status": "finished", "finished": now}))
 

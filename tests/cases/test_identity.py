@@ -174,7 +174,7 @@ def test_beside_another_audit_edits_are_what_they_are_alone(home: Path, tmp_path
 
 def test_another_classifier_shares_the_edits(home: Path) -> None:
     """What the identity must not hold: then nothing would be shared."""
-    turned = run(home, classifier__classes=("smiling", "neutral"))
+    turned = run(home, classifier__classes=("smiling", "not_smiling"))
     assert edits_id(turned) == edits_id(run(home)) and turned.id != run(home).id
 
 
@@ -205,7 +205,7 @@ def retrain_the_prior(home: Path) -> None:
 
 def relabel(home: Path) -> None:
     path = home / "data/attributes.csv"
-    path.write_text(path.read_text().replace("smiling", "neutral", 1))
+    path.write_text(path.read_text().replace("not_smiling", "smiling", 1))
 
 
 CHANGES = (rewrite_layers, rewrite_forward, retrain, redraw_an_image, retrain_the_prior, relabel)

@@ -61,7 +61,7 @@ def settings(home: Path) -> dict[str, Any]:
         "name": "trial",
         "warehouse": home / "warehouse",
         "data": {"images": home / "data/images", "table": home / "data/attributes.csv", "label_column": "label", "size": SIDE},
-        "classifier": own | {"weights": home / "classifier.safetensors", "classes": ("neutral", "smiling")},
+        "classifier": own | {"weights": home / "classifier.safetensors", "classes": ("not_smiling", "smiling")},
         "oracle": own
         | {"weights": home / "oracle.safetensors", "kwargs": {"outputs": 3}, "attributes": ("smile", "glasses", "hat")},
         "prior": {"path": str(home / "prior")},

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from torch.nn.functional import interpolate
 from torchvision.models import resnet18
 
 from cfx.classifiers import ClassifierConfig, load_classifier
@@ -20,8 +21,9 @@ def test_torchvision_by_name_from_a_file(tmp_path):
     network = resnet18(weights=None).eval()
     torch.save(network.state_dict(), tmp_path / "resnet18.pth")
     classifier = load_classifier(ClassifierConfig(module="torchvision:resnet18", weights=tmp_path / "resnet18.pth"))
-    with torch.no_grad():  # at the images' own size, as ImageNet's normalisation wants them
-        torch.testing.assert_close(classifier(image()), network(((image() + 1) / 2 - MEAN) / STD))
+    shown = interpolate(image(), size=(224, 224), mode="bilinear", antialias=True)
+    with torch.no_grad():  # at the size and with the normalisation of the published weights
+        torch.testing.assert_close(classifier(image()), network(((shown + 1) / 2 - MEAN) / STD))
     assert len(classifier.classes) == 1000
     assert classifier.classes.index("zebra") == 340 and classifier.classes.index("sorrel") == 339
 

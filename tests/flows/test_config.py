@@ -54,6 +54,7 @@ def test_paths_are_relative_to_the_file_and_defaults_are_filled_in(tmp_path: Pat
         {"target": "nearest-in-hierarchy", "hierarchy": {"smiling": ["face"], "not_smiling": ["face"]}},
         {
             "classifier": {"weights": "portraits:oracle", "output": 1, "head": "sigmoid", "classes": ["no", "glasses"]},
+            "data": {"images": "data/images", "table": "data/attributes.csv", "label_column": "glasses"},
             "judge": None,
         },
     ],

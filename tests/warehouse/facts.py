@@ -62,6 +62,7 @@ def run_rows(**columns: object) -> Columns:
         "explained": None,
         "flipped": None,
         "rejected": None,
+        "warnings": [],
     }
     return {name: [value] for name, value in (row | columns).items()}
 

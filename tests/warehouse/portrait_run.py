@@ -217,6 +217,7 @@ def _write_run(root: Path, run_id: str, name: str, n: int, target_attribute: str
         "target_attribute": target_attribute,
         "method": "dime",
         "margin": 0.05,
+        "warnings": [],
     }
     write_shard(root, "runs", run_id, "started", _columns([started | counts]))
     if status != "started":

@@ -43,8 +43,9 @@ RUNS = _fact(
         _optional("flipped", pa.int64(), "explanations that flipped"),
         _optional("rejected", pa.int64(), "inputs refused"),
         _optional("sample", pa.string(), "how the images were chosen from the table; null where all of them are audited"),
+        _optional("warnings", pa.list_(pa.string()), "what looks wrong about data, networks or prior; null in older runs"),
     ],
-    gained=("reason", "sample"),
+    gained=("reason", "sample", "warnings"),
 )
 
 IMAGES = _fact(

@@ -36,6 +36,7 @@ VIEWS = (
     "kid",
     "crossover_fid",
     "absent",
+    "warnings",
     "fs",
     "fva",
     "s3",

@@ -159,7 +159,13 @@ def _effect_meaning(run: Row) -> str:
     )
 
 
-def _warnings(run: Row) -> list[str]:
+def _warnings(run: Row) -> list[tuple[str, str]]:
+    """What to know before reading on, each with its kind: what looks wrong, and why the page may not be the whole audit."""
+    incomplete = [("Incomplete.", text) for text in _incomplete(run)]
+    return [*incomplete, *(("Warning.", text) for text in run["warnings"] or ())]
+
+
+def _incomplete(run: Row) -> list[str]:
     """Why the page may not be the whole audit; nothing for one that ended with every image explained."""
     if run["status"] == "failed":
         reason = f": {run['reason']}" if run["reason"] else ""

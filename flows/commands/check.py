@@ -1,0 +1,34 @@
+"""`cfx check`: what an audit would understand of its settings, without running it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.terminal import AsJson, err, escaped, out, settle, user_errors
+
+
+def check(config: Annotated[Path, typer.Argument(help="the audit's YAML")], as_json: AsJson = False) -> None:
+    """Load everything an audit names, try the classifier on some of its images, and print what was understood. Nothing is
+    written, and no black box is queried."""
+    settle(quiet=True)
+    with user_errors():
+        from flows.config import load_config
+        from flows.engine import one_thread
+        from tasks.check import check as checked
+        from tasks.understood import as_json as for_machines
+        from tasks.understood import lines_of
+
+        with err.status("checking"), one_thread():
+            run = checked(load_config(config))
+    assert run.understood is not None
+    out.print(f"[bold]{escaped(run.config.name)}[/] would be run {escaped(run.id)}", soft_wrap=True)
+    for line in lines_of(run.understood):
+        out.print(escaped(line), soft_wrap=True, highlight=False)
+    for warning in run.warnings:
+        err.print(f"[yellow]warning[/] {escaped(warning)}", soft_wrap=True)
+    if as_json:
+        print(json.dumps({"run_id": run.id, **for_machines(run.understood), "warnings": run.warnings}))  # noqa: T201

@@ -1,0 +1,72 @@
+"""Collects what was understood of an audit's settings, once they are checked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from cfx.classifiers import BlackBox, TorchClassifier
+from cfx.types import Classifier
+from tasks.advice.accuracy_check import Accuracy
+from tasks.config import AuditConfig
+from tasks.data.annotations import columns_of
+from tasks.data.ingest import Listed
+from tasks.run import Run
+from tasks.stages.encoders import absences
+from tasks.understood import Understood
+
+
+def understood(run: Run, listed: Listed, classifier: Classifier, found: Mapping[str, Accuracy], kept: float | None) -> Understood:
+    """What was understood of a run that was checked."""
+    counts = Counter[str]()
+    for label, n in listed.images.items():
+        if (name := run.labels.get(label, label)) is not None:
+            counts[name] += n
+    return Understood(
+        images=listed.n,
+        per_class=dict(sorted(counts.items())),
+        unlabelled=listed.n - counts.total(),
+        labels={label: name for label, name in run.labels.items() if name is not None and name != label},
+        sample=run.sample,
+        columns=tuple((use.column, use.role, use.reason) for use in columns_of(run.config.data)),
+        target=run.config.target,
+        shown=shown_to(classifier, run.config),
+        accuracy=found,
+        kept=kept,
+        missing=missing_of(run, bool(counts)),
+    )
+
+
+def shown_to(classifier: Classifier, config: AuditConfig) -> dict[str, str]:
+    """What a classifier is shown, in words."""
+    if isinstance(classifier, BlackBox):
+        image = classifier.config.image
+        return {name: f"{value}" for name, value in image.model_dump().items() if value is not None}
+    assert isinstance(classifier, TorchClassifier)
+    network = classifier.network
+    side, std = network.input_size, 0.5 / network.gain.flatten().cpu()
+    height, width = (config.data.size,) * 2 if isinstance(config.data.size, int) else config.data.size
+    said = {
+        "input_size": f"{side} x {side}" if side is not None else f"{height} x {width}, the images' own",
+        "mean": ", ".join(f"{value:.3g}" for value in (0.5 - network.offset.flatten().cpu() * std).tolist()),
+        "std": ", ".join(f"{value:.3g}" for value in std.tolist()),
+    }
+    if side is None and network.published_size is not None:
+        said["input_size"] += f"; its hub's own weights see {network.published_size} x {network.published_size}"
+    return {name: f"{value} (by {network.origins[name]})" for name, value in said.items()}
+
+
+def missing_of(run: Run, labelled: bool) -> dict[str, tuple[str, ...]]:
+    """By reason, what an audit of these settings will not have."""
+    config, found = run.config, dict[str, list[str]]()
+    parts = {
+        "no labels: set data.label_column": () if labelled else ("accuracy", "right and wrong by group"),
+        "no prior: set `prior`": () if config.prior is not None else ("counterfactuals", "edits of attributes"),
+        "no oracle: set `oracle`": () if config.oracle is not None else ("attributes of images and of changes",),
+        "no judge: set `judge`": () if config.judge is not None else ("judge flip rate",),
+    }
+    for reason, names in parts.items():
+        found.setdefault(reason, []).extend(names)
+    for absent in absences(run) if config.prior is not None else ():
+        found.setdefault(absent.reason, []).append(absent.metric + (f"[{absent.encoder}]" if absent.encoder else ""))
+    return {reason: tuple(names) for reason, names in found.items() if names}
