@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,7 @@ class _Step(NamedTuple):
     name: str
     module: nn.Module
     output: Tensor
+    cuts: bool  # whether the image reaches the logits through this output alone
     grid: Grid | None
     gradient: Tensor | None  # of a mixture of the logits; None if the output does not reach them
 
@@ -68,9 +69,9 @@ def watched(classifier: TorchClassifier, layer: str | None, size: tuple[int, int
 
     Raises UserError for a name that is not there or does not lead from places to the logits, or if there is no final layer.
     """
-    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0)).to(classifier.network.gain.device)
-    steps = _steps(classifier, x.requires_grad_())
-    return _final(classifier, x, steps) if layer is None else _named(classifier.network.module, layer, steps)
+    steps = _steps(classifier, torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0)))
+    network = classifier.network.module
+    return _final(network, steps) if layer is None else _named(network, layer, steps)
 
 
 def grid_of(shape: torch.Size, batch: int, image: tuple[int, int], prefix: int | None = None) -> Grid | None:
@@ -104,8 +105,7 @@ def _distortion(grid: Grid, image: tuple[int, int]) -> float:
     return max(ratio, 1 / ratio)
 
 
-def _final(classifier: TorchClassifier, x: Tensor, steps: list[_Step]) -> Watched:
-    network = classifier.network.module
+def _final(network: nn.Module, steps: list[_Step]) -> Watched:
     for at, step in reversed(list(enumerate(steps))):
         if step.grid is None or isinstance(step.module, FEATURELESS) or not _reaches(step):
             continue
@@ -113,14 +113,20 @@ def _final(classifier: TorchClassifier, x: Tensor, steps: list[_Step]) -> Watche
             return Watched(step.name, step.grid)
         if sum(other.name == step.name for other in steps) > 1:
             continue
-        if step.grid.prefix and "norm" in type(step.module).__name__.lower():
+        if step.grid.prefix and "norm" in type(step.module).__name__.lower() and _all_pass(steps[:at], step.grid):
             return Watched(step.name, step.grid)
-        if _cuts(classifier, x, step.module):
+        if step.cuts:
             if late := next((later.name for later in steps[at + 1 :] if _works_on_places(later)), None):
                 reason = f"all pass {step.name!r}, but {late!r} and others still work on places after it"
                 raise UserError(f"{type(network).__name__} has no layer that covers the final features: {reason}; {INSTEAD}")
             return Watched(step.name, step.grid)
     raise UserError(f"{type(network).__name__} has no layer with places that all of the image passes; {INSTEAD}")
+
+
+def _all_pass(before: list[_Step], grid: Grid) -> bool:
+    """Whether all of the image passed the same places before: there is no other branch of the network."""
+    same = (step for step in before if step.grid is not None and step.grid[1:3] == grid[1:3])
+    return any(step.cuts for step in same)
 
 
 def _named(network: nn.Module, layer: str, steps: list[_Step]) -> Watched:
@@ -142,31 +148,45 @@ def _named(network: nn.Module, layer: str, steps: list[_Step]) -> Watched:
 
 
 def _steps(classifier: TorchClassifier, x: Tensor) -> list[_Step]:
-    """Every module of the network that gives a tensor, in the order in which they finish."""
+    """Every module of the network that gives a tensor with a gradient, in the order in which they finish."""
     network = classifier.network.module
-    ran: list[tuple[str, nn.Module, Tensor]] = []
+    x = x.to(classifier.network.gain.device).requires_grad_()
+    ran: list[tuple[str, nn.Module, Tensor, object]] = []
     shown: list[Tensor] = []
 
     def keep(name: str, module: nn.Module, output: object) -> None:
-        if isinstance(output, Tensor):
-            ran.append((name, module, output))
+        if isinstance(output, Tensor) and output.requires_grad:
+            ran.append((name, module, output, output.grad_fn))  # what works in place later gives the tensor another one
 
-    with _hooked(network, keep), torch.enable_grad():
-        handle = network.register_forward_pre_hook(lambda module, args: shown.append(args[0]))
-        try:
+    handle = network.register_forward_pre_hook(lambda module, args: shown.append(args[0]))
+    try:
+        with _hooked(network, keep), torch.enable_grad():
             logits = classifier(x)
-        finally:
-            handle.remove()
-        mixture = (logits * torch.randn(logits.shape[1], generator=torch.Generator().manual_seed(1)).to(logits)).sum()
-        outputs = [output for *_, output in ran if output.requires_grad]
-        gradients = iter(torch.autograd.grad(mixture, outputs, allow_unused=True) if mixture.requires_grad else [])
+            mixture = (logits * torch.randn(logits.shape[1], generator=torch.Generator().manual_seed(1)).to(logits)).sum()
+    finally:
+        handle.remove()
+    if not mixture.requires_grad:
+        return []
+    outputs = [output for *_, output, _ in ran]
+    gradients = torch.autograd.grad(mixture, outputs, allow_unused=True, retain_graph=True) if outputs else ()
     image, prefix = (shown[0].shape[-2], shown[0].shape[-1]), getattr(network, "num_prefix_tokens", None)
     return [
-        _Step(
-            name, module, output, grid_of(output.shape, len(x), image, prefix), next(gradients) if output.requires_grad else None
-        )
-        for name, module, output in ran
+        _Step(name, module, out, _cuts(node, mixture.grad_fn, x), grid_of(out.shape, len(x), image, prefix), gradient)
+        for (name, module, out, node), gradient in zip(ran, gradients, strict=True)
     ]
+
+
+def _cuts(node: object, root: Any, x: Tensor) -> bool:
+    """Whether every way from `root` to the image x, back along autograd's graph, goes through `node`."""
+    left, seen = [root], {node}
+    while left:
+        at = left.pop()
+        if getattr(at, "variable", None) is x:
+            return False
+        ahead = [parent for parent, _ in at.next_functions if parent is not None and parent not in seen]
+        seen.update(ahead)
+        left += ahead
+    return True
 
 
 @contextmanager
@@ -200,14 +220,3 @@ def _works_on_places(step: _Step) -> bool:
     weighs = any(weight.ndim > 1 for weight in step.module.parameters(recurse=False))
     several = sum(side > 1 for side in step.output.shape[1:]) > 1
     return weighs and several and (_reaches(step) if step.grid is not None else bool(step.gradient.any()))
-
-
-def _cuts(classifier: TorchClassifier, x: Tensor, module: nn.Module) -> bool:
-    """Whether the image reaches the logits through this module alone."""
-    handle = module.register_forward_hook(lambda module, args, output: output.detach())
-    try:
-        with torch.enable_grad():
-            logits = classifier(x)
-            return not logits.requires_grad or torch.autograd.grad(logits.sum(), x, allow_unused=True)[0] is None
-    finally:
-        handle.remove()

@@ -10,6 +10,7 @@ import warnings
 import zipfile
 from collections import namedtuple
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,14 +110,24 @@ LIGHTNING = {
     "hyper_parameters": {"lr": 1e-3},
     "loops": {"fit_loop": {"state_dict": {}}},
 }
+
+
+def wrapped(name: str) -> object:
+    return {name: state(), "epoch": 3}
+
+
+def prefixed(prefix: str) -> object:
+    return {"state_dict": state(prefix=prefix)}
+
+
 LAYOUTS: dict[str, Callable[[], object]] = {
     "bare": state,
-    **{name: (lambda name=name: {name: state(), "epoch": 3}) for name in ("net", "network", "params", "model_state", "weights")},
+    **{name: partial(wrapped, name) for name in ("net", "network", "params", "model_state", "weights")},
     "params_ema alone": lambda: {"params_ema": state()},
     "one level deeper": lambda: {"checkpoint": {"generator": state()}, "epoch": 1},
     "in a list": lambda: {"models": [state()]},
     **{
-        prefix: (lambda prefix=prefix: {"state_dict": state(prefix=prefix)})
+        prefix: partial(prefixed, prefix)
         for prefix in ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "my_own_name.")
     },
     "module._orig_mod.": lambda: state(prefix="module._orig_mod."),
@@ -166,7 +177,7 @@ def test_a_network_that_is_compiled_in_part_takes_plain_weights_and_its_own(tmp_
     for weights in (state(), {name.replace("body.", "body.module."): value for name, value in state().items()}):
         torch.save(weights, tmp_path / "weights.pt")
         assert load_weights(own, tmp_path / "weights.pt", "own") == ()
-        assert torch.equal(own.body.module[0].weight, state()["body.0.weight"])
+        assert torch.equal(own.state_dict()["body.module.0.weight"], state()["body.0.weight"])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -395,7 +406,7 @@ DEAD = {"ln_2.weight": (8,), "ln_2.bias": (8,), "mlp.0.weight": (32, 8), "mlp.0.
 def released(seed: int) -> dict[str, Tensor]:
     torch.manual_seed(seed)
     network = HiT(2, TINY)
-    network.heads[0].weight.data.normal_()
+    network.head.weight.data.normal_()
     last = "encoder.layers.block_1.encoder_layer_1"
     return network.state_dict() | {f"{last}.{name}": torch.randn(shape) for name, shape in DEAD.items()}
 
@@ -570,7 +581,8 @@ def test_a_grey_network_without_a_convolution_is_told_so_by_the_user() -> None:
 def test_a_hubs_grey_network_is_normalised_by_the_luma_of_its_numbers() -> None:
     kwargs = {"in_chans": 1, "num_classes": 2}
     classifier = load_classifier(ClassifierConfig(module="timm:test_resnet.r160_in1k", kwargs=kwargs, classes=YES_NO))
-    mean, std = (torch.tensor(classifier.network.module.pretrained_cfg[key]) for key in ("mean", "std"))
+    published: Any = classifier.network.module.pretrained_cfg
+    mean, std = (torch.tensor(published[key]) for key in ("mean", "std"))
     luma = torch.tensor([0.299, 0.587, 0.114])
     torch.testing.assert_close(classifier.network.gain.flatten(), 0.5 / (std * luma).sum()[None])
     torch.testing.assert_close(classifier.network.offset.flatten(), ((0.5 - mean) * luma).sum()[None] / (std * luma).sum())
