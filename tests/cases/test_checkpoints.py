@@ -27,7 +27,10 @@ from cfx.classifiers import ClassifierConfig, TorchClassifier, load_classifier
 from cfx.errors import UserError
 from cfx.networks.convnet import ConvNet
 from cfx.networks.hit import HiT, HiTShape
+from cfx.portraits import write_portraits
 from cfx.weights_file import kind_of
+from tasks.check import check
+from tasks.config import AuditConfig
 from tasks.networks import fingerprint
 
 YES_NO = ("no", "yes")
@@ -263,6 +266,26 @@ def test_a_mismatch_shows_three_names_of_each_kind_and_counts_the_others(tmp_pat
     with pytest.raises(UserError) as caught:
         load_classifier(config(tmp_path / "weights.pt"))
     assert '12 keys are missing ("stem.0.weight", "stem.0.bias", "stem.1.weight" …)' in str(caught.value)
+
+
+def test_what_was_chosen_is_a_warning_of_the_audit(tmp_path: Path) -> None:
+    write_portraits(tmp_path / "data", 4, seed=1)
+    torch.save({"model": state(0), "model_ema": state(1)}, tmp_path / "weights.pt")
+    data = {"images": tmp_path / "data/images", "size": 16}
+    classifier = config(tmp_path / "weights.pt").model_dump(exclude_none=True)
+    warned = {
+        key: check(
+            AuditConfig.model_validate(
+                {"name": "t", "warehouse": tmp_path, "data": data, "classifier": classifier | how, "device": "cpu"}
+            )
+        )
+        for key, how in {None: {}, "model": {"key": "model"}, "model_ema": {"key": "model_ema"}}.items()
+    }
+    said = {key: [warning for warning in run.warnings if "hold different weights" in warning] for key, run in warned.items()}
+    assert said["model"] == said["model_ema"] == [] and len(said[None]) == 1
+    assert said[None][0].startswith("classifier: ") and "'model' is used" in said[None][0]
+    prints = {key: run.fingerprints["classifier"] for key, run in warned.items()}
+    assert prints[None] == prints["model"] != prints["model_ema"]
 
 
 def test_part_of_a_file_is_loaded_where_that_is_the_users_word(tmp_path: Path) -> None:

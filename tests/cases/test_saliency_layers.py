@@ -267,8 +267,8 @@ MARKED = {
 
 @pytest.mark.parametrize("name", MARKED)
 def test_a_mark_that_alone_decides_lights_up(name: str) -> None:
-    """In networks whose places do not see the whole image each. The last linear layer is fitted, in closed form, to tell images with the mark, in one of 4 x 4 cells, from the same
-    without; batch norms take their statistics from these images."""
+    """In networks whose places do not each see the whole image, even untrained. The last linear layer is fitted, in closed form,
+    to tell images with the mark, in one of 4 x 4 cells, from the same without."""
     classifier, side = behind(LAYERS[name][0]()), MARKED[name]
     cell, generator = side // 4, torch.Generator().manual_seed(3)
     plain = 0.1 * torch.randn(48, 3, side, side, generator=generator)
