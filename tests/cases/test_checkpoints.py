@@ -271,7 +271,7 @@ def test_a_mismatch_shows_three_names_of_each_kind_and_counts_the_others(tmp_pat
 def test_what_was_chosen_is_a_warning_of_the_audit(tmp_path: Path) -> None:
     write_portraits(tmp_path / "data", 4, seed=1)
     torch.save({"model": state(0), "model_ema": state(1)}, tmp_path / "weights.pt")
-    data = {"images": tmp_path / "data/images", "size": 16}
+    data = {"images": tmp_path / "data/images", "table": tmp_path / "data/attributes.csv", "size": 16}
     classifier = config(tmp_path / "weights.pt").model_dump(exclude_none=True)
     warned = {
         key: check(
