@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, TypedDict
 from uuid import uuid4
 
-import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
 from cfx.errors import UserError
 from cfx.state_dict import Leaf, Place, chosen, is_optimizer, leaves, mismatch, nearest, under, wrong_numbers
-from cfx.weights_file import kind_of, read_content
+from cfx.weights_file import read_content, read_metadata
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "ema")  # names under which weights are where no network says what fits
 
@@ -70,8 +69,16 @@ def _load(network: nn.Module, place: Place, source: Path, module: str, wanted: M
     try:
         network.load_state_dict(place.tensors, strict=True)
     except RuntimeError as error:
-        why = mismatch(place, wanted) if place.problems else str(error)
+        why = mismatch(_as_torch_says(network, place), wanted) if place.problems else str(error)
         raise UserError(f"the weights in {source} are not those of {module}: {why}") from error
+
+
+def _as_torch_says(network: nn.Module, place: Place) -> Place:
+    """The place less the names that a network of its own accord renames or drops."""
+    fitting = {name: value for name, value in place.tensors.items() if name not in place.misshapen}
+    left = network.load_state_dict(fitting, strict=False)
+    missing = [name for name in left.missing_keys if name not in place.misshapen]
+    return place._replace(missing=missing, unexpected=list(left.unexpected_keys))
 
 
 def read_state_dict(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
@@ -106,10 +113,7 @@ def _instead(content: object) -> str:
 
 def read_facts(path: Path) -> Facts:
     """What cfx wrote about a network beside its weights (`save_network`); empty for a file from elsewhere."""
-    if kind_of(path) != "safetensors":
-        return {}
-    with safetensors.safe_open(path, framework="pt") as file:
-        facts: Facts = json.loads((file.metadata() or {}).get("cfx", "{}"))
+    facts: Facts = json.loads(read_metadata(path).get("cfx", "{}"))
     return facts if isinstance(facts, dict) else {}
 
 

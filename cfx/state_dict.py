@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cfx.errors import UserError
 
 PARALLEL = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}  # torch's wrappers
-AVERAGED = re.compile(r"(^|[._-])(ema|swa|avg|averaged?|shadow|polyak)([._-]|$)", re.IGNORECASE)  # names of averaged weights
+AVERAGED = re.compile(r"(^|[._-])(ema|swa|avg|averaged?|shadow|polyak)\d*([._-]|$)", re.IGNORECASE)  # names of averaged weights
 SHOWN = 3  # names of each kind in a message
 COUNTER = "num_batches_tracked"  # files from before torch 0.4.1 have none, and torch does without
 
@@ -152,7 +152,7 @@ def wrong_numbers(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -
 def _reason(place: Place, wanted: Mapping[str, Tensor]) -> str:
     names = list(wanted)
     matrices = [name for name in names if wanted[name].ndim > 1]
-    if len(place.missing) == len(names):
+    if not place.tensors.keys() & wanted.keys():
         return "No name is the network's: these are another architecture's weights, or none"
     if len(place.missing) > len(names) / 2:
         return "Most names are missing: is it another architecture, or another size of it?"
@@ -204,7 +204,8 @@ def _place(found: list[Leaf], prefix: str, own: Mapping[str, str], stem: str, wa
     tables = {leaf.table for leaf in inside.values()}
     out = [leaf for leaf in found if not leaf.plain.startswith(begins) and not _is_counter(leaf.value)]
     beside = [leaf.path for leaf in out if leaf.table in tables]
-    elsewhere = {leaf.table or leaf.name.partition(".")[0]: None for leaf in out if leaf.table not in tables and "." in leaf.path}
+    other = [leaf for leaf in out if leaf.table not in tables and leaf.value.ndim > 1 and "." in leaf.path]  # not just a score
+    elsewhere = dict.fromkeys(leaf.table or leaf.name.partition(".")[0] for leaf in other)
     return Place(prefix, tensors, missing, unexpected, misshapen, beside, list(elsewhere))
 
 

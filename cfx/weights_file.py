@@ -6,7 +6,8 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -128,9 +129,23 @@ def _foreign(head: bytes, suffix: str) -> str:
     return f"is not a file of weights: it begins with {head[:12]!r}; .safetensors or files of torch.save can be read"
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says beside its tensors; nothing for other kinds of files. Raises as `read_content` does."""
+    if kind_of(path) != "safetensors":
+        return {}
+    with _whole(path), safetensors.safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
+    with _whole(path):
         return safetensors.torch.load_file(path)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (safetensors.SafetensorError, ValueError) as error:
         raise UserError(f"{path} is not a whole safetensors file: truncated or broken ({_in_a_line(error)})") from error
 
@@ -167,7 +182,8 @@ def _arrays(content: object) -> dict[str, Tensor]:
 
 def _read_torch(path: Path, allow_pickle: bool) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # of a path torch would believe the ending
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes from elsewhere can raise anything
         needed = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
         if needed is None:
@@ -182,9 +198,9 @@ def _read_torch(path: Path, allow_pickle: bool) -> object:
 
 def _unpickled(path: Path) -> object:
     try:
-        if kind_of(path) == "torch":
-            return torch.load(path, map_location="cpu", weights_only=False)
         with path.open("rb") as file:
+            if kind_of(path) == "torch":
+                return torch.load(file, map_location="cpu", weights_only=False)
             return pickle.load(file)
     except (ImportError, AttributeError) as error:
         raise UserError(

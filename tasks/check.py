@@ -17,6 +17,7 @@ from cfx.beside import look_beside
 from cfx.classifiers import ClassifierConfig, TorchClassifier
 from cfx.classifiers.network import Network
 from cfx.errors import ConfigError, UserError
+from cfx.images import height_and_width
 from cfx.targets import check_target
 from cfx.types import Classifier
 from tasks.advice.accuracy_check import Accuracy, accuracy_warnings
@@ -221,7 +222,7 @@ def _method_prints(config: AuditConfig, networks: Networks, device: str) -> Prin
         prints |= {"named": fingerprint_latent(named)} if named is not None else {}
     with setting("saliency"):
         if config.saliency is not None:
-            check_saliency(config.saliency, classifier)
+            check_saliency(config.saliency, classifier, height_and_width(config.data.size))
             regions = config.saliency.regions
             prints |= {"saliency.regions": fingerprint_files(regions)} if regions is not None else {}
     with setting("measures"):

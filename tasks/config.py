@@ -84,7 +84,7 @@ class SaliencyConfig(Config):
     maps: tuple[Saliency, ...] = Field(
         (),
         description="default: a HiT's own account, Grad-CAM for other torch classifiers, integrated gradients for those without "
-        "a convolution",
+        "a layer that covers the final features",
     )
     regions: Path | None = Field(
         None,

@@ -7,7 +7,6 @@ the log-odds of two classes, else the target's logit.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -21,8 +20,8 @@ from torch import Tensor, nn
 from cfx.classifiers.torch_module import TorchClassifier
 from cfx.errors import UserError
 from cfx.guidance import class_loss
-from cfx.networks.convnet import ConvNet
 from cfx.networks.hit import HiT
+from cfx.saliency.final_layer import watched
 from cfx.types import Config
 
 MapName = Literal["hit", "rollout", "grad_cam", "grad_cam++", "integrated_gradients"]
@@ -32,7 +31,9 @@ class Saliency(Config):
     """Which map, and its settings."""
 
     map: MapName = Field(description="hit and rollout need a transformer; the others take any torch classifier")
-    layer: str | None = Field(None, description="for Grad-CAM: dotted name of the layer; default: the last that still has places")
+    layer: str | None = Field(
+        None, description="for Grad-CAM: dotted name of the layer; default: the last that covers the final features"
+    )
     steps: int = Field(32, ge=1, description="for integrated gradients: points along the way from grey to the image")
 
 
@@ -60,30 +61,22 @@ def maps_for(classifier: TorchClassifier) -> tuple[MapName, ...]:
     return (*own.get(type(classifier.network.module), ()), "grad_cam", "grad_cam++", "integrated_gradients")
 
 
-def default_map(classifier: TorchClassifier) -> Saliency:
-    """A HiT's own account; Grad-CAM for another network that has places; integrated gradients for one that has none."""
+def default_map(classifier: TorchClassifier, size: tuple[int, int]) -> Saliency:
+    """A HiT's own account; Grad-CAM for another network whose final layer has places in images of (height, width); integrated
+    gradients for one that has none."""
     if isinstance(classifier.network.module, HiT):
         return Saliency(map="hit")
     try:
-        cam_layer(classifier.network.module)
+        watched(classifier, None, size)
     except UserError:
         return Saliency(map="integrated_gradients")
     return Saliency(map="grad_cam")
 
 
-def check_map(classifier: TorchClassifier, config: Saliency) -> None:
-    """Raises UserError if Grad-CAM has no layer of that name to look at, or none at all."""
+def check_map(classifier: TorchClassifier, config: Saliency, size: tuple[int, int]) -> None:
+    """Raises UserError if Grad-CAM has no layer to look at in images of (height, width), or not of that name."""
     if config.map.startswith("grad_cam"):
-        _watched(classifier.network.module, config.layer)
-
-
-def _watched(network: nn.Module, layer: str | None) -> nn.Module:
-    try:
-        return cam_layer(network) if layer is None else network.get_submodule(layer)
-    except AttributeError as error:
-        raise UserError(
-            f"layer {layer!r} is not in the {type(network).__name__}: {error}; give a name of named_modules()"
-        ) from None
+        watched(classifier, config.layer, size)
 
 
 @torch.no_grad()
@@ -146,7 +139,7 @@ def grad_cam(classifier: TorchClassifier, x: Tensor, target: Tensor, layer: str 
     """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391), by captum."""
     from captum.attr import LayerGradCam
 
-    with _as_features(classifier, layer) as features:
+    with _as_features(classifier, layer, (x.shape[-2], x.shape[-1])) as features:
         method = LayerGradCam(_explained(classifier), features)
         cam = method.attribute(x.detach().requires_grad_(), additional_forward_args=target, relu_attributions=True)
     return cam[:, 0].detach()
@@ -161,7 +154,7 @@ def grad_cam_plus_plus(classifier: TorchClassifier, x: Tensor, target: Tensor, l
     from captum.attr import LayerActivation, LayerGradientXActivation
 
     explained, given = _explained(classifier), x.detach().requires_grad_()
-    with _as_features(classifier, layer) as features:
+    with _as_features(classifier, layer, (x.shape[-2], x.shape[-1])) as features:
         activation = LayerActivation(explained, features).attribute(given, additional_forward_args=target)
         gradients = LayerGradientXActivation(explained, features, multiply_by_inputs=False)
         gradient = gradients.attribute(given, additional_forward_args=target).relu()
@@ -170,44 +163,18 @@ def grad_cam_plus_plus(classifier: TorchClassifier, x: Tensor, target: Tensor, l
     return (weights * activation).sum(1).relu().detach()
 
 
-def cam_layer(network: nn.Module) -> nn.Module:
-    """The layer Grad-CAM looks at: the last that has places and still reaches the logits from all of them.
-
-    Raises UserError for a network without a convolution.
-    """
-    if isinstance(network, HiT):
-        return network.layers()[-1].ln_1
-    if isinstance(network, VisionTransformer):
-        return network.get_submodule(f"blocks.{len(network.blocks) - 1}.norm1")  # after it only the class token counts
-    if isinstance(network, ConvNet):
-        return network.features[-3]
-    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    if not convolutions:
-        raise UserError(f"{type(network).__name__} has no convolution for Grad-CAM to look at; set `layer`")
-    return convolutions[-1]
-
-
 @contextmanager
-def _as_features(classifier: TorchClassifier, layer: str | None) -> Iterator[nn.Module]:
-    """A module through which the layer's output passes as feature maps (B, D, h, w), for captum to watch.
-
-    Tokens (B, n, D) are laid out on their square grid; those before it, such as the class token, go past.
-    """
-    network = classifier.network.module
-    watched = _watched(network, layer)
+def _as_features(classifier: TorchClassifier, layer: str | None, size: tuple[int, int]) -> Iterator[nn.Module]:
+    """A module through which the layer's places pass as feature maps (B, D, h, w), for captum to watch."""
+    name, grid = watched(classifier, layer, size)
     features = nn.Identity()
 
     def pass_through(module: nn.Module, args: object, output: Tensor) -> Tensor:
-        if output.ndim == 4:
-            return features(output).clone()  # what follows may work in place
-        if output.ndim != 3:
-            return output
-        side = math.isqrt(output.shape[1])
-        before, tokens = output.split([output.shape[1] - side**2, side**2], dim=1)
-        maps = features(tokens.transpose(1, 2).unflatten(2, (side, side)))
-        return torch.cat([before, maps.flatten(2).transpose(1, 2)], dim=1)
+        if output.ndim != (3 if grid.layout == "tokens" else 4):
+            return output  # HiT's norm also sees its class token
+        return grid.put(features(grid.maps(output)), output).clone()  # what follows may work in place
 
-    handle = watched.register_forward_hook(pass_through)
+    handle = classifier.network.module.get_submodule(name).register_forward_hook(pass_through)
     try:
         yield features
     finally:

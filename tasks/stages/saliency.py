@@ -24,25 +24,25 @@ from tasks.stage import Rows, stage
 from warehouse.facts.shards import Shard, read_shard
 
 
-def maps_of(config: SaliencyConfig, classifier: Classifier) -> tuple[Saliency, ...]:
-    """The maps to make. Raises UserError for a map that the classifier cannot have."""
+def maps_of(config: SaliencyConfig, classifier: Classifier, size: tuple[int, int]) -> tuple[Saliency, ...]:
+    """The maps to make of images of (height, width). Raises UserError for a map that the classifier cannot have."""
     if not isinstance(classifier, TorchClassifier):
         if config.maps:
             raise UserError(f"map {config.maps[0].map!r} looks inside a network, but the classifier is a black box; leave it out")
         return ()
     if not config.maps:
-        return (default_map(classifier),)
+        return (default_map(classifier, size),)
     possible = maps_for(classifier)
     for wanted in config.maps:
         if wanted.map not in possible:
             raise UserError(f"this classifier cannot have map {wanted.map!r}; it can have {', '.join(possible)}")
-        check_map(classifier, wanted)
+        check_map(classifier, wanted, size)
     return config.maps
 
 
-def check_saliency(config: SaliencyConfig, classifier: Classifier) -> None:
+def check_saliency(config: SaliencyConfig, classifier: Classifier, size: tuple[int, int]) -> None:
     """Raises UserError if a map cannot be made, or if there is no folder of regions or nothing in it."""
-    maps_of(config, classifier)
+    maps_of(config, classifier, size)
     if config.regions is not None and not _attributes(config.regions):
         raise UserError(f"regions: {config.regions} holds no folder of an attribute; it should hold `<attribute>/<file>.png`")
 
@@ -103,7 +103,7 @@ def _maps(run: Run, x: Tensor, goal: Tensor) -> dict[str, Tensor]:
     if not isinstance(classifier, TorchClassifier) or run.config.saliency is None or not len(x):
         return {}
     alone = copy.deepcopy(classifier)  # maps hook into it, while other shards query it
-    wanted = maps_of(run.config.saliency, classifier)
+    wanted = maps_of(run.config.saliency, alone, (x.shape[-2], x.shape[-1]))
     return {settings.map: _in_batches(run, alone, x, goal, settings) for settings in wanted}
 
 

@@ -78,7 +78,7 @@ def teach_oracle(root: Path, run_id: str, to: Path) -> list[Taught]:
     made = _made_by(source, facts, wider.out_features)
     attributes = [*known, *(taught.name for taught, *_ in learned)]
     mean, std = (values.flatten().tolist() for values in _normalisation(network))
-    seen = {"input_size": network.input_size, "mean": tuple(mean), "std": tuple(std)}
+    seen = {"input_size": network.input_size, "channels": network.channels, "mean": tuple(mean), "std": tuple(std)}
     save_network(to, network.module, cast(Facts, {**made, "attributes": attributes, **seen}))
     return [taught for taught, *_ in learned]
 

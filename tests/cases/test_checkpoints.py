@@ -10,6 +10,7 @@ import warnings
 import zipfile
 from collections import namedtuple
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ from cfx.classifiers import ClassifierConfig, TorchClassifier, load_classifier
 from cfx.errors import UserError
 from cfx.networks.convnet import ConvNet
 from cfx.networks.hit import HiT, HiTShape
+from cfx.portraits import write_portraits
 from cfx.weights_file import kind_of
+from tasks.check import check
+from tasks.config import AuditConfig
 from tasks.networks import fingerprint
 
 YES_NO = ("no", "yes")
@@ -80,7 +84,7 @@ def state(seed: int = 0, prefix: str = "", **kwargs: int) -> dict[str, Any]:
 
 
 def config(path: Path, **settings: Any) -> ClassifierConfig:
-    return ClassifierConfig(**{"weights": path, "module": f"{__name__}:Net", "classes": YES_NO} | settings)
+    return ClassifierConfig(**{"weights": path, "module": f"{__name__}:Net", "classes": YES_NO, "input_size": 16} | settings)
 
 
 def is_net(classifier: TorchClassifier, seed: int) -> bool:
@@ -109,14 +113,24 @@ LIGHTNING = {
     "hyper_parameters": {"lr": 1e-3},
     "loops": {"fit_loop": {"state_dict": {}}},
 }
+
+
+def wrapped(name: str) -> object:
+    return {name: state(), "epoch": 3}
+
+
+def prefixed(prefix: str) -> object:
+    return {"state_dict": state(prefix=prefix)}
+
+
 LAYOUTS: dict[str, Callable[[], object]] = {
     "bare": state,
-    **{name: (lambda name=name: {name: state(), "epoch": 3}) for name in ("net", "network", "params", "model_state", "weights")},
+    **{name: partial(wrapped, name) for name in ("net", "network", "params", "model_state", "weights")},
     "params_ema alone": lambda: {"params_ema": state()},
     "one level deeper": lambda: {"checkpoint": {"generator": state()}, "epoch": 1},
     "in a list": lambda: {"models": [state()]},
     **{
-        prefix: (lambda prefix=prefix: {"state_dict": state(prefix=prefix)})
+        prefix: partial(prefixed, prefix)
         for prefix in ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "my_own_name.")
     },
     "module._orig_mod.": lambda: state(prefix="module._orig_mod."),
@@ -126,16 +140,11 @@ LAYOUTS: dict[str, Callable[[], object]] = {
     "_orig_mod inside": lambda: {name.replace("body.", "body._orig_mod."): value for name, value in state().items()},
     "AveragedModel": lambda: AveragedModel(net()).state_dict(),
     "DataParallel": lambda: nn.DataParallel(net()).state_dict(),
-    "torch.compile": lambda: torch.compile(net()).state_dict(),
     "parts": lambda: {
         part: {n.partition(".")[2]: v for n, v in state().items() if n.startswith(part)} for part in ("stem", "body", "head")
     },
     "DeepSpeed": lambda: {"module": state(), "optimizer": None, "ds_version": "0.14"},
-    "imagenet example": lambda: {
-        "state_dict": state(prefix="module."),
-        "best_acc1": torch.tensor(71.3),
-        "optimizer": optimizer(),
-    },
+    "a score": lambda: {"state_dict": state(prefix="module."), "best_acc1": torch.tensor(71.3), "optimizer": optimizer()},
     "rng": lambda: {"model": state(), "rng_state": torch.get_rng_state(), "scheduler": {"last_epoch": 3}},
     "Lightning": lambda: LIGHTNING | {"state_dict": state(prefix="model."), "optimizer_states": [optimizer()]},
     "Lightning compiled": lambda: LIGHTNING | {"state_dict": state(prefix="model._orig_mod.")},
@@ -171,7 +180,7 @@ def test_a_network_that_is_compiled_in_part_takes_plain_weights_and_its_own(tmp_
     for weights in (state(), {name.replace("body.", "body.module."): value for name, value in state().items()}):
         torch.save(weights, tmp_path / "weights.pt")
         assert load_weights(own, tmp_path / "weights.pt", "own") == ()
-        assert torch.equal(own.body.module[0].weight, state()["body.0.weight"])
+        assert torch.equal(own.state_dict()["body.module.0.weight"], state()["body.0.weight"])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -257,6 +266,26 @@ def test_a_mismatch_shows_three_names_of_each_kind_and_counts_the_others(tmp_pat
     with pytest.raises(UserError) as caught:
         load_classifier(config(tmp_path / "weights.pt"))
     assert '12 keys are missing ("stem.0.weight", "stem.0.bias", "stem.1.weight" …)' in str(caught.value)
+
+
+def test_what_was_chosen_is_a_warning_of_the_audit(tmp_path: Path) -> None:
+    write_portraits(tmp_path / "data", 4, seed=1)
+    torch.save({"model": state(0), "model_ema": state(1)}, tmp_path / "weights.pt")
+    data = {"images": tmp_path / "data/images", "table": tmp_path / "data/attributes.csv", "size": 16}
+    classifier = config(tmp_path / "weights.pt").model_dump(exclude_none=True)
+    warned = {
+        key: check(
+            AuditConfig.model_validate(
+                {"name": "t", "warehouse": tmp_path, "data": data, "classifier": classifier | how, "device": "cpu"}
+            )
+        )
+        for key, how in {None: {}, "model": {"key": "model"}, "model_ema": {"key": "model_ema"}}.items()
+    }
+    said = {key: [warning for warning in run.warnings if "hold different weights" in warning] for key, run in warned.items()}
+    assert said["model"] == said["model_ema"] == [] and len(said[None]) == 1
+    assert said[None][0].startswith("classifier: ") and "'model' is used" in said[None][0]
+    prints = {key: run.fingerprints["classifier"] for key, run in warned.items()}
+    assert prints[None] == prints["model"] != prints["model_ema"]
 
 
 def test_part_of_a_file_is_loaded_where_that_is_the_users_word(tmp_path: Path) -> None:
@@ -400,14 +429,14 @@ DEAD = {"ln_2.weight": (8,), "ln_2.bias": (8,), "mlp.0.weight": (32, 8), "mlp.0.
 def released(seed: int) -> dict[str, Tensor]:
     torch.manual_seed(seed)
     network = HiT(2, TINY)
-    network.heads[0].weight.data.normal_()
+    network.head.weight.data.normal_()
     last = "encoder.layers.block_1.encoder_layer_1"
     return network.state_dict() | {f"{last}.{name}": torch.randn(shape) for name, shape in DEAD.items()}
 
 
 def hit_config(path: Path, **settings: Any) -> ClassifierConfig:
     kwargs = {"outputs": 2, "shape": TINY.model_dump()}
-    return ClassifierConfig(weights=path, module="cfx.networks.hit:HiT", kwargs=kwargs, classes=YES_NO, **settings)
+    return ClassifierConfig(weights=path, module="cfx.networks.hit:HiT", kwargs=kwargs, classes=YES_NO, input_size=16, **settings)
 
 
 def test_a_released_hit_loads_without_what_its_last_layer_never_uses(tmp_path: Path) -> None:
@@ -416,13 +445,7 @@ def test_a_released_hit_loads_without_what_its_last_layer_never_uses(tmp_path: P
     classifier = load_classifier(hit_config(tmp_path / "hit.pth", allow_pickle=True))
     assert len(classifier.network.notes) == 1
     ours = HiT(2, TINY)
-    ours.load_state_dict(
-        {
-            name: value
-            for name, value in released(0).items()
-            if not name.endswith(tuple(DEAD)) or "block_0" in name or "encoder_layer_0" in name
-        }
-    )
+    ours.load_state_dict({name: value for name, value in released(0).items() if name in ours.state_dict()})
     assert torch.allclose(classifier(X), ours.eval()(X), atol=1e-6)
     averaged = load_classifier(hit_config(tmp_path / "hit.pth", allow_pickle=True, key="model_ema"))
     assert not torch.allclose(averaged(X), classifier(X))
@@ -581,7 +604,8 @@ def test_a_grey_network_without_a_convolution_is_told_so_by_the_user() -> None:
 def test_a_hubs_grey_network_is_normalised_by_the_luma_of_its_numbers() -> None:
     kwargs = {"in_chans": 1, "num_classes": 2}
     classifier = load_classifier(ClassifierConfig(module="timm:test_resnet.r160_in1k", kwargs=kwargs, classes=YES_NO))
-    mean, std = (torch.tensor(classifier.network.module.pretrained_cfg[key]) for key in ("mean", "std"))
+    published: Any = classifier.network.module.pretrained_cfg
+    mean, std = (torch.tensor(published[key]) for key in ("mean", "std"))
     luma = torch.tensor([0.299, 0.587, 0.114])
     torch.testing.assert_close(classifier.network.gain.flatten(), 0.5 / (std * luma).sum()[None])
     torch.testing.assert_close(classifier.network.offset.flatten(), ((0.5 - mean) * luma).sum()[None] / (std * luma).sum())

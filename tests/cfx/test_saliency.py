@@ -27,7 +27,6 @@ from cfx.networks.vit import vit
 from cfx.portraits import ATTRIBUTES, region, sample
 from cfx.saliency.maps import (
     Saliency,
-    cam_layer,
     default_map,
     grad_cam,
     hit_map,
@@ -129,7 +128,7 @@ def test_integrated_gradients_of_a_linear_network_are_weight_times_input():
 
 def test_grad_cam_is_captums_also_where_it_needs_no_folding():
     classifier = MAKERS["convnet"]()
-    layer = cam_layer(classifier.network.module)
+    layer = part(classifier, "features")[-3]
     expected = LayerGradCam(lambda x: classifier(x) @ torch.tensor([-1.0, 1.0]), layer).attribute(
         IMAGES.clone().requires_grad_(), relu_attributions=True
     )
@@ -160,20 +159,20 @@ def test_maps_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="layer 'conv9' is not in the ConvNet"):
         saliency(MAKERS["convnet"](), IMAGES, TARGETS, Saliency(map="grad_cam", layer="conv9"))
     placeless = behind(nn.Sequential(nn.Flatten(), nn.Linear(768, 2)))
-    with pytest.raises(ValueError, match="no convolution"):
+    with pytest.raises(ValueError, match="no layer with places"):
         grad_cam(placeless, IMAGES, TARGETS)
 
 
 def test_what_cannot_be_is_refused_before_any_work_and_the_default_can_always_be():
     placeless = behind(nn.Sequential(nn.Flatten(), nn.Linear(768, 2)))
     for classifier, wanted, words in (
-        (placeless, {"map": "grad_cam"}, "no convolution"),
+        (placeless, {"map": "grad_cam"}, "no layer with places"),
         (MAKERS["convnet"](), {"map": "grad_cam++", "layer": "conv9"}, "layer 'conv9' is not in the ConvNet"),
         (MAKERS["convnet"](), {"map": "hit"}, "cannot have map 'hit'"),
     ):
         with pytest.raises(UserError, match=words):
-            check_saliency(SaliencyConfig(maps=(wanted,)), classifier)
-    kinds = {name: default_map(make()).map for name, make in (MAKERS | {"placeless": lambda: placeless}).items()}
+            check_saliency(SaliencyConfig(maps=(wanted,)), classifier, (16, 16))
+    kinds = {name: default_map(make(), (16, 16)).map for name, make in (MAKERS | {"placeless": lambda: placeless}).items()}
     assert kinds == {
         "hit": "hit",
         "vit": "grad_cam",
@@ -181,7 +180,7 @@ def test_what_cannot_be_is_refused_before_any_work_and_the_default_can_always_be
         "plain": "grad_cam",
         "placeless": "integrated_gradients",
     }
-    assert saliency(placeless, IMAGES, TARGETS, default_map(placeless)).shape == (3, 16, 16)
+    assert saliency(placeless, IMAGES, TARGETS, default_map(placeless, (16, 16))).shape == (3, 16, 16)
 
 
 def test_worked_agreement():

@@ -95,14 +95,14 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         def __call__(self, x: torch.Tensor) -> torch.Tensor:
             return x.mean((2, 3))[:, :2]
 
-    check_saliency(SaliencyConfig(), BlackBox())
+    check_saliency(SaliencyConfig(), BlackBox(), (64, 64))
     with pytest.raises(ValueError, match="'grad_cam' looks inside a network, but the classifier is a black box"):
-        check_saliency(SaliencyConfig(maps=(Saliency(map="grad_cam"),)), BlackBox())
+        check_saliency(SaliencyConfig(maps=(Saliency(map="grad_cam"),)), BlackBox(), (64, 64))
     planted = load_classifier(PLANTED)
     with pytest.raises(ValueError, match="cannot have map 'hit'; it can have grad_cam"):
-        check_saliency(SaliencyConfig(maps=(Saliency(map="hit"),)), planted)
+        check_saliency(SaliencyConfig(maps=(Saliency(map="hit"),)), planted, (64, 64))
     with pytest.raises(ValueError, match="holds no folder of an attribute"):
-        check_saliency(SaliencyConfig(regions=tmp_path), planted)
+        check_saliency(SaliencyConfig(regions=tmp_path), planted, (64, 64))
 
 
 def test_a_region_is_what_toggling_shows() -> None:
