@@ -113,7 +113,7 @@ def _file_of(name: str, home: Path) -> Path | None:
 
 
 def _run_again_if_changed(module: ModuleType) -> None:
-    source, file = source_of(module), str(module.__file__)
+    source, file = source_of(module), str(getattr(module, "__file__", "built in"))
     if source is not None and _RUN.setdefault(file, source) != source:
         exec(compile(source, file, "exec"), module.__dict__)  # `reload` may take bytecode of the same second
         _RUN[file] = source
