@@ -28,7 +28,7 @@ def lay_out(folder: Path, images: int, size: int = 16) -> None:
     write_portraits(folder / "data", images, seed=5, size=size)
     torch.manual_seed(0)
     outputs: dict[str, tuple[int, Facts]] = {
-        "classifier": (2, {"classes": ["plain", "smiling"]}),
+        "classifier": (2, {"classes": ["not_smiling", "smiling"]}),
         "oracle": (3, {"attributes": ["smile", "hat", "beard"]}),
     }
     for name, (n, known) in outputs.items():
