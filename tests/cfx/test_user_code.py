@@ -132,7 +132,7 @@ def test_a_network_that_fails_is_the_users_and_one_of_a_hub_is_not() -> None:
 
 def test_the_command_line_shows_their_frames_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lay_out(tmp_path, 4)
-    network = {"module": "theirs:Fails", "classes": ["plain", "smiling"], "input_size": 16}
+    network = {"module": "theirs:Fails", "classes": ["not_smiling", "smiling"], "input_size": 16}
     path = write_settings(tmp_path, settings(tmp_path, 2, classifier=network))
     ended = CliRunner().invoke(app, ["audit", str(path), "--quiet"])
     assert ended.exit_code == 2

@@ -91,7 +91,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def own_network(folder: Path, **more: object) -> dict[str, object]:
-    theirs = {"module": "my_net:make", "classes": ["plain", "smiling"]}
+    theirs = {"module": "my_net:make", "classes": ["not_smiling", "smiling"]}
     return settings(folder, 2, classifier=theirs, **{"warehouse": "warehouse", **more})
 
 
