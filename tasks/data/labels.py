@@ -22,9 +22,9 @@ def match_labels(labels: Sequence[str], classes: Sequence[str], column: str | No
     """The class of each label.
 
     named: what the user says of labels; it counts before all else. A label is the class of its name: the same text, else the
-    same Unicode (NFC), else the same but for case, spaces, dashes and underscores, where that tells all classes apart. Yes and no
-    of an attribute are the class called like the column and its negation (`Smiling`: smiling and not_smiling), or classes yes and
-    no. NA, NaN, null and their like are no label, unless a class is called so.
+    same Unicode (NFC), else the same but for case, spaces, dashes and underscores, where that tells all classes apart; of two
+    classes, not_smiling is the one that is not smiling. Yes and no of an attribute are the class called like the column and its
+    negation (`Smiling`: smiling and not_smiling), or classes yes and no. NA, NaN, null and their like are no label, unless a class is called so.
     Raises UserError, with both lists and the ways out, unless every label has a class.
     """
     unknown = [f"{label}: {name}" for label, name in named.items() if name is not None and name not in classes]
@@ -34,9 +34,9 @@ def match_labels(labels: Sequence[str], classes: Sequence[str], column: str | No
     said: dict[str, str | None] = dict.fromkeys(UNKNOWN - MAYBE_NO - here)
     said |= {_folded(label): name for label, name in named.items()}
     left = [label for label in labels if _folded(label) not in said]
-    matched = _by_name(left, classes)
-    if matched is None:
-        matched = _by_answer(left, classes, column or "")
+    matched = _by_name(left, classes) or _by_negation(left, classes) or _by_answer(left, classes, column or "")
+    if not left:
+        matched = {}
     if matched is None:
         raise UserError(_refusal(left, classes, column or ""))
     return {label: said.get(_folded(label), matched.get(label)) for label in labels}
@@ -50,6 +50,22 @@ def _by_name(labels: Sequence[str], classes: Sequence[str]) -> dict[str, str] | 
         if len(known) == len(classes) and all(form(label) in known for label in labels):
             return {label: known[form(label)] for label in labels}
     return None
+
+
+def _by_negation(labels: Sequence[str], classes: Sequence[str]) -> dict[str, str] | None:
+    """Labels that are one of two classes, or its negation and so the other; None if one is neither."""
+    if len(classes) != 2:
+        return None
+    known = {_folded(name): name for name in classes}
+    other = dict(zip(known, reversed(known.values()), strict=True))
+    found = {}
+    for label in labels:
+        negated = NEGATION.fullmatch(_folded(label))
+        name = known.get(_folded(label)) or (other.get(negated[1]) if negated else None)
+        if len(known) < 2 or name is None:
+            return None
+        found[label] = name
+    return found
 
 
 def _by_answer(labels: Sequence[str], classes: Sequence[str], column: str) -> dict[str, str] | None:

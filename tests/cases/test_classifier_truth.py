@@ -430,6 +430,7 @@ MATCHED: dict[str, tuple[list[str], tuple[str, ...], str, dict[str, str | None],
     "numbers": (["3", "10"], ("10", "3"), "label", {}, ["3", "10"]),
     "numbers as floats": (["3.0", "10.0"], ("10", "3"), "label", {}, ["3", "10"]),
     "fewer labels than classes": (["cat"], ("cat", "dog", "fox"), "label", {}, ["cat"]),
+    "not the one, so the other": (["not_smiling", "smiling"], ("plain", "smiling"), "label", {}, ["plain", "smiling"]),
     "CelebA's recipe": (["true", "false"], SMILES, "Smiling", {}, ["smiling", "not_smiling"]),
     "CelebA's own": (["1", "-1"], SMILES, "Smiling", {}, ["smiling", "not_smiling"]),
     "zero and one": (["0", "1"], SMILES, "Smiling", {}, ["not_smiling", "smiling"]),
@@ -598,7 +599,7 @@ AUDITS: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
     "labels said wrong": (lambda folder: {"data": data(folder, labels={"red": "rde"})}, "^data: labels: red: rde is no class"),
     "no image to try": (
         lambda folder: {"data": data(folder, min_side=99)},
-        "^data: none of the 48 images in .* can be used: 48 too_small",
+        "^data: none of the 48 images in .* can be used .48 too_small.*16 x 16",
     ),
 }
 
