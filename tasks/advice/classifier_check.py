@@ -110,13 +110,14 @@ def check_gradient(classifier: TorchClassifier, x: Tensor) -> None:
         raise UserError(f"{name} gives a gradient that is NaN or infinite; {way_out}")
 
 
-def check_factory(config: ClassifierConfig, network: nn.Module, device: str) -> None:
-    """Raises UserError if a network without a file of weights is another one each time it is made."""
-    if config.weights is None and fingerprint(classifier_for(config, device)) != fingerprint(network):
-        raise UserError(
-            f"{config.module} makes a network with other weights each time, so it is untrained, and no answer is like the last: "
-            "give the file of its `weights`"
-        )
+def factory_warnings(config: ClassifierConfig, network: nn.Module, device: str) -> tuple[str, ...]:
+    """What to say of a network without a file of weights that is another one each time it is made."""
+    if config.weights is not None or fingerprint(classifier_for(config, device)) == fingerprint(network):
+        return ()
+    return (
+        f"{config.module} makes a network with other weights each time, so it is untrained, and cannot be audited a second time: "
+        "give the file of its `weights`",
+    )
 
 
 def _cause(error: Exception) -> str:

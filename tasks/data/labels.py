@@ -24,7 +24,8 @@ def match_labels(labels: Sequence[str], classes: Sequence[str], column: str | No
     named: what the user says of labels; it counts before all else. A label is the class of its name: the same text, else the
     same Unicode (NFC), else the same but for case, spaces, dashes and underscores, where that tells all classes apart; of two
     classes, not_smiling is the one that is not smiling. Yes and no of an attribute are the class called like the column and its
-    negation (`Smiling`: smiling and not_smiling), or classes yes and no. NA, NaN, null and their like are no label, unless a class is called so.
+    negation (`Smiling`: smiling and not_smiling), or classes yes and no. NA, NaN, null and their like are no label, unless a
+    class is called so.
     Raises UserError, with both lists and the ways out, unless every label has a class.
     """
     unknown = [f"{label}: {name}" for label, name in named.items() if name is not None and name not in classes]

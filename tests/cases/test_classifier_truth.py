@@ -591,10 +591,6 @@ AUDITS: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
         lambda _: {"classifier": kind("detached"), "prior": {"path": "portraits:prior"}},
         "^classifier: .*no gradient",
     ),
-    "never trained": (
-        lambda _: {"classifier": {"module": f"{__name__}:untrained", "classes": COLOURS}},
-        "^classifier: .*other weights each time",
-    ),
     "labels by number": (lambda folder: {"data": data(folder, label_column="number")}, "^data: label_column: 'number' holds '0'"),
     "labels said wrong": (lambda folder: {"data": data(folder, labels={"red": "rde"})}, "^data: labels: red: rde is no class"),
     "no image to try": (
@@ -634,6 +630,11 @@ def test_right_classifiers_pass_in_silence(folder: Path) -> None:
     for twin in ("planted", "clean", "judge"):
         run = check(config_of(folder, data=portraits, classifier={"weights": f"portraits:{twin}"}))
         assert run.warnings == () and run.understood is not None and run.understood.accuracy["classifier"].right > 15
+
+
+def test_a_network_that_was_never_trained_is_warned_about(folder: Path) -> None:
+    run = check(config_of(folder, classifier={"module": f"{__name__}:untrained", "classes": COLOURS}))
+    assert ":untrained makes a network with other weights each time" in run.warnings[0]
 
 
 @pytest.fixture(scope="module")
