@@ -9,6 +9,8 @@ from typing import Any
 
 from tasks.advice.accuracy_check import Accuracy
 
+MOST = 5  # sentences about what goes with the label
+
 
 @dataclass(frozen=True)
 class Understood:
@@ -18,6 +20,9 @@ class Understood:
     per_class: Mapping[str, int]  # of the table's labels, as classes
     unlabelled: int
     labels: Mapping[str, str]  # label -> class, where the table calls them otherwise
+    goes_with: tuple[
+        str, ...
+    ]  # attributes of the table that a classifier may have learned instead of the label, the strongest first
     sample: str | None  # how the images were chosen from the table; None for all of it
     columns: tuple[tuple[str, str, str], ...]  # each column of the table: its name, what it is used as, why
     target: str
@@ -44,6 +49,7 @@ def lines_of(found: Understood) -> list[str]:
         lines.append("labels: " + ", ".join(f"{label} is {name}" for label, name in list(found.labels.items())[:20]))
     if found.sample is not None:
         lines.append(f"sample: {found.sample}")
+    lines += list(found.goes_with[:MOST])
     attributes = [name for name, role, _ in found.columns if role == "attribute"]
     lines.append(f"attributes of the table: {', '.join(attributes) or 'none'}")
     lines += [f"left out: column {name!r}: {why}" for name, role, why in found.columns if role == "left out"]

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from cfx.classifiers import BlackBox, TorchClassifier
 from cfx.types import Classifier
 from tasks.advice.accuracy_check import Accuracy
+from tasks.advice.associations import associations_of, striking
 from tasks.config import AuditConfig
 from tasks.data.annotations import columns_of
-from tasks.data.ingest import Listed
+from tasks.data.ingest import Listed, selected
 from tasks.run import Run
 from tasks.stages.encoders import absences
 from tasks.understood import Understood
@@ -22,11 +23,13 @@ def understood(run: Run, listed: Listed, classifier: Classifier, found: Mapping[
     for label, n in listed.images.items():
         if (name := run.labels.get(label, label)) is not None:
             counts[name] += n
+    of_labels = striking(associations_of(selected(run.config.data)), run.config.target_attribute)
     return Understood(
         images=listed.n,
         per_class=dict(sorted(counts.items())),
         unlabelled=listed.n - counts.total(),
         labels={label: name for label, name in run.labels.items() if name is not None and name != label},
+        goes_with=tuple(one.sentence() for one in of_labels if one.attribute != run.config.data.label_column),
         sample=run.sample,
         columns=tuple((use.column, use.role, use.reason) for use in columns_of(run.config.data)),
         target=run.config.target,
