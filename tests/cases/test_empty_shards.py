@@ -68,7 +68,6 @@ def audited(run: Run) -> dict[str, list[Shard]]:
     asked = [query_edits(run, edit, one.images) for edit, one in zip(drawn, wanted, strict=True)]
     look_beyond_names(run, images, predicted)
     finish_run(run)
-    write_report(run.root, run.id)
     return {
         "predictions": predicted,
         "properties": measured,
@@ -106,7 +105,12 @@ def test_where_every_image_is_the_target_already_nothing_is_explained_and_it_is_
     (row,) = query(tmp_path, "select status, attempted, explained, flipped from runs").to_pylist()
     assert row == {"status": "finished", "attempted": 8, "explained": 0, "flipped": 0}
     assert query(tmp_path, "from verdicts").num_rows == 0
-    page = (tmp_path / "reports" / f"{run.id}.html").read_text()
+
+
+def test_the_page_of_a_run_with_nothing_to_explain_gives_no_verdict(home: Path, tmp_path: Path) -> None:
+    run = run_of(home, tmp_path, "one-class", target="smiling")
+    audited(run)
+    page = write_report(run.root, run.id).read_text()
     assert "No verdict yet" in page and "clear of all" not in page
 
 

@@ -77,7 +77,10 @@ FAST = {"method": "fastdime", "steps": 10, "tau": 2, "perceptual": 1.0}
     ("more", "words"),
     [
         ({"ladder": [DVCE | {"robust": {"weights": "none.pt"}}]}, ["ladder", "none.pt"]),
-        ({"ladder": [DVCE | {"robust": {"weights": "three.safetensors"}}]}, ["ladder", "robust", "a, b, c", "plain, smiling"]),
+        (
+            {"ladder": [DVCE | {"robust": {"weights": "three.safetensors"}}]},
+            ["ladder", "robust", "a, b, c", "not_smiling, smiling"],
+        ),
         ({"ladder": [FAST | {"vgg19": "none.pth"}]}, ["ladder", "none.pth", "vgg19-dcbb9e9d.pth"]),
         ({"ladder": [FAST | {"vgg19": "file"}]}, ["ladder", "file"]),
         ({"ladder": [{"method": "blended", "steps": 10, "tau": 2, "lpips": 1.0, "vgg16": "none.pth"}]}, ["none.pth", "vgg16-"]),
