@@ -5,15 +5,10 @@ Images are float tensors (B, 3, H, W) in [-1, 1] everywhere inside cfx; adapters
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, WithJsonSchema
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
-
-PATH, PATH_OR_ID = "path", "path-or-id"  # formats, in a configuration's schema, of settings that are relative to its file
-
-FileName: TypeAlias = Annotated[str, WithJsonSchema({"type": "string", "format": PATH})]  # a file or folder, as text
-ModelName: TypeAlias = Annotated[str, WithJsonSchema({"type": "string", "format": PATH_OR_ID})]  # a folder, or a hub's id
 
 
 class Config(BaseModel):

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel
 
 from cfx.errors import ConfigError
-from cfx.types import PATH, PATH_OR_ID
+from cfx.paths import PATH, PATH_OR_ID
 
 Schema: TypeAlias = Mapping[str, Any]
 

@@ -56,7 +56,7 @@ def _plainly(kind: type[BaseModel], source: str, error: ValidationError) -> Conf
     lines = []
     findings = error.errors()
     for finding in findings:
-        if any(other["loc"][:-1] == finding["loc"] for other in findings):
+        if any(other is not finding and other["loc"][:-1] == finding["loc"] for other in findings):
             continue  # what is wrong inside says it
         place = ".".join(str(part) for part in finding["loc"])
         if finding["type"] == "extra_forbidden":
@@ -68,7 +68,8 @@ def _plainly(kind: type[BaseModel], source: str, error: ValidationError) -> Conf
         elif finding["type"] in ("string_type", "invalid_key") and (way_out := _quoted(finding)):
             lines.append(f"{source}: {place}: {way_out}")
         else:
-            lines.append(f"{source}: {place}: {finding['msg']} (got {finding['input']!r})")
+            at = f"{place}: " if place else ""  # what is wrong between settings has no place of its own
+            lines.append(f"{source}: {at}{finding['msg']} (got {finding['input']!r})")
     if len(lines) > MOST:
         lines[MOST:] = [f"{source}: and {len(lines) - MOST} more like these"]
     return ConfigError(re.sub(r"://[^/\s]+@", "://…@", "\n".join(lines)))  # a password is not repeated

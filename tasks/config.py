@@ -33,10 +33,11 @@ from cfx.methods.maskdime import MaskDiME
 from cfx.methods.svce import SVCE
 from cfx.methods.textual_inversion import TokenTraining
 from cfx.methods.time_edit import TIME
+from cfx.paths import PATH, FileName, ModelName
 from cfx.presets import named
 from cfx.saliency.maps import Saliency
 from cfx.training.classifier import ClassifierTraining
-from cfx.types import PATH, Config, FileName, ModelName
+from cfx.types import Config
 from tasks.data.ingest import DataConfig
 from tasks.reading.gate import Policy
 from warehouse.facts.storage import warehouse_at

@@ -14,7 +14,8 @@ from cfx.attributes.oracle import Oracle
 from cfx.diffusion.latent import LatentDiffusion
 from cfx.errors import UserError
 from cfx.methods.time_edit import TIME, Inversions, time_edit
-from cfx.types import Config, Edit, ModelName
+from cfx.paths import ModelName
+from cfx.types import Config, Edit
 
 
 class NamedEdits(Config):

@@ -13,9 +13,10 @@ from torch import Tensor
 from cfx.diffusion.schedule import check_depth, q_sample
 from cfx.errors import UserError
 from cfx.guidance import clean_estimate, posterior_mean
+from cfx.paths import FileName
 from cfx.random import ImageNoise
 from cfx.random_views import Rendering, draw_views, view_score
-from cfx.types import Classifier, Config, Counterfactual, Denoiser, FileName
+from cfx.types import Classifier, Config, Counterfactual, Denoiser
 
 
 class Blended(Config):

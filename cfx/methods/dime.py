@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from cfx.diffusion.schedule import check_depth, q_sample
 from cfx.errors import UserError
 from cfx.guidance import ClassLoss, Side, changed_region, class_gradient
+from cfx.paths import FileName
 from cfx.perceptual import check_vgg19, perceptual_pull
 from cfx.random import ImageNoise
-from cfx.types import Classifier, Config, Counterfactual, Denoiser, FileName
+from cfx.types import Classifier, Config, Counterfactual, Denoiser
 
 
 class DiME(Config):

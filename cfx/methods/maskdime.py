@@ -12,9 +12,10 @@ from torch.nn.functional import max_pool2d
 
 from cfx.diffusion.schedule import check_depth, q_sample
 from cfx.guidance import ClassLoss, Side, class_gradient, rescaled
+from cfx.paths import FileName
 from cfx.perceptual import check_vgg19, perceptual_pull
 from cfx.random import ImageNoise
-from cfx.types import Classifier, Config, Counterfactual, Denoiser, FileName
+from cfx.types import Classifier, Config, Counterfactual, Denoiser
 
 
 class MaskDiME(Config):
