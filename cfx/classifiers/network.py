@@ -31,7 +31,7 @@ MOVED = {  # where factories were until 0.1, in files of weights and in configur
 }
 HALF = (0.5, 0.5, 0.5)
 UNFIT = (RuntimeError, AssertionError)  # what torch and timm raise for images that they cannot take
-BLANK_SIDE = 224  # pixels of the trial image when no input size is given
+BLANK_SIDES = (224, 64, 32, 28, 96, 128, 256, 299)  # pixels of the trial images, in turn, when no input size is given
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601, as Pillow makes a grey image of RGB
 
 
@@ -135,12 +135,21 @@ class Network(nn.Module):
 
     def outputs(self) -> int:
         """How many logits there are, learned by showing two blank images. Raises UserError if the network cannot take them."""
-        side = self.input_size or BLANK_SIDE
-        try:
-            with torch.no_grad():
-                return int(self(torch.zeros(2, 3, side, side, device=self.gain.device)).shape[1])
-        except UserCodeError as error:
-            raise UserCodeError(f"{error} (on a blank image of {side} x {side}; {self._way_out()})", error.trace) from error
+        refused: UserError | None = None
+        for side in (self.input_size,) if self.input_size else BLANK_SIDES:
+            try:
+                with torch.no_grad():
+                    return int(self(torch.zeros(2, 3, side, side, device=self.gain.device)).shape[1])
+            except UserError as error:
+                refused = refused or self.at_size(error, side, side)
+        assert refused is not None
+        raise refused
+
+    def at_size(self, error: UserError, height: int, width: int) -> UserError:
+        """What a user's own network raised, with the size of the images and what to set."""
+        if not isinstance(error, UserCodeError):
+            return error
+        return UserCodeError(f"{error} (on images of {height} x {width}; {self._way_out()})", error.trace)
 
     @contextmanager
     def _fits(self, x: Tensor) -> Iterator[None]:

@@ -116,15 +116,21 @@ def caveats(finding: dict[str, Any]) -> list[str]:
 
 
 def findings_table(name: str, finding: dict[str, Any]) -> Table:
-    judged = "no judge" if finding["judge_flip_rate"] is None else f"judge flip rate {finding['judge_flip_rate']:.3f}"
-    rates = f"flip rate {finding['flip_rate']:.3f}, {judged}"
-    table = Table(title=f"{name}: {rates}", title_justify="left", caption=_caption(finding), caption_justify="left")
+    table = Table(title=f"{name}: {_rates(finding)}", title_justify="left", caption=_caption(finding), caption_justify="left")
     for heading in ("attribute", "effect", "low", "high", "q", "edited", "verdict"):
         table.add_column(heading, justify="left" if heading in ("attribute", "verdict") else "right")
     for row in finding["attributes"]:
         numbers = (f"{row[key]:+.3f}" for key in ("effect", "low", "high"))
         table.add_row(escaped(row["attribute"]), *numbers, f"{row['q']:.4f}", _edited(row), row["verdict"])
     return table
+
+
+def _rates(finding: dict[str, Any]) -> str:
+    """How many explanations flip the classifier and its judge, where there are any."""
+    if finding["flip_rate"] is None:
+        return "no counterfactuals"
+    judged = "no judge" if finding["judge_flip_rate"] is None else f"judge flip rate {finding['judge_flip_rate']:.3f}"
+    return f"flip rate {finding['flip_rate']:.3f}, {judged}"
 
 
 def _caption(finding: dict[str, Any]) -> str:

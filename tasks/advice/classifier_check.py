@@ -46,7 +46,10 @@ def check_answers(classifier: TorchClassifier, x: Tensor) -> tuple[str, ...]:
 @torch.no_grad()
 def _given(classifier: TorchClassifier, x: Tensor) -> NDArray[Any]:
     """What the network itself gives, (N, outputs)."""
-    given: NDArray[Any] = torch.cat([classifier.network(part) for part in x.split(BATCH)]).double().cpu().numpy()
+    try:
+        given: NDArray[Any] = torch.cat([classifier.network(part) for part in x.split(BATCH)]).double().cpu().numpy()
+    except UserCodeError as error:
+        raise classifier.network.at_size(error, x.shape[-2], x.shape[-1]) from error
     return given
 
 

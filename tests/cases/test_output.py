@@ -27,6 +27,7 @@ from cfx.classifiers.onnx import OnnxConfig
 from cfx.errors import UserError
 from cfx.evidence.paired import paired_effects
 from flows.cli import app
+from flows.commands.audit import findings_table
 from tasks.data.formats import table_of
 from warehouse.evidence.export import export
 from warehouse.facts.query_ledger import QueryLedger
@@ -368,3 +369,19 @@ def test_their_report_shows_the_first_attributes_and_counts_the_others(many: Pat
     text = write_report(many, "r").read_text()
     assert "The first 40 of 200 attributes" in text and len(text) < 3_000_000
     assert "32 of 32 directions, which have fewer than 8 images each" in text
+
+
+@pytest.mark.parametrize(
+    ("flip_rate", "judge_flip_rate", "title"),
+    [
+        (None, None, "trial: no counterfactuals"),  # no prior, or every image is the target
+        (0.0, None, "trial: flip rate 0.000, no judge"),
+        (0.5, 0.25, "trial: flip rate 0.500, judge flip rate 0.250"),
+    ],
+)
+def test_the_table_at_the_end_says_which_rates_there_are(
+    flip_rate: float | None, judge_flip_rate: float | None, title: str
+) -> None:
+    nothing: dict[str, Any] = {"run_id": "r1", "explained": [], "findings": [], "attributes": [], "canary": None}
+    table = findings_table("trial", nothing | {"flip_rate": flip_rate, "judge_flip_rate": judge_flip_rate})
+    assert table.title == title

@@ -255,7 +255,7 @@ def test_one_column_of_a_multi_label_network():
         ({"classes": ("a", "b", "c"), "kwargs": {"weight": math.nan}}, "answered NaN or infinity"),
         ({"classes": YES_NO, "kwargs": {"outptus": 2}}, "cannot be called with kwargs .*outptus"),
         ({"classes": YES_NO, "module": here("Wordy")}, "gives 3 logits for 2 classes"),
-        ({"classes": YES_NO, "module": here("Linear"), "kwargs": {"side": 8}}, "blank image of 224 x 224; set `input_size`"),
+        ({"classes": YES_NO, "module": here("Linear"), "kwargs": {"side": 8}}, "images of 224 x 224; set `input_size`"),
         ({"classes": YES_NO, "module": "builtins:dict"}, "made a dict, not a torch.nn.Module"),
     ],
 )

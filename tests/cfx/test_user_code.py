@@ -122,7 +122,7 @@ def test_a_network_that_fails_is_the_users_and_one_of_a_hub_is_not() -> None:
     ) as caught:
         network(torch.zeros(1, 3, 8, 8))
     assert "return self.head(x)" in caught.value.trace
-    with pytest.raises(UserCodeError, match="on a blank image of 224 x 224; set `input_size`"):
+    with pytest.raises(UserCodeError, match="on images of 224 x 224; set `input_size`"):
         network.outputs()
     hub, _ = load_network(NetworkConfig(module="torchvision:resnet18", kwargs={"num_classes": 2}))
     with pytest.raises(RuntimeError) as other:
