@@ -16,9 +16,7 @@ def test_a_fact_carries_its_name_version_and_the_meaning_of_every_column(fact):
 
 
 def test_an_unknown_fact_is_told_with_those_that_exist():
-    with pytest.raises(
-        ValueError, match="no fact 'explanation'; the facts are runs, images, rejected, predictions, properties, explained"
-    ):
+    with pytest.raises(ValueError, match="no fact 'explanation'; the facts are runs, images, annotations, rejected, predictions"):
         fact_named("explanation")
 
 
