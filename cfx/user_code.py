@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
 import sys
 import sysconfig
@@ -18,7 +19,7 @@ from typing import Any
 from cfx.beside import BESIDE, searched
 from cfx.errors import TransientError, UserCodeError, UserError
 
-_RUN: dict[str, str] = {}  # the source that the file of each module named so far was run from
+_RUN: dict[str, str] = {}  # the sources that the file of each module named so far was run from
 
 
 def importable_from(folder: str | Path) -> None:
@@ -33,9 +34,9 @@ def importable_from(folder: str | Path) -> None:
 def import_named(reference: str) -> tuple[ModuleType, Any]:
     """The module and the object of `package.module:name`, as their source is now.
 
-    A module that was changed since it was named last is run again, so that what is found is what its source says; modules that
-    it imports in turn stay as they are. Raises ImportError for a module or a name that is not there, UserCodeError for a module
-    that fails while it is imported.
+    A module that was changed since it was named last, itself or in what it imports of its own (`sources_of`), is run again, so
+    that what is found is what the sources say. Raises ImportError for a module or a name that is not there, UserCodeError for a
+    module that fails while it is imported.
     """
     package, name = reference.split(":")
     BESIDE.named.add(package.partition(".")[0])
@@ -70,22 +71,35 @@ def sources_of(thing: ModuleType | Callable[..., object]) -> str:
     top-level package lies in: what decides what the thing does. Of an installed package its version. Empty without a source.
     """
     module = thing if isinstance(thing, ModuleType) else inspect.getmodule(thing)
-    if module is None or (first := getattr(module, "__file__", None)) is None:
-        return source_of(thing) or ""
-    parts = module.__name__.split(".")
-    if any(Path(first).is_relative_to(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib")):
+    if files := _own_files(module):
+        return "\0".join(f"{name}\0{files[name].read_text(encoding='utf-8', errors='replace')}" for name in sorted(files))
+    if module is not None and _is_installed(module):
         with suppress(importlib.metadata.PackageNotFoundError):
-            return f"{importlib.metadata.version(parts[0])}\0{source_of(thing)}"
-        return source_of(thing) or ""
-    home = Path(first).parents[len(parts) - (0 if Path(first).name == "__init__.py" else 1)]
-    waiting, found = [(module.__name__, Path(first))], dict[str, str]()
+            return f"{importlib.metadata.version(module.__name__.partition('.')[0])}\0{source_of(thing)}"
+    return source_of(thing) or ""
+
+
+def _is_installed(module: ModuleType) -> bool:
+    file = getattr(module, "__file__", None)
+    kinds = ("stdlib", "purelib", "platlib")
+    return file is not None and any(Path(file).is_relative_to(sysconfig.get_path(kind)) for kind in kinds)
+
+
+def _own_files(module: ModuleType | None) -> dict[str, Path]:
+    """By dotted name, the files of a user's module and of all that it imports from its folder; none of what is installed."""
+    first = getattr(module, "__file__", None)
+    if module is None or first is None or _is_installed(module):
+        return {}
+    depth = len(module.__name__.split(".")) - (0 if Path(first).name == "__init__.py" else 1)
+    home, waiting, found = Path(first).parents[depth], [(module.__name__, Path(first))], dict[str, Path]()
     while waiting:
         name, path = waiting.pop()
         if name in found or path.suffix != ".py":
             continue
-        found[name] = path.read_text(encoding="utf-8", errors="replace")
-        waiting += [(other, where) for other in _imports(found[name], name, path) if (where := _file_of(other, home))]
-    return "\0".join(f"{name}\0{found[name]}" for name in sorted(found)) or source_of(thing) or ""
+        found[name] = path
+        source = path.read_text(encoding="utf-8", errors="replace")
+        waiting += [(other, where) for other in _imports(source, name, path) if (where := _file_of(other, home))]
+    return found
 
 
 def _imports(source: str, name: str, path: Path) -> list[str]:
@@ -113,10 +127,15 @@ def _file_of(name: str, home: Path) -> Path | None:
 
 
 def _run_again_if_changed(module: ModuleType) -> None:
-    source, file = source_of(module), str(getattr(module, "__file__", "built in"))
-    if source is not None and _RUN.setdefault(file, source) != source:
-        exec(compile(source, file, "exec"), module.__dict__)  # `reload` may take bytecode of the same second
-        _RUN[file] = source
+    source, file, sources = source_of(module), str(getattr(module, "__file__", "built in")), sources_of(module)
+    if source is None or _RUN.setdefault(file, sources) == sources:
+        return
+    for name, path in _own_files(module).items():
+        if name != module.__name__ and sys.modules.pop(name, None) is not None:
+            with suppress(OSError):  # bytecode of the same second and size would be taken for the new source
+                Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
+    exec(compile(source, file, "exec"), module.__dict__)  # `reload` may take bytecode of the same second
+    _RUN[file] = sources
 
 
 @contextmanager

@@ -297,3 +297,18 @@ def test_external_data_of_onnx_is_part_of_a_model(tmp_path: Path) -> None:
 def test_such_a_setting_changes_the_edits(home: Path, tmp_path: Path, name: str) -> None:
     """Or the test above could not fail."""
     assert edits(run(home, warehouse=tmp_path / "a")) != edits(run(home, warehouse=tmp_path / "b", **EDITED[name]))
+
+
+def test_what_a_module_imports_is_run_as_it_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another identity with the answers of before would be the worst of both: the two follow the same sources."""
+    (tmp_path / "deepest_beside.py").write_text("sign = 1")
+    (tmp_path / "deep_beside.py").write_text("from deepest_beside import sign\n\ndef answer():\n    return sign")
+    (tmp_path / "named_beside.py").write_text("from deepest_beside import sign\nfrom deep_beside import answer")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module, answer = import_named("named_beside:answer")
+    before = sources_of(module)
+    assert answer() == 1
+    (tmp_path / "deepest_beside.py").write_text("sign = 2")  # as long as before, and in the same second
+    module, answer = import_named("named_beside:answer")
+    assert answer() == module.sign == 2 and sources_of(module) != before
+    assert import_named("named_beside:answer")[1] is answer  # unchanged: not run again
