@@ -255,7 +255,8 @@ def image_rows(lens: duckdb.DuckDBPyConnection, run_id: str, image_ids: list[str
     ids = {f"image_{i}": image_id for i, image_id in enumerate(image_ids)}
     sql = f"""
         select
-            explanations.image_id, explanations.seed, attributes.* exclude (run_id, image_id, method, arm, seed),
+            explanations.image_id, explanations.method, explanations.seed,
+            attributes.* exclude (run_id, image_id, method, arm, seed),
             if(shown, images.png, null) as png, if(shown, explanations.png, null) as png_cf,
             if(shown, explanations.mask_png, null) as mask_png, maps.map, if(shown, maps.png, null) as map_png
         from explanations
