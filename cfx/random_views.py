@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, grid_sample, interpolate
 
 from cfx.guidance import class_loss
+from cfx.own_size import seen
 from cfx.random import ImageNoise
 from cfx.types import Classifier
 
@@ -81,6 +82,7 @@ def view_score(
     classifier: Classifier, x: Tensor, target: Tensor, views: Views, rendering: Rendering, temperature: float
 ) -> Tensor:
     """log p(target | x), (B,), averaged over views; logits are divided by the temperature. One call of the classifier."""
+    classifier, x = seen(classifier, x)
     logits = classifier(render_views(x, views, rendering)).float() / temperature
     count = len(views.moved)
     losses = class_loss(logits, target.repeat(count), "log_prob")

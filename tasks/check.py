@@ -274,10 +274,10 @@ def _check_prior(config: AuditConfig, classifier: Classifier, data_print: str, d
         return (), None
     with setting("prior"):
         if config.prior.train is not None:
-            check_size(config.data.size, config.prior.train.multiple)
-            return (), None
+            check_size(config.data.size, config.prior.train)
+            return size_warnings(config.prior.train, config.data.size), None
         prior = denoiser_for(folder, device)
-        check_size(config.data.size, prior.multiple)
+        check_size(config.data.size, prior)
         check_depth(config.ladder, prior)
         asked = classifier if isinstance(config.classifier, ClassifierConfig) else None
         found = survival(prior, asked, config.data, config.ladder, device)

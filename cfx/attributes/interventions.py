@@ -17,6 +17,7 @@ from cfx.attributes.named_edits import NamedEdits
 from cfx.attributes.oracle import Oracle
 from cfx.methods.dime import FastDiME, fastdime
 from cfx.methods.maskdime import MaskDiME, maskdime
+from cfx.own_size import at_priors_size
 from cfx.random import ImageNoise
 from cfx.types import Config, Denoiser, Edit
 
@@ -85,8 +86,9 @@ def edit_alone(
         return ImageNoise.of(image_ids, attribute)
 
     redraw = MaskDiME(steps=config.steps, tau=config.tau, scale=config.scale, share=config.share)
-    x_edit, mask = maskdime(denoiser, Wanted(oracle, toggled, attribute), x, wanted, redraw, noise())
-    assert mask is not None
+    on = at_priors_size(maskdime, denoiser, Wanted(oracle, toggled, attribute), x=x, target=wanted, config=redraw, noise=noise())
+    assert on.mask is not None
     again = FastDiME(steps=config.steps, tau=config.tau, scale=config.scale)
-    sham = fastdime(denoiser, Wanted(oracle, as_they_are, attribute), x, wanted, again, noise(), mask=mask)
-    return Edit(x_edit, sham.x_cf, mask)
+    still = Wanted(oracle, as_they_are, attribute)
+    sham = at_priors_size(fastdime, denoiser, still, x=x, target=wanted, config=again, noise=noise(), mask=on.mask)
+    return Edit(on.x_cf, sham.x_cf, on.mask)

@@ -102,6 +102,17 @@ class DDPM:
         height, width = said if isinstance(said, list | tuple) else (said, said)
         return None if height is None else (height * self.patch, width * self.patch)
 
+    def drawn_size(self, height: int, width: int) -> tuple[int, int] | None:
+        """The size, pixels, at which the UNet draws images of this shape; None where it is their own, or the UNet does not say.
+
+        The longer side as long as the UNet's own, the other in proportion.
+        """
+        if self.size is None or self.size == (height + missing(height, self.patch), width + missing(width, self.patch)):
+            return None
+        share = max(self.size) / max(height, width)
+        drawn = max(1, round(height * share)), max(1, round(width * share))
+        return None if drawn == (height, width) else drawn
+
     def respaced(self, steps: int, summed: bool = False) -> DDPM:
         """The same network over `steps` of its original steps; `summed` as in `respaced_timesteps`."""
         return DDPM(self.network, self.schedule, self.channels, steps, self.clip, summed)

@@ -26,7 +26,9 @@ Batches = Callable[[int], Tensor]  # step -> (B, 3, H, W) in [-1, 1]; the same s
 class PriorTraining(Config):
     """Knobs of `cfx train prior`; the defaults train a 64 px prior in an hour or two of one CPU core."""
 
-    size: int = Field(64, ge=8, description="side of the square images, pixels")
+    size: int = Field(
+        64, ge=8, description="side of the square images, pixels; in an audit the longer side, if the images are not smaller"
+    )
     patch: int = Field(4, ge=1, description="pixels folded into one position at the UNet's door; 1 for none")
     channels: tuple[int, ...] = Field((64, 128, 128), min_length=1, description="width of each level; attention on the last")
     layers: int = Field(1, ge=1, description="residual blocks a level")
@@ -56,6 +58,12 @@ class PriorTraining(Config):
     def multiple(self) -> int:
         """Sides that the UNet takes without padding are multiples of this, pixels."""
         return int(self.patch * 2 ** (len(self.channels) - 1))
+
+    def drawn_size(self, height: int, width: int) -> tuple[int, int] | None:
+        """The size, pixels, at which a prior of an audit draws images of this shape; None where it is their own."""
+        longer = max(height, width)
+        share = min(self.size, longer) / longer
+        return None if share == 1 else (max(1, round(height * share)), max(1, round(width * share)))
 
 
 def build_unet(config: PriorTraining) -> UNet2DModel:

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cfx.diffusion.schedule import check_depth
 from cfx.guidance import ClassLoss, Side, changed_region, class_loss
+from cfx.own_size import of_rows
 from cfx.random import ImageNoise
 from cfx.types import Classifier, Config, Counterfactual, Denoiser
 
@@ -83,7 +84,7 @@ def ace(denoiser: Denoiser, classifier: Classifier, x: Tensor, target: Tensor, c
         drawn = [noise.like(x) for _ in range(2 * config.tau)]  # for all images, so that none depends on who else lost
         refined = refine(denoiser, x[lost], pre_explanation[lost], mask[lost], config.tau, [one[lost] for one in drawn])
         x_cf[lost] = refined.clamp(-1, 1)
-        lost = lost[classifier(x_cf[lost]).argmax(1) != target[lost]]
+        lost = lost[of_rows(classifier, lost)(x_cf[lost]).argmax(1) != target[lost]]
         if not len(lost):
             break
     if config.fallback:
@@ -106,7 +107,9 @@ def attack(denoiser: Denoiser, classifier: Classifier, x: Tensor, target: Tensor
         gradient = distance_gradient(start, u, config.distance) * distance_weight(config, iteration)
         if config.scale and moving.any():
             each = [one[moving] for one in drawn]
-            towards_target, flipped = filtered_gradient(denoiser, classifier, u[moving], target[moving], each, config)
+            towards_target, flipped = filtered_gradient(
+                denoiser, of_rows(classifier, moving), u[moving], target[moving], each, config
+            )
             gradient[moving] += config.scale * towards_target
             in_a_row[moving] = torch.where(flipped, in_a_row[moving] + 1, 0)
         if config.stop_after is not None:

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from cfx.diffusion.ddpm import DDPM, missing
+from cfx.diffusion.training import PriorTraining
 from cfx.errors import UserError
+from cfx.images import height_and_width
 from cfx.methods.time_edit import TIME
 from tasks.config import Ladder
 
 
-def check_size(size: int | tuple[int, int], multiple: int) -> None:
-    """Raises UserError for images that cannot be padded to a multiple of what the UNet halves."""
-    for side in (size, size) if isinstance(size, int) else size:
-        missing(side, multiple)
+def check_size(size: int | tuple[int, int], prior: DDPM | PriorTraining) -> None:
+    """Raises UserError for images that, at the size the prior draws, cannot be padded to a multiple of what the UNet halves."""
+    shape = height_and_width(size)
+    for side in prior.drawn_size(*shape) or shape:
+        missing(side, prior.multiple)
 
 
-def size_warnings(prior: DDPM, size: int | tuple[int, int]) -> tuple[str, ...]:
-    """What to say of a prior that was trained on images of another size."""
-    height, width = (size, size) if isinstance(size, int) else size
-    padded = (height + missing(height, prior.patch), width + missing(width, prior.patch))
-    if prior.size is None or prior.size == padded:
+def size_warnings(prior: DDPM | PriorTraining, size: int | tuple[int, int]) -> tuple[str, ...]:
+    """What to say of a prior that draws smaller than the images are."""
+    height, width = height_and_width(size)
+    drawn = prior.drawn_size(height, width)
+    if drawn is None or drawn[0] >= height:
         return ()
-    trained = " x ".join(map(str, prior.size))
     return (
-        f"prior: it was trained on images of {trained} px, but data.size is {height} x {width} px; what it draws is of the wrong "
-        f"scale: set data.size to what it was trained on, or train one on these images (`prior: {{train: {{}}}}`)",
+        f"prior: it draws {drawn[0]} x {drawn[1]} px, and its changes are laid on the images of {height} x {width} px: "
+        f"explanations and edits change nothing finer than {height / drawn[0]:.1f} px",
     )
 
 

@@ -30,6 +30,7 @@ from cfx.diffusion.schedule import q_sample
 from cfx.errors import UserError
 from cfx.methods.dime import denoise
 from cfx.methods.time_edit import TIME
+from cfx.own_size import AtOwnSize, resized
 from cfx.random import ImageNoise
 from cfx.types import Classifier
 from tasks.config import Ladder
@@ -77,13 +78,19 @@ class Filtered(NamedTuple):
 
 @torch.no_grad()
 def filtered(prior: DDPM, classifier: Classifier | None, images: Images, steps: int, tau: int) -> Filtered:
-    """F noises images to step tau - 1 of `steps` and denoises them without guidance. tau UNet evaluations an image."""
+    """F noises images to step tau - 1 of `steps` and denoises them without guidance, at the size that the prior draws. tau UNet
+    evaluations an image."""
     x, denoiser = images.x, prior.respaced(steps)
-    parts = [Images(images.ids[i : i + TRIED], x[i : i + TRIED]) for i in range(0, len(x), TRIED)]
+    size = prior.drawn_size(x.shape[-2], x.shape[-1])
+    copies = x if size is None else resized(x, size)
+    parts = [Images(images.ids[i : i + TRIED], copies[i : i + TRIED]) for i in range(0, len(x), TRIED)]
     z, back = (torch.cat(found) for found in zip(*(_there_and_back(denoiser, part, tau) for part in parts), strict=True))
-    plain = [change(x, guess.clamp(-1, 1)) for guess in blurs(z / max(1e-6, float(denoiser.alphas_cumprod[tau - 1])) ** 0.5)]
-    kept, chance = (None, 0.0) if classifier is None else agreement(classifier(x), classifier(back))
-    return Filtered(kept, chance, change(x, back), min(plain), len(x))
+    plain = [change(copies, guess.clamp(-1, 1)) for guess in blurs(z / max(1e-6, float(denoiser.alphas_cumprod[tau - 1])) ** 0.5)]
+    kept, chance = None, 0.0
+    if classifier is not None:
+        shown = classifier if size is None else AtOwnSize(classifier, x, copies)
+        kept, chance = agreement(classifier(x), shown(back))
+    return Filtered(kept, chance, change(copies, back), min(plain), len(x))
 
 
 def _there_and_back(denoiser: DDPM, images: Images, tau: int) -> tuple[Tensor, Tensor]:

@@ -58,8 +58,8 @@ class DataConfig(Annotations):
     )
     size: Side | tuple[Side, Side] = Field(
         64,
-        description="of the images audited, pixels: the side of a square, or [height, width]; the largest centred part of that "
-        "shape is kept, resampled with antialiasing",
+        description="of the images audited, pixels: the side of a square, or [height, width]: what the classifier sees in "
+        "production, whatever the prior draws; the largest centred part of that shape is kept, resampled with antialiasing",
     )
     resample: Resample = Field("lanczos", description="how images are brought to size; most papers: bilinear")
     annotations: Path | None = Field(

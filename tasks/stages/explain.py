@@ -22,6 +22,7 @@ from cfx.methods.dvce import DVCE, dvce
 from cfx.methods.maskdime import MaskDiME, maskdime
 from cfx.methods.svce import SVCE, svce
 from cfx.methods.time_edit import TIME
+from cfx.own_size import at_priors_size
 from cfx.random import ImageNoise
 from cfx.targets import choose_targets
 from cfx.types import Classifier, Counterfactual, Denoiser, Step
@@ -36,6 +37,10 @@ from tasks.stages.prompts import Prompted, prompted_by, time_towards
 from warehouse.facts.schema import FACTS
 from warehouse.facts.shards import Shard, read_shard
 
+FUNCTIONS: dict[type[Method], Callable[..., Counterfactual]] = {
+    DiME: dime, FastDiME: fastdime, MaskDiME: maskdime, ACE: ace, DVCE: dvce, Blended: blended,
+}  # fmt: skip
+
 
 def respaced(prior: DDPM, method: Method) -> DDPM:
     """The prior over this method's steps, which are kept as the method's released code keeps them, if it is to be as released."""
@@ -48,6 +53,7 @@ class Counted:
     def __init__(self, denoiser: Denoiser) -> None:
         self._denoiser, self.forward, self.backward = denoiser, 0, 0
         self.alphas_cumprod = denoiser.alphas_cumprod
+        self.drawn_size = getattr(denoiser, "drawn_size", lambda height, width: None)
 
     def step(self, z: Tensor, t: int) -> Step:
         self.forward += len(z)
@@ -85,26 +91,21 @@ def bind(
     method: Method, denoiser: Denoiser, classifier: Classifier, device: str, prompted: Prompted | None = None
 ) -> partial[Counterfactual]:
     """The method's function, waiting for x, target and noise. The one place where a method's extras are bound."""
+    extras: dict[str, Any] = {}
     match method:
-        case DiME():
-            return partial(dime, denoiser, classifier, config=method, perceptual=perceptual_for(method.vgg19, device))
-        case FastDiME():
-            return partial(fastdime, denoiser, classifier, config=method, perceptual=perceptual_for(method.vgg19, device))
-        case MaskDiME():
-            return partial(maskdime, denoiser, classifier, config=method, perceptual=perceptual_for(method.vgg19, device))
-        case ACE():
-            return partial(ace, denoiser, classifier, config=method)
+        case DiME() | FastDiME() | MaskDiME():
+            extras["perceptual"] = perceptual_for(method.vgg19, device)
         case DVCE():
-            robust = robust_for(method.robust, device) if method.robust is not None else None
-            return partial(dvce, denoiser, classifier, config=method, robust=robust)
-        case SVCE():
-            return partial(svce, denoiser, classifier, config=method)
+            extras["robust"] = robust_for(method.robust, device) if method.robust is not None else None
         case Blended():
-            return partial(blended, denoiser, classifier, config=method, lpips=lpips_for(method.vgg16, device))
+            extras["lpips"] = lpips_for(method.vgg16, device)
+        case SVCE():  # needs no prior, so has no other size
+            return partial(svce, denoiser, classifier, config=method)
         case TIME():
             if prompted is None:
                 raise UserError("method 'time' edits with words that an audit learns from all its images; it needs `words`")
             return partial(time_towards, prompted, classifier, config=method)
+    return partial(at_priors_size, FUNCTIONS[type(method)], denoiser, classifier, config=method, **extras)
 
 
 def check_ladder(ladder: Ladder, classifier: Classifier, surrogate: bool = False) -> None:

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
+import torch
 from torch import Tensor
+from torchvision.transforms.v2.functional import resize
 
 from cfx.diffusion.pretrained import prior_files
-from cfx.diffusion.training import train_prior
+from cfx.diffusion.training import PriorTraining, train_prior
 from tasks.config import PriorConfig
 from tasks.training.batches import batches_of
 from warehouse.facts.storage import cache_of, write_whole
@@ -62,7 +64,8 @@ def ensure_prior(folder: Path, config: PriorConfig, images: Callable[[], Tensor]
         for path in sorted(here.glob("*/*"), key=lambda path: path.parent.name == "scheduler"):
             write_whole(folder, folder / path.relative_to(here).as_posix(), path.read_bytes())
         return folder
-    training, started, written = config.train, time.monotonic(), [0.0]
+    started, written, x = time.monotonic(), [0.0], images()
+    training, x = _at_most(config.train, x)
 
     def report(step: int, loss: float) -> None:
         now = time.monotonic()
@@ -71,4 +74,13 @@ def ensure_prior(folder: Path, config: PriorConfig, images: Callable[[], Tensor]
             state = {"step": step, "steps": training.steps, "loss": loss, "seconds": now - started}
             (folder / "progress.json").write_text(json.dumps(state))
 
-    return train_prior(batches_of(images(), training), training, folder, report, device)
+    return train_prior(batches_of(x, training), training, folder, report, device)
+
+
+def _at_most(training: PriorTraining, images: Tensor) -> tuple[PriorTraining, Tensor]:
+    """How the prior is trained, and the images (N, 3, H, W) uint8 at the size that it draws."""
+    height, width = images.shape[-2:]
+    drawn = training.drawn_size(height, width)
+    if drawn is not None:
+        images = torch.cat([resize(part, list(drawn), antialias=True) for part in images.split(256)])
+    return training.model_copy(update={"size": min(training.size, max(height, width))}), images

@@ -226,21 +226,24 @@ def test_an_audit_stops_at_a_prior_that_does_not_fit(data: Path, more: dict[str,
     assert CALLED == []  # nothing is queried before it counts
 
 
-@pytest.mark.parametrize("size", [128, 48, [64, 48]], ids=str)
-def test_images_of_another_size_are_warned_of_with_both_numbers(bundled: DDPM, size: Any) -> None:
-    height, width = (size, size) if isinstance(size, int) else size
+SMALLER = {128: ("64 x 64", "128 x 128", "2.0"), (96, 128): ("48 x 64", "96 x 128", "2.0"), 300: ("64 x 64", "300 x 300", "4.7")}
+
+
+@pytest.mark.parametrize(("size", "numbers"), SMALLER.items(), ids=str)
+def test_a_prior_that_draws_smaller_says_what_is_too_fine_for_it(bundled: DDPM, size: Any, numbers: tuple[str, ...]) -> None:
     (warning,) = size_warnings(bundled, size)
-    assert "64 x 64 px" in warning and f"{height} x {width} px" in warning
+    assert all(number in warning for number in numbers)
 
 
-def test_no_word_where_sizes_agree_or_nothing_is_known(bundled: DDPM) -> None:
+def test_no_word_where_nothing_is_too_fine_or_nothing_is_known(bundled: DDPM) -> None:
+    assert size_warnings(bundled, 48) == size_warnings(bundled, (64, 48)) == ()
     assert size_warnings(bundled, 64) == size_warnings(bundled, (64, 64)) == size_warnings(bundled, 62) == ()  # padded to 64
     assert size_warnings(gaussian_prior(), 17) == ()
 
 
-def test_an_audit_warns_of_another_size(data: Path) -> None:
-    (warning,) = [line for line in check(audit(data, size=48)).warnings if "size" in line]
-    assert warning.startswith("prior: it was trained on images of 64 x 64 px, but data.size is 48 x 48 px")
+def test_an_audit_of_larger_images_says_what_is_too_fine(data: Path) -> None:
+    (warning,) = [line for line in check(audit(data, size=96)).warnings if line.startswith("prior")]
+    assert warning.startswith("prior: it draws 64 x 64 px, and its changes are laid on the images of 96 x 96 px")
 
 
 TRAIN: dict[str, tuple[dict[str, Any], int, str | None]] = {
