@@ -14,6 +14,7 @@ from cfx.errors import UserError
 from warehouse.facts.shards import damaged
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import fetch
+from warehouse.lens.settled import settle
 from warehouse.report.embedded_numbers import Page, numbers
 from warehouse.report.hashes import hashes_path, name_in, read_sums, report_name, run_hashes
 from warehouse.report.render import report_html, report_path
@@ -74,6 +75,7 @@ def _numbers(root: Path, run_id: str, page: str) -> tuple[int, int, list[str]]:
     read = Page(page)
     counted, same, differing = 0, 0, []
     with closing(open_warehouse(root, from_rows=True)) as lens:
+        settle(lens, run_id)
         for name, question in read.content["questions"].items():
             now = dict(numbers(fetch(lens, question["sql"])))
             before = dict(numbers(question["rows"]))

@@ -22,6 +22,7 @@ from warehouse.explorer.names import Marks, give_name
 from warehouse.explorer.queries import OPERATORS, PAGE, Choice, Lens, columns, explanations
 from warehouse.explorer.reviews import LONGEST, MARKS, review
 from warehouse.lens.fetch import Row, fetch
+from warehouse.lens.settled import settle
 from warehouse.report import formatting as wording
 from warehouse.report.cards import cards
 from warehouse.report.gallery import AMPLIFIED, changes, frames
@@ -81,6 +82,7 @@ class Pages:
     def run(self, request: Request) -> Response:
         run, lens, address = request.path_params["run"], self.lens.cursor(), request.query_params
         known = columns(lens, run)
+        settle(lens, run)
         page = address.get("page", "0")
         chosen = Choice(
             address.get("sort", "l1"),

@@ -18,6 +18,7 @@ from warehouse.facts.schema import POLICIES
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row, fetch
+from warehouse.lens.settled import settle
 
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
 
@@ -71,6 +72,7 @@ def gate(root: Path, run_id: str) -> Gate:
     """The verdict on a run that has a policy. Raises UserError for an unknown run, or one without a policy."""
     with closing(open_warehouse(root, sql="from runs, gate")) as lens:
         check_run(lens, root, run_id)
+        settle(lens, run_id)
         rules = fetch(lens, "from gate where run_id = $run order by place, subject", run=run_id)
     if not rules:
         raise UserError(f"run {run_id} has no policy yet; `cfx gate {run_id}` holds it to one")

@@ -20,6 +20,7 @@ from warehouse.facts.storage import write_whole
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row
 from warehouse.lens.gate import check_run, verdict_of
+from warehouse.lens.settled import settle
 from warehouse.report import formatting as wording
 from warehouse.report.cards import cards
 from warehouse.report.charts import Axis, axis_over
@@ -58,6 +59,7 @@ def report_html(root: Path, run_id: str) -> str:
     """The report of one run. Raises UserError for an unknown run, with the runs there are."""
     with closing(open_warehouse(root, sql=";".join(EVIDENCE.values()))) as lens:
         check_run(lens, root, run_id)
+        settle(lens, run_id)
         found = {name: evidence(lens, name, run_id) for name in EVIDENCE}
         questions = ask_findings(lens, run_id, found["ranked"].rows)
         picked = [found["picks"], *(each.picks for each in questions)]

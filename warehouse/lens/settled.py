@@ -1,0 +1,18 @@
+"""What many questions about one run rest on, computed once: its tests, rankings and claims, whose bootstraps take longest.
+
+A view is computed anew by every query that reads it. A report asks a dozen that read these, so its connection gets tables of its
+own, which DuckDB finds before the views of the same names, also from within other views.
+"""
+
+from __future__ import annotations
+
+import duckdb
+
+# Each builds on those before it. No view that is about one run reads another run's rows of these.
+SETTLED = ("attribute_tests", "ranked_attributes", "interventions", "claims")
+
+
+def settle(lens: duckdb.DuckDBPyConnection, run_id: str) -> None:
+    """Let this connection, on which these views are laid out, answer for one run only, and faster."""
+    for name in SETTLED:
+        lens.execute(f"create or replace temp table {name} as from main.{name} where run_id = $run", {"run": run_id})
