@@ -53,6 +53,7 @@ def demo_config(folder: Path, twin: str, images: int) -> AuditConfig:
                 {"method": "fastdime", "steps": 50, "tau": 18, "scale": 25, "threshold": 0.3},
                 {"method": "fastdime", "steps": 50, "tau": 18, "scale": 60, "threshold": 0.3},
             ],
+            "interventions": {"images": min(32, images // 4)},
             "shard_size": 32,
         }
     )

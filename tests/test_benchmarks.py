@@ -1,8 +1,9 @@
 """The benchmarks of methods run from the command line and print what they promise."""
 
 import json
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,27 @@ PROMISED = {
 }  # fmt: skip
 
 
-def printed(*arguments: str) -> list[dict[str, Any]]:
-    run = subprocess.run(
-        [sys.executable, *arguments, "--json"], cwd=HOME, capture_output=True, text=True, env={"OMP_NUM_THREADS": "1"}
-    )
-    assert run.returncode == 0, run.stderr
-    rows: list[dict[str, Any]] = json.loads(run.stdout.splitlines()[-1])
-    return rows
+Printed = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Printed:
+    """Runs a script as `python SCRIPT ARGUMENTS --json` does, in this process, and returns what its last line holds."""
+
+    def run(script: str, *arguments: str) -> list[dict[str, Any]]:
+        monkeypatch.setattr(sys, "argv", [script, *arguments, "--json"])
+        try:
+            runpy.run_path(str(HOME / script), run_name="__main__")
+        except SystemExit as ended:
+            assert not ended.code
+        rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out.splitlines()[-1])
+        return rows
+
+    return run
 
 
 @pytest.mark.slow
-def test_the_methods_benchmark_prints_its_rows_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_the_methods_benchmark_prints_its_rows_and_goes_on_where_it_stopped(printed: Printed, tmp_path: Path) -> None:
     command = ("benchmarks/methods.py", "--quick", "--only", "default/default", "--into", str(tmp_path))
     (row,) = printed(*command)
     assert row.keys() >= PROMISED
@@ -36,14 +47,14 @@ def test_the_methods_benchmark_prints_its_rows_and_goes_on_where_it_stopped(tmp_
 
 
 @pytest.mark.slow
-def test_the_gpu_benchmark_runs_on_a_cpu_with_tiny_networks() -> None:
+def test_the_gpu_benchmark_runs_on_a_cpu_with_tiny_networks(printed: Printed) -> None:
     rows = printed("benchmarks/gpu.py", "--tiny", "--batch", "1")
     assert {row["method"] for row in rows} >= {"dime", "fastdime", "maskdime", "ace-l1", "dvce", "svce", "blended", "default"}
     assert all(row["seconds_per_image"] > 0 and row["peak_mib"] > 0 for row in rows)
 
 
 @pytest.mark.slow
-def test_the_hit_benchmark_prints_its_rows_and_a_hits_own_map_wins() -> None:
+def test_the_hit_benchmark_prints_its_rows_and_a_hits_own_map_wins(printed: Printed) -> None:
     rows = printed("benchmarks/hit.py", "--quick", "--only", "hit")
     assert all(row.keys() >= {"model", "map", "accuracy", "gflops", "insertion", "deletion", "iou_truth"} for row in rows)
     own, *others = (next(row for row in rows if row["map"] == name) for name in ("hit", "rollout", "grad_cam", "chance"))
