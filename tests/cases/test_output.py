@@ -361,13 +361,6 @@ def test_a_thousand_classes_and_two_hundred_attributes_are_answered(many: Path) 
     assert len(rows) == 200 and {(row["target"], row["n"]) for row in rows} == {("class 999", 20)}
 
 
-@pytest.mark.long  # a minute: every view, over 200 attributes
-def test_their_report_shows_the_first_attributes_and_counts_the_others(many: Path) -> None:
-    text = write_report(many, "r").read_text()
-    assert "The first 40 of 200 attributes" in text and len(text) < 3_000_000
-    assert "32 of 32 directions, which have fewer than 8 images each" in text
-
-
 @pytest.mark.parametrize(
     ("flip_rate", "judge_flip_rate", "title"),
     [
