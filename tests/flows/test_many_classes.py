@@ -42,5 +42,6 @@ def test_a_thousand_classes_and_two_hundred_attributes(tmp_path: Path, prefect_s
         assert row["target"] == "class 999" and row["n"] >= 8 and -1 <= row["low"] <= row["effect"] <= row["high"] <= 1
     page = (root / "reports" / f"{run}.html").read_text()
     assert f"The first 40 of {ATTRIBUTES} attributes" in page and len(page) < 3_000_000
+    assert f"{ATTRIBUTES} attributes, ranked below" in page and "The first 40 of 2" in page.split("Release checks", 2)[-1]
     (shown,) = query(root, "select count(*) as n from verdicts").to_pylist()
     assert shown["n"] == ATTRIBUTES

@@ -104,6 +104,7 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Se
         sources=filters.sources,
         moved=filters.moved,
         filter_classes=filters.classes,
+        shown_rules=_first_rules(found["rules"].rows),
         gate=verdict_of(run["run_id"], found["rules"].rows) if found["rules"].rows else None,
         scope=scope(run, found["splits"].rows, ranked, found["associations"].rows),
         findings=findings(run, questions, shown),
@@ -120,6 +121,13 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Se
         style=Markup(style),  # our own file, not data
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii"),
     )
+
+
+def _first_rules(rules: Sequence[Row]) -> list[Row]:
+    """All rules in their order, or of more than TOP those that decide: failed, then undecided."""
+    if len(rules) <= TOP:
+        return list(rules)
+    return sorted(rules, key=lambda rule: ("fail", "inconclusive", "pass").index(rule["result"]))[:TOP]
 
 
 def _page() -> Template:

@@ -19,6 +19,9 @@ ACCESS = {  # the configuration's `access` -> what could be seen through it
 }
 
 
+MOST = 20  # attributes that are listed by name
+
+
 def scope(run: Row, splits: Sequence[Row], ranked: Sequence[Row], associations: Sequence[Row] = ()) -> list[tuple[str, str]]:
     """Label and text of each entry; what the configuration does not tell is left out.
 
@@ -36,10 +39,16 @@ def scope(run: Row, splits: Sequence[Row], ranked: Sequence[Row], associations: 
         ("Goes with the label", "; ".join(map(_association, filter(_striking, associations)))),
         ("Data", str((config.get("data") or {}).get("images", ""))),
         ("Judge", model_name(config.get("judge") or {}) or "none"),
-        ("Attributes looked at", listed(sorted(row["attribute"] for row in ranked)) if ranked else "none yet"),
+        ("Attributes looked at", _attributes(ranked)),
         ("Method", ", then ".join(str(rung.get("method", "")) for rung in _ladder(config))),
     ]
     return [(label, text) for label, text in entries if text]
+
+
+def _attributes(ranked: Sequence[Row]) -> str:
+    if len(ranked) > MOST:
+        return f"{len(ranked)} attributes, ranked below"
+    return listed(sorted(row["attribute"] for row in ranked)) if ranked else "none yet"
 
 
 def _striking(row: Row) -> bool:

@@ -16,7 +16,9 @@
 --   images_needed: how many would decide; null where it is decided or no number would do
 --   reason: all of this in words
 create macro wilson(share, n, side) as (  -- end of the 95 % score interval of a share of n (Wilson 1927); side: -1 low, 1 high
-    (share + 1.920729 / n + side * 1.959964 * sqrt(share * (1 - share) / n + 0.960365 / (n * n))) / (1 + 3.841459 / n)
+    least(1, greatest(0,  -- rounding may leave the range
+        (share + 1.920729 / n + side * 1.959964 * sqrt(share * (1 - share) / n + 0.960365 / (n * n))) / (1 + 3.841459 / n)
+    ))
 );
 create macro points(low, high, threshold) as (  -- an interval and its bound in words, in points: hundredths of a probability
     format(' (95% interval {:+.1f} to {:+.1f}), limit {:g}', round(100 * low, 1) + 0, round(100 * high, 1) + 0, round(100 * threshold, 3))
