@@ -34,7 +34,8 @@ select
     case verdict
         when 'confirmed' then 'transplants; nothing that was named accounts for it'
         when 'suspected' then 'transplants; nothing was named, so whether it should decide is open'
-        when 'named' then 'transplants; ' || array_to_string(attributes, ', ') || ' there'
+        when 'named' then 'transplants; '
+            || if(len(attributes) > 0, array_to_string(attributes, ', ') || ' there', 'the attributes that were named account for it')
         else 'transplants'
     end
 from places;
