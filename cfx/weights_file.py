@@ -28,8 +28,9 @@ ARRAYS = {  # all that a pickled NumPy array needs
 }
 BEFORE_ZIP = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number that torch.save began with until 1.6, pickled
 LONGEST_HEADER = 100_000_000  # bytes, of a safetensors file
+LFS = b"version https://git-lfs"
 FOREIGN = {  # how files begin that are not weights; what they are and the way out
-    b"version https://git-lfs": "is a Git LFS pointer, not the file that it stands for; fetch that with `git lfs pull`",
+    LFS: "is a Git LFS pointer, not the file that it stands for; fetch that with `git lfs pull`",
     b"\x1f\x8b": "is compressed by gzip; unpack it first",
     b"BZh": "is compressed by bzip2; unpack it first",
     b"\xfd7zXZ": "is compressed by xz; unpack it first",

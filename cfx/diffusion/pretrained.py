@@ -19,6 +19,7 @@ from torch import nn
 
 from cfx.diffusion.schedule import BetaSchedule, Prediction
 from cfx.errors import UserError
+from cfx.weights_file import FOREIGN, LFS
 
 WEIGHTS = "diffusion_pytorch_model"
 SCHEDULERS = (  # all that noise as sqrt(abar) x + sqrt(1 - abar) n and give the UNet that z and its training step
@@ -68,8 +69,8 @@ def prior_files(folder: Path) -> Files:
         )
     for file in (unet, weights, scheduler):
         with file.open("rb") as opened:
-            if opened.read(40).startswith(b"version https://git-lfs"):
-                raise UserError(f"{file} is a Git-LFS pointer, not the file; fetch it with `git lfs pull`")
+            if opened.read(40).startswith(LFS):
+                raise UserError(f"{file} {FOREIGN[LFS]}")
     return Files(unet, weights, scheduler)
 
 

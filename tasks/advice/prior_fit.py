@@ -44,7 +44,7 @@ FLOOR = 0.03  # of the range: what nobody sees is no misfit
 MOST, NOTHING = 0.5, 1 / 8  # shares of predictions kept
 WIDTHS = (1 / 128, 1 / 64, 1 / 32, 1 / 16, 1 / 8)  # standard deviations of plain blurs, shares of the image's shorter side
 TRAIN = "`prior: {train: {}}`"
-WITHOUT = "without one (`prior: null`) there is evidence, but no counterfactual"
+WITHOUT = "Without one (`prior: null`) there is evidence, but no counterfactual"
 
 
 class Change(NamedTuple):
@@ -150,23 +150,23 @@ def check_fit(found: Filtered | None, ladder: Ladder) -> tuple[str, ...]:
         return ()
     if found.misfit:
         raise UserError(
-            f"it does not fit these images: {_described(found, ladder)}. Train one on these images ({TRAIN}) or import it with "
-            f"the arguments that it was trained with; {WITHOUT}"
+            f"it does not fit these images: {described(found, ladder)}. Train one on these images ({TRAIN}) or import it with "
+            f"the arguments that it was trained with. {WITHOUT}"
         )
     if found.lost:
         raise UserError(
-            f"hardly a prediction survives it, or no more than by chance ({found.chance:.0%}): {_described(found, ladder)}. "
-            f"Lower tau (`cfx calibrate` finds one), or train a prior on these images ({TRAIN}); {WITHOUT}"
+            f"hardly a prediction survives it, or no more than by chance ({found.chance:.0%}): {described(found, ladder)}. "
+            f"Lower tau (`cfx calibrate` finds one), or train a prior on these images ({TRAIN}). {WITHOUT}"
         )
     if found.kept is None or found.kept >= MOST:
         return ()
     return (
-        f"prior: most predictions are lost: {_described(found, ladder)}. Either tau is too deep (`cfx calibrate` finds one), or "
+        f"prior: most predictions are lost: {described(found, ladder)}. Either tau is too deep (`cfx calibrate` finds one), or "
         "the prior does not fit: trained on other images, or imported with other arguments than it was trained with",
     )
 
 
-def _described(found: Filtered, ladder: Ladder) -> str:
+def described(found: Filtered, ladder: Ladder) -> str:
     kept = "" if found.kept is None else f"{found.kept:.0%} of {found.n} images keep their prediction, and "
     (distance, colours), (plain, plain_colours) = found.change, found.blurred
     return (

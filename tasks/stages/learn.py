@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cfx.classifiers import ClassifierConfig
+from cfx.diffusion.training import PriorTraining
+from cfx.errors import UserError
 from cfx.nearest import Nearest
+from tasks.advice.prior_fit import WITHOUT, check_fit, described, survival
 from tasks.run import Run
 from tasks.shard_images import pixels
 from tasks.stages.autoencoders import trained_autoencoders
@@ -15,6 +20,8 @@ from tasks.stages.prior import ensure_prior
 from tasks.stages.prompts import learned_prompts
 from tasks.stages.surrogate import trained_surrogate
 from warehouse.facts.shards import Shard
+
+_log = logging.getLogger("cfx.stages")
 
 
 @dataclass(frozen=True)
@@ -38,9 +45,24 @@ def learn(run: Run, images: Sequence[Shard], predicted: Sequence[Shard]) -> Lear
     """Learn what the configuration asks for, unless it is there. `predicted` may be empty where nothing needs it."""
     if run.prior is not None and run.config.prior is not None:
         ensure_prior(run.prior, run.config.prior, lambda: pixels(images), run.device)
+        if run.config.prior.train is not None:
+            _check_trained(run, run.config.prior.train)
     return Learned(
         nearest_classes(run, images, predicted),
         trained_surrogate(run, images, predicted),
         learned_prompts(run, images, predicted),
         trained_autoencoders(run, images, predicted),
     )
+
+
+def _check_trained(run: Run, training: PriorTraining) -> None:
+    """What `tasks.check` asks of a prior that was there before. Raises UserError if this one learned too little."""
+    asked = run.classifier() if isinstance(run.config.classifier, ClassifierConfig) else None
+    found = survival(run.denoiser(), asked, run.config.data, run.config.ladder, run.device)
+    if found is not None and (found.misfit or found.lost):
+        raise UserError(
+            f"prior: {training.steps} steps taught it too little of these images: {described(found, run.config.ladder)}. Raise "
+            f"`prior.train.steps`; with `start: {run.prior}` the training goes on from here. {WITHOUT}"
+        )
+    for warning in check_fit(found, run.config.ladder):
+        _log.warning(warning)

@@ -32,7 +32,10 @@ from tasks.advice.prior_fit import Change, Filtered, blurs, change, check_fit, f
 from tasks.check import check
 from tasks.config import AuditConfig
 from tasks.networks import classifier_for
+from tasks.run import Run
 from tasks.shard_images import Images
+from tasks.stages.ingest import ingest
+from tasks.stages.learn import learn
 from tests.toys import Says, gaussian_prior
 
 BUNDLED = Path(str(files("cfx"))) / "weights/portraits/prior"
@@ -269,3 +272,22 @@ def test_a_prior_of_28_px_trains_and_says_its_size(tmp_path: Path) -> None:
     prior = load_ddpm(train_prior(lambda step: torch.zeros(2, 3, 28, 28), shape, tmp_path))
     assert prior.size == (28, 28) and prior.multiple == 8 and size_warnings(prior, 28) == ()
     assert prior.step(torch.zeros(1, 3, 28, 28), 5).mean.shape == (1, 3, 28, 28)
+
+
+def learned(data: Path, training: dict[str, Any]) -> Run:
+    """The run of an audit that trained its prior."""
+    run = check(audit(data, prior={"train": training | {"batch": 2}}))
+    learn(run, ingest(run), [])
+    return run
+
+
+def test_a_prior_that_an_audit_trained_is_held_to_the_same(data: Path) -> None:
+    short = {"steps": 2, "channels": [16, 16], "size": 32}
+    for _ in range(2):  # what was trained is kept, and is no better the second time
+        with pytest.raises(
+            UserError, match=r"^prior: 2 steps taught it too little .*`prior\.train\.steps`.*priors/"
+        ):
+            learned(data, short)
+    bundled = str(files("cfx") / "weights" / "portraits" / "prior")
+    run = learned(data, {"steps": 1, "start": bundled, "learning_rate": 1e-6})
+    assert run.prior is not None and run.denoiser().size == (64, 64)
