@@ -21,7 +21,7 @@ from cfx.images import height_and_width
 from cfx.targets import check_target
 from cfx.types import Classifier
 from tasks.advice.accuracy_check import Accuracy, accuracy_warnings
-from tasks.advice.classifier_check import TRIED, check_answers, check_gradient, factory_warnings
+from tasks.advice.classifier_check import TRIED, check_answers, check_gradient, factory_warnings, one_class_warnings
 from tasks.advice.prior_check import check_depth, check_size, size_warnings
 from tasks.advice.prior_fit import check_fit, survival
 from tasks.advice.understanding import understood
@@ -312,7 +312,8 @@ def _examined(config: AuditConfig, networks: Networks, labels: Labels, device: s
     examined = {}
     for role, settings, network in torch_ones:
         with setting(role):
-            about_answers = (*factory_warnings(settings, network, device), *check_answers(network, x.to(device)))
+            made, answered = factory_warnings(settings, network, device), check_answers(network, x.to(device))
+            about_answers = (*made, *answered, *one_class_warnings(network, x.to(device)))
             if role != "judge" and _follows_gradients(config):
                 check_gradient(network, x.to(device))
             accuracy, about_accuracy = accuracy_warnings(network, x.to(device), known)

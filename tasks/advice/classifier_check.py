@@ -17,6 +17,7 @@ from tasks.networks import classifier_for, fingerprint
 
 TRIED = 64  # of the audit's images
 BATCH = 16  # images at a time
+FEW = 8  # images of which it may be chance that all are predicted alike
 ALONE = 4  # images that are also shown one by one
 SAME = 1e-4  # of the largest logit: how far two answers to one batch may differ
 BESIDE = 2e-2  # likewise in batches of other sizes, whose sums have another order; bfloat16 has three digits
@@ -111,6 +112,18 @@ def check_gradient(classifier: TorchClassifier, x: Tensor) -> None:
         raise UserError(f"{name} gives a gradient of zero at every pixel: something rounds or detaches the image; {way_out}")
     if not gradient.isfinite().all():
         raise UserError(f"{name} gives a gradient that is NaN or infinite; {way_out}")
+
+
+@torch.no_grad()
+def one_class_warnings(classifier: TorchClassifier, x: Tensor) -> tuple[str, ...]:
+    """What to say where all images x (N, 3, H, W) are predicted as one class."""
+    predicted = torch.cat([classifier(part).argmax(1) for part in x.split(BATCH)]).unique()
+    if len(x) < FEW or len(predicted) > 1:
+        return ()
+    return (
+        f"all {len(x)} images tried are predicted as {classifier.classes[int(predicted[0])]!r}, so there are no two classes to "
+        "compare: are these images of several, and are `mean`, `std`, `input_size` and the order of classes right?",
+    )
 
 
 def factory_warnings(config: ClassifierConfig, network: nn.Module, device: str) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from cfx.portraits import write_portraits
 from flows.cli import app
 from flows.demo import FOUND
 from tasks.advice.accuracy_check import accuracy_warnings, no_better_than_chance, other_order
-from tasks.advice.classifier_check import check_answers, check_gradient
+from tasks.advice.classifier_check import check_answers, check_gradient, one_class_warnings
 from tasks.check import check
 from tasks.config import AuditConfig
 from tasks.data.ingest import DataConfig, labelled_sample
@@ -760,3 +760,11 @@ def test_published_inception_gets_the_transform_that_its_weights_were_trained_be
     own = {"num_classes": 3, "transform_input": True}
     config = ClassifierConfig(module="torchvision:inception_v3", kwargs=own, classes=COLOURS, input_size=299)
     assert load_classifier(config).network.module.transform_input
+
+
+def test_a_classifier_that_says_the_same_of_all_images_is_warned_of() -> None:
+    always = behind(Ends(lambda y: y + torch.tensor([0.0, 100.0, 0.0])))
+    (warning,) = one_class_warnings(always, images()[0])
+    assert "all 48 images tried are predicted as 'green'" in warning and "`std`" in warning
+    assert one_class_warnings(behind(Colour()), images()[0]) == ()
+    assert one_class_warnings(always, images(4)[0]) == ()  # of so few it may be chance

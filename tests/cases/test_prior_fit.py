@@ -284,9 +284,7 @@ def learned(data: Path, training: dict[str, Any]) -> Run:
 def test_a_prior_that_an_audit_trained_is_held_to_the_same(data: Path) -> None:
     short = {"steps": 2, "channels": [16, 16], "size": 32}
     for _ in range(2):  # what was trained is kept, and is no better the second time
-        with pytest.raises(
-            UserError, match=r"^prior: 2 steps taught it too little .*`prior\.train\.steps`.*priors/"
-        ):
+        with pytest.raises(UserError, match=r"^prior: 2 steps taught it too little .*`prior\.train\.steps`.*priors/"):
             learned(data, short)
     bundled = str(files("cfx") / "weights" / "portraits" / "prior")
     run = learned(data, {"steps": 1, "start": bundled, "learning_rate": 1e-6})
