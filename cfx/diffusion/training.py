@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import UNet2DModel
@@ -16,10 +17,13 @@ from cfx.checkpoint import fit, read_state_dict
 from cfx.diffusion.ddpm import DDPM, Schedule, missing, save_ddpm
 from cfx.diffusion.schedule import Prediction
 from cfx.random import derived_seed
+from cfx.reconstruction import reconstruction
 from cfx.training.loop import cosine, seeded, set_rate
 from cfx.training.resume import Checkpoint
 from cfx.types import Config
 
+FIRST = 300  # optimizer steps of the first cosine
+TRIED, STEPS, TAU = 16, 50, 18  # images that a prior is tried on, and how deep it noises them
 Batches = Callable[[int], Tensor]  # step -> (B, 3, H, W) in [-1, 1]; the same step always gives the same batch
 
 
@@ -33,7 +37,13 @@ class PriorTraining(Config):
     channels: tuple[int, ...] = Field((64, 128, 128), min_length=1, description="width of each level; attention on the last")
     layers: int = Field(1, ge=1, description="residual blocks a level")
     prediction: Prediction = Field("sample", description="what the UNet predicts; of folded images the clean one is learned best")
-    steps: int = Field(8_000, ge=1, description="optimizer steps")
+    steps: int = Field(8_000, ge=1, description="optimizer steps, at most")
+    enough: float | None = Field(
+        0.8,
+        gt=0,
+        description="stop when noising to tau 18 of 50 and denoising changes some of the images by this share of what a plain "
+        "blur would; looked at after 300 steps, 900, 2,100 …; null: all steps in one cosine",
+    )
     batch: int = Field(32, ge=1, description="images an optimizer step")
     accumulate: int = Field(1, ge=1, description="parts that a step's images go through the UNet in: less memory, same step")
     learning_rate: float = Field(8e-4, gt=0)
@@ -99,16 +109,38 @@ def denoising_loss(ddpm: DDPM, x: Tensor, timesteps: Tensor, noise: Tensor, max_
     return ((x - out).square() * (1 / (1 - level)).clamp(max=max_weight)).mean()
 
 
+def period(step: int, config: PriorTraining) -> tuple[int, int]:
+    """The cosine of the learning rate that a step lies in: its first step and its length, cut off where the training ends."""
+    began, length = 0, FIRST if config.enough is not None else config.steps
+    while step >= began + length:
+        began, length = began + length, 2 * length
+    return began, min(length, config.steps - began)
+
+
+def _average(config: PriorTraining) -> Callable[[Any, Any, Any], None]:
+    """The moving average. Where a training may end soon it forgets faster at first: a step n counts (1 + n) / (10 + n)."""
+    if config.enough is None:
+        return get_ema_multi_avg_fn(config.ema)
+
+    def average(averaged: Any, current: Any, count: Any) -> None:
+        get_ema_multi_avg_fn(min(config.ema, (1 + int(count)) / (10 + int(count))))(averaged, current, count)
+
+    return average
+
+
 def train_prior(
     batches: Batches,
     config: PriorTraining,
     folder: Path,
     report: Callable[[int, float], None] = lambda step, loss: None,
     device: str = "cpu",
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Train a prior into `folder` and return it; called again after a kill, it goes on from the last checkpoint.
 
-    `report(step, loss)` is called after every optimizer step. Raises UserError if `folder` holds a checkpoint of another
+    The learning rate falls in cosines with warm restarts (Loshchilov & Hutter 2017), each twice as long as the one before; at the
+    end of each the moving average is tried, and the training ends where it is good `enough`. `report(step, loss)` is called after
+    every optimizer step; `tell` hears how good the prior is. Raises UserError if `folder` holds a checkpoint of another
     configuration, or if the UNet of `config.start` has another shape.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -118,17 +150,18 @@ def train_prior(
         weights = config.start / "unet" / "diffusion_pytorch_model.safetensors"
         fit(unet, read_state_dict(weights), weights, "a UNet of `size`, `patch`, `channels` and `layers`")
     unet.to(device, memory_format=torch.channels_last)
-    average = AveragedModel(unet, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+    average = AveragedModel(unet, multi_avg_fn=_average(config))
     optimizer = torch.optim.AdamW(unet.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     schedule = Schedule(prediction_type=config.prediction)
     if config.compile:
         unet.compile()
     ddpm = DDPM(unet, schedule, channels=3 * config.patch**2)
+    tried = batches(0)[:TRIED].to(device)
     checkpoint = Checkpoint(folder / "checkpoint.pt", config)
     first = checkpoint.restore(device, unet=unet, average=average, optimizer=optimizer)
-    warm_up = min(200, max(1, config.steps // 20))
     for step in range(first, config.steps):
-        set_rate(optimizer, config.learning_rate * cosine(step, config.steps, warm_up))
+        began, length = period(step, config)
+        set_rate(optimizer, config.learning_rate * cosine(step - began, length, min(200, max(1, length // 20))))
         noise_source = torch.Generator().manual_seed(derived_seed("prior", config.seed, step))
         x = batches(step)
         share = torch.rand(len(x), generator=noise_source) ** config.low_noise
@@ -148,6 +181,11 @@ def train_prior(
         report(step + 1, mean_loss)
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
             checkpoint.keep(step + 1, unet=unet, average=average, optimizer=optimizer)
+        if step + 1 == began + length and config.enough is not None:
+            left = reconstruction(DDPM(average.module, schedule, ddpm.channels, STEPS), tried, TAU)
+            tell(f"after {step + 1} steps noising and denoising changes images by {left:.2f} of what a plain blur would")
+            if left <= config.enough:
+                break
     final = average.module
     assert isinstance(final, UNet2DModel)
     save_ddpm(folder, final.half(), schedule)

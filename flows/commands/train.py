@@ -54,7 +54,7 @@ def prior(options: PriorOptions) -> None:
         for line in (f"{len(images.files):,} images", *(f"left out: {line}" for line in images.left_out)):
             out.print(escaped(line), soft_wrap=True)
         with training_bar(err, options.quiet, training.steps) as reported:
-            path = prior_from_images(images, training, options.to, reported, options.workers)
+            path = prior_from_images(images, training, options.to, reported, options.workers, err.print)
     out.print(f"prior: {path}", soft_wrap=True)
 
 

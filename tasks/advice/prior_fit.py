@@ -23,15 +23,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import gaussian_blur
 
 from cfx.diffusion.ddpm import DDPM
-from cfx.diffusion.schedule import q_sample
 from cfx.errors import UserError
-from cfx.methods.dime import denoise
 from cfx.methods.time_edit import TIME
 from cfx.own_size import AtOwnSize, resized
 from cfx.random import ImageNoise
+from cfx.reconstruction import Change, best_blur, change, there_and_back
 from cfx.types import Classifier
 from tasks.config import Ladder
 from tasks.data.ingest import DataConfig, sample
@@ -42,16 +40,8 @@ SEED = 0
 LIMIT = 1.5  # times what a blur leaves
 FLOOR = 0.03  # of the range: what nobody sees is no misfit
 MOST, NOTHING = 0.5, 1 / 8  # shares of predictions kept
-WIDTHS = (1 / 128, 1 / 64, 1 / 32, 1 / 16, 1 / 8)  # standard deviations of plain blurs, shares of the image's shorter side
 TRAIN = "`prior: {train: {}}`"
 WITHOUT = "Without one (`prior: null`) there is evidence, but no counterfactual"
-
-
-class Change(NamedTuple):
-    """How far images moved, on [0, 1]."""
-
-    distance: float  # mean |difference| of a pixel
-    colours: float  # of a channel's histogram in an image: the first Wasserstein distance
 
 
 class Filtered(NamedTuple):
@@ -83,35 +73,15 @@ def filtered(prior: DDPM, classifier: Classifier | None, images: Images, steps: 
     x, denoiser = images.x, prior.respaced(steps)
     size = prior.drawn_size(x.shape[-2], x.shape[-1])
     copies = x if size is None else resized(x, size)
-    parts = [Images(images.ids[i : i + TRIED], copies[i : i + TRIED]) for i in range(0, len(x), TRIED)]
-    z, back = (torch.cat(found) for found in zip(*(_there_and_back(denoiser, part, tau) for part in parts), strict=True))
-    plain = [change(copies, guess.clamp(-1, 1)) for guess in blurs(z / max(1e-6, float(denoiser.alphas_cumprod[tau - 1])) ** 0.5)]
+    parts = [copies[i : i + TRIED] for i in range(0, len(x), TRIED)]
+    ids = [images.ids[i : i + TRIED] for i in range(0, len(x), TRIED)]
+    found = [there_and_back(denoiser, part, ImageNoise.of(names, SEED), tau) for part, names in zip(parts, ids, strict=True)]
+    z, back = (torch.cat(one) for one in zip(*found, strict=True))
     kept, chance = None, 0.0
     if classifier is not None:
         shown = classifier if size is None else AtOwnSize(classifier, x, copies)
         kept, chance = agreement(classifier(x), shown(back))
-    return Filtered(kept, chance, change(copies, back), min(plain), len(x))
-
-
-def _there_and_back(denoiser: DDPM, images: Images, tau: int) -> tuple[Tensor, Tensor]:
-    noise = ImageNoise.of(images.ids, SEED)
-    z = q_sample(denoiser, images.x, tau - 1, noise)
-    return z, denoise(denoiser, z, tau - 1, noise).clamp(-1, 1)
-
-
-def change(x: Tensor, other: Tensor) -> Change:
-    """Between two batches (B, C, H, W) in [-1, 1]."""
-    sorted_x, sorted_other = (batch.flatten(2).sort(2).values for batch in (x, other))
-    return Change(float((other - x).abs().mean() / 2), float((sorted_other - sorted_x).abs().mean() / 2))
-
-
-def blurs(z: Tensor) -> list[Tensor]:
-    """Gaussian blurs of z (B, C, H, W) from none to the mean colour: all that can be said of an image without knowing images."""
-    found, side = [z, z.mean((2, 3), keepdim=True).expand_as(z)], min(z.shape[2:])
-    for width in WIDTHS:
-        kernel = 2 * int(3 * width * side) + 1
-        found.append(gaussian_blur(z, [kernel, kernel], [width * side, width * side]))
-    return found
+    return Filtered(kept, chance, change(copies, back), best_blur(denoiser, copies, z, tau), len(x))
 
 
 def agreement(before: Tensor, after: Tensor) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable
 from importlib.resources import files
@@ -20,6 +21,7 @@ from tasks.training.batches import batches_of
 from warehouse.facts.storage import cache_of, write_whole
 
 BUNDLED = "portraits:"
+_log = logging.getLogger("cfx.stages")
 
 
 def prior_folder(root: Path, config: PriorConfig, data_fingerprint: str) -> Path:
@@ -74,7 +76,7 @@ def ensure_prior(folder: Path, config: PriorConfig, images: Callable[[], Tensor]
             state = {"step": step, "steps": training.steps, "loss": loss, "seconds": now - started}
             (folder / "progress.json").write_text(json.dumps(state))
 
-    return train_prior(batches_of(x, training), training, folder, report, device)
+    return train_prior(batches_of(x, training), training, folder, report, device, _log.info)
 
 
 def _at_most(training: PriorTraining, images: Tensor) -> tuple[PriorTraining, Tensor]:

@@ -19,6 +19,7 @@ from tasks.training.folder_images import FolderImages, folder_images
 from tasks.training.lesson import Lesson
 
 Report = Callable[[int, float], None]
+Tell = Callable[[str], None]
 
 
 def prior_from_folder(folder: Path, training: PriorTraining, to: Path, report: Report, workers: int = 0) -> Path:
@@ -26,13 +27,15 @@ def prior_from_folder(folder: Path, training: PriorTraining, to: Path, report: R
     return prior_from_images(folder_images(folder), training, to, report, workers)
 
 
-def prior_from_images(images: FolderImages, training: PriorTraining, to: Path, report: Report, workers: int) -> Path:
-    """Train a prior on images; a killed training goes on from its checkpoint in `to`.
+def prior_from_images(
+    images: FolderImages, training: PriorTraining, to: Path, report: Report, workers: int, tell: Tell = lambda line: None
+) -> Path:
+    """Train a prior on images; a killed training goes on from its checkpoint in `to`. `tell` hears how good it is.
 
     Images stay on disk; `workers` processes read them ahead of the training, 0 for none.
     """
     batches = FolderBatches(images.files, training, workers, images.bits)
-    return train_prior(batches, training, to, report, _device())
+    return train_prior(batches, training, to, report, _device(), tell)
 
 
 def convnet_from_lesson(lesson: Lesson, to: Path, training: ClassifierTraining, report: Report) -> Path:

@@ -28,7 +28,7 @@ from tasks.config import PriorConfig
 from tasks.networks import classifier_for
 from tasks.stages.prior import prior_folder
 
-PRIOR = PriorTraining(bf16=True, compile=True)
+PRIOR = PriorTraining(bf16=True, compile=True, enough=None)
 TEXT_STEPS = 3600  # of growing the text-to-image model from the prior
 GRADED = 4711  # seed of the portraits that classifiers are graded on
 

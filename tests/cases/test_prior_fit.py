@@ -26,9 +26,10 @@ from cfx.diffusion.training import PriorTraining, build_unet, train_prior
 from cfx.errors import ConfigError, UserError
 from cfx.methods.dime import FastDiME
 from cfx.portraits import render, sample
+from cfx.reconstruction import Change, blurs, change
 from cfx.types import Classifier
 from tasks.advice.prior_check import size_warnings
-from tasks.advice.prior_fit import Change, Filtered, blurs, change, check_fit, filtered
+from tasks.advice.prior_fit import Filtered, check_fit, filtered
 from tasks.check import check
 from tasks.config import AuditConfig
 from tasks.networks import classifier_for

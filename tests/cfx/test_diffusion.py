@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from cfx.diffusion import training
 from cfx.diffusion.ddpm import DDPM, Schedule, load_ddpm, save_ddpm
 from cfx.diffusion.schedule import betas, q_sample, respaced_betas, respaced_timesteps
-from cfx.diffusion.training import PriorTraining, build_unet, train_prior
+from cfx.diffusion.training import PriorTraining, build_unet, period, train_prior
 from cfx.methods.dime import denoise
 from cfx.random import ImageNoise
 from tests.toys import Says, gaussian_prior
@@ -211,3 +212,25 @@ def test_training_in_bfloat16_learns(tmp_path: Path) -> None:
     train_prior(lambda step: tiny_batches(0), config, tmp_path, lambda step, loss: losses.append(loss))
     assert sum(losses[-6:]) < 0.8 * sum(losses[:6])
     assert all(weight.isfinite().all() for weight in load_ddpm(tmp_path).network.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("step", "within"),
+    [(0, (0, 300)), (299, (0, 300)), (300, (300, 600)), (899, (300, 600)), (900, (900, 100)), (999, (900, 100))],
+)
+def test_each_cosine_is_twice_as_long_as_the_one_before(step: int, within: tuple[int, int]) -> None:
+    assert period(step, PriorTraining(steps=1_000)) == within
+    assert period(step, PriorTraining(steps=1_000, enough=None)) == (0, 1_000)
+
+
+@pytest.mark.parametrize(("enough", "steps"), [(1e9, 2), (1e-9, 6), (None, 6)])
+def test_a_training_ends_where_the_prior_is_good_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enough: float | None, steps: int
+) -> None:
+    monkeypatch.setattr(training, "FIRST", 2)
+    config, seen, said = TINY.model_copy(update={"enough": enough}), list[int](), list[str]()
+    x = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    train_prior(lambda step: x, config, tmp_path, lambda step, loss: seen.append(step), tell=said.append)
+    assert seen[-1] == steps and len(said) == {1e9: 1, 1e-9: 2, None: 0}[enough]
+    assert all(f"after {n} steps" in line for n, line in zip((2, 6), said, strict=False))
+    assert not (tmp_path / "checkpoint.pt").exists() and load_ddpm(tmp_path).size == (16, 16)
