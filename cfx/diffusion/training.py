@@ -39,7 +39,7 @@ class PriorTraining(Config):
     prediction: Prediction = Field("sample", description="what the UNet predicts; of folded images the clean one is learned best")
     steps: int = Field(8_000, ge=1, description="optimizer steps, at most")
     enough: float | None = Field(
-        0.8,
+        0.85,
         gt=0,
         description="stop when noising to tau 18 of 50 and denoising changes some of the images by this share of what a plain "
         "blur would; looked at after 300 steps, 900, 2,100 …; null: all steps in one cosine",
