@@ -28,6 +28,9 @@ class Facts(TypedDict, total=False):
     attributes: list[str]  # of an oracle
     input_size: int | None  # side, pixels
     published_size: int | None  # side that a hub's own weights were made for, pixels
+    crop: float  # share of the side of an image that it sees, the centre
+    published_crop: float  # the same of what a hub's own weights were made for
+    squeezes: bool  # whether what it saw before squeezed images that are not square
     channels: int  # 1 or 3
     mean: tuple[float, ...]  # of the normalisation, on [0, 1]; one number a channel
     std: tuple[float, ...]

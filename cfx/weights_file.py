@@ -82,7 +82,10 @@ def kind_of(path: Path) -> Kind:
     """Which kind of file of weights this is, by its content. Raises FileNotFoundError, or UserError saying what it is instead."""
     if path.is_dir():
         inside = ", ".join(sorted(file.name for file in path.iterdir())[:5]) or "nothing"
-        raise UserError(f"{path} is a folder, and `weights` is a file; in it: {inside}")
+        raise UserError(
+            f"{path} is a folder, and `weights` is a file, or a folder as Hugging Face's transformers writes it (config.json); "
+            f"in it: {inside}"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}; check `weights`, or train a network with `cfx train`")
     with path.open("rb") as file:

@@ -56,8 +56,8 @@ def _absolute(value: Any, schemas: Iterable[Schema], reading: _Reading, place: t
     formats = {kind.get("format") for kind in kinds}
     if not isinstance(value, str) or not formats & {PATH, PATH_OR_ID} or value.startswith("portraits:"):
         return value
-    if PATH not in formats and not value.startswith(_A_PATH) and not (reading.base / value).is_dir():
-        return value  # an id of the hub
+    if PATH not in formats and not value.startswith(_A_PATH) and not (reading.base / value).exists():
+        return value  # a name: of a model of the hub, of ImageNet's classes
     return _path(value, reading.base, ".".join(place))
 
 

@@ -49,10 +49,13 @@ def give_back() -> None:
 
 
 def state_of(path: Path) -> tuple[str, int, int]:
-    """What tells a file from what it was: its name, size and time of writing. What is not there has neither: who loads it says
-    where it is to be had."""
+    """What tells a file from what it was: its name, size and time of writing; of a folder, of the file written last. What is not
+    there has neither: who loads it says where it is to be had."""
     if not path.exists():
         return str(path), 0, 0
+    if path.is_dir():
+        inside = [file.stat() for file in path.iterdir() if file.is_file()]
+        return str(path), sum(stat.st_size for stat in inside), max((stat.st_mtime_ns for stat in inside), default=0)
     stat = path.stat()
     return str(path), stat.st_size, stat.st_mtime_ns
 

@@ -53,7 +53,7 @@ def load_black_box(config: BlackBoxes, ledger: Ledger, secret: str | None = None
         case CallableConfig():
             query, fingerprint = load_callable(config)
         case OnnxConfig():
-            query, fingerprint = load_onnx(config, device)
+            query, fingerprint, config = load_onnx(config, device)
         case KServeConfig():
             query, fingerprint = load_kserve(config, Endpoint(config, secret))
         case JsonConfig():

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from cfx.classifiers.centre import LUMA, centre
+from cfx.classifiers.class_names import ClassNames, few, twice
 from cfx.errors import UserError
 from cfx.types import Config
 
@@ -27,10 +29,26 @@ SLACK = 1e-3  # how far probabilities may be from adding up to one: half-precisi
 FLOOR = 1e-30  # a probability of 0 becomes this, so that its logarithm is finite
 
 
-class Preprocessing(Config):
-    """What a black box is shown. RGB in `range`, minus mean, divided by std: the defaults are plain [0, 1]."""
+Side = Annotated[int, Field(ge=1)]
 
-    size: int | None = Field(None, ge=1, description="side in pixels; images of another size are resampled")
+
+class Preprocessing(Config):
+    """What a black box is shown. Colours in `range`, minus mean, divided by std: the defaults are plain RGB in [0, 1].
+
+    An ONNX file says by its shape what it takes: of that, `size`, `layout`, `channels` and uint8 need not be set.
+    """
+
+    size: Side | tuple[Side, Side] | None = Field(
+        None, description="pixels: the side of a square, or [height, width]; images of another size are resampled"
+    )
+    crop: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the side that is shown, its centre: 0.875 where production resizes to 256 and cuts out 224",
+    )
+    channels: Literal[1, 3] = Field(3, description="1: grey, the luma of RGB")
+    order: Literal["rgb", "bgr"] = Field("rgb", description="of the channels; mean and std are in this order")
     range: tuple[float, float] = Field((0.0, 1.0), description="the values of black and white")
     mean: tuple[float, float, float] = Field((0.0, 0.0, 0.0), description="subtracted, in units of `range`")
     std: tuple[float, float, float] = Field((1.0, 1.0, 1.0), description="divides what is left")
@@ -47,11 +65,18 @@ class Preprocessing(Config):
         return self
 
     def prepare(self, x: Tensor) -> Array:
-        """(B, 3, H, W) in [-1, 1] to the array that is sent, (B, 3, S, S) or (B, S, S, 3)."""
-        if self.size is not None and x.shape[-2:] != (self.size, self.size):
-            x = interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=True)
+        """(B, 3, H, W) in [-1, 1] to the array that is sent, (B, C, h, w) or (B, h, w, C)."""
+        x = centre(x, self.crop)
+        size = self.size if self.size is None or isinstance(self.size, tuple) else (self.size, self.size)
+        if size is not None and x.shape[-2:] != size:
+            x = interpolate(x, size=size, mode="bilinear", antialias=True)
         low, high = self.range
         mean, std = (torch.tensor(values, device=x.device).view(3, 1, 1) for values in (self.mean, self.std))
+        if self.channels == 1:
+            luma = torch.tensor(LUMA, device=x.device).view(3, 1, 1)
+            x, mean, std = ((values * luma).sum(-3, keepdim=True) for values in (x, mean, std))
+        elif self.order == "bgr":
+            x = x.flip(1)
         x = x * ((high - low) / 2 / std) + ((high + low) / 2 - mean) / std
         if self.layout == "nhwc":
             x = x.permute(0, 2, 3, 1)
@@ -72,7 +97,9 @@ class Limits(Config):
 class BlackBoxConfig(Config):
     """What every black box declares."""
 
-    classes: tuple[str, ...] = Field(min_length=2, description="names in the order of the answers")
+    classes: ClassNames = Field(
+        description="names in the order of the answers: a list, a file with one a line (or JSON, as `id2label`), or `imagenet`"
+    )
     answers: Literal["probabilities", "logits", "second"] = Field(
         "probabilities",
         description="what an image's answer is; second: one number, the probability of the second class; logits of two classes "
@@ -94,8 +121,8 @@ class BlackBoxConfig(Config):
 
     @model_validator(mode="after")
     def _classes_differ(self) -> BlackBoxConfig:
-        if len(set(self.classes)) < len(self.classes):
-            raise UserError(f"classes {', '.join(self.classes)}: every class needs a name of its own")
+        if wrong := twice(self.classes):
+            raise UserError(wrong)
         if self.answers == "second" and len(self.classes) != 2:
             raise UserError(f"answers: second tells two classes apart, but there are {len(self.classes)}")
         return self
@@ -187,7 +214,7 @@ def as_probabilities(answer: object, n: int, config: BlackBoxConfig, name: str) 
         values = values[:, None]
     if values.shape != wanted:
         raise UserError(
-            f"{name} answered with shape {values.shape} to {n} images; {config.answers} of {', '.join(config.classes)} "
+            f"{name} answered with shape {values.shape} to {n} images; {config.answers} of {few(config.classes)} "
             f"have shape {wanted}"
         )
     if not np.isfinite(values).all():

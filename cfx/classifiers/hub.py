@@ -13,9 +13,10 @@ import timm
 from timm.data import infer_imagenet_subset
 from torch import nn
 from torchvision import models
-from torchvision.models import ResNet50_Weights, get_model, get_model_weights, list_models
+from torchvision.models import get_model, get_model_weights, list_models
 
 from cfx.checkpoint import Facts
+from cfx.classifiers.class_names import imagenet_classes
 from cfx.errors import UserError
 
 HUBS = ("torchvision", "timm")
@@ -54,25 +55,23 @@ def _from_torchvision(name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, Fac
     facts, one_size = _shown(name), getattr(network, "image_size", None)
     if not published:
         return network, facts | Facts(input_size=one_size)
-    return network, facts | Facts(input_size=one_size or facts["published_size"], classes=_imagenet_classes())
+    return network, facts | Facts(input_size=one_size or facts["published_size"], classes=list(imagenet_classes()))
 
 
 def _shown(name: str) -> Facts:
     """What the published weights of a torchvision network see."""
     preset = get_model_weights(name)["DEFAULT"].transforms()
-    (side,) = preset.crop_size
-    return {"mean": tuple(preset.mean), "std": tuple(preset.std), "published_size": side}
+    (side,), (whole,) = preset.crop_size, preset.resize_size
+    crop = min(1.0, side / whole)
+    return {"mean": tuple(preset.mean), "std": tuple(preset.std), "published_size": side, "published_crop": crop}
 
 
 def _from_timm(network: nn.Module, kwargs: dict[str, Any]) -> tuple[nn.Module, Facts]:
     pretrained: Any = network.pretrained_cfg
     side = pretrained["input_size"][-1]
     facts: Facts = {"mean": pretrained["mean"], "std": pretrained["std"], "published_size": side}
+    facts["published_crop"] = float(pretrained.get("crop_pct") or 1.0)
     named = "num_classes" not in kwargs and infer_imagenet_subset(network) == "imagenet-1k"
     if pretrained.get("fixed_input_size") or named:
         facts["input_size"] = kwargs.get("img_size", side)
-    return network, facts | ({"classes": _imagenet_classes()} if named else {})
-
-
-def _imagenet_classes() -> list[str]:
-    return list(ResNet50_Weights.DEFAULT.meta["categories"])
+    return network, facts | ({"classes": list(imagenet_classes())} if named else {})

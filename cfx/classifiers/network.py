@@ -17,11 +17,15 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from cfx.checkpoint import Facts, load_weights, read_facts
+from cfx.classifiers.centre import LUMA, centre
 from cfx.classifiers.hub import HUBS, from_hub, least_side
+from cfx.classifiers.pretrained_folder import is_pretrained, load_pretrained
 from cfx.classifiers.program import Program, is_program, load_program
 from cfx.errors import UserCodeError, UserError
 from cfx.types import Config
 from cfx.user_code import import_named, user_code
+
+Origin = Literal["input_size", "mean", "std", "crop"]
 
 BUNDLED = "portraits:"
 TRAINED_BY_CFX = tuple(f"cfx.networks.{name}" for name in ("convnet:ConvNet", "hit:HiT", "vit:vit"))  # what a file may name
@@ -30,9 +34,9 @@ MOVED = {  # where factories were until 0.1, in files of weights and in configur
     for name in ("convnet", "densenet", "face_resnet", "hit", "simsiam", "vggface2", "vit")
 }
 HALF = (0.5, 0.5, 0.5)
-UNFIT = (RuntimeError, AssertionError)  # what torch and timm raise for images that they cannot take
+UNFIT = (RuntimeError, AssertionError, ValueError)  # what torch, timm and transformers raise for images that they cannot take
 BLANK_SIDES = (224, 64, 32, 28, 96, 128, 256, 299)  # pixels of the trial images, in turn, when no input size is given
-LUMA = (0.299, 0.587, 0.114)  # Rec. 601, as Pillow makes a grey image of RGB
+ORIGINS: tuple[Origin, ...] = ("input_size", "mean", "std", "crop")
 
 
 def _as_tuple(value: object) -> object:
@@ -47,8 +51,9 @@ class NetworkConfig(Config):
 
     weights: Path | None = Field(
         None,
-        description="a .safetensors file, or a torch file (.pt, .pth, .tar) of weights; `portraits:planted` (or clean, judge, "
-        "oracle) is a network that comes with cfx",
+        description="a .safetensors file, a torch file (.pt, .pth, .ckpt, .tar) of weights, or the folder of an image classifier "
+        "as Hugging Face's `save_pretrained` writes it, which needs nothing else; `portraits:planted` (or clean, judge, oracle) "
+        "is a network that comes with cfx",
     )
     module: str | None = Field(
         None,
@@ -58,6 +63,13 @@ class NetworkConfig(Config):
     )
     kwargs: dict[str, object] = Field({}, description="arguments of the factory")
     input_size: int | None = Field(None, ge=1, description="side the network wants, pixels; other images are resampled")
+    crop: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of the side of an image that the network sees, its centre: 0.875 where images are resized to 256 and "
+        "224 cut out; default: what a Hugging Face folder's preprocessor does, 1 for others",
+    )
     channels: Literal[1, 3] | None = Field(
         None, description="1: it sees grey images, the luma of RGB; default: what its first convolution takes"
     )
@@ -90,9 +102,11 @@ class Network(nn.Module):
     def __init__(self, module: nn.Module, name: str, config: NetworkConfig, facts: Facts) -> None:
         super().__init__()
         self.module, self.name, self.input_size = module, name, config.input_size or facts.get("input_size")
-        self.published_size = facts.get("published_size")
+        self.crop = config.crop or facts.get("crop") or 1.0
+        self.published_size, self.published_crop = facts.get("published_size"), facts.get("published_crop")
+        self.squeezes = facts.get("squeezes", False)
         self.contradicted = _contradicted(config, facts)
-        self.origins = {key: _origin(key, config, facts) for key in ("input_size", "mean", "std")}
+        self.origins = {key: _origin(key, config, facts) for key in ORIGINS}
         self.users = config.module if config.module and _is_users(config.module) else None
         self.channels = config.channels or facts.get("channels") or (1 if _first_channels(module) == 1 else 3)
         self.least = least_side(config.module or "")
@@ -116,7 +130,7 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Raises UserError, naming the network, for images it cannot take and for an answer that is not (B, K) or not finite;
         UserCodeError for what a user's own network raises."""
-        side = self.input_size
+        side, x = self.input_size, self.centre(x)
         if self.channels == 1:
             x = (x * x.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
         if side is not None and x.shape[-2:] != (side, side):
@@ -132,6 +146,10 @@ class Network(nn.Module):
         if not logits.isfinite().all():
             raise UserError(f"{self.name} answered NaN or infinity; check its weights, and `mean` and `std`")
         return logits.float()
+
+    def centre(self, x: Tensor) -> Tensor:
+        """The part of x (B, C, H, W) that the network sees, in its middle."""
+        return centre(x, self.crop)
 
     def outputs(self) -> int:
         """How many logits there are, learned by showing two blank images. Raises UserError if the network cannot take them."""
@@ -181,6 +199,8 @@ def load_network(config: NetworkConfig, device: torch.device | str = "cpu") -> t
     Raises FileNotFoundError without the file, ImportError without the module, UserError if the two do not fit.
     """
     path = None if config.weights is None else weights_path(config.weights)
+    if path is not None and is_pretrained(path):
+        return _pretrained(path, config, device)
     if path is not None and config.module is None and is_program(path):
         network = Network(load_program(path, config.allow_pickle), str(path), config, {})
         return network.eval().requires_grad_(False).to(device), {}
@@ -191,6 +211,17 @@ def load_network(config: NetworkConfig, device: torch.device | str = "cpu") -> t
     notes = () if path is None else load_weights(module, path, name, config.key, config.allow_pickle)
     network = Network(module, str(config.weights or name), config, facts)
     network.notes = notes
+    return network.eval().requires_grad_(False).to(device), facts
+
+
+def _pretrained(folder: Path, config: NetworkConfig, device: torch.device | str) -> tuple[Network, Facts]:
+    """The network of a folder that says all about itself. Raises UserError for settings that would say it again."""
+    idle = [name for name in ("module", "kwargs", "key") if getattr(config, name)]
+    if idle:
+        raise UserError(f"{folder} says itself which network it holds: leave out {', '.join(f'`{name}`' for name in idle)}")
+    seen_is_set = None not in (config.input_size, config.mean, config.std)
+    module, facts = load_pretrained(folder, seen_is_set)
+    network = Network(module, str(folder), config, facts)
     return network.eval().requires_grad_(False).to(device), facts
 
 
@@ -247,12 +278,14 @@ def _called(make: Callable[..., object], name: str, kwargs: dict[str, object]) -
         raise UserError(f"{name} cannot be called with kwargs {kwargs}: {error}") from error
 
 
-def _origin(key: Literal["input_size", "mean", "std"], config: NetworkConfig, facts: Facts) -> str:
+def _origin(key: Origin, config: NetworkConfig, facts: Facts) -> str:
     """Who says what a network sees: the settings, the hub, the file of its weights, or nobody."""
     if getattr(config, key) is not None:
         return "the settings"
     if facts.get(key) is None:
         return "the default"
+    if config.module is None and config.weights is not None and config.weights.is_dir():
+        return "the folder's preprocessor"
     hub = (config.module or "").partition(":")[0]
     return hub if hub in HUBS else "the weights' file"
 
@@ -263,6 +296,9 @@ def _contradicted(config: NetworkConfig, facts: Facts) -> tuple[str, ...]:
     if "module" in facts:
         who = "the file says"
         trained["input_size"] = facts.get("input_size")
+    elif "crop" in facts:
+        who = "the folder's preprocessor has"
+        trained |= {"input_size": facts.get("input_size"), "crop": facts["crop"]}
     elif "published_size" in facts and "classes" in facts:
         who = "its published weights were trained with"
     else:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from cfx.checkpoint import Facts
+from cfx.classifiers.class_names import ClassNames, few, twice
 from cfx.classifiers.network import Network, NetworkConfig, load_network
 from cfx.errors import UserError
 
+Column = Annotated[int, Field(ge=0)]
 TINY = torch.finfo(torch.float32).tiny  # a probability of 0 becomes this, so that its logarithm is finite
 
 
@@ -19,8 +21,10 @@ class ClassifierConfig(NetworkConfig):
     """A torch network in this process: methods that need gradients work on it. This is the access mode when none is named."""
 
     access: Literal["torch"] = "torch"
-    classes: tuple[str, ...] | None = Field(
-        None, min_length=2, description="names in the order of the outputs; a network trained by cfx brings its own"
+    classes: ClassNames | None = Field(
+        None,
+        description="names in the order of the outputs: a list, a file with one a line (or JSON, as `id2label`), or `imagenet`; "
+        "a network trained by cfx, a Hugging Face folder and ImageNet's heads of torchvision and timm bring their own",
     )
     head: Literal["softmax", "sigmoid"] = Field(
         "softmax", description="sigmoid: one logit l, the log-odds of the second class, as a network of one output is understood"
@@ -28,14 +32,18 @@ class ClassifierConfig(NetworkConfig):
     answers: Literal["logits", "probabilities"] = Field(
         "logits", description="what the network gives; probabilities: it ends in a softmax or sigmoid, whose logarithm is taken"
     )
-    output: int | None = Field(None, ge=0, description="of a multi-label network, the column to use; needs head: sigmoid")
+    output: Column | str | None = Field(
+        None,
+        description="of a multi-label network, the label to audit: its column, which needs head: sigmoid, or its name, where the "
+        "network's file or `classes` names every output; the two classes are then not_NAME and NAME",
+    )
 
     @model_validator(mode="after")
     def _can_work(self) -> ClassifierConfig:
-        if self.output is not None and self.head == "softmax":
+        if isinstance(self.output, int) and self.head == "softmax":
             raise UserError(f"output {self.output} picks one logit out of several, which is yes or no: set `head: sigmoid`")
-        if self.classes is not None and len(set(self.classes)) < len(self.classes):
-            raise UserError(f"classes {', '.join(self.classes)}: every class needs a name of its own")
+        if self.classes is not None and (wrong := twice(self.classes)):
+            raise UserError(wrong)
         return self
 
 
@@ -81,33 +89,65 @@ def load_classifier(config: ClassifierConfig, device: torch.device | str = "cpu"
         torch.Size([2, 2])
     """
     network, facts = load_network(config, device)
-    classes = _classes(config, facts, network)
     outputs = network.outputs()
+    if isinstance(config.output, str):
+        config = _of_label(config, config.output, facts, network.name, outputs)
+    classes = _classes(config, facts, network)
     head = "sigmoid" if outputs == 1 and len(classes) == 2 else config.head  # a softmax of one number says nothing
     _check_outputs(config, network.name, outputs, classes)
-    return TorchClassifier(network, classes, head, config.output, config.answers).eval()
+    column = config.output if isinstance(config.output, int) else None
+    return TorchClassifier(network, classes, head, column, config.answers).eval()
+
+
+def _of_label(config: ClassifierConfig, label: str, facts: Facts, name: str, outputs: int) -> ClassifierConfig:
+    """The settings of yes and no of one label by its name: its column, head sigmoid, and two classes.
+
+    Raises UserError for a label that is not among the names of the outputs, and for outputs that exclude each other.
+    """
+    labels = tuple(facts.get("attributes", ()))
+    own = config.classes if config.classes is not None and len(config.classes) == outputs and label in config.classes else None
+    names = own or labels or tuple(facts.get("classes", ()))
+    if label not in names:
+        there = (
+            f"its outputs are called {few(names)}"
+            if names
+            else "its outputs have no names: give the column, or name all in `classes`"
+        )
+        raise UserError(f"{name} has no output {label!r}; {there}")
+    if not labels and config.head == "softmax":
+        raise UserError(
+            f"output {label!r} of {name} is one of {len(names)} that may exclude each other; if each is a yes or no of its own, "
+            "set `head: sigmoid`"
+        )
+    classes = config.classes if own is None and config.classes is not None else (f"not_{label}", label)
+    return config.model_copy(update={"output": names.index(label), "head": "sigmoid", "classes": classes})
 
 
 def _classes(config: ClassifierConfig, facts: Facts, network: Network) -> tuple[str, ...]:
     classes = config.classes or tuple(facts.get("classes", ()))
     if classes:
         return classes
-    if "attributes" in facts:
-        attributes = ", ".join(facts["attributes"])
+    if labels := tuple(facts.get("attributes", ())):
         raise UserError(
-            f"{network.name} is an oracle ({attributes}); to audit one of these set `output`, `head: sigmoid`, `classes`"
+            f"{network.name} says yes or no to each of {len(labels)} labels ({few(labels)}); to audit one of them set "
+            "`output` to its name"
         )
-    raise UserError(f"{network.name} does not say what its classes are called; set `classes`, in the order of its outputs")
+    raise UserError(
+        f"{network.name} does not say what its classes are called; set `classes`, in the order of its outputs: a list, a file "
+        "with one name a line, or imagenet"
+    )
 
 
 def _check_outputs(config: ClassifierConfig, name: str, outputs: int, classes: tuple[str, ...]) -> None:
-    named = f"{len(classes)} classes ({', '.join(classes)})"
+    named = f"{len(classes)} classes ({few(classes)})"
+    if len(classes) < 2:
+        raise UserError(f"{name} has one class ({few(classes)}); an audit needs two: name them in `classes`")
     if config.head == "softmax" and outputs != len(classes) and (outputs, len(classes)) != (1, 2):
         way_out = "name every output in `classes`, or pick a column with `output`"
         raise UserError(f"{name} gives {outputs} logits for {named}; {way_out}")
     if config.head == "sigmoid" and len(classes) != 2:
         raise UserError(f"head sigmoid tells two classes apart, but there are {named}")
-    if config.output is not None and config.output >= outputs:
+    if isinstance(config.output, int) and config.output >= outputs:
         raise UserError(f"{name} has outputs 0 to {outputs - 1}; output {config.output} is not one of them")
     if config.head == "sigmoid" and config.output is None and outputs != 1:
         raise UserError(f"{name} gives {outputs} logits, head sigmoid needs one; pick it with `output`")

@@ -16,7 +16,9 @@ from pydantic import Field
 from timm.layers.attention import Attention
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.nn.functional import interpolate, pad
 
+from cfx.classifiers.network import Network
 from cfx.classifiers.torch_module import TorchClassifier
 from cfx.errors import UserError
 from cfx.guidance import class_loss
@@ -43,16 +45,26 @@ def saliency(classifier: TorchClassifier, x: Tensor, target: Tensor, config: Sal
     Raises UserError if the classifier's network cannot have that map, or has no such layer.
     """
     match config.map:
-        case "hit":
-            return hit_map(classifier, x, target)
-        case "rollout":
-            return rollout(classifier, x)
         case "integrated_gradients":
             return integrated_gradients(classifier, x, target, config.steps)
+        case "hit":
+            found = hit_map(classifier, x, target)
+        case "rollout":
+            found = rollout(classifier, x)
         case "grad_cam":
-            return grad_cam(classifier, x, target, config.layer)
+            found = grad_cam(classifier, x, target, config.layer)
         case "grad_cam++":
-            return grad_cam_plus_plus(classifier, x, target, config.layer)
+            found = grad_cam_plus_plus(classifier, x, target, config.layer)
+    return found if classifier.network.crop == 1 else _on_the_image(found, classifier.network, x)
+
+
+def _on_the_image(found: Tensor, network: Network, x: Tensor) -> Tensor:
+    """A map (B, h, w) of the part of x that the network sees, as one of x (B, H, W): 0 where it does not look."""
+    seen = network.centre(torch.ones_like(x[:1, :1]))
+    height, width = seen.shape[-2:]
+    inside = interpolate(found[:, None], size=(height, width), mode="bilinear")[:, 0]
+    top, left = (x.shape[-2] - height) // 2, (x.shape[-1] - width) // 2
+    return pad(inside, (left, x.shape[-1] - width - left, top, x.shape[-2] - height - top))
 
 
 def maps_for(classifier: TorchClassifier) -> tuple[MapName, ...]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from cfx.classifiers import BlackBox, TorchClassifier
+from cfx.classifiers.network import Network
 from cfx.types import Classifier
 from tasks.advice.accuracy_check import Accuracy
 from tasks.advice.associations import associations_of, striking
@@ -43,8 +44,10 @@ def understood(run: Run, listed: Listed, classifier: Classifier, found: Mapping[
 def shown_to(classifier: Classifier, config: AuditConfig) -> dict[str, str]:
     """What a classifier is shown, in words."""
     if isinstance(classifier, BlackBox):
-        image = classifier.config.image
-        return {name: f"{value}" for name, value in image.model_dump().items() if value is not None}
+        image, settings = classifier.config.image, getattr(config.classifier, "image", None)
+        by_model = {name for name, value in image if value != getattr(settings, name, value)}
+        shown = {name: f"{value}" + (" (by the model's shape)" if name in by_model else "") for name, value in image}
+        return {name: value for name, value in shown.items() if value != "None"}
     assert isinstance(classifier, TorchClassifier)
     network = classifier.network
     side, std = network.input_size, 0.5 / network.gain.flatten().cpu()
@@ -56,7 +59,22 @@ def shown_to(classifier: Classifier, config: AuditConfig) -> dict[str, str]:
     }
     if side is None and network.published_size is not None:
         said["input_size"] += f"; its hub's own weights see {network.published_size} x {network.published_size}"
-    return {name: f"{value} (by {network.origins[name]})" for name, value in said.items()}
+    if network.origins["crop"] != "the default":
+        said["crop"] = f"the central {network.crop:.1%} of the side"
+    found = {name: f"{value} (by {network.origins[name]})" for name, value in said.items()}
+    if differences := _unlike_published(network):
+        found["crop"] = found.get("crop", "none (by the default)") + differences
+    return found
+
+
+def _unlike_published(network: Network) -> str:
+    """What production may do to images that an audit does not."""
+    published = network.published_crop
+    if network.crop == 1 and published is not None and published < 1:
+        return f"; its hub's own transform leaves {published:.1%} of the side: set `crop: {published:.4g}` if yours does"
+    if network.squeezes:
+        return "; its preprocessor squeezes images that are not square, an audit cuts out their central square"
+    return ""
 
 
 def missing_of(run: Run, labelled: bool) -> dict[str, tuple[str, ...]]:

@@ -376,7 +376,10 @@ def test_files_that_hold_no_weights_are_called_what_they_are(tmp_path: Path, cas
 def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.safetensors").touch()
-    with pytest.raises(UserError, match=r"model is a folder, and `weights` is a file; in it: model\.safetensors"):
+    with pytest.raises(
+        UserError,
+        match=r"model is a folder, and `weights` is a file, or a folder as .*config.json.; in it: model\.safetensors",
+    ):
         load_classifier(config(tmp_path / "model"))
 
 

@@ -264,7 +264,7 @@ def test_the_schema_says_of_each_setting_whether_it_is_a_path(kind: type[BaseMod
             word in part.get("description", "").lower()
             for word in ("folder", "file ", "file:", "file of", ".pt", ".pkl", ".onnx")
         )
-        and not place.endswith((".module", ".allow_pickle", ".key"))
+        and not place.endswith((".module", ".allow_pickle", ".key", ".output", ".classes.*"))
     }
     paths = {place.lstrip(".") for place, part in settings.items() if part.get("format", "").startswith("path")}
     assert paths and looks - paths <= NO_PATHS

@@ -176,7 +176,7 @@ def test_an_onnx_file_is_a_classifier(tmp_path: Path) -> None:
     torch.testing.assert_close(loaded(input="images", output="p", limits={"batch": 2})(x).softmax(1), right, atol=1e-6, rtol=0)
     with pytest.raises(ValueError, match="model.onnx has no output 'q'; it has p"):
         loaded(output="q")
-    with pytest.raises(ValueError, match=r"model.onnx fails on float32\(1, 3, 5, 5\)"):
+    with pytest.raises(ValueError, match=r"image.size is 5, but .*model.onnx takes images of shape"):
         loaded(image={"size": 5})(x[:1])
     with pytest.raises(FileNotFoundError, match="none.onnx"):
         loaded(weights=tmp_path / "none.onnx")
