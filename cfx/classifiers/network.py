@@ -106,7 +106,7 @@ class Network(nn.Module):
         self.published_size, self.published_crop = facts.get("published_size"), facts.get("published_crop")
         self.squeezes = facts.get("squeezes", False)
         self.contradicted = _contradicted(config, facts)
-        self.origins = {key: _origin(key, config, facts) for key in ORIGINS}
+        self.origins: dict[str, str] = {key: _origin(key, config, facts) for key in ORIGINS}
         self.users = config.module if config.module and _is_users(config.module) else None
         self.channels = config.channels or facts.get("channels") or (1 if _first_channels(module) == 1 else 3)
         self.least = least_side(config.module or "")

@@ -71,7 +71,7 @@ def test_a_file_that_could_name_other_outputs_is_refused(what: str, tmp_path: Pa
 def test_imagenet_is_a_name_for_a_thousand(tmp_path: Path) -> None:
     assert class_names("imagenet") == imagenet_classes()
     assert len(imagenet_classes()) == len(set(imagenet_classes())) == 1000 and imagenet_classes()[340] == "zebra"
-    for config in (means(classes="imagenet"), OnnxConfig(access="onnx", weights=tmp_path / "a.onnx", classes="imagenet")):  # type: ignore[arg-type]
+    for config in (means(classes="imagenet"), OnnxConfig(access="onnx", weights=tmp_path / "a.onnx", classes="imagenet")):
         assert config.classes == imagenet_classes()
     with pytest.raises(UserError, match=r"gives 3 logits for 1000 classes \(tench, .* … \(1,000 in all\)\)") as caught:
         load_classifier(means(classes="imagenet"))

@@ -64,7 +64,7 @@ def test_a_folder_answers_as_it_does_behind_its_own_preprocessor(folders: dict[s
 
 def test_the_channels_of_mobilevit_are_blue_green_red(folders: dict[str, Path]) -> None:
     module = load_classifier(ClassifierConfig(weights=folders["mobilevit"])).network.module
-    assert module.bgr is True
+    assert bool(module.bgr)
     assert not any(load_classifier(ClassifierConfig(weights=folders[kind])).network.module.bgr for kind in ("vit", "resnet"))
 
 
