@@ -33,10 +33,14 @@ from warehouse.lens.connect import query
 LOOKED_AT = 96  # images at most, of each predicted class alike: what is measured does not become clearer with thousands
 SUBJECTS = 4  # classes at most that are looked at, where there are more than two
 SIDE = 12  # images at least that are predicted a class, and that are not
+OWN = "own prediction"  # what is looked at where no class of many has as many: of each image, the class that it is predicted
 COARSE = 4  # the grid of a black box, whose queries are counted
 SMALLEST = 16  # pixels of a side: on smaller images nothing is measured
 SHARE = 0.4  # of a black box's budget
 P_VALUES = "select p from attribute_effects where run_id = $run"
+
+
+Columns = NDArray[np.int64]  # (N,), a class id of each image
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,12 @@ class Look:
     tried: list[probes.Probed]
     exchanged: dict[int, Exchanged]  # by class: donors are of the other predicted class
 
+    def of(self, columns: Columns) -> tuple[Floats, list[probes.Probed]]:
+        """P (N,) of one class of each image, and the probes' answers about it."""
+        rows = np.arange(len(columns))
+        tried = [one._replace(down=_picked(one.down, columns), up=_picked(one.up, columns)) for one in self.tried]
+        return self.sample.p[rows, columns], tried
+
 
 @stage("explained", also=("probes", "property_claims", "transplants", "place_claims"))
 @torch.no_grad()
@@ -87,19 +97,25 @@ def look_beyond_names(run: Run, images: Sequence[Shard], predicted: Sequence[Sha
     """Probes, transplants and the explained share of a run, a claim a row, and the answers that they rest on."""
     sample = drawn(images, predicted)
     subjects = subjects_of(sample.p)
+    pooled = not subjects and sample.p.shape[1] > 2 and len(sample.p) >= 2 * SIDE
     facts = ("explained", "probes", "property_claims", "transplants", "place_claims")
     found: dict[str, list[dict[str, Any]]] = {fact: [] for fact in facts}
-    if subjects and min(sample.images.shape[1:3]) >= SMALLEST:
+    if (subjects or pooled) and min(sample.images.shape[1:3]) >= SMALLEST:
         look = _look(run, sample, subjects)
         others: list[float] = query(run.root, P_VALUES, {"run": run.id})["p"].to_pylist()
         for k in subjects:
             effects = _place_effects(look, k)
             family = [*others, *(effect.p for effect in effects)]
-            found["probes"] += _probe_rows(run.classes[k], look, k)
-            found["property_claims"] += _property_rows(run.classes[k], look, k, family)
+            columns = np.full(len(sample.ids), k)
+            found["probes"] += _probe_rows(run.classes[k], look, columns)
+            found["property_claims"] += _property_rows(run.classes[k], look, columns, family)
             found["transplants"] += _transplant_rows(run.classes[k], look, k)
             found["place_claims"] += _place_rows(run.classes[k], look, k, effects, others)
             found["explained"] += _explained_rows(run.classes[k], look, k)
+        if pooled:
+            own = sample.p.argmax(1)
+            found["probes"] += _probe_rows(OWN, look, own)
+            found["property_claims"] += _property_rows(OWN, look, own, others)
     return {fact: {name: [row[name] for row in rows] for name in FACTS[fact].schema.names} for fact, rows in found.items()}
 
 
@@ -168,7 +184,7 @@ def effort_of(run: Run, n: int, subjects: int) -> Effort:
         return Effort(n, transplant.GRID, transplant.RECEIVERS)
     queries = SHARE * config.limits.budget / 2 if config.limits.budget is not None else np.inf
     probed = int(min(n, queries // probes.queries(1)))
-    receivers = int(min(transplant.RECEIVERS, queries // (subjects * transplant.queries(1, COARSE**2))))
+    receivers = int(min(transplant.RECEIVERS, queries // (max(subjects, 1) * transplant.queries(1, COARSE**2))))
     return Effort(probed if probed >= FEW else 0, COARSE, receivers if receivers >= 2 * SIDE else 0)
 
 
@@ -197,13 +213,14 @@ def _look(run: Run, sample: Sample, subjects: list[int]) -> Look:
     return Look(sample, table, oracle.attributes if oracle is not None else (), seen, tried, exchanged)
 
 
-def _of_class(tried: list[probes.Probed], k: int) -> list[probes.Probed]:
-    return [one._replace(down=one.down[:, k], up=one.up[:, k]) for one in tried]
+def _picked(answers: Floats, columns: Columns) -> Floats:
+    """Of the answers (n, K) to the first n images, the one class of each."""
+    return answers[np.arange(len(answers)), columns[: len(answers)]]
 
 
-def _probe_rows(name: str, look: Look, k: int) -> Iterator[dict[str, Any]]:
-    before = look.sample.p[:, k]
-    for one in _of_class(look.tried, k):
+def _probe_rows(name: str, look: Look, columns: Columns) -> Iterator[dict[str, Any]]:
+    before, tried = look.of(columns)
+    for one in tried:
         for direction, answers, strengths in (("down", one.down, one.doses.strengths[0]), ("up", one.up, one.doses.strengths[1])):
             for i, after in enumerate(answers):
                 yield {
@@ -218,12 +235,12 @@ def _probe_rows(name: str, look: Look, k: int) -> Iterator[dict[str, Any]]:
                 }
 
 
-def _property_rows(name: str, look: Look, k: int, family: list[float]) -> Iterator[dict[str, Any]]:
+def _property_rows(name: str, look: Look, columns: Columns, family: list[float]) -> Iterator[dict[str, Any]]:
     if not look.tried:
         return
-    n = len(look.tried[0].down)
+    n, (before, tried) = len(look.tried[0].down), look.of(columns)
     names = (look.seen[:n] > 0.5).astype(float) if look.seen.shape[1] else None
-    for found in probes.findings(_of_class(look.tried, k), look.sample.p[:n, k], look.table[:n], names, family):
+    for found in probes.findings(tried, before[:n], look.table[:n], names, family):
         yield {
             "class": name,
             "property": found.property,
