@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from flows.terminal import AsJson, Quiet, err, escaped, out, print_json, quieten, settle, user_errors
 
@@ -115,7 +116,10 @@ def caveats(finding: dict[str, Any]) -> list[str]:
     return [*finding["warnings"], *absent]
 
 
-def findings_table(name: str, finding: dict[str, Any]) -> Table:
+def findings_table(name: str, finding: dict[str, Any]) -> Table | Text:
+    """The attributes with their effects under the run's rates, or where there are none what there is without them."""
+    if not finding["attributes"]:
+        return Text.from_markup(f"{name}: {_rates(finding)}\n{_caption(finding)}")
     table = Table(title=f"{name}: {_rates(finding)}", title_justify="left", caption=_caption(finding), caption_justify="left")
     for heading in ("attribute", "effect", "low", "high", "q", "edited", "verdict"):
         table.add_column(heading, justify="left" if heading in ("attribute", "verdict") else "right")

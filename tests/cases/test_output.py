@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from rich.table import Table
 from typer.testing import CliRunner
 
 import cfx
@@ -373,5 +374,8 @@ def test_the_table_at_the_end_says_which_rates_there_are(
     flip_rate: float | None, judge_flip_rate: float | None, title: str
 ) -> None:
     nothing: dict[str, Any] = {"run_id": "r1", "explained": [], "findings": [], "attributes": [], "canary": None}
-    table = findings_table("trial", nothing | {"flip_rate": flip_rate, "judge_flip_rate": judge_flip_rate})
-    assert table.title == title
+    rates = {"flip_rate": flip_rate, "judge_flip_rate": judge_flip_rate}
+    assert str(findings_table("trial", nothing | rates)) == f"{title}\nrun r1", "no empty table"
+    numbers = {"effect": 0.1, "low": 0.0, "high": 0.2, "q": 0.01, "verdict": "clear", "intervention_low": None}
+    table = findings_table("trial", nothing | rates | {"attributes": [{"attribute": "hat"} | numbers]})
+    assert isinstance(table, Table) and table.title == title

@@ -108,6 +108,7 @@ class Pages:
             cards=cards(carriers, evidence(lens, "claims", run).rows, pictured),
             run=self._run(run),
             ranked=evidence(lens, "ranked", run).rows,
+            predicted=evidence(lens, "predicted", run).rows,
             marks=evidence(lens, "marks", run).rows,
             agreement=evidence(lens, "agreement", run).rows,
             columns=known,

@@ -395,7 +395,9 @@ PROPERTIES = _fact(
     Family("m_", pa.float64(), True, "that measured property: brightness, contrast, warmth, compression, …"),
 )
 
-_CLASS = _column("class", pa.string(), "the class whose probability is meant")
+_CLASS = _column(
+    "class", pa.string(), "the class whose probability is meant; own prediction: of each image that which it is predicted"
+)
 
 PROBES = _fact(
     "probes",

@@ -9,6 +9,7 @@ from typing import Any
 
 from warehouse.lens.fetch import Row
 from warehouse.report.formatting import count, listed, percent, signed
+from warehouse.report.scope import has
 
 
 @dataclass(frozen=True)
@@ -25,23 +26,41 @@ SURROGATE = Limit(
 )
 
 
+UNNAMED = Limit(
+    "Nothing has a name.",
+    "The audit has no oracle, so it says nothing of attributes: what decides shows as a property or a place of the image, and "
+    "what is neither stays unseen.",
+)
+UNDRAWN = Limit(
+    "Nothing was drawn.",
+    "The audit has no prior: it moves and exchanges what the images have, and never shows what an image would have to look like.",
+)
+THESE_IMAGES = Limit(
+    "These images only.",
+    "What was found is a mean over images of this audit; other data may differ. Images that are parts or copies of one another "
+    "count as if each were another, and intervals are then too narrow.",
+)
+
+
 def limits(
     run: Row, ranked: Sequence[Row], cost: Mapping[str, Row], fr_null: float | None, canary: Sequence[Row] = ()
 ) -> list[Limit]:
     """The standing limits, with this run's numbers in them. ranked: with `null`, the change without guidance; cost: by arm."""
     guided = cost.get("guided", {})
     config = json.loads(run["config"])
-    found = [_named(ranked), _untouched(ranked, config), _oracle(ranked, fr_null), _size(ranked)]
+    drawn, named = has(config, "prior"), has(config, "oracle")
+    found = [_named(ranked)] if named else [UNNAMED]
+    found += [_untouched(ranked, config), _oracle(ranked, fr_null), _size(ranked)] if drawn else [UNDRAWN, THESE_IMAGES]
     found += [_canary(row) for row in canary]
     if config.get("surrogate") is not None:
         found.append(SURROGATE)
-    if not guided.get("judged"):
+    if drawn and not guided.get("judged"):
         text = "No second classifier checked the flips, so adversarial changes cannot be distinguished from real ones."
         found.append(Limit("No judge.", text))
     if guided.get("lost_in_png"):
         text = f"{count(guided['lost_in_png'])} of {count(guided['explanations'])} flips are lost when rounded to 8 bits."
         found.append(Limit("Flips lost to 8-bit rounding.", text))
-    if not run["target_attribute"]:
+    if named and not run["target_attribute"]:
         text = "No oracle attribute was named as the label, so it is ranked like any other and the sanity line is missing."
         found.append(Limit("The label is not set apart.", text))
     return found

@@ -21,6 +21,14 @@ from verdicts
 where run_id = $run
 order by method, rank
 """,
+    "predicted": """
+select class, count(*)::int as images, avg(list_max(probabilities)) as p, (count(*) over ())::int as classes
+from predictions
+where run_id = $run
+group by class
+order by images desc, p desc, class
+limit 12
+""",
     "share": """
 from explained_share where run_id = $run order by class
 """,

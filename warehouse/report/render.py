@@ -34,7 +34,7 @@ from warehouse.report.maps import maps_of, mean_image
 from warehouse.report.metric_names import in_order, measure
 from warehouse.report.queries import EVIDENCE, Evidence, evidence, image_rows, input_images
 from warehouse.report.regulation import CROSSWALK
-from warehouse.report.scope import scope
+from warehouse.report.scope import has, scope
 from warehouse.report.verdict import nothing_to_compare, verdict
 
 TOP = 40  # attributes that a table shows; the others follow from the SQL printed beside it
@@ -86,6 +86,8 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Se
     named = found | {"ranked": Evidence(found["ranked"].sql, rows)}
     return _page().render(
         named,
+        drawn=_draws(run),
+        undrawn=UNDRAWN,
         run=run,
         sanity=[row for row in effects if row["attribute"] == run["target_attribute"]],
         verdict=verdict(run, ranked, found["share"].rows, found["claims"].rows, found["compared"].rows[0]),
@@ -128,6 +130,17 @@ def _first_rules(rules: Sequence[Row]) -> list[Row]:
     if len(rules) <= TOP:
         return list(rules)
     return sorted(rules, key=lambda rule: ("fail", "inconclusive", "pass").index(rule["result"]))[:TOP]
+
+
+UNDRAWN = (
+    "None: this audit has no diffusion model (the setting prior), so it draws no counterfactuals and no edits. What it found by "
+    "probing and exchanging parts of the images themselves is under “What it rests on”."
+)
+
+
+def _draws(run: Row) -> bool:
+    """Whether the audit has a prior, so that counterfactuals are missing where there are none."""
+    return has(json.loads(run["config"]), "prior")
 
 
 def _page() -> Template:
@@ -182,12 +195,16 @@ def _incomplete(run: Row) -> list[str]:
         return [f"This audit failed before its end{reason}. What follows covers what was written; run it again to finish it."]
     if run["status"] != "finished":
         return ["This audit has not finished: it is still running or was interrupted. What follows covers what is there by now."]
+    if not _draws(run):
+        return []
     missing = (run["attempted"] or 0) - (run["explained"] or 0)
     return [f"{missing:,} of {run['attempted']:,} images have no explanation and count nowhere below."] if missing > 0 else []
 
 
 def _figures(run: Row, scores: dict[str, Row], cost: dict[str, Row]) -> list[dict[str, str]]:
     """The four numbers under the verdict."""
+    if not _draws(run):
+        return [{"label": "Images looked at", "value": wording.count(run["attempted"]), "note": "without counterfactuals"}]
     if run["attempted"] is None:  # the counts come with the end of an audit
         done, given = cost["guided"]["images"] if "guided" in cost else 0, "so far"
     else:
@@ -212,11 +229,11 @@ def _provenance(run: Row, cost: dict[str, Row]) -> list[dict[str, object]]:
         ("Run", [run["run_id"]], True),
         ("Status", [run["status"]], False),
         ("Started, finished", [f"{wording.moment(run['started'])}, {wording.moment(run['finished'])}"], False),
-        ("Method", [run["method"]], False),
+        ("Method", [run["method"] if _draws(run) else "none: no prior"], False),
         ("Seeds", [", ".join(str(seed) for seed in run["seeds"])], False),
         ("Configuration hash", [run["config_hash"]], True),
         ("Code version", [run["code_version"]], True),
         ("Hardware", [run["hardware"], *(f"explained on {device}" for device in devices)], False),
-        ("Cost", spent or ["nothing explained yet"], False),
+        ("Cost", spent or ["nothing explained" + (" yet" if _draws(run) else "")], False),
     ]
     return [{"label": label, "lines": lines, "code": code} for label, lines, code in entries]

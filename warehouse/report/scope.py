@@ -29,18 +29,20 @@ def scope(run: Row, splits: Sequence[Row], ranked: Sequence[Row], associations: 
     """
     config = json.loads(run["config"])
     classifier = config.get("classifier") or {}
+    named, drawn = has(config, "oracle"), has(config, "prior")
+    none = "none yet" if named else "none: no oracle"
     entries = [
         ("Classifier", model_name(classifier)),
         ("Access", access(classifier)),
         ("Classes", listed(run["classes"]) if len(run["classes"]) < 8 else f"{len(run['classes'])} classes"),
-        ("Label", run["target_attribute"] or "not among the oracle's attributes"),
+        ("Label", run["target_attribute"] or ("not among the oracle's attributes" if named else "")),
         ("Images", ", ".join(f"{count(row['n'])} ({row['split']})" for row in splits) or "none yet"),
         ("Sample", run.get("sample") or ""),
         ("Goes with the label", "; ".join(map(_association, filter(_striking, associations)))),
         ("Data", str((config.get("data") or {}).get("images", ""))),
         ("Judge", model_name(config.get("judge") or {}) or "none"),
-        ("Attributes looked at", _attributes(ranked)),
-        ("Method", ", then ".join(str(rung.get("method", "")) for rung in _ladder(config))),
+        ("Attributes looked at", _attributes(ranked) if ranked else none),
+        ("Method", ", then ".join(str(rung.get("method", "")) for rung in _ladder(config)) if drawn else "none: no prior"),
     ]
     return [(label, text) for label, text in entries if text]
 
@@ -48,7 +50,12 @@ def scope(run: Row, splits: Sequence[Row], ranked: Sequence[Row], associations: 
 def _attributes(ranked: Sequence[Row]) -> str:
     if len(ranked) > MOST:
         return f"{len(ranked)} attributes, ranked below"
-    return listed(sorted(row["attribute"] for row in ranked)) if ranked else "none yet"
+    return listed(sorted(row["attribute"] for row in ranked))
+
+
+def has(config: Mapping[str, Any], part: str) -> bool:
+    """Whether an audit has this part; one whose configuration does not speak of it has."""
+    return config.get(part, "unknown") is not None
 
 
 def _striking(row: Row) -> bool:

@@ -61,7 +61,7 @@ def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Seque
         return Verdict("inconclusive", headline, (*open_ones, *also, *looked, *explained))
     if not all(row["cleared"] for row in share) or not share:
         headline = f"Not cleared: what decides the answers of the {classifier_name(run)} is not accounted for"
-        return Verdict("inconclusive", headline, (*explained, *also, *looked, *open_ones))
+        return Verdict("inconclusive", headline, (*explained, *also, *map(_claim_sentence, fragile[:3]), *looked, *open_ones))
     if unsure or open_claims:
         return Verdict("inconclusive", _open_headline(run, ranked, unsure), (*open_ones, *also, *looked, *explained))
     if unedited:
@@ -71,6 +71,7 @@ def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Seque
     return Verdict("clear", headline, (*looked, *explained, *map(_claim_sentence, fragile[:3])))
 
 
+OWN = "own prediction"  # what is said of each image's own predicted class, where none is predicted often enough
 NOT_MEASURED = (
     "How much of the answers the names explain was not measured (it takes a label or an attribute, and 24 images or more with "
     "both answers among them), so nothing clears this classifier."
@@ -143,7 +144,8 @@ def _share_sentence(row: Row) -> str:
 def _claim_sentence(row: Row) -> str:
     """A property or a place in words, with its interval."""
     interval = f"95% interval {points(row['low'])} to {points(row['high'])}, {row['n']} images"
-    moved = f"the “{row['class']}” score by {points(row['intervention'])} points on average ({interval})"
+    score = "the probability of an image's own prediction" if row["class"] == OWN else f"the “{row['class']}” score"
+    moved = f"{score} by {points(row['intervention'])} points on average ({interval})"
     why = "not decided yet" if row["verdict"] == "inconclusive" else f"{row['verdict']}, {row['why']}"
     if row["kind"] == "place":
         open_why = "nothing was named that could account for it" if row["verdict"] == "suspected" else why
