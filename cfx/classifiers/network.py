@@ -34,7 +34,12 @@ MOVED = {  # where factories were until 0.1, in files of weights and in configur
     for name in ("convnet", "densenet", "face_resnet", "hit", "simsiam", "vggface2", "vit")
 }
 HALF = (0.5, 0.5, 0.5)
-UNFIT = (RuntimeError, AssertionError, ValueError)  # what torch, timm and transformers raise for images that they cannot take
+UNFIT = (  # what torch, timm, transformers and scripted networks raise for images that they cannot take
+    RuntimeError,
+    AssertionError,
+    ValueError,
+    torch.jit.Error,
+)
 BLANK_SIDES = (224, 64, 32, 28, 96, 128, 256, 299)  # pixels of the trial images, in turn, when no input size is given
 ORIGINS: tuple[Origin, ...] = ("input_size", "mean", "std", "crop")
 
@@ -179,7 +184,7 @@ class Network(nn.Module):
         except UNFIT as error:
             if x.ndim != 4:  # no images
                 raise
-            shown, why = f"{x.shape[-2]} x {x.shape[-1]}, {_described(x.shape[1])}", str(error).strip().splitlines()[0]
+            shown, why = f"{x.shape[-2]} x {x.shape[-1]}, {_described(x.shape[1])}", _reason(error)
             raise UserError(f"{self.name} fails on {len(x)} images of {shown} ({why}); {self._way_out()}") from error
 
     def _way_out(self) -> str:
@@ -309,6 +314,12 @@ def _contradicted(config: NetworkConfig, facts: Facts) -> tuple[str, ...]:
         for key, (setting, known) in said.items()
         if setting is not None and not torch.allclose(torch.tensor(setting), torch.tensor(known), atol=1e-3)
     )
+
+
+def _reason(error: Exception) -> str:
+    """The line that says what is wrong: of TorchScript's, which begin with where it was, the last."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1 if isinstance(error, torch.jit.Error) else 0]
 
 
 def _is_users(name: str) -> bool:
