@@ -33,7 +33,7 @@ from warehouse.lens.connect import query
 LOOKED_AT = 96  # images at most, of each predicted class alike: what is measured does not become clearer with thousands
 SUBJECTS = 4  # classes at most that are looked at, where there are more than two
 SIDE = 12  # images at least that are predicted a class, and that are not
-OWN = "own prediction"  # what is looked at where no class of many has as many: of each image, the class that it is predicted
+OWN = "own prediction"  # what is looked at where no class has as many: of each image, the class that it is predicted
 COARSE = 4  # the grid of a black box, whose queries are counted
 SMALLEST = 16  # pixels of a side: on smaller images nothing is measured
 SHARE = 0.4  # of a black box's budget
@@ -97,7 +97,7 @@ def look_beyond_names(run: Run, images: Sequence[Shard], predicted: Sequence[Sha
     """Probes, transplants and the explained share of a run, a claim a row, and the answers that they rest on."""
     sample = drawn(images, predicted)
     subjects = subjects_of(sample.p)
-    pooled = not subjects and sample.p.shape[1] > 2 and len(sample.p) >= 2 * SIDE
+    pooled = not subjects and len(sample.p) >= 2 * SIDE
     facts = ("explained", "probes", "property_claims", "transplants", "place_claims")
     found: dict[str, list[dict[str, Any]]] = {fact: [] for fact in facts}
     if (subjects or pooled) and min(sample.images.shape[1:3]) >= SMALLEST:

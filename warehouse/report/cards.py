@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from warehouse.lens.fetch import Row
 
-SIDE = 128  # pixels, at least, of an image with a frame around a place, so that the frame is thin
+SIDE = 128  # pixels: at least, of an image with a frame around a place, so that the frame is thin; and at most, of any on a card
 
 
 class Carrier(NamedTuple):
@@ -56,10 +56,14 @@ def cards(carriers: Sequence[Row], claims: Sequence[Row], images: Sequence[Row])
 
 
 def thumbnail(png: bytes | None, place: int | None, grid: int | None) -> str | None:
-    """An image as a data URI, a place of it (cell of a grid, row by row) framed with half a cell around; None without bytes."""
+    """An image as a data URI, a large one made smaller, a place of it (cell of a grid, row by row) framed with half a cell around;
+    None without bytes."""
     if png is None:
         return None
     image = Image.open(io.BytesIO(png)).convert("RGB")
+    large = min(image.size) > SIDE
+    if large:
+        image = ImageOps.cover(image, (SIDE, SIDE))
     if place is not None and grid is not None:
         times = -(-SIDE // min(image.size))
         image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
@@ -70,8 +74,9 @@ def thumbnail(png: bytes | None, place: int | None, grid: int | None) -> str | N
         draw.rectangle((left, top, right, bottom), outline="black", width=3)
         draw.rectangle((left + 1, top + 1, right - 1, bottom - 1), outline="white", width=1)
     file = io.BytesIO()
-    image.save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    kind = "JPEG" if large else "PNG"  # seventy large photographs would be a page of megabytes
+    image.save(file, kind, quality=90)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def _span(index: int, grid: int, side: int) -> tuple[float, float]:
