@@ -56,8 +56,8 @@ def cards(carriers: Sequence[Row], claims: Sequence[Row], images: Sequence[Row])
 
 
 def thumbnail(png: bytes | None, place: int | None, grid: int | None) -> str | None:
-    """An image as a data URI, a large one made smaller, a place of it (cell of a grid, row by row) framed with half a cell around;
-    None without bytes."""
+    """An image as a data URI, a large one made smaller, a place of it (cell of a grid, row by row) framed with half a cell
+    around; None without bytes."""
     if png is None:
         return None
     image = Image.open(io.BytesIO(png)).convert("RGB")
