@@ -9,6 +9,8 @@ from torch.nn.functional import interpolate
 from torchvision.models import resnet18
 
 from cfx.classifiers import ClassifierConfig, load_classifier
+from tasks.advice.understanding import shown_to
+from tasks.config import AuditConfig
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
@@ -59,3 +61,32 @@ def test_a_network_of_one_size_is_given_that_size():
 def test_what_a_hub_cannot_make_is_reported(settings, message):
     with pytest.raises(ValueError, match=message):
         load_classifier(ClassifierConfig(**settings))
+
+
+@pytest.mark.parametrize(
+    ("module", "settings", "said"),
+    [
+        (
+            "timm:test_resnet.r160_in1k",
+            {},
+            "none (by the default); its hub's own transform leaves 95.0% of the side: set `crop: 0.95`",
+        ),
+        (
+            "torchvision:resnet18",
+            {},
+            "none (by the default); its hub's own transform leaves 87.5% of the side: set `crop: 0.875`",
+        ),
+        ("torchvision:resnet18", {"crop": 0.875}, "the central 87.5% of the side (by the settings)"),
+    ],
+)
+def test_what_production_cuts_off_is_said_or_done(module: str, settings: dict[str, Any], said: str) -> None:
+    config = ClassifierConfig(module=module, **settings)
+    classifier = load_classifier(config)
+    audit = AuditConfig.model_validate(
+        {"name": "t", "data": {"images": "i", "table": "t"}, "classifier": config, "target": "zebra"}
+    )
+    assert shown_to(classifier, audit)["crop"].startswith(said)
+    if settings:
+        cut = classifier(image(64))
+        classifier.network.crop = 1.0
+        torch.testing.assert_close(classifier(image(64)[..., 4:60, 4:60]), cut)
