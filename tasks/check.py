@@ -24,6 +24,7 @@ from tasks.advice.accuracy_check import Accuracy, accuracy_warnings
 from tasks.advice.classifier_check import TRIED, check_answers, check_gradient, factory_warnings, one_class_warnings
 from tasks.advice.prior_check import check_depth, check_size, size_warnings
 from tasks.advice.prior_fit import check_fit, survival
+from tasks.advice.size_check import blur_warnings
 from tasks.advice.understanding import understood
 from tasks.config import AuditConfig
 from tasks.data import ingest as data
@@ -101,10 +102,12 @@ def check(config: AuditConfig) -> Run:
     }
     prints |= twins | _prior_print(config, data_print) | {"data": data_print} | _method_prints(config, networks, device)
     about_prior, kept = _check_prior(config, networks.classifier, data_print, device)
+    with setting("data"):
+        about_size = tuple(f"classifier: {warning}" for warning in blur_warnings(networks.classifier, config.data))
     about_answers = (warning for one in examined.values() for warning in one.warnings)
     known = networks.oracle.attributes if networks.oracle is not None else ()
     about_names = unmatched_warnings(known, listed.attributes)
-    warnings = (*listed.warnings, *about_names, *_notes(networks), *about_answers, *about_prior)
+    warnings = (*listed.warnings, *about_names, *_notes(networks), *about_size, *about_answers, *about_prior)
     run_id = f"{config.name}-{config.result_hash(_json(prints), code_version())[:10]}"
     run = Run(config, run_id, device, classes, prints, _prior(config, data_print), warnings, listed.sample, labels)
     run.keep(networks.classifier, networks.judge, networks.oracle)

@@ -170,6 +170,11 @@ def labelled_sample(config: DataConfig, n: int) -> tuple[Images, list[str | None
     return _images(admitted), [row["label"] for row in admitted]
 
 
+def sides(config: DataConfig, n: int) -> list[int]:
+    """The shorter side, pixels, of up to n of the files that can be used. Raises UserError if there are none."""
+    return [min(row["width"], row["height"]) for row in _usable(config, selected(config), n)]
+
+
 def _images(admitted: list[dict[str, Any]]) -> Images:
     return Images([row["image_id"] for row in admitted], decode_png([row["png"] for row in admitted]))
 

@@ -262,7 +262,8 @@ def test_a_prior_to_be_trained_takes_any_size_that_can_be_padded(
     data: Path, training: dict[str, Any], size: int, words: str | None
 ) -> None:
     if words is None:
-        assert check(audit(data, size=size, prior={"train": training})).warnings == ()
+        said = check(audit(data, size=size, prior={"train": training})).warnings
+        assert not [warning for warning in said if not warning.startswith("classifier: it sees 64 px")]
     else:
         with pytest.raises(ValueError, match=words):
             check(audit(data, size=size, prior={"train": training}))
