@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,8 @@ if TYPE_CHECKING:  # diffusers and transformers are the extra `sd`
     from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
     from cfx.diffusion.folded import Folded
+
+_TOKENIZING = Lock()  # a fast tokenizer keeps how it pads, for whatever thread calls it next
 
 
 @dataclass
@@ -76,10 +79,11 @@ class LatentDiffusion:
     def token_ids(self, prompts: Sequence[str]) -> Tensor:
         """(B, L) token ids, padded to the text encoder's length. Raises UserError for a prompt that does not fit."""
         length = self.tokenizer.model_max_length
-        longest = max(len(ids) for ids in self.tokenizer(list(prompts)).input_ids)
-        if longest > length:
-            raise UserError(f"a prompt takes {longest} tokens, but the text encoder reads {length}; use fewer words")
-        tokens = self.tokenizer(list(prompts), padding="max_length", max_length=length, return_tensors="pt")
+        with _TOKENIZING:
+            longest = max(len(ids) for ids in self.tokenizer(list(prompts)).input_ids)
+            if longest > length:
+                raise UserError(f"a prompt takes {longest} tokens, but the text encoder reads {length}; use fewer words")
+            tokens = self.tokenizer(list(prompts), padding="max_length", max_length=length, return_tensors="pt")
         return tokens.input_ids.to(self.device)
 
     def embed(self, prompts: Sequence[str]) -> Tensor:

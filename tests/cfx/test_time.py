@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,14 @@ def test_images_at_once_do_not_change_what_is_learned(folder: Path) -> None:
     torch.testing.assert_close(found[0].embeddings, found[1].embeddings, atol=1e-5, rtol=0)
     begun = start_from(load_latent(str(folder)), ["<c1>"], ["photo"])
     assert not torch.allclose(found[0].embeddings, begun.embeddings, atol=1e-3)
+
+
+def test_threads_share_a_tokenizer(model: LatentDiffusion) -> None:
+    def lengths(i: int) -> set[int]:
+        return {model.token_ids(["photo " * (1 + (i + j) % 5), "photo"]).shape[1] for j in range(40)}
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lengths, range(8))) == [{model.tokenizer.model_max_length}] * 8
 
 
 def test_words_that_are_not_one_token_are_refused(model: LatentDiffusion) -> None:
