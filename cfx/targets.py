@@ -9,8 +9,9 @@ from torch import Tensor
 
 from cfx.errors import UserError
 from cfx.nearest import Nearest, nearest_in_hierarchy
+from cfx.random import derived_seed
 
-POLICIES = ("opposite", "second-best", "nearest-in-hierarchy", "most-confused")
+POLICIES = ("opposite", "second-best", "each", "nearest-in-hierarchy", "most-confused")
 
 Hierarchy = Mapping[str, Sequence[str]]
 
@@ -44,13 +45,20 @@ def check_target(policy: str, classes: tuple[str, ...], hierarchy: Hierarchy | N
         )
 
 
-def choose_targets(logits: Tensor, policy: str, classes: tuple[str, ...], nearest: Nearest | None = None) -> Tensor:
+def choose_targets(
+    logits: Tensor,
+    policy: str,
+    classes: tuple[str, ...],
+    nearest: Nearest | None = None,
+    image_ids: Sequence[str] | None = None,
+) -> Tensor:
     """Target class ids (B,) from logits (or probabilities) (B, K): the named class, or by policy another than the predicted one.
 
-    opposite: the other of two classes. second-best: the runner-up. nearest-in-hierarchy, most-confused: the most probable of the
-    classes that `nearest` gives for the predicted one, or where it gives none the runner-up.
+    opposite: the other of two classes. second-best: the runner-up. each: one of the others, drawn evenly by a hash of the image's
+    id, so that every class is aimed at. nearest-in-hierarchy, most-confused: the most probable of the classes that `nearest`
+    gives for the predicted one, or where it gives none the runner-up.
     An image that is already predicted as the named class needs no explanation: its id is then the predicted class itself.
-    Raises UserError for a policy that needs `nearest` where it is None.
+    Raises UserError for a policy that needs `nearest` or `image_ids` where it is None.
 
     Examples:
         >>> logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
@@ -62,6 +70,11 @@ def choose_targets(logits: Tensor, policy: str, classes: tuple[str, ...], neares
     if policy not in POLICIES:
         return torch.full((len(logits),), classes.index(policy), device=logits.device)
     predicted = logits.argmax(1)
+    if policy == "each":
+        if image_ids is None:
+            raise UserError(f"target {policy!r} is for a whole audit; for one image name a class or 'second-best'")
+        further = torch.tensor([1 + derived_seed("target", name) % (len(classes) - 1) for name in image_ids])
+        return (predicted + further.to(predicted.device)) % len(classes)
     others = logits.scatter(1, predicted[:, None], -torch.inf)
     if policy in ("nearest-in-hierarchy", "most-confused"):
         if nearest is None:

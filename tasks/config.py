@@ -146,8 +146,8 @@ class AuditConfig(BaseModel):
     )
     target: str = Field(
         "opposite",
-        description="opposite (of two classes), second-best, nearest-in-hierarchy, most-confused (by these images' labels), or a "
-        "class to ask for",
+        description="opposite (of two classes), second-best, each (of the other classes, evenly over the images), "
+        "nearest-in-hierarchy, most-confused (by these images' labels), or a class to ask for",
     )
     hierarchy: dict[str, tuple[str, ...]] | None = Field(
         None, description="for nearest-in-hierarchy: class -> names from the root down to its parent"

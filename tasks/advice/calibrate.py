@@ -110,7 +110,7 @@ def _targets(config: AuditConfig, subject: Subject) -> Targets:
     logits = subject.classifier(x)
     nearest = nearest_in_hierarchy(config.hierarchy, classes) if config.hierarchy is not None else None
     policy = "second-best" if config.target == "most-confused" else config.target
-    target = choose_targets(logits, policy, classes, nearest)
+    target = choose_targets(logits, policy, classes, nearest, ids)
     wanted = torch.nonzero(target != logits.argmax(1))[:, 0]
     if not len(wanted):
         raise UserError(f"all {len(x)} sampled images are already predicted as {config.target!r}; choose another class")

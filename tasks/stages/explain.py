@@ -263,7 +263,7 @@ def targets_of(run: Run, images: Shard, predicted: Shard, learned: Learned) -> t
     ids, x = read_images(images)
     probabilities = torch.tensor(read_shard(predicted, ["probabilities"])["probabilities"].to_pylist())
     source = probabilities.argmax(1)
-    target = choose_targets(probabilities, run.config.target, run.classes, learned.nearest)
+    target = choose_targets(probabilities, run.config.target, run.classes, learned.nearest, ids)
     wanted = torch.nonzero(source != target)[:, 0]
     goal = target[wanted].to(run.device)
     return Targets([ids[i] for i in wanted.tolist()], x[wanted].to(run.device), goal), source[wanted]

@@ -45,3 +45,35 @@ def test_a_thousand_classes_and_two_hundred_attributes(tmp_path: Path, prefect_s
     assert f"{ATTRIBUTES} attributes, ranked below" in page and "The first 40 of 2" in page.split("Release checks", 2)[-1]
     (shown,) = query(root, "select count(*) as n from verdicts").to_pylist()
     assert shown["n"] == ATTRIBUTES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["second-best", "each"])
+def test_of_ten_classes_no_claim_rests_on_fewer_than_the_minimum(
+    tmp_path: Path, prefect_server: dict[str, str], target: str
+) -> None:
+    lay_out(tmp_path, 100)
+    torch.manual_seed(1)
+    network = ConvNet(10, (8,), 2)
+    torch.nn.init.normal_(network.head.weight, std=3.0)  # so that it predicts several classes
+    facts: Facts = {"module": "cfx.networks.convnet:ConvNet", "kwargs": {"outputs": 10, "widths": [8], "grid": 2}}
+    facts |= {"input_size": 16, "classes": [f"class {i}" for i in range(10)]}
+    save_network(tmp_path / "classifier.safetensors", network, facts)
+    more = {
+        "data": settings(tmp_path, 50)["data"] | {"label_column": None},
+        "target": target,
+        "interventions": {"images": 4, "attributes": 1, "steps": 100, "tau": 2},
+    }
+    run_audit(AuditConfig.model_validate(settings(tmp_path, 50, **more)))
+    root = tmp_path / "warehouse"
+    asked = query(root, "select target, count(*) as n from explanations where arm = 'guided' group by target").to_pylist()
+    assert sum(row["n"] for row in asked) == 100 and len(asked) == (10 if target == "each" else len(asked))
+    enough = {row["target"] for row in asked if row["n"] >= 8}
+    for view in ("ranked_attributes", "attribute_effects", "attribute_tests", "verdicts"):
+        rows = query(root, f"select target, n, low, effect, high from {view}").to_pylist()
+        assert rows and all(row["n"] >= 8 and row["target"] in enough for row in rows)
+        assert all(-1 <= row["low"] <= row["effect"] <= row["high"] <= 1 for row in rows)
+    pooled = query(
+        root, "select target, count(distinct attribute) as n, max(n) as images from attribute_tests where pooled group by 1"
+    )
+    assert {row["target"] for row in pooled.to_pylist()} == enough
