@@ -119,7 +119,7 @@ def unnamed_config(folder: Path, grid: UnnamedGrid, planting: Unnamed, weights: 
 def unnamed_marks(root: Path) -> dict[str, Any]:
     """What the benchmark found, for machines: its cells, and over them the shares that the project promises."""
     cells = query(root, CELLS).to_pylist()
-    claims, shares, exact = (_by_run(query(root, sql).to_pylist()) for sql in (CLAIMS, SHARES, EXACT))
+    claims, shares, exact = (by_run(query(root, sql).to_pylist()) for sql in (CLAIMS, SHARES, EXACT))
     graded = [
         _graded(cell, claims.get(cell["run_id"], []), shares.get(cell["run_id"], []), exact.get(cell["run_id"], []))
         for cell in cells
@@ -130,24 +130,26 @@ def unnamed_marks(root: Path) -> dict[str, Any]:
     attributes = sum(len(exact.get(cell["run_id"], [])) for cell in graded)
     return {
         "cells": graded,
-        "found": _share([cell["found"] for cell in planted]),
-        "named": _share([cell["named"] for cell in planted]),
-        "named_strong": _share([cell["named"] for cell in strong]),
-        "named_weak": _share([cell["named"] for cell in weak]),
-        "clean_silent": _share([not cell["found"] and not cell["false_attributes"] for cell in clean]),
+        "found": share_of([cell["found"] for cell in planted]),
+        "named": share_of([cell["named"] for cell in planted]),
+        "named_strong": share_of([cell["named"] for cell in strong]),
+        "named_weak": share_of([cell["named"] for cell in weak]),
+        "clean_silent": share_of([not cell["found"] and not cell["false_attributes"] for cell in clean]),
         "false_confirmed": sum(len(cell["false_attributes"]) for cell in graded) / attributes if attributes else None,
         "edit_error_p95": float(np.quantile(errors, 0.95)) if errors else None,
     }
 
 
-def _by_run(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def by_run(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of each run."""
     found: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         found.setdefault(row["run_id"], []).append(row)
     return found
 
 
-def _share(values: list[bool]) -> float | None:
+def share_of(values: list[bool]) -> float | None:
+    """How many are true, as a share; None of none."""
     return sum(values) / len(values) if values else None
 
 
@@ -180,14 +182,19 @@ def _is(kind: str, claim: dict[str, Any]) -> bool:
     """Whether a claim calls a kind by its property, or by a place that it shows in."""
     if claim["kind"] == "property":
         return claim["name"] in kind_named(kind).properties
-    return float((where(kind) * _zone(claim["name"])).sum()) >= SHOWS
+    return shows_in(where(kind), claim["name"])
+
+
+def shows_in(shares: Shares, zone: str) -> bool:
+    """Whether enough of what shares (S, S) of the pixels add up to lies in a zone of the view `places`."""
+    return float((shares * _zone(zone, len(shares))).sum()) >= SHOWS
 
 
 def _zone(name: str, side: int = 64) -> Shares:
     """A zone of the view `places` as pixels, (side, side) of 0 and 1."""
     if name == "frame":
         frame = np.ones((side, side))
-        frame[side // 8 : -side // 8, side // 8 : -side // 8] = 0
+        frame[side // 8 : -(side // 8), side // 8 : -(side // 8)] = 0
         return frame
     rows, columns = ("middle", "centre") if name == "centre" else name.split()
     thirds = 3 * (np.arange(side) + 0.5) // side

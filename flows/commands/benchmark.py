@@ -28,6 +28,9 @@ class BenchmarkOptions:
     unnamed: Annotated[
         bool, typer.Option("--unnamed", help="shortcuts that no attribute names: all kinds, or two cells with --quick")
     ] = False
+    real: Annotated[
+        bool, typer.Option("--real", help="clothes (Fashion-MNIST) and solar cells (ELPV): all cells, or two with --quick")
+    ] = False
     first: Annotated[int | None, typer.Option(min=1, help="only so many cells, from the grid's start")] = None
     skip: Annotated[int, typer.Option(min=0, help="leave out so many cells at the grid's start: another machine's")] = 0
     as_json: AsJson = False
@@ -46,10 +49,14 @@ def benchmark(options: BenchmarkOptions) -> None:
         from flows.benchmark import GRIDS, marks, run_benchmark
         from flows.commands.audit import run_shown
 
-        if options.quick + options.full + options.harder > 1 or (options.unnamed and options.full + options.harder):
-            raise UserError("--quick, --full and --harder are three grids, and --unnamed goes with --quick alone; choose one")
-        if options.unnamed:
-            grade_unnamed(options.folder, options.quick, slice(options.skip, options.first), shown, options.as_json)
+        others = options.unnamed + options.real
+        if options.quick + options.full + options.harder > 1 or others > 1 or (others and options.full + options.harder):
+            raise UserError(
+                "--quick, --full and --harder are three grids, and --unnamed and --real go with --quick alone; choose one"
+            )
+        if others:
+            grade = grade_unnamed if options.unnamed else grade_real
+            grade(options.folder, options.quick, slice(options.skip, options.first), shown, options.as_json)
             return
         grid = GRIDS["full" if options.full else "harder" if options.harder else "quick"]
         run_benchmark(options.folder, grid, lambda config: run_shown(config, shown), slice(options.skip, options.first))
@@ -82,6 +89,29 @@ def grade_unnamed(folder: Path, quick: bool, part: slice, shown: bool, as_json: 
     out.print(table)
     marks = ("found", "named", "named_strong", "named_weak", "clean_silent", "false_confirmed", "edit_error_p95")
     out.print(", ".join(f"{name} {_number(found[name])}" for name in marks))
+    if as_json:
+        print_json({"seconds": round(time.monotonic() - started, 1), **found})
+
+
+def grade_real(folder: Path, quick: bool, part: slice, shown: bool, as_json: bool) -> None:
+    """The grid of real images, and what was found of it."""
+    from flows.commands.audit import run_shown
+    from flows.real import REAL_GRIDS, real_marks, run_real
+
+    started = time.monotonic()
+    run_real(folder, REAL_GRIDS["quick" if quick else "full"], lambda config: run_shown(config, shown), part)
+    found = real_marks(folder / "warehouse")
+    quieten()
+    table = Table(title="shortcuts on real images", title_justify="left")
+    for heading in ("data", "kind", "rho", "seed", "exact", "explained", "called", "named", "off by"):
+        table.add_column(heading, justify="left" if heading in ("data", "kind", "called") else "right")
+    for cell in found["cells"]:
+        named = "–" if not cell["rho"] else "yes" if cell["named"] else "no"
+        numbers = (f"{cell['rho']:g}", str(cell["seed"]), f"{cell['exact']:+.2f}", _number(cell["explained_share"]))
+        called = ", ".join(cell["called"]) or "–"
+        table.add_row(cell["data"], cell["kind"], *numbers, called, named, _number(cell["measured"]))
+    out.print(table)
+    out.print(", ".join(f"{name} {_number(found[name])}" for name in ("found", "clean_silent", "error_p90")))
     if as_json:
         print_json({"seconds": round(time.monotonic() - started, 1), **found})
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 from pydantic import Field
 
 from cfx.classifiers import ClassifierConfig
@@ -30,11 +30,11 @@ from cfx.training.classifier import train_classifier
 from cfx.training.portraits import CLASSES, RECIPES, SIZE
 from cfx.types import Config
 from tasks.networks import classifier_for
+from tasks.training.laid_on import Pixels, as_pixels, banded, blurred, gained, tagged, warmed
 from tasks.training.planted import LABEL_NOISE, exact_effects
 from tasks.training.portraits import GRADED
 from warehouse.facts.shards import Shard, find_shard, write_shard
 
-Pixels = NDArray[np.uint8]  # (SIZE, SIZE, 3)
 Drawn = Callable[[Portrait, bool, np.random.Generator], Pixels]  # a portrait, with the property or without
 Shares = NDArray[np.float64]
 
@@ -181,23 +181,10 @@ def _scene(change: Callable[[Portrait, bool, float], Portrait]) -> Drawn:
     return drawn
 
 
-def _as_pixels(values: NDArray[np.float64]) -> Pixels:
-    return np.clip(values + 0.5, 0, 255).astype(np.uint8)
-
-
-def _warm(pixels: Pixels, amount: float) -> Pixels:
-    """Red by 1 + .12 amount, blue by 1 - .14 amount."""
-    return _as_pixels(pixels * np.array([1 + 0.12 * amount, 1.0, 1 - 0.14 * amount]))
-
-
 def _compressed(pixels: Pixels, quality: float) -> Pixels:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=round(quality))
     return np.asarray(Image.open(buffer).convert("RGB"))
-
-
-def _blurred(pixels: Pixels, radius: float) -> Pixels:
-    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))
 
 
 def _framed(pixels: Pixels, brightness: float) -> Pixels:
@@ -207,46 +194,28 @@ def _framed(pixels: Pixels, brightness: float) -> Pixels:
     return framed
 
 
-def _gained(pixels: Pixels, gain: float) -> Pixels:
-    return _as_pixels(pixels * np.float64(gain))
-
-
 def _contrasted(pixels: Pixels, factor: float) -> Pixels:
     mean = pixels.mean((0, 1), dtype=np.float64)
-    return _as_pixels(mean + factor * (pixels - mean))
+    return as_pixels(mean + factor * (pixels - mean))
 
 
 def _faded(pixels: Pixels, share: float) -> Pixels:
     """That share of the way to grey."""
     grey = np.asarray(Image.fromarray(pixels).convert("L"), np.float64)[..., None]
-    return _as_pixels(pixels + share * (grey - pixels))
+    return as_pixels(pixels + share * (grey - pixels))
 
 
 def _grained(pixels: Pixels, deviation: float) -> Pixels:
     """Grain of this standard deviation; the amount seeds it, so that it is the image's own."""
     chance = np.random.default_rng(derived_seed("grain", deviation))
-    return _as_pixels(pixels + chance.normal(0, deviation, pixels.shape))
+    return as_pixels(pixels + chance.normal(0, deviation, pixels.shape))
 
 
 def _vignetted(pixels: Pixels, depth: float) -> Pixels:
     """Darker towards the corners: by `depth` there, by nothing in the middle."""
     line = np.linspace(-1, 1, len(pixels))
     radius = (line[:, None] ** 2 + line[None, :] ** 2) / 2
-    return _as_pixels(pixels * (1 - depth * radius)[..., None])
-
-
-def _tagged(pixels: Pixels, brightness: float) -> Pixels:
-    """A bright tag of 5 x 7 pixels, a pixel off the lower right corner."""
-    tagged = pixels.copy()
-    tagged[-6:-1, -8:-1] = round(brightness)
-    return tagged
-
-
-def _banded(pixels: Pixels, opacity: float) -> Pixels:
-    """A translucent white band of 6 pixels along the left side."""
-    banded = pixels.astype(np.float64)
-    banded[:, :6] += opacity * (255 - banded[:, :6])
-    return _as_pixels(banded)
+    return as_pixels(pixels * (1 - depth * radius)[..., None])
 
 
 def _patterned(portrait: Portrait, has: bool, chance: np.random.Generator) -> Pixels:
@@ -255,7 +224,7 @@ def _patterned(portrait: Portrait, has: bool, chance: np.random.Generator) -> Pi
     pixels = render(portrait, SIZE)
     stripes = np.where((np.arange(SIZE) + phase) % 8 < 4, depth, -depth)[None, :, None]
     behind = region(portrait, "warm_background", SIZE)[..., None]
-    return _as_pixels(pixels + stripes * behind) if has else pixels
+    return as_pixels(pixels + stripes * behind) if has else pixels
 
 
 def _between(low: tuple[float, float, float], high: tuple[float, float, float], place: float) -> tuple[float, float, float]:
@@ -297,19 +266,19 @@ def _eyed(portrait: Portrait, has: bool, place: float) -> Portrait:
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        "cast": Kind("property", ("warmth",), _laid_on(_warm, 0.8, 1.2)),
+        "cast": Kind("property", ("warmth",), _laid_on(warmed, 0.8, 1.2)),
         "jpeg": Kind("property", ("compression",), _laid_on(_compressed, 10, 14)),
-        "blur": Kind("property", ("sharpness",), _laid_on(_blurred, 0.9, 1.3)),
+        "blur": Kind("property", ("sharpness",), _laid_on(blurred, 0.9, 1.3)),
         "frame": Kind("property", ("border",), _laid_on(_framed, 0, 30)),
         "clothes": Kind("place", (), _scene(_dressed)),
         "light": Kind("property", ("light_x",), _scene(_lit)),
-        "gain": Kind("property", ("brightness",), _laid_on(_gained, 0.65, 0.8)),
+        "gain": Kind("property", ("brightness",), _laid_on(gained, 0.65, 0.8)),
         "contrast": Kind("property", ("contrast",), _laid_on(_contrasted, 0.5, 0.65)),
         "faded": Kind("property", ("saturation",), _laid_on(_faded, 0.6, 0.9)),
         "grain": Kind("property", ("noise",), _laid_on(_grained, 18, 30)),
         "vignette": Kind("property", ("vignette", "border"), _laid_on(_vignetted, 0.45, 0.65)),
-        "tag": Kind("place", ("corner", "stamp"), _laid_on(_tagged, 235, 255)),
-        "band": Kind("place", (), _laid_on(_banded, 0.3, 0.45)),
+        "tag": Kind("place", ("corner", "stamp"), _laid_on(tagged, 235, 255)),
+        "band": Kind("place", (), _laid_on(banded, 0.3, 0.45)),
         "stripes": Kind("place", (), _patterned),
         "skin": Kind("place", (), _scene(_skinned)),
         "tilt": Kind("property", ("subject_tilt",), _scene(_tilted)),

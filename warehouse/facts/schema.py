@@ -469,8 +469,15 @@ PLACE_CLAIMS = _fact(
         _column("decides", pa.bool_(), "the place decides by .1 or more, and not by chance"),
         _column("unnamed", pa.bool_(), "so does what is left of it without the named attributes"),
         _column("attributes", pa.list_(pa.string()), "named attributes that lie there, by the oracle's own map"),
+        _optional("oracle", pa.bool_(), "an oracle answered the same transplants, so there are names to account for a place"),
+        _optional(
+            "shows_label",
+            pa.bool_(),
+            "what is there tells the images' label, and goes with the answers alike; null without labels",
+        ),
         _column("framing", pa.float64(), "how alike the images are framed, 0 to 1: the map is that much sharper"),
     ],
+    gained=("oracle", "shows_label"),
 )
 
 EXPLAINED = _fact(

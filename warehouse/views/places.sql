@@ -3,14 +3,15 @@
 -- Over: runs whose classifier predicts more than one class.
 -- Columns:
 --   zone: top left … bottom right, centre, or frame
---   effect: of the zone's strongest cell, the unnamed ones first: mean move of P(class) towards the donor's class
+--   effect: of the zone's strongest cell, those of no name and no label first, then the unnamed ones: mean move of P(class) towards the donor's class
 --   low, high: 95 % interval of it
 --   residual: what is left of it without the named attributes
 --   place, grid: that strongest cell, row by row from 0, and the cells along a side of the map
 --   cells: cells of the zone that decide
 --   unnamed: cells of the zone that decide for a reason without a name
 --   attributes: named attributes that lie in its deciding cells
---   verdict: confirmed (decides, and nothing named accounts for it), suspected (decides, where nothing at all was named), named (decides, by what was named), clear (every interval under the run's margin) or inconclusive
+--   shows_label: the label can be predicted from that strongest cell; null where no image has a label
+--   verdict: confirmed (decides, nothing named accounts for it, and the label does not show there), suspected (decides, where nothing at all was named or the label shows), named (decides, by what was named), clear (every interval under the run's margin) or inconclusive
 create view places as
 with cells as (
     select c.*, margin, place // grid as r, place % grid as k
@@ -20,7 +21,8 @@ bordered as (
     select
         *,
         r in (0, grid - 1) or k in (0, grid - 1) as rim,
-        bool_or(len(attributes) > 0) over (partition by run_id) as has_names,
+        bool_or(len(attributes) > 0 or coalesce(oracle and shows_label is not null, false)) over (partition by run_id) as has_names,
+        unnamed and not coalesce(shows_label, false) as lone,
         count_if(unnamed and not rim) over here as inner_cells,
         bool_or(unnamed and r = 0) over here::int + bool_or(unnamed and r = grid - 1) over here::int
             + bool_or(unnamed and k = 0) over here::int + bool_or(unnamed and k = grid - 1) over here::int as sides
@@ -42,19 +44,19 @@ zoned as (
 gathered as (
     select
         run_id, class, zone, margin,
-        arg_max(effect, effect + 2 * unnamed::int) as effect, arg_max(low, effect + 2 * unnamed::int) as low,
-        arg_max(high, effect + 2 * unnamed::int) as high, arg_max(residual, effect + 2 * unnamed::int) as residual,
-        arg_max(n, effect + 2 * unnamed::int) as n, arg_max(place, effect + 2 * unnamed::int) as place, any_value(grid) as grid,
+        arg_max(effect, weight) as effect, arg_max(low, weight) as low, arg_max(high, weight) as high,
+        arg_max(residual, weight) as residual, arg_max(n, weight) as n, arg_max(place, weight) as place, any_value(grid) as grid,
+        arg_max(shows_label, weight) as shows_label, bool_or(lone) as lone,
         count_if(decides)::int as cells, count_if(unnamed)::int as unnamed,
         list_sort(list_distinct(flatten(coalesce(list(attributes) filter (decides), [])))) as attributes,
         max(high) as highest, min(low) as lowest, any_value(has_names) as has_names
-    from zoned
+    from (select *, effect + 2 * unnamed::int + 2 * lone::int as weight from zoned)
     group by run_id, class, zone, margin
 )
 select
-    run_id, class, zone, effect, low, high, residual, place, grid, cells, unnamed, attributes,
+    run_id, class, zone, effect, low, high, residual, place, grid, cells, unnamed, attributes, shows_label,
     case
-        when unnamed > 0 then if(has_names, 'confirmed', 'suspected')
+        when unnamed > 0 then if(has_names and lone, 'confirmed', 'suspected')
         when cells > 0 then 'named'
         when highest <= margin and lowest >= -margin then 'clear'
         else 'inconclusive'
