@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
+from scipy.special import logit
 from scipy.stats import pearsonr
 from skimage.filters import gaussian
 from skimage.transform import resize
 from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import KFold, cross_val_predict
 
 from cfx.errors import UserError
 from cfx.evidence.paired import Answer, Effect, Floats, Images, discoveries, paired_effects
@@ -28,8 +29,8 @@ RECEIVERS = 48  # images that are pasted into; the others only lend
 HOLDS = 0.1  # of P: a place that decides less is not worth a word
 BEYOND = 0.5  # of a place's effect: with this much left when names are taken away, it is an unnamed place
 PATCH, FOLDS = 4, 8  # pixels of a side that a place is looked at with, and parts that are predicted from the others
-SHOWS = 0.01  # p-value from which on the label shows in a place: of 64 without it, less than one does
-PART = 0.25  # of the strongest place's effect: a place with less is none of an attribute's, nor of the label's
+UNLIKELY = 1e-4  # p-value of a place that goes beyond the label: ridge does not see all that tells the label there
+PART = 0.25  # of the strongest place's effect: a place with less is none of an attribute's
 
 
 class Plan(NamedTuple):
@@ -200,39 +201,43 @@ def unnamed_places(
     return unnamed
 
 
-def label_shows(images: Images, labels: Floats, answers: Floats, places: Floats) -> NDArray[np.bool_]:
-    """In which places there is what tells the label and goes with the answers: (places,). images: (N, H, W, C) uint8; labels (N,)
-    of 0 and 1; answers: P(class) (N,); places: weights.
+def beyond_label(images: Images, labels: Floats, answers: Floats, places: Floats) -> NDArray[np.bool_]:
+    """In which places the content goes with the answers, more than the label and what tells the label there account for:
+    (places,). images: (N, H, W, C) uint8; labels (N,) of 0 and 1; answers: P(class) (N,); places: weights.
 
-    Ridge regression of the label on a place's luma at PATCH x PATCH, out of fold, correlated with the label and with the answers:
-    each above 0 with a one-sided p below SHOWS, and of the label's variance PART of what the clearest place tells or more. Where
-    the label shows, a classifier may well look; a place that decides without it has a reason of its own. Nowhere with fewer than
-    FOLDS images of either label.
+    A place's pixels at PATCH x PATCH predict the log-odds, and the label, by ridge regression out of fold. Partial correlation of
+    the first with the log-odds, given the second and the label, with a one-sided p below UNLIKELY. Where garments differ, say, a
+    classifier of garments may well look, and there is no more to it; a tag goes with its answers, whatever the garment.
+    Nowhere with fewer than FOLDS images of either label.
     """
-    if min(labels.sum(), (1 - labels).sum()) < FOLDS:
+    if min(labels.sum(), (1 - labels).sum()) < FOLDS or np.ptp(answers) == 0:
         return np.zeros(len(places), np.bool_)
-    shares = np.array([_told(_patches(images, place), labels, answers) for place in places])
-    shown: NDArray[np.bool_] = (shares > 0) & (shares >= PART * shares.max())
-    return shown
+    log_odds = logit(answers.clip(1e-3, 1 - 1e-3))
+    return np.array([_goes_beyond(_patches(images, place), labels, log_odds) for place in places], np.bool_)
 
 
 def _patches(images: Images, place: Floats) -> Floats:
-    """What is in a place where its weight is above a half: (N, PATCH^2 + 1), luma and its spread."""
+    """What is in a place where its weight is above a half, standardised: (N, C PATCH^2 + 1), pixels and their spread."""
     rows, columns = (np.flatnonzero(place.max(axis) > 0.5) for axis in (1, 0))
-    luma = images[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].mean(3) / 255
-    small = resize(luma, (len(images), PATCH, PATCH), anti_aliasing=True).reshape(len(images), -1)
-    return np.column_stack([small, small.std(1)])
+    cut = images[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] / 255
+    small = resize(cut, (len(images), PATCH, PATCH, cut.shape[3]), anti_aliasing=True).reshape(len(images), -1)
+    values = np.column_stack([small, small.std(1)])
+    standard: Floats = (values - values.mean(0)) / (values.std(0) + 1e-6)
+    return standard
 
 
-def _told(values: Floats, labels: Floats, answers: Floats) -> float:
-    """The share of the labels' variance that these values tell; 0 where it may be by chance."""
-    standard = (values - values.mean(0)) / (values.std(0) + 1e-6)
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    guessed = cross_val_predict(RidgeCV(np.logspace(0, 4, 9)), standard, labels, cv=folds)
-    if min(np.ptp(guessed), np.ptp(answers)) == 0:
-        return 0.0
-    found = [pearsonr(guessed, known, alternative="greater") for known in (labels, answers)]
-    return float(found[0].statistic ** 2) if max(one.pvalue for one in found) < SHOWS else 0.0
+def _goes_beyond(values: Floats, labels: Floats, log_odds: Floats) -> bool:
+    known = np.column_stack([np.ones(len(labels)), labels, _predicted(values, labels)])
+    left = [column - known @ np.linalg.lstsq(known, column, rcond=None)[0] for column in (_predicted(values, log_odds), log_odds)]
+    if min(np.ptp(column) for column in left) < 1e-9:
+        return False
+    return bool(pearsonr(*left, alternative="greater").pvalue < UNLIKELY)
+
+
+def _predicted(values: Floats, wanted: Floats) -> Floats:
+    folds = KFold(FOLDS, shuffle=True, random_state=0)
+    guessed: Floats = cross_val_predict(RidgeCV(np.logspace(0, 4, 9)), values, wanted, cv=folds)
+    return guessed
 
 
 def framing(images: Images, side: int = 24) -> float:

@@ -296,7 +296,7 @@ def _place_rows(name: str, look: Look, k: int, effects: list[Effect], others: li
     decides = transplant.deciding(effects, others)
     unnamed = transplant.unnamed_places(effects, left, others, there.grid)
     framing = transplant.framing(look.sample.images)
-    shows = _label_shows(look.sample, name, k, there.grid)
+    beyond = _beyond_label(look.sample, name, k, there.grid)
     for place, (effect, rest) in enumerate(zip(effects, left, strict=True)):
         yield {
             "class": name,
@@ -310,19 +310,19 @@ def _place_rows(name: str, look: Look, k: int, effects: list[Effect], others: li
             "unnamed": bool(unnamed[place]),
             "attributes": [attribute for attribute, where in zip(look.attributes, held, strict=False) if where[place]],
             "oracle": there.named is not None,
-            "shows_label": None if shows is None else bool(shows[place]),
+            "beyond_label": None if beyond is None else bool(beyond[place]),
             "framing": framing,
         }
 
 
-def _label_shows(sample: Sample, name: str, k: int, grid: int) -> NDArray[np.bool_] | None:
-    """In which places the label shows, of the images that have one; None where none has."""
+def _beyond_label(sample: Sample, name: str, k: int, grid: int) -> NDArray[np.bool_] | None:
+    """Which places go beyond the label, of the images that have one; None where none has."""
     known = np.array([label is not None for label in sample.labels])
     if not known.any():
         return None
     labels = np.array([label == name for label in sample.labels], float)[known]
     places = transplant.cells((sample.images.shape[1], sample.images.shape[2]), grid)
-    return transplant.label_shows(sample.images[known], labels, sample.p[known, k], places)
+    return transplant.beyond_label(sample.images[known], labels, sample.p[known, k], places)
 
 
 def named_sets(look: Look, name: str) -> dict[str, Floats]:

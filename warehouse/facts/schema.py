@@ -471,13 +471,13 @@ PLACE_CLAIMS = _fact(
         _column("attributes", pa.list_(pa.string()), "named attributes that lie there, by the oracle's own map"),
         _optional("oracle", pa.bool_(), "an oracle answered the same transplants, so there are names to account for a place"),
         _optional(
-            "shows_label",
+            "beyond_label",
             pa.bool_(),
             "what is there tells the images' label, and goes with the answers alike; null without labels",
         ),
         _column("framing", pa.float64(), "how alike the images are framed, 0 to 1: the map is that much sharper"),
     ],
-    gained=("oracle", "shows_label"),
+    gained=("oracle", "beyond_label"),
 )
 
 EXPLAINED = _fact(

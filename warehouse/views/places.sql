@@ -3,15 +3,15 @@
 -- Over: runs whose classifier predicts more than one class.
 -- Columns:
 --   zone: top left … bottom right, centre, or frame
---   effect: of the zone's strongest cell, those of no name and no label first, then the unnamed ones: mean move of P(class) towards the donor's class
+--   effect: of the zone's strongest cell, the unnamed ones first, of them those beyond the label: mean move of P(class) towards the donor's class
 --   low, high: 95 % interval of it
 --   residual: what is left of it without the named attributes
 --   place, grid: that strongest cell, row by row from 0, and the cells along a side of the map
 --   cells: cells of the zone that decide
 --   unnamed: cells of the zone that decide for a reason without a name
 --   attributes: named attributes that lie in its deciding cells
---   shows_label: the label can be predicted from that strongest cell; null where no image has a label
---   verdict: confirmed (decides, nothing named accounts for it, and the label does not show there), suspected (decides, where nothing at all was named or the label shows), named (decides, by what was named), clear (every interval under the run's margin) or inconclusive
+--   beyond_label: what is in that cell goes with the answers more than the label accounts for; null where no image has a label
+--   verdict: confirmed (decides, nothing named accounts for it, and its content goes with the answers beyond the label), suspected (decides, where nothing at all was named or the label accounts for its content), named (decides, by what was named), clear (every interval under the run's margin) or inconclusive
 create view places as
 with cells as (
     select c.*, margin, place // grid as r, place % grid as k
@@ -21,8 +21,8 @@ bordered as (
     select
         *,
         r in (0, grid - 1) or k in (0, grid - 1) as rim,
-        bool_or(len(attributes) > 0 or coalesce(oracle and shows_label is not null, false)) over (partition by run_id) as has_names,
-        unnamed and not coalesce(shows_label, false) as lone,
+        bool_or(len(attributes) > 0 or coalesce(oracle and beyond_label is not null, false)) over (partition by run_id) as has_names,
+        unnamed and coalesce(beyond_label, true) as lone,
         count_if(unnamed and not rim) over here as inner_cells,
         bool_or(unnamed and r = 0) over here::int + bool_or(unnamed and r = grid - 1) over here::int
             + bool_or(unnamed and k = 0) over here::int + bool_or(unnamed and k = grid - 1) over here::int as sides
@@ -46,7 +46,7 @@ gathered as (
         run_id, class, zone, margin,
         arg_max(effect, weight) as effect, arg_max(low, weight) as low, arg_max(high, weight) as high,
         arg_max(residual, weight) as residual, arg_max(n, weight) as n, arg_max(place, weight) as place, any_value(grid) as grid,
-        arg_max(shows_label, weight) as shows_label, bool_or(lone) as lone,
+        arg_max(beyond_label, weight) as beyond_label, bool_or(lone) as lone,
         count_if(decides)::int as cells, count_if(unnamed)::int as unnamed,
         list_sort(list_distinct(flatten(coalesce(list(attributes) filter (decides), [])))) as attributes,
         max(high) as highest, min(low) as lowest, any_value(has_names) as has_names
@@ -54,7 +54,7 @@ gathered as (
     group by run_id, class, zone, margin
 )
 select
-    run_id, class, zone, effect, low, high, residual, place, grid, cells, unnamed, attributes, shows_label,
+    run_id, class, zone, effect, low, high, residual, place, grid, cells, unnamed, attributes, beyond_label,
     case
         when unnamed > 0 then if(has_names and lone, 'confirmed', 'suspected')
         when cells > 0 then 'named'

@@ -33,7 +33,7 @@ select
     run_id, 'place', zone, class, null, effect, low, high, n, verdict,
     case verdict
         when 'confirmed' then 'transplants; nothing that was named accounts for it'
-        when 'suspected' then 'transplants; ' || if(shows_label, 'the label shows there', 'nothing was named')
+        when 'suspected' then 'transplants; ' || if(not beyond_label, 'the label may account for what is there', 'nothing was named')
             || ', so whether it should decide is open'
         when 'named' then 'transplants; '
             || if(len(attributes) > 0, array_to_string(attributes, ', ') || ' there', 'the attributes that were named account for it')
