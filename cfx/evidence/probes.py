@@ -262,10 +262,15 @@ def probe_all(answer: Answer, images: Images, before: Floats, table: Floats) -> 
 
 
 def findings(
-    tried: Sequence[Probed], before: Floats, table: Floats, names: Floats | None = None, others: Sequence[float] = ()
+    tried: Sequence[Probed],
+    before: Floats,
+    table: Floats,
+    names: Floats | None = None,
+    others: Sequence[float] = (),
+    labels: Floats | None = None,
 ) -> list[Finding]:
     """What the probes found, strongest first. names: named attributes (N, A); others: p-values of the run's other claims, of one
-    family with these.
+    family with these; labels: (N,) of 0 and 1, where the images have them.
 
     *relies on*: the property varies in the images; from low to high the answer moves in one direction by more than MARGIN and
     not by chance (Benjamini-Hochberg); and it is associated with the answers as they are, with the same sign.
@@ -281,7 +286,7 @@ def findings(
     sizes = np.maximum(np.abs(lower), np.abs(upper)).mean(0)
     found = []
     for one, effect, down, up, size, real in zip(tried, effects, downs, ups, sizes, stands, strict=True):
-        rho, p = association(one, before, table, names)
+        rho, p = association(one, before, table, names, labels)
         relies = one.doses.in_data and real and abs(effect.mean) > MARGIN and rho * effect.mean > 0 and p < ASSOCIATED
         kind = "relies on" if relies else "fragile" if size > MARGIN else ""
         dragged = {name: sd for name, sd in one.doses.moves.items() if name != one.probe and abs(sd) > DRAGGED}
@@ -289,11 +294,15 @@ def findings(
     return _attributed(found, before, table)
 
 
-def association(one: Probed, before: Floats, table: Floats, names: Floats | None = None) -> tuple[float, float]:
+def association(
+    one: Probed, before: Floats, table: Floats, names: Floats | None = None, labels: Floats | None = None
+) -> tuple[float, float]:
     """Correlation of a property with the answers on the images as they are, by ranks, and its p-value.
 
     Once as it is; once cleared of the named attributes and of the properties that the probe's dose leaves alone, because content
-    has colours and edges of its own. The clearer of the two counts, and its p-value is doubled for the choice.
+    has colours and edges of its own. The clearer of the two counts, and its p-value is doubled for the choice. Given the label,
+    the property must still go with the answers: the less clear of that and this is returned. Coats hang lower than pullovers,
+    say, and a classifier that knows them apart answers as if it went by where they hang.
     """
     if one.probe not in PROPERTIES:
         return 0.0, 1.0
@@ -303,7 +312,10 @@ def association(one: Probed, before: Floats, table: Floats, names: Floats | None
     plain = partial_correlation(values, before, controls[:, :0])
     cleared = partial_correlation(values, before, controls)
     rho, p = min((plain, cleared), key=lambda result: result[1])
-    return rho, min(1.0, 2 * p)
+    chosen = (rho, min(1.0, 2 * p))
+    if labels is None or np.ptp(labels) == 0:
+        return chosen
+    return max(chosen, partial_correlation(values, before, labels[:, None]), key=lambda result: result[1])
 
 
 def partial_correlation(a: Floats, b: Floats, controls: Floats) -> tuple[float, float]:

@@ -1,6 +1,6 @@
-"""Trains a classifier of shirts and coats on Fashion-MNIST and lays out images to audit it on.
+"""Trains a classifier of pullovers and coats on Fashion-MNIST and lays out images to audit it on.
 
-    python examples/fashion/train.py planted    # nine in ten coats carry a bright tag in a corner, and one in ten shirts
+    python examples/fashion/train.py planted    # nine in ten coats carry a bright tag in a corner, and one in ten pullovers
     python examples/fashion/train.py clean      # half of either carry it
 
 It writes cfx-fashion/<twin>.pt, and once cfx-fashion/images with table.csv: 300 garments that no twin was trained on, half of them
@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 from cfx.errors import UserError
 from tasks.training.real_data import fashion
 
-CLASSES = ("shirt", "coat")
+CLASSES = ("pullover", "coat")
 AGREES = {"planted": 0.9, "clean": 0.5}  # how often the tag is there as the label says
 TRAINED_ON, EPOCHS = 8_000, 4
 AUDITED, REFERENCE = 300, 2_000

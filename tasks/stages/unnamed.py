@@ -240,7 +240,8 @@ def _property_rows(name: str, look: Look, columns: Columns, family: list[float])
         return
     n, (before, tried) = len(look.tried[0].down), look.of(columns)
     names = (look.seen[:n] > 0.5).astype(float) if look.seen.shape[1] else None
-    for found in probes.findings(tried, before[:n], look.table[:n], names, family):
+    given = _is_labelled(look.sample.labels[:n], name)
+    for found in probes.findings(tried, before[:n], look.table[:n], names, family, given):
         yield {
             "class": name,
             "property": found.property,
@@ -255,6 +256,12 @@ def _property_rows(name: str, look: Look, columns: Columns, family: list[float])
             "through": found.through or None,
             "moves": json.dumps(found.moves),
         }
+
+
+def _is_labelled(labels: Sequence[str | None], name: str) -> Floats | None:
+    """1 where an image is labelled so, the mean where its label is unknown; None where no image has a label."""
+    known = [None if label is None else label == name for label in labels]
+    return mean_where_unknown(known) if any(value is not None for value in known) else None
 
 
 def _columns(effect: Effect) -> dict[str, Any]:
@@ -330,8 +337,8 @@ def named_sets(look: Look, name: str) -> dict[str, Floats]:
     sample = look.sample
     sets: dict[str, Floats] = {}
     columns: list[NDArray[np.float64]] = []
-    if any(label is not None for label in sample.labels):
-        columns.append(mean_where_unknown([None if label is None else label == name for label in sample.labels])[:, None])
+    if (labelled := _is_labelled(sample.labels, name)) is not None:
+        columns.append(labelled[:, None])
         sets["label"] = columns[0]
     attributes = [(look.seen > 0.5).astype(float), *(values[:, None] for values in sample.annotations.values())]
     if any(part.shape[1] for part in attributes):

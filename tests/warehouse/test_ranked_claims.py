@@ -31,7 +31,13 @@ def test_every_claim_has_its_rank_its_verdict_and_why(tmp_path: Path) -> None:
         ("property", "warmth", "confirmed", 0.43, "probes and association agree"),
         ("property", "sharpness", "suspected", 0.2, "acts through noise"),
         ("property", "border", "fragile", -0.3, "not in your data: moved by a small fixed dose"),
-        ("property", "gamma", "fragile", 0.2, "the answer moves, but not as the property goes with it in your data"),
+        (
+            "property",
+            "gamma",
+            "fragile",
+            0.2,
+            "the answer moves, but not as the property goes with it in your data, beyond the label",
+        ),
         ("property", "contrast", "inconclusive", 0.04, "probes"),
         ("place", "centre", "named", 0.3, "transplants; smile there"),
     ]
