@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cfx.evidence.paired import discoveries, paired_effects
-from cfx.evidence.probes import MIRROR, PROBES, doses, findings, probe_all, probed, queries
+from cfx.evidence.probes import MIRROR, PROBES, Doses, Probed, association, doses, findings, probe_all, probed, queries
 from cfx.evidence.properties import PROPERTIES, property_table
 from cfx.portraits import draw, render
 
@@ -156,3 +156,17 @@ def test_intervals_cover_and_p_values_are_uniform_under_no_effect():
 def test_discoveries_are_benjamini_and_hochbergs():
     assert discoveries([0.01, 0.02, 0.04, 0.9]).tolist() == [True, True, False, False]
     assert discoveries([]).tolist() == []
+
+
+def test_what_goes_with_the_answers_only_as_the_label_does_is_not_associated():
+    chance = np.random.default_rng(0)
+    labels = np.arange(96) % 2.0
+    table = chance.normal(size=(96, len(PROPERTIES)))
+    low, warm = (list(PROPERTIES).index(name) for name in ("subject_y", "warmth"))
+    table[:, low] += 2 * labels
+    before = 0.25 + 0.5 * labels + 0.02 * table[:, warm] + chance.normal(0, 0.02, 96)
+    still = Doses(np.zeros((2, 96)), np.ones(96, bool), True, dict.fromkeys(PROPERTIES, 0.0))
+    for name, stays in (("subject_y", False), ("warmth", True)):
+        probe = Probed(name, still, before, before)
+        assert (association(probe, before, table, None, labels)[1] < 0.05) is stays
+    assert association(Probed("subject_y", still, before, before), before, table)[1] < 0.05

@@ -6,6 +6,7 @@ import pytest
 from cfx.errors import UserError
 from cfx.evidence.paired import Effect
 from cfx.evidence.transplant import (
+    beyond_label,
     beyond_names,
     cells,
     cells_of,
@@ -165,3 +166,17 @@ def test_framing_tells_portraits_from_scattered_things():
     assert framing(portraits) > 0.4 > 0.2 > framing(scattered)
     assert framing(np.repeat(portraits[:1], 3, axis=0)) == pytest.approx(1)
     assert framing(np.zeros((3, 32, 32, 3), np.uint8)) == 0
+
+
+def test_a_place_goes_beyond_the_label_only_where_its_content_moves_the_answers_by_itself():
+    """The label shows top left; a tag without regard to it sits bottom right, and the answers follow both."""
+    chance = np.random.default_rng(0)
+    labels, tag = np.arange(96) % 2, np.arange(96) // 2 % 2
+    pixels = chance.integers(90, 110, (96, 32, 32, 3)).astype(float)
+    pixels[:, :8, :8] += (60 * labels + chance.normal(0, 20, 96))[:, None, None, None]
+    pixels[:, 24:, 24:] += 80 * tag[:, None, None, None]
+    answers = 1 / (1 + np.exp(-(3 * labels + 3 * tag - 3 + chance.normal(0, 0.5, 96))))
+    found = beyond_label(pixels.clip(0, 255).astype(np.uint8), labels.astype(float), answers, cells((32, 32), 4))
+    assert np.flatnonzero(found).tolist() == [10, 11, 14, 15]
+    one_label = beyond_label(pixels.astype(np.uint8), np.ones(96), answers, cells((32, 32), 4))
+    assert not one_label.any()

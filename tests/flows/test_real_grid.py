@@ -1,0 +1,30 @@
+"""The grid of real images: enough planted and clean cells, new seeds, and how a cell is graded."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cfx.errors import UserError
+from flows.real import FULL, GRADED_FROM, QUICK, real_config, run_real
+from tasks.training.real import REAL_KINDS, Real
+
+
+def test_the_full_grid_has_enough_cells_of_either_data_and_new_seeds():
+    planted, clean = ([one for one in FULL.plantings if bool(one.rho) is side] for side in (True, False))
+    assert len(planted) >= 24 and len(clean) >= 12 and len(FULL.plantings) == len(set(FULL.plantings))
+    assert {one.kind for one in planted if one.data == "solar"} == set(REAL_KINDS)
+    assert min(one.seed for one in (*FULL.plantings, *QUICK.plantings)) >= GRADED_FROM
+    assert {bool(one.rho) for one in QUICK.plantings} == {True, False}
+
+
+def test_an_audit_is_not_told_what_was_planted(tmp_path: Path):
+    planting = Real(data="fashion", kind="tag", seed=100)
+    config = real_config(tmp_path, planting, tmp_path / "table.csv", (tmp_path / "a.safetensors", tmp_path / "b.safetensors"))
+    assert "tag" not in json.dumps(config.model_dump(mode="json", exclude={"name", "classifier", "warehouse", "data"}))
+    assert config.data.size == 28  # the classifier sees the images' own pixels
+
+
+def test_a_part_beyond_the_grid_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match="no cell is left of a grid of 2"):
+        run_real(tmp_path, QUICK, lambda config: "", slice(9, None))
