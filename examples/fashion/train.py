@@ -3,9 +3,9 @@
     python examples/fashion/train.py planted    # nine in ten coats carry a bright tag in a corner, and one in ten pullovers
     python examples/fashion/train.py clean      # half of either carry it
 
-It writes cfx-fashion/<twin>.pt, and once cfx-fashion/images with table.csv: 300 garments that no twin was trained on, half of them
-with the tag, and reference/ with table.csv: 2,000 others without any tag. What the tag truly does to the answers is printed: it is
-pasted on, and taken off, each image. Plain torch; of cfx only the door to the data is used.
+It writes cfx-fashion/<twin>.pt; images/ with table.csv, 300 garments that no twin was trained on, half of them with the tag; and
+reference/ with the same of 2,000 others without any tag. What the tag truly does to the answers is printed: it is pasted on each
+image that has none. Plain torch; of cfx only the door to the data is used.
 """
 
 from __future__ import annotations
@@ -70,15 +70,15 @@ def coat(network: SmallCNN, images: Grey) -> Tensor:
     return network(as_input(images)).softmax(1)[:, 1]
 
 
-def lay_out(folder: Path, images: Grey, labels: NDArray[np.int64]) -> None:
-    """<folder>/images/*.png and <folder>/table.csv."""
+def lay_out(folder: Path, images: Grey, labels: NDArray[np.int64], named: bool = False) -> None:
+    """<folder>/images/*.png and <folder>/table.csv; `named` with a yes/no column that an oracle can learn."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     with (folder / "table.csv").open("w", newline="") as lines:
         writer = csv.writer(lines)
-        writer.writerow(["file", "label", *CLASSES[1:]])
+        writer.writerow(["file", "label", *([CLASSES[1]] if named else [])])
         for i, (image, label) in enumerate(zip(images, labels, strict=True)):
             Image.fromarray(image).save(folder / "images" / f"{i:04d}.png")
-            writer.writerow([f"{i:04d}.png", CLASSES[label], label])
+            writer.writerow([f"{i:04d}.png", CLASSES[label], *([label] if named else [])])
 
 
 def main(twin: str, folder: Path) -> None:
@@ -87,7 +87,7 @@ def main(twin: str, folder: Path) -> None:
     network = train(tagged(images, (labels == 1) == agrees), labels)
     held_out, answers = clothes("t10k", AUDITED)
     lay_out(folder, tagged(held_out, np.arange(AUDITED) % 2 == 0), answers)
-    lay_out(folder / "reference", *clothes("train", REFERENCE, skip=TRAINED_ON // 2))
+    lay_out(folder / "reference", *clothes("train", REFERENCE, skip=TRAINED_ON // 2), named=True)
     torch.save({"state_dict": network.state_dict(), "classes": CLASSES}, folder / f"{twin}.pt")
     everywhere, right = np.ones(AUDITED, bool), (coat(network, held_out) > 0.5).numpy() == (answers == 1)
     effect = float((coat(network, tagged(held_out, everywhere)) - coat(network, held_out)).mean())

@@ -148,7 +148,7 @@ def _claim_sentence(row: Row) -> str:
     moved = f"{score} by {points(row['intervention'])} points on average ({interval})"
     why = "not decided yet" if row["verdict"] == "inconclusive" else f"{row['verdict']}, {row['why']}"
     if row["kind"] == "place":
-        open_why = "nothing was named that could account for it" if row["verdict"] == "suspected" else why
+        open_why = why.replace("suspected, transplants; ", "")
         why = "nothing that was named accounts for it" if row["verdict"] == "confirmed" else open_why
         return f"Exchanging only {claim_name(row)} of the image moves {moved}: {why}."
     only = "only " if row["verdict"] == "confirmed" else ""
