@@ -104,7 +104,7 @@ def real_marks(root: Path) -> dict[str, Any]:
     """What the benchmark found, for machines: its cells, and over them the shares that the project promises."""
     cells = query(root, CELLS).to_pylist()
     claims, shares = (by_run(query(root, sql).to_pylist()) for sql in (CLAIMS, SHARES))
-    graded = [_graded(cell, claims.get(cell["run_id"], []), shares.get(cell["run_id"], [])) for cell in cells]
+    graded = [grade(cell, claims.get(cell["run_id"], []), shares.get(cell["run_id"], [])) for cell in cells]
     planted, clean = [cell for cell in graded if cell["rho"]], [cell for cell in graded if not cell["rho"]]
     errors = [cell["measured"] for cell in graded if cell["measured"] is not None]
     return {
@@ -117,12 +117,13 @@ def real_marks(root: Path) -> dict[str, Any]:
     }
 
 
-def _graded(cell: dict[str, Any], claims: list[dict[str, Any]], shares: list[dict[str, Any]]) -> dict[str, Any]:
+def grade(cell: dict[str, Any], claims: list[dict[str, Any]], shares: list[dict[str, Any]]) -> dict[str, Any]:
     """One cell: found, anything confirmed; named, what was planted among it; measured, how far its measure is from the exact
     effect, where a measure of the same thing exists: the probe of a property, the edit of an attribute."""
     confirmed = [claim for claim in claims if claim["verdict"] == "confirmed"]
     kind = REAL_KINDS[cell["kind"]]
-    same = [claim["intervention"] for claim in claims if claim["name"] in (*kind.properties[:1], kind.attribute)]
+    same = [claim["intervention"] for claim in claims if claim["name"] == kind.attribute]
+    same += [kind.rises * claim["intervention"] for claim in claims if kind.rises and claim["name"] == kind.properties[0]]
     measured = [abs(value - cell["exact"]) for value in same if value is not None]
     return cell | {
         "data": cell["run_id"].split("-")[0],

@@ -50,21 +50,23 @@ PLAIN = Augmentation(shift=0.05, zoom=0.05, blur=0.0, contrast=0.05, brightness=
 
 
 class RealKind(NamedTuple):
-    """One shortcut: the change and the range of its amounts; measured properties that call it by its name, or an attribute."""
+    """One shortcut: the change and the range of its amounts; measured properties that call it by its name, or an attribute.
+    rises: 1 if the change raises the first of them, -1 if it lowers it: the probe then moves what the change moves; else 0."""
 
     change: Change | None
     amounts: tuple[float, float]
     properties: tuple[str, ...] = ()
     attribute: str | None = None
+    rises: int = 0
 
 
 REAL_KINDS: Mapping[str, RealKind] = MappingProxyType(
     {
         "tag": RealKind(tagged, (200, 255), ("corner", "stamp")),
-        "tint": RealKind(warmed, (0.8, 1.2), ("warmth", "saturation")),
+        "tint": RealKind(warmed, (0.8, 1.2), ("warmth", "saturation"), rises=1),
         "band": RealKind(banded, (0.3, 0.45), ("border",)),
-        "gain": RealKind(gained, (0.65, 0.8), ("brightness",)),
-        "blur": RealKind(blurred, (0.9, 1.3), ("sharpness",)),
+        "gain": RealKind(gained, (0.65, 0.8), ("brightness",), rises=-1),
+        "blur": RealKind(blurred, (0.9, 1.3), ("sharpness",), rises=-1),
         TYPE: RealKind(None, (0, 0), (), "mono"),
     }
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cfx.errors import UserError
-from flows.real import FULL, GRADED_FROM, QUICK, real_config, run_real
+from flows.real import FULL, GRADED_FROM, QUICK, grade, real_config, run_real
 from tasks.training.real import REAL_KINDS, Real
 
 
@@ -28,3 +28,16 @@ def test_an_audit_is_not_told_what_was_planted(tmp_path: Path):
 def test_a_part_beyond_the_grid_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match="no cell is left of a grid of 2"):
         run_real(tmp_path, QUICK, lambda config: "", slice(9, None))
+
+
+def test_a_cell_is_graded_by_what_was_confirmed_and_by_a_measure_of_the_same_direction():
+    cell = {"run_id": "fashion-blur-90-s100-abc", "kind": "blur", "exact": 0.6}
+    claims = [
+        {"kind": "property", "name": "sharpness", "verdict": "confirmed", "intervention": -0.5},
+        {"kind": "property", "name": "contrast", "verdict": "fragile", "intervention": 0.2},
+    ]
+    graded = grade(cell, claims, [{"share": 0.1, "cleared": False}])
+    assert graded["found"] and graded["named"] and graded["measured"] == pytest.approx(0.1)
+    assert graded["called"] == ["sharpness"] and graded["suspected"] == ["contrast"]
+    silent = grade(cell, claims[1:], [])
+    assert not silent["found"] and not silent["named"] and silent["measured"] is None
