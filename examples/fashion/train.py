@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from network import SmallCNN
+from network import SmallCNN  # type: ignore[import-not-found]  # beside this file
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor

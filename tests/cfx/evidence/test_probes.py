@@ -160,7 +160,7 @@ def test_discoveries_are_benjamini_and_hochbergs():
 
 def test_what_goes_with_the_answers_only_as_the_label_does_is_not_associated():
     chance = np.random.default_rng(1)
-    labels = np.arange(96) % 2.0
+    labels = (np.arange(96) % 2).astype(np.float64)
     table = chance.normal(size=(96, len(PROPERTIES)))
     low, warm = (list(PROPERTIES).index(name) for name in ("subject_y", "warmth"))
     table[:, low] += 2 * labels
