@@ -29,7 +29,7 @@ FIXED = 0.15  # strength where the images do not vary in the property
 LOW, HIGH = 0.1, 0.9  # the quantiles of the data that images are moved to
 MARGIN = 0.1  # of P: what moves the answer by less matters to nobody
 DRAGGED = 0.5  # standard deviations of the images from which on a dose has moved another property too
-ASSOCIATED = 0.05  # the largest p-value of a correlation that counts as association
+ASSOCIATED = 0.05  # share of the associations found that may be false
 
 
 class Probe(NamedTuple):
@@ -273,7 +273,8 @@ def findings(
     family with these; labels: (N,) of 0 and 1, where the images have them.
 
     *relies on*: the property varies in the images; from low to high the answer moves in one direction by more than MARGIN and
-    not by chance (Benjamini-Hochberg); and it is associated with the answers as they are, with the same sign.
+    not by chance; and it is associated with the answers as they are, with the same sign. Both by Benjamini-Hochberg: a network
+    that is fragile to many properties would otherwise be accused of one that goes with its answers by chance.
     *fragile*: the answer moves by more than MARGIN on average, one way or the other, without that.
     An effect is the mean over the images that the probe takes far enough: what is a JPEG already is made no more one.
     """
@@ -284,10 +285,13 @@ def findings(
     effects, downs, ups = paired_effects(changes), paired_effects(lower), paired_effects(upper)
     stands = discoveries([effect.p for effect in effects] + list(others))[: len(effects)]
     sizes = np.maximum(np.abs(lower), np.abs(upper)).mean(0)
+    associations = [association(one, before, table, names, labels) for one in tried]
+    goes = discoveries([p for _, p in associations], ASSOCIATED)
     found = []
-    for one, effect, down, up, size, real in zip(tried, effects, downs, ups, sizes, stands, strict=True):
-        rho, p = association(one, before, table, names, labels)
-        relies = one.doses.in_data and real and abs(effect.mean) > MARGIN and rho * effect.mean > 0 and p < ASSOCIATED
+    for one, effect, down, up, size, real, (rho, p), linked in zip(
+        tried, effects, downs, ups, sizes, stands, associations, goes, strict=True
+    ):
+        relies = one.doses.in_data and real and abs(effect.mean) > MARGIN and rho * effect.mean > 0 and bool(linked)
         kind = "relies on" if relies else "fragile" if size > MARGIN else ""
         dragged = {name: sd for name, sd in one.doses.moves.items() if name != one.probe and abs(sd) > DRAGGED}
         found.append(Finding(one.probe, effect, down, up, float(size), one.doses.in_data, rho, p, kind, "", dragged))
