@@ -24,6 +24,7 @@ select
         when kind = 'relies on' and through is null then 'probes and association agree'
         when kind = 'relies on' then 'acts through ' || through
         when not in_data and property <> 'mirror' then 'not in your data: moved by a small fixed dose'
+        when kind = 'fragile' and property = 'mirror' then 'the answer moves when the image is mirrored'
         when kind = 'fragile' then 'the answer moves, but not as the property goes with it in your data, beyond the label'
         else 'probes'
     end as why
