@@ -77,20 +77,11 @@ def grade_unnamed(folder: Path, quick: bool, part: slice, shown: bool, as_json: 
     started = time.monotonic()
     run_unnamed(folder, UNNAMED_GRIDS["quick" if quick else "full"], lambda config: run_shown(config, shown), part)
     found = unnamed_marks(folder / "warehouse")
-    quieten()
-    table = Table(title="unnamed shortcuts", title_justify="left")
-    for heading in ("kind", "rho", "seed", "exact", "explained", "called", "named", "false attributes"):
-        table.add_column(heading, justify="left" if heading in ("kind", "called", "false attributes") else "right")
-    for cell in found["cells"]:
-        named = "–" if not cell["rho"] else "yes" if cell["named"] else "no"
-        called, false = ", ".join(cell["called"]) or "–", ", ".join(cell["false_attributes"]) or "–"
-        numbers = (f"{cell['rho']:g}", str(cell["seed"]), f"{cell['exact']:+.2f}", _number(cell["explained_share"]))
-        table.add_row(cell["kind"], *numbers, called, named, false)
-    out.print(table)
+    rows = [
+        {"kind": cell["kind"], **_planted(cell), "false attributes": _names(cell["false_attributes"])} for cell in found["cells"]
+    ]
     marks = ("found", "named", "named_strong", "named_weak", "clean_silent", "false_confirmed", "edit_error_p95")
-    out.print(", ".join(f"{name} {_number(found[name])}" for name in marks))
-    if as_json:
-        print_json({"seconds": round(time.monotonic() - started, 1), **found})
+    _print_graded("unnamed shortcuts", rows, marks, found, time.monotonic() - started if as_json else None)
 
 
 def grade_real(folder: Path, quick: bool, part: slice, shown: bool, as_json: bool) -> None:
@@ -101,19 +92,44 @@ def grade_real(folder: Path, quick: bool, part: slice, shown: bool, as_json: boo
     started = time.monotonic()
     run_real(folder, REAL_GRIDS["quick" if quick else "full"], lambda config: run_shown(config, shown), part)
     found = real_marks(folder / "warehouse")
+    rows = [
+        {"data": cell["data"], "kind": cell["kind"], **_planted(cell), "off by": _number(cell["measured"])}
+        for cell in found["cells"]
+    ]
+    marks = ("found", "clean_silent", "error_p90")
+    _print_graded("shortcuts on real images", rows, marks, found, time.monotonic() - started if as_json else None)
+
+
+def _planted(cell: dict[str, Any]) -> dict[str, str]:
+    """What both grids show of a cell, by column."""
+    return {
+        "rho": f"{cell['rho']:g}",
+        "seed": str(cell["seed"]),
+        "exact": f"{cell['exact']:+.2f}",
+        "explained": _number(cell["explained_share"]),
+        "called": _names(cell["called"]),
+        "named": "–" if not cell["rho"] else "yes" if cell["named"] else "no",
+    }
+
+
+def _print_graded(
+    title: str, rows: list[dict[str, str]], marks: tuple[str, ...], found: dict[str, Any], seconds: float | None
+) -> None:
+    """A table of cells and the marks over them; with `seconds` also all that was found, as JSON."""
     quieten()
-    table = Table(title="shortcuts on real images", title_justify="left")
-    for heading in ("data", "kind", "rho", "seed", "exact", "explained", "called", "named", "off by"):
-        table.add_column(heading, justify="left" if heading in ("data", "kind", "called") else "right")
-    for cell in found["cells"]:
-        named = "–" if not cell["rho"] else "yes" if cell["named"] else "no"
-        numbers = (f"{cell['rho']:g}", str(cell["seed"]), f"{cell['exact']:+.2f}", _number(cell["explained_share"]))
-        called = ", ".join(cell["called"]) or "–"
-        table.add_row(cell["data"], cell["kind"], *numbers, called, named, _number(cell["measured"]))
+    table = Table(title=title, title_justify="left")
+    for heading in rows[0] if rows else ():
+        table.add_column(heading, justify="left" if heading in ("data", "kind", "called", "false attributes") else "right")
+    for row in rows:
+        table.add_row(*row.values())
     out.print(table)
-    out.print(", ".join(f"{name} {_number(found[name])}" for name in ("found", "clean_silent", "error_p90")))
-    if as_json:
-        print_json({"seconds": round(time.monotonic() - started, 1), **found})
+    out.print(", ".join(f"{name} {_number(found[name])}" for name in marks))
+    if seconds is not None:
+        print_json({"seconds": round(seconds, 1), **found})
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(names) or "–"
 
 
 def cells_table(cells: list[dict[str, Any]]) -> Table:
