@@ -155,8 +155,9 @@ class Finding(NamedTuple):
 
     effect: of the way from low to high, P(class); down and up: of either dose against the image as it is. size: mean |change|.
     association: of the property with the answers on the images as they are (rank correlation). kind: "relies on", "fragile" or ""
-    (neither). through: the property that explains the same answers better, "" if this one does itself. moves: other properties
-    that the way from low to high moved, in standard deviations of the images.
+    (neither). through: the property that explains the same answers better, "" if this one does itself. tied: the properties that
+    these images cannot tell it from. moves: other properties that the way from low to high moved, in standard deviations of the
+    images.
     """
 
     property: str
@@ -169,6 +170,7 @@ class Finding(NamedTuple):
     association_p: float
     kind: str
     through: str
+    tied: tuple[str, ...]
     moves: dict[str, float]
 
 
@@ -294,7 +296,7 @@ def findings(
         relies = one.doses.in_data and real and abs(effect.mean) > MARGIN and rho * effect.mean > 0 and bool(linked)
         kind = "relies on" if relies else "fragile" if size > MARGIN else ""
         dragged = {name: sd for name, sd in one.doses.moves.items() if name != one.probe and abs(sd) > DRAGGED}
-        found.append(Finding(one.probe, effect, down, up, float(size), one.doses.in_data, rho, p, kind, "", dragged))
+        found.append(Finding(one.probe, effect, down, up, float(size), one.doses.in_data, rho, p, kind, "", (), dragged))
     return _attributed(found, before, table)
 
 
@@ -343,20 +345,29 @@ def _attributed(found: list[Finding], before: Floats, table: Floats) -> list[Fin
     """Several probes move one property, and one property drags others along; the answers say which of them it is.
 
     Of the properties relied on, the one with the closest association comes first. Another stands beside it only if it is still
-    associated, in the same direction, with what the first ones leave of the answers (ranks, least squares); otherwise it acts
-    through the first.
+    associated, in the same direction, with what the first ones leave of the answers (ranks, least squares). If it is not, and
+    the first is not associated with what it leaves either, the images cannot tell the two apart, and both are named: on a black
+    background an image with less brightness has less contrast, too. Otherwise it acts through the first.
     """
     relied = sorted((f for f in found if f.kind == "relies on"), key=lambda f: -abs(f.association))
     columns = list(PROPERTIES)
     leaders: list[Finding] = []
     through: dict[str, str] = {}
-    for one in relied:
-        given = table[:, [columns.index(leader.property) for leader in leaders]]
+    alike: list[str] = []  # the first and those that it is not told from
+
+    def stands_beside(one: Finding, *others: Finding) -> bool:
+        given = table[:, [columns.index(other.property) for other in others]]
         rho, p = partial_correlation(table[:, columns.index(one.property)], before, given)
-        if not leaders or (p < ASSOCIATED / len(PROBES) and rho * one.effect.mean > 0):
+        return p < ASSOCIATED / len(PROBES) and rho * one.effect.mean > 0
+
+    for one in relied:
+        if not leaders or stands_beside(one, *leaders):
             leaders.append(one)
-        else:
+        elif stands_beside(leaders[0], one):
             through[one.property] = leaders[0].property
+        else:
+            alike = [*(alike or [leaders[0].property]), one.property]
     order = {"relies on": 0, "fragile": 1, "": 2}
-    named = [one._replace(through=through.get(one.property, "")) for one in found]
+    tied = {name: tuple(other for other in alike if other != name) for name in alike}
+    named = [one._replace(through=through.get(one.property, ""), tied=tied.get(one.property, ())) for one in found]
     return sorted(named, key=lambda f: (order[f.kind], bool(f.through), -max(abs(f.effect.mean), f.size)))

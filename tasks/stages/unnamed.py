@@ -254,6 +254,7 @@ def _property_rows(name: str, look: Look, columns: Columns, family: list[float])
             "association_p": found.association_p,
             "kind": found.kind or None,
             "through": found.through or None,
+            "tied": list(found.tied),
             "moves": json.dumps(found.moves),
         }
 

@@ -143,7 +143,7 @@ def property_rows(effects: Mapping[str, float], n: int = 64, **columns: object) 
         "kind": ["relies on" if abs(effect) > 0.05 else None for effect in effects.values()],
     }
     constants: dict[str, object] = {
-        "class": CLASSES[1], "n": n, "in_data": True, "association_p": 0.001, "through": None, "moves": "{}"
+        "class": CLASSES[1], "n": n, "in_data": True, "association_p": 0.001, "through": None, "tied": [], "moves": "{}"
     }  # fmt: skip
     return rows | {name: [value] * len(effects) for name, value in (constants | columns).items()}
 

@@ -22,13 +22,14 @@ def test_every_claim_has_its_rank_its_verdict_and_why(tmp_path: Path) -> None:
     properties = property_rows(effects) | {
         "kind": ["relies on", "relies on", "fragile", "fragile", None, None],
         "through": [None, "noise", None, None, None, None],
+        "tied": [["greenness"], None, None, None, None, None],
         "in_data": [True, True, False, True, True, True],
     }
     write(tmp_path, property_claims=properties, place_claims=place_rows({60: 0.49, 27: 0.3}, {27: ["smile"]}))
     rows = query(tmp_path, "select kind, name, verdict, intervention, why from findings order by rank").to_pylist()
     assert [tuple(row.values()) for row in rows[:7]] == [
         ("place", "bottom centre", "confirmed", 0.49, "transplants; nothing that was named accounts for it"),
-        ("property", "warmth", "confirmed", 0.43, "probes and association agree"),
+        ("property", "warmth", "confirmed", 0.43, "probes and association agree; these images do not tell it from greenness"),
         ("property", "sharpness", "suspected", 0.2, "acts through noise"),
         ("property", "border", "fragile", -0.3, "not in your data: moved by a small fixed dose"),
         (

@@ -29,7 +29,7 @@ def claim(kind: str, name: str, said: str, intervention: float | None = 0.0, why
     ends = (None, None) if intervention is None else (intervention - 0.03, intervention + 0.03)
     return {
         "rank": 1, "kind": kind, "name": name, "class": "smiling", "association": 0.5, "intervention": intervention,
-        "low": ends[0], "high": ends[1], "n": 96, "verdict": said, "why": why,
+        "low": ends[0], "high": ends[1], "n": 96, "verdict": said, "why": why, "tied": [],
     }  # fmt: skip
 
 
@@ -61,6 +61,13 @@ def test_an_attribute_that_lowers_the_score_says_so_and_what_the_verdict_rests_o
         "Adding only “hat” lowers the “smiling” score by 40.0 points on average (95% interval −50.0 to −30.0, 30 edits). "
         "Verdict: suspected, edits alone."
     )
+
+
+def test_what_the_images_do_not_tell_apart_is_one_finding_of_both_names() -> None:
+    both = [claim("property", "contrast", "confirmed", 0.3), claim("property", "brightness", "confirmed", 0.2)]
+    both[0]["tied"], both[1]["tied"] = ["brightness"], ["contrast"]
+    said = verdict(RUN, [], [SHARE], [*both, claim("property", "warmth", "confirmed", 0.2)])
+    assert said.headline == "The smile classifier “planted” relies on brightness or contrast and warmth"
 
 
 def test_a_suspicion_is_no_more_than_one() -> None:

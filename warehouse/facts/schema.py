@@ -433,6 +433,7 @@ PROPERTY_CLAIMS = _fact(
         _column("association_p", pa.float64(), "its p-value"),
         _optional("kind", pa.string(), "relies on, fragile, or null for neither"),
         _optional("through", pa.string(), "the property that explains the same answers better"),
+        _optional("tied", pa.list_(pa.string()), "relied-on properties that these images cannot tell it from"),
         _column("moves", pa.string(), "other properties that the move drags along, standard deviations, JSON"),
     ],
 )

@@ -33,7 +33,7 @@ limit 12
 from explained_share where run_id = $run order by class
 """,
     "claims": """
-select rank, kind, name, class, association, intervention, low, high, n, verdict, why, given_name
+select rank, kind, name, class, association, intervention, low, high, n, verdict, why, tied, given_name
 from findings
 where run_id = $run
 order by rank

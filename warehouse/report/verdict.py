@@ -43,7 +43,7 @@ def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Seque
         properties = [
             row for row in unnamed if row["kind"] == "property"
         ]  # where they show, places decide too: not another claim
-        names = listed([*(row["attribute"] for row in attributes), *map(claim_name, properties or unnamed)])
+        names = listed([*(row["attribute"] for row in attributes), *dict.fromkeys(map(claim_name, properties or unnamed))])
         sentences = (*_attribute_sentences(run, ranked), *map(_claim_sentence, unnamed[:3]))
         return Verdict("finding", f"{subject} relies on {names}", (*sentences, *open_ones, *explained))
     suspected = [row for row in ranked if row["verdict"] == "suspected"]
@@ -98,8 +98,9 @@ def nothing_to_compare(run: Row, compared: Row | None) -> str:
 
 
 def claim_name(row: Row) -> str:
-    """A property or a place in a sentence: 'warmth', 'the bottom centre'."""
-    return f"the {row['name']}" if row["kind"] == "place" else str(row["name"])
+    """A property or a place in a sentence: 'warmth', 'brightness or contrast' (which the images do not tell apart), 'the bottom
+    centre'."""
+    return f"the {row['name']}" if row["kind"] == "place" else " or ".join(sorted([row["name"], *row["tied"]]))
 
 
 def _open_headline(run: Row, ranked: Sequence[Row], unsure: Sequence[Row]) -> str:

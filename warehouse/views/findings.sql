@@ -12,15 +12,17 @@
 --   n: images that it rests on
 --   verdict: confirmed, suspected, fragile (the answer moves, but these images do not vary in it or the direction is mixed), clear, inconclusive, not tested (an attribute that was not edited), or named (a place that named attributes account for)
 --   why: what the verdict rests on, in words
+--   tied: properties that the images cannot tell it from
 --   given_name: what a person called it in the explorer; null where nobody did, or it is not a thing
 create view findings as
 with claimed as (
     select
         run_id, 'attribute' as kind, attribute as name, target as class, effect as association, intervention,
-        intervention_low as low, intervention_high as high, coalesce(n_interventions, n) as n, verdict, rests_on as why
+        intervention_low as low, intervention_high as high, coalesce(n_interventions, n) as n, verdict, rests_on as why,
+        []::varchar[] as tied
     from verdicts
     union all
-    select run_id, kind, name, class, association, intervention, low, high, n, verdict, why
+    select run_id, kind, name, class, association, intervention, low, high, n, verdict, why, tied
     from unnamed_findings
 )
 select
@@ -31,6 +33,6 @@ select
             list_position(['confirmed', 'suspected', 'fragile', 'inconclusive', 'not tested', 'named', 'clear'], verdict),
             abs(coalesce(intervention, 0)) desc, kind, name, class
     )::int as rank,
-    kind, name, class, association, intervention, low, high, n, verdict, why, given_name
+    kind, name, class, association, intervention, low, high, n, verdict, why, tied, given_name
 from claimed
 left join (select run_id, kind, claim as name, name as given_name from given_names) using (run_id, kind, name);

@@ -9,6 +9,7 @@
 --   n: images that it rests on
 --   verdict: confirmed, suspected, fragile (the answer moves, but these images do not vary in it or the direction is mixed), clear, inconclusive, or named (a place that named attributes account for)
 --   why: what the verdict rests on, in words
+--   tied: properties that these images cannot tell it from; places: none
 create view unnamed_findings as
 select
     run_id, 'property' as kind, property as name, class, if(property = 'mirror', null, association) as association,
@@ -21,13 +22,16 @@ select
         else 'inconclusive'
     end as verdict,
     case
+        when kind = 'relies on' and len(tied) > 0
+            then 'probes and association agree; these images do not tell it from ' || array_to_string(tied, ' or ')
         when kind = 'relies on' and through is null then 'probes and association agree'
         when kind = 'relies on' then 'acts through ' || through
         when not in_data and property <> 'mirror' then 'not in your data: moved by a small fixed dose'
         when kind = 'fragile' and property = 'mirror' then 'the answer moves when the image is mirrored'
         when kind = 'fragile' then 'the answer moves, but not as the property goes with it in your data, beyond the label'
         else 'probes'
-    end as why
+    end as why,
+    coalesce(tied, []) as tied
 from property_claims join (select run_id, margin from runs) using (run_id)
 union all
 select
@@ -39,5 +43,6 @@ select
         when 'named' then 'transplants; '
             || if(len(attributes) > 0, array_to_string(attributes, ', ') || ' there', 'the attributes that were named account for it')
         else 'transplants'
-    end
+    end,
+    []
 from places;

@@ -92,9 +92,18 @@ def test_without_variation_a_small_dose_is_tried_and_told_apart(portraits):
 def test_what_decides_is_named_and_what_goes_along_is_not(portraits):
     images = half_of(portraits, framed)
     first = found(reads("border", -0.2, 0.05), images)[0]
-    assert (first.property, first.kind, first.through) == ("border", "relies on", "")
+    assert (first.property, first.kind, first.through, first.tied) == ("border", "relies on", "", ())
     assert first.effect.low > 0.5
     assert first.association > 0.5
+
+
+def test_what_the_images_do_not_tell_apart_is_named_together(portraits):
+    flat = np.random.default_rng(3).integers(60, 255, N)
+    disc = (np.add.outer((np.arange(64) - 32) ** 2, (np.arange(64) - 32) ** 2) < 400)[..., None]
+    on_black = np.where(disc, flat[:, None, None, None], 0).astype(np.uint8).repeat(3, axis=3)
+    bright = lambda x: 1 / (1 + np.exp(-(x.mean((1, 2, 3)) - np.median(on_black.mean((1, 2, 3)))) / 4))  # noqa: E731
+    tied = {f.property: f.tied for f in found(bright, on_black) if f.kind == "relies on"}
+    assert "contrast" in tied["brightness"] and "brightness" in tied["contrast"]
 
 
 def test_a_cast_is_found_under_the_colours_of_the_content(portraits):
