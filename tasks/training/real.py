@@ -21,6 +21,7 @@ from pydantic import Field
 from scipy.spatial.distance import cdist
 
 from cfx.classifiers import ClassifierConfig
+from cfx.diffusion.training import PriorTraining, train_prior
 from cfx.evidence.properties import PROPERTIES, property_table
 from cfx.images import from_uint8
 from cfx.portraits import carry_mark
@@ -29,6 +30,7 @@ from cfx.training.augment import Augmentation
 from cfx.training.classifier import ClassifierTraining, train_classifier
 from cfx.types import Config
 from tasks.networks import classifier_for
+from tasks.training.batches import batches_of
 from tasks.training.laid_on import Pixels, banded, blurred, gained, tagged, warmed
 from tasks.training.real_data import CELLS, fashion, solar_cells
 from tasks.training.table import write_table
@@ -225,6 +227,15 @@ def train_real_oracle(folder: Path, planting: Real, split: Parts, steps: int) ->
         images = torch.from_numpy(pool.pixels).permute(0, 3, 1, 2)
         training = ClassifierTraining(steps=steps, seed=planting.seed)
         train_classifier(images, answers, training, names, to.with_suffix(".part.safetensors")).replace(to)
+    return to
+
+
+def train_real_prior(folder: Path, planting: Real, split: Parts) -> Path:
+    """A prior of the training images before anything is laid on them; a training that was killed goes on."""
+    to = folder / f"prior-{planting.data}-s{planting.seed}"
+    if not (to / "scheduler").exists():
+        training = PriorTraining(size=split.training.pixels.shape[1], seed=planting.seed)
+        train_prior(batches_of(torch.from_numpy(split.training.pixels).permute(0, 3, 1, 2), training), training, to)
     return to
 
 

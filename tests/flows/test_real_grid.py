@@ -20,7 +20,8 @@ def test_the_full_grid_has_enough_cells_of_either_data_and_new_seeds():
 
 def test_an_audit_is_not_told_what_was_planted(tmp_path: Path):
     planting = Real(data="fashion", kind="tag", seed=100)
-    config = real_config(tmp_path, planting, tmp_path / "table.csv", (tmp_path / "a.safetensors", tmp_path / "b.safetensors"))
+    networks = (tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    config = real_config(tmp_path, planting, tmp_path / "table.csv", networks, None)
     assert "tag" not in json.dumps(config.model_dump(mode="json", exclude={"name", "classifier", "warehouse", "data"}))
     assert config.data.size == 28  # the classifier sees the images' own pixels
 

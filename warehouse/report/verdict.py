@@ -37,7 +37,7 @@ def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Seque
     unsure = [row for row in ranked if row["verdict"] == "inconclusive"]
     untested = next((row["rests_on"] for row in unsure if row["rests_on"].startswith("nothing was tested")), None)
     unedited = [row for row in ranked if row["verdict"] == "not tested"]
-    open_ones = (f"By explanations {untested}.",) if untested else _unsure_sentence(unsure, ranked)
+    open_ones = _untested_sentences(untested, unsure) if untested else _unsure_sentence(unsure, ranked)
     open_ones += _unedited_sentence(unedited)
     if attributes or unnamed:
         properties = [
@@ -69,6 +69,13 @@ def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Seque
         return Verdict("inconclusive", headline, (*open_ones, *looked, *explained))
     headline = f"No reliance found: the {classifier_name(run)} is clear of all that was tried"
     return Verdict("clear", headline, (*looked, *explained, *map(_claim_sentence, fragile[:3])))
+
+
+def _untested_sentences(untested: str, unsure: Sequence[Row]) -> tuple[str, ...]:
+    """Why explanations tested nothing, and what edits say all the same."""
+    reacting = [row for row in unsure if "edited by itself" in row["rests_on"]]
+    edited = (f"Edited by itself, “{row['attribute']}” moves the answer by {row['intervention']:+.2f}." for row in reacting[:3])
+    return (f"By explanations {untested.partition(';')[0]}.", *edited)
 
 
 OWN = "own prediction"  # what is said of each image's own predicted class, where none is predicted often enough

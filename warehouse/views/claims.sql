@@ -70,6 +70,7 @@ judged as (
         *,
         case
             when moved and reacts and sign(effect) = sign(intervention) and decisive then 'confirmed'
+            when not tried_for then 'inconclusive'
             when reacts or (moved and not within) then 'suspected'
             when within and tried = 0 then 'not tested'
             when within and not beyond or still then 'clear'
@@ -109,8 +110,12 @@ select
             else 'explanations alone: too few edits to tell'
         end
         else case
-            when not flipping then 'nothing was tested: too few images flip, or no more than without guidance'
-            when not tried_for then 'nothing was tested: the judge does not see what the explanations changed'
+            when not flipping
+                then 'nothing was tested: too few images flip, or no more than without guidance'
+                    || if(reacts, printf('; edited by itself it moves the answer by %+.2f', intervention), '')
+            when not tried_for
+                then 'nothing was tested: the judge does not see what the explanations changed'
+                    || if(reacts, printf('; edited by itself it moves the answer by %+.2f', intervention), '')
             when within then 'too few edits to tell'
             else 'too few images to tell'
         end
