@@ -436,6 +436,7 @@ PROPERTY_CLAIMS = _fact(
         _optional("tied", pa.list_(pa.string()), "relied-on properties that these images cannot tell it from"),
         _column("moves", pa.string(), "other properties that the move drags along, standard deviations, JSON"),
     ],
+    gained=("tied",),
 )
 
 TRANSPLANTS = _fact(
