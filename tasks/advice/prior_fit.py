@@ -59,11 +59,21 @@ class Filtered(NamedTuple):
         return not all(moved <= max(FLOOR, LIMIT * plain) for moved, plain in zip(self.change, self.blurred, strict=True))
 
     @property
+    def close(self) -> bool:
+        """Whether the images come back closer than any blur would bring them."""
+        return self.change.distance < self.blurred.distance
+
+    @property
     def lost(self) -> bool:
-        """Whether hardly a prediction survives, or, of enough images, no more than by chance."""
+        """Whether hardly a prediction survives, or, of enough images that do not come back, no more than by chance.
+
+        Of images that do, the classifier is the reason: one that reads JPEG's traces answers otherwise once they are redrawn, and
+        must be audited all the same.
+        """
         if self.kept is None:
             return False
-        return self.kept <= NOTHING or (self.n >= AGAIN and self.kept < MOST and self.kept <= self.chance)
+        by_chance = self.n >= AGAIN and self.kept < MOST and self.kept <= self.chance
+        return self.kept <= NOTHING or (by_chance and not self.close)
 
 
 @torch.no_grad()
@@ -111,7 +121,7 @@ def survival(
 
 
 def check_fit(found: Filtered | None, ladder: Ladder) -> tuple[str, ...]:
-    """A warning when most predictions are lost: explanations then start from something else than the image.
+    """A warning when most predictions are lost: explanations then start from something else than what was classified.
 
     Raises UserError, with the numbers and the way out, for a prior that does not fit these images, and where no more predictions
     survive than by chance.
@@ -130,6 +140,12 @@ def check_fit(found: Filtered | None, ladder: Ladder) -> tuple[str, ...]:
         )
     if found.kept is None or found.kept >= MOST:
         return ()
+    if found.close:
+        return (
+            f"prior: most predictions are lost, though images come back: {described(found, ladder)}. Either tau is too deep (`cfx "
+            "calibrate` finds one), or the classifier answers otherwise as soon as an image is redrawn (without its grain or "
+            "JPEG's traces, say): then probes and transplants tell more than explanations and edits",
+        )
     return (
         f"prior: most predictions are lost: {described(found, ladder)}. Either tau is too deep (`cfx calibrate` finds one), or "
         "the prior does not fit: trained on other images, or imported with other arguments than it was trained with",

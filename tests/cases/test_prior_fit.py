@@ -156,7 +156,11 @@ OUTCOMES: dict[str, tuple[Filtered | None, str | None]] = {
     "invisible": (Filtered(1.0, 0.5, Change(0.02, 0.02), Change(0.001, 0.001), 8), None),
     "most are lost, of few": (Filtered(0.25, 0.5, FINE, SAME, 8), "warns: 25% of 8 images keep their prediction.*calibrate"),
     "most are lost, above chance": (Filtered(0.4, 0.01, FINE, SAME, 32), "warns: 40% of 32 images keep their prediction"),
-    "no better than chance": (Filtered(0.4, 0.5, FINE, SAME, 32), r"stops: no more than by chance \(50%\).*Lower tau"),
+    "no better than chance": (Filtered(0.4, 0.5, SAME, SAME, 32), r"stops: no more than by chance \(50%\).*Lower tau"),
+    "no better than chance, of images that come back": (
+        Filtered(0.4, 0.5, FINE, SAME, 32),
+        "warns: though images come back: .*as soon as an image is redrawn.*probes and transplants",
+    ),
     "one of a thousand classes": (Filtered(0.0, 0.001, FINE, SAME, 8), "stops: hardly a prediction survives"),
     "one of eight": (Filtered(0.125, 0.5, FINE, SAME, 8), "stops: hardly a prediction survives"),
     "worse than a blur": (Filtered(0.9, 0.5, Change(0.14, 0.02), SAME, 8), "stops: does not fit these images.*0.140.*0.090"),

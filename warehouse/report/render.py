@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
@@ -143,6 +144,7 @@ def _draws(run: Row) -> bool:
     return has(json.loads(run["config"]), "prior")
 
 
+@cache  # to compile the templates takes longer than to fill them in
 def _page() -> Template:
     page = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     for name in ("signed", "number", "probability", "percent", "points", "count", "moment", "listed", "slug"):
