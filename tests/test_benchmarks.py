@@ -36,6 +36,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_methods_benchmark_prints_its_rows_and_goes_on_where_it_stopped(printed: Printed, tmp_path: Path) -> None:
     command = ("benchmarks/methods.py", "--quick", "--only", "default/default", "--into", str(tmp_path))
     (row,) = printed(*command)
@@ -54,6 +55,7 @@ def test_the_gpu_benchmark_runs_on_a_cpu_with_tiny_networks(printed: Printed) ->
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_hit_benchmark_prints_its_rows_and_a_hits_own_map_wins(printed: Printed) -> None:
     rows = printed("benchmarks/hit.py", "--quick", "--only", "hit")
     assert all(row.keys() >= {"model", "map", "accuracy", "gflops", "insertion", "deletion", "iou_truth"} for row in rows)

@@ -142,9 +142,9 @@ def check_fit(found: Filtered | None, ladder: Ladder) -> tuple[str, ...]:
         return ()
     if found.close:
         return (
-            f"prior: most predictions are lost, though images come back: {described(found, ladder)}. Either tau is too deep (`cfx "
-            "calibrate` finds one), or the classifier answers otherwise as soon as an image is redrawn (without its grain or "
-            "JPEG's traces, say): then probes and transplants tell more than explanations and edits",
+            f"prior: most predictions are lost, though images come back: {described(found, ladder)}. Either tau is too deep "
+            "(`cfx calibrate` finds one), or the classifier answers otherwise as soon as an image is redrawn (without its grain "
+            "or JPEG's traces, say): then probes and transplants tell more than explanations and edits",
         )
     return (
         f"prior: most predictions are lost: {described(found, ladder)}. Either tau is too deep (`cfx calibrate` finds one), or "

@@ -36,8 +36,8 @@ def settings(folder: Path, **more: Any) -> dict[str, Any]:
         "prior": {"path": "portraits:prior"},
         "target_attribute": "smile",
         "ladder": [
-            {"method": "fastdime", "steps": 50, "tau": 8, "scale": 40},
-            {"method": "fastdime", "steps": 50, "tau": 8, "scale": 90},
+            {"method": "fastdime", "steps": 50, "tau": 5, "scale": 40},
+            {"method": "fastdime", "steps": 50, "tau": 5, "scale": 90},
         ],
         "shard_size": 8,
         "interventions": {"images": 6, "attributes": 2},
@@ -196,7 +196,7 @@ def test_killed_in_the_explanation_stage_then_run_again(tmp_path: Path, prefect_
         assert killed.poll() is None and time.monotonic() < deadline, "the audit ended before it could be killed"
         if facts.is_dir():
             query(tmp_path / "warehouse", "select * from scorecard")  # asking while an audit writes
-        time.sleep(0.5)
+        time.sleep(1.5)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     before = times(facts)

@@ -65,12 +65,12 @@ def settings(folder: Path, classifier: dict[str, Any], **more: Any) -> dict[str,
         "warehouse": str(folder / "warehouse"),
         "data": {"images": str(folder / "data/images"), "table": str(folder / "data/attributes.csv"), "label_column": "label"},
         "classifier": {"classes": CLASSES} | classifier,
-        "surrogate": {"steps": 60, "batch": 16},
+        "surrogate": {"steps": 30, "batch": 16},
         "interventions": {"images": 2, "attributes": 1, "tau": 3},
         "oracle": {"weights": "portraits:oracle"},
         "prior": {"path": "portraits:prior"},
         "target_attribute": "smile",
-        "ladder": [{"method": "fastdime", "steps": 50, "tau": 6, "scale": scale} for scale in (40, 90)],
+        "ladder": [{"method": "fastdime", "steps": 50, "tau": 4, "scale": scale} for scale in (40, 90)],
         "shard_size": 5,
         "workers": 1,
     } | more
@@ -110,11 +110,17 @@ def served() -> Iterator[str]:
         server.wait()
 
 
-def test_function_onnx_and_endpoint_give_the_same_facts(tmp_path: Path, served: str, prefect_server: dict[str, str]) -> None:
-    write_portraits(tmp_path / "data", N, seed=5)
+@pytest.fixture(scope="module")
+def onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path, blank = tmp_path_factory.mktemp("onnx") / "planted.onnx", torch.zeros(2, 3, 64, 64)
+    torch.onnx.export(Probabilities().eval(), (blank,), path, dynamic_shapes=({0: torch.export.Dim("n")},), verbose=False)
+    return path
 
-    onnx, blank = tmp_path / "planted.onnx", torch.zeros(2, 3, 64, 64)
-    torch.onnx.export(Probabilities().eval(), (blank,), onnx, dynamic_shapes=({0: torch.export.Dim("n")},), verbose=False)
+
+def test_function_onnx_and_endpoint_give_the_same_facts(
+    tmp_path: Path, served: str, onnx: Path, prefect_server: dict[str, str]
+) -> None:
+    write_portraits(tmp_path / "data", N, seed=5)
     doors: dict[str, dict[str, Any]] = {
         "endpoint": {"access": "kserve", "url": served, "model": "planted", "limits": {"budget": 7 * N}},
         "onnx": {"access": "onnx", "weights": str(onnx)},
@@ -226,13 +232,10 @@ def test_time_is_a_method_of_the_ladder_and_its_words_are_kept_with_the_run(
 
 @pytest.mark.parametrize("door", ["torch", "onnx", "endpoint"])
 def test_without_prior_and_oracle_places_and_properties_are_still_looked_at(
-    tmp_path: Path, served: str, prefect_server: dict[str, str], door: str
+    tmp_path: Path, served: str, onnx: Path, prefect_server: dict[str, str], door: str
 ) -> None:
     """A folder, its labels and a classifier: what decides is found where it is, and the names that there are do not clear."""
     write_portraits(tmp_path / "data", 48, seed=5)
-    onnx, blank = tmp_path / "planted.onnx", torch.zeros(2, 3, 64, 64)
-    if door == "onnx":
-        torch.onnx.export(Probabilities().eval(), (blank,), onnx, dynamic_shapes=({0: torch.export.Dim("n")},), verbose=False)
     doors: dict[str, dict[str, Any]] = {
         "torch": {"weights": "portraits:planted"},
         "onnx": {"access": "onnx", "weights": str(onnx), "classes": CLASSES},

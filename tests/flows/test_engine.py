@@ -41,7 +41,8 @@ def test_what_a_stage_cost_is_a_fact(local: Path) -> None:
     assert all(row["timed"] and row["workers"] == 1 for row in costs.values())
 
 
-@pytest.mark.parametrize("engine", ["dask", pytest.param("ray", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("engine", ["dask", "ray"])
 @pytest.mark.filterwarnings("ignore")  # of the two packages themselves
 def test_two_processes_write_the_same_facts(local: Path, engine: str) -> None:
     there = AuditConfig.model_validate(settings(local, 2, engine=engine, workers=2, warehouse=str(local / engine)))

@@ -245,9 +245,9 @@ def test_a_lens_sees_every_file_that_came_went_or_changed_since_the_last_one(tmp
 def test_many_readers_at_once_get_what_they_ask_for(tmp_path):
     write_run(tmp_path, "r1", {"hat": 0.3}, n=8)
     asked = [f"select '{name}' as name, count(*) as n from {name}" for name in VIEWS]
-    alone = [query(tmp_path, sql).to_pylist() for sql in asked]
+    query(tmp_path, "from runs")
     write_shard(tmp_path, "runs", "r2", "started", run_rows(status="started", finished=None))
     with ThreadPoolExecutor(8) as readers:  # of a lens that none of them has laid out yet
         together = list(readers.map(lambda sql: query(tmp_path, sql).to_pylist(), asked))
-    assert [rows[0]["name"] for rows in together] == [rows[0]["name"] for rows in alone] == list(VIEWS)
+    assert [rows[0]["name"] for rows in together] == list(VIEWS)
     assert together == [query(tmp_path, sql).to_pylist() for sql in asked]
