@@ -19,6 +19,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "DO_NOT_TRACK": "1",
         "OMP_NUM_THREADS": "1",  # two compute threads beside another busy process are many times slower than one
     }
+    from warehouse.lens import connect
+
+    connect._SETTINGS["threads"] = 1  # and the same goes for DuckDB's
 
 
 @pytest.fixture(scope="session")

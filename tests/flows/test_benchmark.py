@@ -19,18 +19,18 @@ from flows.deployed import grading
 from tasks.training.planted import Planting, train_noisy_oracle
 from warehouse.lens.connect import query
 
-TWINS = planted(("glasses",), (0.0, 0.9), (0,))
-TINY = Grid(TWINS, sizes=(2, 4), edits=2, edited=1, training_images=400, steps=30, portraits=24)
+SHORTCUT = planted(("glasses",), (0.9,), (0,))
+TINY = Grid(SHORTCUT, sizes=(2, 4), edits=2, edited=1, training_images=400, steps=30, portraits=24)
 EXPLAINED = """select name, count(distinct image_id) as n
     from explanations join (select run_id, name from runs) using (run_id) group by name"""
 
 
 @pytest.mark.slow
-def test_two_cells_are_trained_audited_and_graded(
+def test_a_cell_is_trained_audited_and_graded_at_both_sizes(
     tmp_path: Path, prefect_server: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(GRIDS, "tiny", TINY)
-    run_benchmark(tmp_path, TINY, run_audit, slice(0, 1))
+    run_benchmark(tmp_path, TINY, run_audit)
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "warehouse" / "facts").rglob("*.parquet")}
     found = grading(tmp_path, "tiny")
     assert {path: path.stat().st_mtime_ns for path in files} == files
@@ -38,12 +38,10 @@ def test_two_cells_are_trained_audited_and_graded(
     with get_client(sync_client=True) as client:
         (shown,) = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["benchmark-cells"])))
     assert len(json.loads(str(shown.data))) == len(found["cells"])
-    assert [(cell["rho"], cell["images"]) for cell in found["cells"]] == [(0.0, 2), (0.9, 2), (0.0, 4), (0.9, 4)]
-    assert found["images"] == 4 and found["top1"] in (0, 1) and found["clean_silent"] in (0, 1)
+    assert [(cell["rho"], cell["images"]) for cell in found["cells"]] == [(0.9, 2), (0.9, 4)]
+    assert found["images"] == 4 and found["top1"] in (0, 1) and found["clean_silent"] is None
     # an audit of fewer images is the part of the larger one that is about them
     assert {row["name"]: row["n"] for row in query(tmp_path / "warehouse", EXPLAINED).to_pylist()} == {
-        "clean-s0-maskdime": 4,
-        "clean-s0-maskdime-n2": 2,
         "shortcut-glasses-90-s0-maskdime": 4,
         "shortcut-glasses-90-s0-maskdime-n2": 2,
     }

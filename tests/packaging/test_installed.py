@@ -96,6 +96,7 @@ def own_network(folder: Path, **more: object) -> dict[str, object]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("installation", ["from_wheel", pytest.param("editable", marks=pytest.mark.long)], indirect=True)
 def test_audits_run_twice_into_a_folder_named_warehouse_and_python_opens_it(
     installation: Installation, audited: Path, tmp_path: Path, prefect_server: dict[str, str]
 ) -> None:

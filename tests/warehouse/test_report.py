@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@cache
+def page_of(root: Path, run: str) -> str:
+    """The report of a run of `root`, which no test changes."""
+    return report_html(root, run)
+
+
 def headline(page: str) -> str:
     found = re.search("<h1>(.*?)</h1>", page)
     assert found
@@ -49,20 +56,19 @@ def headline(page: str) -> str:
 
 
 def test_planted_run_leans_on_glasses(root: Path) -> None:
-    page = report_html(root, "planted-run")
+    page = page_of(root, "planted-run")
     assert headline(page) == "The smile classifier “planted” relies on glasses"
     assert "When images are changed until the model says “smiling”, “glasses” becomes more likely" in page
 
 
 def test_clean_run_has_no_finding(root: Path) -> None:
     assert (
-        headline(report_html(root, "clean-run"))
-        == "No reliance found: the smile classifier “clean” is clear of all that was tried"
+        headline(page_of(root, "clean-run")) == "No reliance found: the smile classifier “clean” is clear of all that was tried"
     )
 
 
 def test_the_page_shows_the_numbers_of_the_view(root: Path) -> None:
-    page = report_html(root, "planted-run")
+    page = page_of(root, "planted-run")
     rows = query(root, "select attribute, effect from ranked_attributes where run_id = 'planted-run' order by rank").to_pylist()
     cells = re.findall(r'data-label="Effect">([+−]?[\d.]+)<', page)
     assert [float(cell.replace("−", "-")) for cell in cells] == [pytest.approx(row["effect"], abs=5e-4) for row in rows]
@@ -70,7 +76,7 @@ def test_the_page_shows_the_numbers_of_the_view(root: Path) -> None:
 
 
 def test_every_printed_query_can_be_asked_again(root: Path) -> None:
-    page = report_html(root, "planted-run")
+    page = page_of(root, "planted-run")
     shown = [html.unescape(sql) for sql in re.findall(r'<details class="sql">.*?<code>(.*?)</code>', page, re.DOTALL)]
     assert len(shown) == len(EVIDENCE) - 2 + 1 + 2  # no comparison; the label's question twice; a finding has two
     silent = ("rules", "base", "marks", "agreement", "absent", "examined", "truths", "canary", "carriers")  # no policy, review, …
@@ -79,10 +85,10 @@ def test_every_printed_query_can_be_asked_again(root: Path) -> None:
 
 
 def test_a_metric_says_what_it_sees_with_and_one_that_is_absent_says_why(root: Path) -> None:
-    page = report_html(root, "planted-run")
+    page = page_of(root, "planted-run")
     assert "Fréchet distance (FID), seen by the audit&#39;s own oracle" in page and "12.5" in page
     assert "<code>fid[inception]</code> <code>sfid[inception]</code> (no &lt;weights&gt;)." in page
-    assert "Not measured" not in report_html(root, "clean-run")
+    assert "Not measured" not in page_of(root, "clean-run")
 
 
 def test_effect_is_guided_minus_null(root: Path) -> None:
@@ -94,7 +100,7 @@ def test_effect_is_guided_minus_null(root: Path) -> None:
 
 
 def test_page_asks_for_nothing_and_runs_nothing(root: Path) -> None:
-    page = report_html(root, "planted-run")
+    page = page_of(root, "planted-run")
     assert "<script" not in page and "http://" not in page and "https://" not in page and "url(" not in page
     links = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert links and all(link.startswith(("data:", "#")) for link in links)
@@ -102,7 +108,7 @@ def test_page_asks_for_nothing_and_runs_nothing(root: Path) -> None:
 
 
 def test_names_from_data_are_text(root: Path) -> None:
-    page = report_html(root, "hostile-run")
+    page = page_of(root, "hostile-run")
     assert "<script" not in page and "<img src=x" not in page
     assert all(str(escape(name)) in page for name in HOSTILE.values()) and "&lt;script&gt;alert(" in page
 
@@ -126,8 +132,8 @@ def test_what_no_attribute_names_is_the_headline(tmp_path: Path) -> None:
 
 
 def test_interrupted_run_is_flagged(root: Path) -> None:
-    page = report_html(root, "interrupted-run")
-    assert "This audit has not finished" in page and "This audit has not finished" not in report_html(root, "planted-run")
+    page = page_of(root, "interrupted-run")
+    assert "This audit has not finished" in page and "This audit has not finished" not in page_of(root, "planted-run")
 
 
 def test_run_without_explanations_still_has_a_page(tmp_path: Path, root: Path) -> None:
