@@ -307,21 +307,26 @@ def association(
 
     Once as it is; once cleared of the named attributes and of the properties that the probe's dose leaves alone, because content
     has colours and edges of its own. The clearer of the two counts, and its p-value is doubled for the choice. Given the label,
-    the property must still go with the answers: the less clear of that and this is returned. Coats hang lower than pullovers,
-    say, and a classifier that knows them apart answers as if it went by where they hang.
+    the property must still go with the answers, by the same two: the less clear of that and this is returned. Coats hang lower
+    than pullovers, say, and a classifier that knows them apart answers as if it went by where they hang.
     """
     if one.probe not in PROPERTIES:
         return 0.0, 1.0
     values = table[:, list(PROPERTIES).index(one.probe)]
     apart = [i for i, name in enumerate(PROPERTIES) if name != one.probe and abs(one.doses.moves[name]) <= DRAGGED]
     controls = np.column_stack([table[:, apart], *([names] if names is not None else [])])
-    plain = partial_correlation(values, before, controls[:, :0])
-    cleared = partial_correlation(values, before, controls)
-    rho, p = min((plain, cleared), key=lambda result: result[1])
-    chosen = (rho, min(1.0, 2 * p))
+
+    def clearer(given: Floats) -> tuple[float, float]:
+        plain, cleared = (
+            partial_correlation(values, before, np.column_stack([given, more])) for more in (given[:, :0], controls)
+        )
+        rho, p = min((plain, cleared), key=lambda result: result[1])
+        return rho, min(1.0, 2 * p)
+
+    chosen = clearer(controls[:, :0])
     if labels is None or np.ptp(labels) == 0:
         return chosen
-    return max(chosen, partial_correlation(values, before, labels[:, None]), key=lambda result: result[1])
+    return max(chosen, clearer(labels[:, None]), key=lambda result: result[1])
 
 
 def partial_correlation(a: Floats, b: Floats, controls: Floats) -> tuple[float, float]:
