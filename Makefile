@@ -18,7 +18,7 @@ test: $(READY) browser
 	@$(PY) -m ruff check --quiet
 	@$(PY) -m ruff format --check --quiet
 	@$(PY) -m mypy
-	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder # on two cores: one of three waits; the tests of a file share what they set up
+	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder # two processes; the tests of a file share what they set up
 
 docs: $(READY)
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build

@@ -146,6 +146,7 @@ def test_both_classifiers_answer_at_the_endpoint_as_in_this_process(served: str)
         torch.testing.assert_close(connect(door, "cpu")(x).softmax(1), here, atol=1e-5, rtol=0)
 
 
+@pytest.mark.long
 def test_a_flaky_endpoint_and_a_killed_audit_lose_nothing_and_query_nothing_twice(
     tmp_path: Path, prefect_server: dict[str, str]
 ) -> None:

@@ -115,6 +115,7 @@ def test_images_of_an_object_store_are_those_of_a_folder(s3: Any, tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_bucket_that_refuses_half_way_then_the_whole_audit(s3: Any, tmp_path: Path, prefect_server: dict[str, str]) -> None:
     lay_out(tmp_path, 4)
     refused = {

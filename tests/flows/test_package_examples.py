@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,20 +12,11 @@ from PIL import Image
 
 from flows.audit import run_audit
 from flows.config import load_config
+from tests.example_scripts import EXAMPLES, script
 from warehouse.lens.connect import query
 from warehouse.report.render import report_html
 
 pytestmark = pytest.mark.slow
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def script(path: str) -> ModuleType:
-    """A script of an example, as a module."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, EXAMPLES / path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def laid_out(folder: Path, example: str, photographs: int, size: int = 256, **classifier: int) -> Path:

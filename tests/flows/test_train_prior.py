@@ -20,6 +20,7 @@ TINY = PriorTraining(size=16, patch=2, channels=(32, 32), steps=80, batch=4, acc
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_and_run_again(tmp_path: Path) -> None:
     write_portraits(tmp_path / "data", 12, seed=0)
     (tmp_path / "training.yaml").write_text(yaml.safe_dump(TINY.model_dump(mode="json", exclude_defaults=True)))
