@@ -1,8 +1,9 @@
-"""The names of a classifier's classes, in the order of its outputs: a list, a file of them, or ImageNet's."""
+"""The names of a classifier's classes, in the order of its outputs: a list, a file of them, its checkpoint, or ImageNet's."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from cfx.errors import UserError
 from cfx.paths import PATH_OR_ID
 
 IMAGENET = "imagenet"
+SAVED = ("classes", "class_names", "class_to_idx", "idx_to_class", "id2label")  # what people call them in a checkpoint
 SHOWN = 5  # names in a message
 
 _LIST_OR_FILE = {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string", "format": PATH_OR_ID}]}
@@ -47,6 +49,31 @@ def class_names(given: object) -> object:
 
 
 ClassNames = Annotated[tuple[str, ...], BeforeValidator(class_names), Field(min_length=2), WithJsonSchema(_LIST_OR_FILE)]
+
+
+def saved_names(content: object) -> list[str]:
+    """Names that were saved beside weights under one of SAVED, in the order of the outputs; none where there are none, or where
+    two of SAVED say otherwise.
+
+    Examples:
+        >>> saved_names({"model": {}, "class_to_idx": {"dog": 1, "cat": 0}})
+        ['cat', 'dog']
+    """
+    found = [_in_order(content[key]) for key in SAVED if key in content] if isinstance(content, Mapping) else []
+    return found[0] if found and all(names == found[0] for names in found) else []
+
+
+def _in_order(saved: object) -> list[str]:
+    """Names of a list, by number as `id2label`, or numbers by name as ImageFolder's `class_to_idx`; nothing of anything else."""
+    if isinstance(saved, Mapping):
+        pairs = [(name, at) if isinstance(name, str) and not isinstance(at, str) else (at, name) for name, at in saved.items()]
+        try:
+            by_number = {int(at): name for name, at in pairs}
+        except (TypeError, ValueError):
+            return []
+        saved = [by_number.get(at) for at in range(len(saved))]
+    names = list(saved) if isinstance(saved, list | tuple) else []
+    return names if len(names) > 1 and all(isinstance(name, str) and name for name in names) else []
 
 
 def twice(names: tuple[str, ...]) -> str | None:

@@ -12,9 +12,10 @@ import yaml
 from torch import Tensor, nn
 
 from cfx.classifiers import ClassifierConfig, load_classifier
-from cfx.classifiers.class_names import class_names, few, imagenet_classes
+from cfx.classifiers.class_names import class_names, few, imagenet_classes, saved_names
 from cfx.classifiers.onnx import OnnxConfig
 from cfx.errors import ConfigError, UserError
+from cfx.networks.convnet import ConvNet
 from flows.config import load_config
 
 
@@ -119,3 +120,36 @@ def test_one_attribute_of_an_oracle_by_name() -> None:
 def test_few_names_are_all_said_and_many_are_counted() -> None:
     assert few(("a", "b")) == "a, b" and few(tuple("abcdefghij")) == "a, b, c, d, e, f, g, h, i, j"
     assert few(tuple("abcdefghijk")) == "a, b, c, d, e … (11 in all)"
+
+
+SAVED = {
+    "a list": ({"classes": ["cat", "dog"]}, ["cat", "dog"]),
+    "of a folder": ({"class_to_idx": {"dog": 1, "cat": 0}}, ["cat", "dog"]),
+    "by number": ({"idx_to_class": {0: "cat", 1: "dog"}}, ["cat", "dog"]),
+    "by number as text": ({"id2label": {"0": "cat", "1": "dog"}}, ["cat", "dog"]),
+    "twice the same": ({"classes": ("cat", "dog"), "id2label": {0: "cat", 1: "dog"}}, ["cat", "dog"]),
+    "contradictory": ({"classes": ["cat", "dog"], "class_to_idx": {"cat": 1, "dog": 0}}, []),
+    "a number is missing": ({"id2label": {0: "cat", 2: "dog"}}, []),
+    "how many": ({"classes": 2}, []),
+    "one": ({"classes": ["cat"]}, []),
+    "an empty name": ({"classes": ["cat", ""]}, []),
+    "nothing": ({"model": {}}, []),
+    "no mapping": ([1, 2], []),
+}
+
+
+@pytest.mark.parametrize(("content", "names"), SAVED.values(), ids=SAVED)
+def test_names_beside_the_weights_of_a_checkpoint(content: object, names: list[str]) -> None:
+    assert saved_names(content) == names
+
+
+def test_a_checkpoint_names_its_classes_and_contradicts_another_order(tmp_path: Path) -> None:
+    network = ConvNet(2, (8,), 2)
+    torch.save({"state_dict": network.state_dict(), "class_to_idx": {"dog": 1, "cat": 0}}, tmp_path / "c.pt")
+    made = {"module": "cfx.networks.convnet:ConvNet", "kwargs": {"outputs": 2, "widths": (8,), "grid": 2}}
+    told = load_classifier(ClassifierConfig(weights=tmp_path / "c.pt", **made))
+    assert told.classes == ("cat", "dog") and told.network.notes == ()
+    other = load_classifier(ClassifierConfig(weights=tmp_path / "c.pt", classes=("dog", "cat"), **made))
+    (note,) = other.network.notes
+    assert other.classes == ("dog", "cat") and "in the order cat, dog" in note
+    assert load_classifier(ClassifierConfig(weights=tmp_path / "c.pt", classes=("no", "yes"), **made)).network.notes == ()
