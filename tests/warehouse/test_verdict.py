@@ -70,6 +70,26 @@ def test_what_the_images_do_not_tell_apart_is_one_finding_of_both_names() -> Non
     assert said.headline == "The smile classifier “planted” relies on brightness or contrast and warmth"
 
 
+@pytest.mark.parametrize(
+    ("claims", "named"),
+    [
+        ([("property", "warmth", 0.7), ("place", "centre", 0.3)], "warmth"),  # a cast shows everywhere
+        ([("place", "bottom right", 0.5), ("property", "gamma", 0.3)], "the bottom right and gamma"),  # a sticker brightens
+        (
+            [("property", "subject_y", 0.26), ("place", "bottom right", 0.19)],
+            "subject_y and the bottom right",
+        ),
+        ([("property", "border", 0.6), ("place", "top left", 0.2), ("place", "top right", 0.1)], "border and the top left"),
+        ([("place", "top left", 0.2), ("place", "top right", 0.1)], "the top left and the top right"),
+    ],
+)
+def test_the_headline_names_a_place_that_no_property_of_the_whole_image_accounts_for(
+    claims: list[tuple[str, str, float]], named: str
+) -> None:
+    said = verdict(RUN, [], [SHARE], [claim(kind, name, "confirmed", effect) for kind, name, effect in claims])
+    assert said.headline == f"The smile classifier “planted” relies on {named}"
+
+
 def test_a_suspicion_is_no_more_than_one() -> None:
     said = verdict(RUN, [row("glasses", "suspected", 0.03, 0.01)], [SHARE], [])
     assert said.headline == "The smile classifier “planted” may rely on glasses"
@@ -130,8 +150,8 @@ def test_what_has_no_name_is_a_finding_before_any_attribute() -> None:
     said = verdict(RUN, [row("glasses", "clear")], [DARK], claims)
     assert (said.kind, said.headline) == (
         "finding",
-        "The smile classifier “planted” relies on warmth",
-    )  # the place is where it shows
+        "The smile classifier “planted” relies on the bottom centre and warmth",
+    )
     assert said.sentences[0] == (
         "Moving only the property “warmth” from low to high moves the “smiling” score by +43.0 points on average "
         "(95% interval +40.0 to +46.0, 96 images): confirmed, probes and association agree."

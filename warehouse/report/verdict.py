@@ -40,10 +40,7 @@ def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Seque
     open_ones = _untested_sentences(untested, unsure) if untested else _unsure_sentence(unsure, ranked)
     open_ones += _unedited_sentence(unedited)
     if attributes or unnamed:
-        properties = [
-            row for row in unnamed if row["kind"] == "property"
-        ]  # where they show, places decide too: not another claim
-        names = listed([*(row["attribute"] for row in attributes), *dict.fromkeys(map(claim_name, properties or unnamed))])
+        names = listed([*(row["attribute"] for row in attributes), *dict.fromkeys(map(claim_name, _headlined(unnamed)))])
         sentences = (*_attribute_sentences(run, ranked), *map(_claim_sentence, unnamed[:3]))
         return Verdict("finding", f"{subject} relies on {names}", (*sentences, *open_ones, *explained))
     suspected = [row for row in ranked if row["verdict"] == "suspected"]
@@ -102,6 +99,26 @@ def nothing_to_compare(run: Row, compared: Row | None) -> str:
     return (
         f"{both}no oracle names an attribute of them that is not the label itself, so there is nothing to compare: set `oracle`."
     )
+
+
+def _headlined(unnamed: Sequence[Row]) -> list[Row]:
+    """Of confirmed properties and places those that the headline names, the strongest first.
+
+    Where a property of the whole image shows, places decide, too, and are no other claim. A place that decides more than any of
+    these is one: a mark there moves what is measured of the layout, contrast and gamma as well.
+    """
+    properties, places = ([row for row in unnamed if row["kind"] == kind] for kind in ("property", "place"))
+    if not properties:
+        return places
+    whole = max((abs(row["intervention"]) for row in properties if row["name"] not in LAYOUT), default=0.0)
+    strongest = [row for row in places if abs(row["intervention"]) > whole][:1]
+    return sorted([*properties, *strongest], key=lambda row: -abs(row["intervention"]))
+
+
+LAYOUT = frozenset(  # properties that a mark or a frame in one place moves
+    {"border", "vignette", "light_x", "light_y", "corner", "stamp", "asymmetry", "mirror"}
+    | {"subject_x", "subject_y", "subject_scale", "subject_tilt"}
+)
 
 
 def claim_name(row: Row) -> str:
