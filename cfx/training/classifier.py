@@ -40,6 +40,8 @@ def train_classifier(
     out: Path,
     report: Callable[[int, float], None] = lambda step, loss: None,
     device: str = "cpu",
+    *,
+    weights: Tensor | None = None,
 ) -> Path:
     """Train a ConvNet and write it to `out` (.safetensors); `load_classifier` or `load_oracle` reads it without further settings.
 
@@ -47,6 +49,7 @@ def train_classifier(
     distil one from another's answers; (N, A) zeros and ones, for an oracle of the attributes `names`. A tenth, chosen by the
     seed, is held out; its accuracy (undisturbed images; for an oracle one per attribute) is in the file's metadata.
     `report(step, loss)` is called after every optimizer step.
+    weights: (N,), how often each image is drawn, relative to the others; default: all alike.
     Raises UserError if there are fewer than ten images or the labels do not fit the names.
     """
     check_labels(images, labels, names)
@@ -58,7 +61,11 @@ def train_classifier(
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     for step in range(config.steps):
         set_rate(optimizer, config.learning_rate * cosine(step, config.steps, max(1, config.steps // 20)))
-        chosen = kept[torch.randint(len(kept), (config.batch,), generator=chance)]
+        if weights is None:
+            drawn = torch.randint(len(kept), (config.batch,), generator=chance)
+        else:
+            drawn = torch.multinomial(weights[kept], config.batch, replacement=True, generator=chance)
+        chosen = kept[drawn]
         x = augment(from_uint8(images[chosen]), config.augmentation, chance).to(device)
         report(step + 1, descend(_loss(network(x), labels[chosen].to(device)), optimizer))
     accuracy = _accuracy(network, images[held_out], labels[held_out])

@@ -40,7 +40,8 @@ def prior_from_images(
 
 def convnet_from_lesson(lesson: Lesson, to: Path, training: ClassifierTraining, report: Report) -> Path:
     """Train a classifier on classes, an oracle on attributes."""
-    return _with_facts(train_classifier(*lesson[:2], training, lesson.names, to, report, _device()), lesson)
+    path = train_classifier(*lesson[:2], training, lesson.names, to, report, _device(), weights=lesson.weights)
+    return _with_facts(path, lesson)
 
 
 def hit_recipe(preset: str, architecture: str) -> dict[str, Any]:

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from cfx.errors import UserError
 from cfx.images import Refused, decode_png, read_image
+from cfx.training.balance import balancing_weights
 from tasks.data.annotations import FIXED, columns_of, left_out
 from tasks.data.formats.remarks import Remarks, listed
 from tasks.data.ingest import DataConfig, content_of, selected
 
+NOTICED = 1.05  # a weight under which the table is balanced as it is
 FEWEST = 2  # images of a class, or of an attribute's yes and of its no: one to learn from, one to try
 _NO_ATTRIBUTE = re.compile(
     r"(.*[_ ])?(labels?|ids?|uid|index|idx|fold|splits?)|class(es)?|targets?|y|row|partition|unnamed: \d+|"
@@ -25,12 +27,13 @@ _NO_ATTRIBUTE = re.compile(
 
 class Lesson(NamedTuple):
     """Images (N, 3, S, S) uint8; class ids (N,), or yes/no (N, A) as 0/1; what the classes or attributes are called; what of the
-    table is not in it."""
+    table is not in it. weights: (N,), how often to draw each so that no attribute goes with a class; None for all alike."""
 
     images: Tensor
     labels: Tensor
     names: tuple[str, ...]
     remarks: Remarks
+    weights: Tensor | None = None
 
     def facts(self) -> dict[str, object]:
         """What is kept beside the weights."""
@@ -60,7 +63,7 @@ def classes_of(data: DataConfig) -> Lesson:
                 f"label_column: class {name!r} has {count} image that can be read; a classifier needs {FEWEST} or more of each, "
                 "one to learn from and one to try: add some, or leave its rows out of the table"
             )
-    return Lesson(images, labels, tuple(classes), remarks)
+    return Lesson(images, labels, tuple(classes), remarks, _balanced(read, remarks))
 
 
 def attributes_of(data: DataConfig) -> Lesson:
@@ -91,7 +94,28 @@ def attributes_of(data: DataConfig) -> Lesson:
     answers = torch.tensor([[int(row[f"a_{name}"]) for name in names] for row in read])
     kept = _learnable(answers, names, data, remarks)
     remarks.say(f"{len(kept)} attributes learned: {', '.join(names[i] for i in kept)}")
-    return Lesson(images, answers[:, kept], tuple(names[i] for i in kept), remarks)
+    return Lesson(images, answers[:, kept], tuple(names[i] for i in kept), remarks, _balanced(read, remarks))
+
+
+def _balanced(rows: Sequence[Mapping[str, Any]], remarks: Remarks) -> Tensor | None:
+    """Weights by which the table's attributes go with no class; None where there are no classes or they already do not.
+
+    What is taught from a biased table would share the bias of the classifier that it is to be held against.
+    """
+    known = [name for name in rows[0] if name.startswith("a_") and all(row[name] is not None for row in rows)]
+    classes = sorted({row["label"] for row in rows if row["label"]})
+    if len(classes) < 2 or not known or not all(row["label"] for row in rows):
+        return None
+    ids = torch.tensor([classes.index(row["label"]) for row in rows])
+    has = torch.tensor([[int(row[name]) for name in known] for row in rows])
+    weights, balanced = balancing_weights(ids, has)
+    if not balanced or float(weights.max()) < NOTICED:
+        return None
+    names = listed([known[at].removeprefix("a_") for at in balanced])
+    remarks.say(
+        f"images are drawn so that no class has {names} more often than another (weights up to {float(weights.max()):.1f})"
+    )
+    return weights
 
 
 def _unknown(row: Mapping[str, Any], names: Sequence[str]) -> str | None:

@@ -15,12 +15,16 @@ from tasks.config import AuditConfig
 from warehouse.lens.connect import query
 
 N, CLASSES, ATTRIBUTES = 12, 1000, 200
+COLUMNS = ["source", "target", "run_id", "image_id", "label", "class", "method", "value", "<b>"]  # some are called as these are
 
 
 @pytest.mark.slow
 def test_a_thousand_classes_and_two_hundred_attributes(tmp_path: Path, prefect_server: dict[str, str]) -> None:
     lay_out(tmp_path, N)
-    names = {"classes": [f"class {i}" for i in range(CLASSES)], "attributes": [f"attribute {i}" for i in range(ATTRIBUTES)]}
+    names = {
+        "classes": [f"class {i}" for i in range(CLASSES)],
+        "attributes": COLUMNS + [f"attribute {i}" for i in range(len(COLUMNS), ATTRIBUTES)],
+    }
     torch.manual_seed(0)
     for file, kind in (("classifier", "classes"), ("oracle", "attributes")):
         kwargs: dict[str, object] = {"outputs": len(names[kind]), "widths": [8], "grid": 2}
