@@ -236,6 +236,7 @@ def test_the_region_of_an_attribute_is_where_toggling_it_shows():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_hit_that_learned_a_planted_mark_points_at_it(tmp_path):
     """The mark, one patch, agrees with the label more often than the smile does."""
     classifier = trained(lambda: marks(1_300, 2), recipe("hit"), tmp_path / "mark.safetensors", "mark")
