@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
+from cfx.training.classifier import ClassifierTraining
 from flows.audit import run_audit
-from flows.cli import app
 from flows.config import load_config
+from tasks.data.ingest import DataConfig
+from tasks.training.from_folder import convnet_from_lesson
+from tasks.training.lesson import attributes_of
 from tasks.training.real_data import FASHION
 from tests.example_scripts import EXAMPLES, script
 from warehouse.lens.connect import query
@@ -35,14 +37,13 @@ def test_an_example_needs_few_settings(example: str, twin: str) -> None:
     assert count(settings) <= (8 if example == "fashion" else 10)
 
 
-def audited(folder: Path, example: str, train: ModuleType, *oracle: str, **more: Any) -> list[dict[str, Any]]:
+def audited(folder: Path, example: str, train: ModuleType, size: int, **more: Any) -> list[dict[str, Any]]:
     """Trains the planted twin in `folder/cfx-EXAMPLE`, and an oracle; what its audit found."""
     made = folder / f"cfx-{example}"
     train.main("planted", made)
     reference = made / "reference"
-    command = ["train", "oracle", str(reference / "images"), str(reference / "table.csv"), *oracle, "--steps", "150"]
-    ended = CliRunner().invoke(app, [*command, "--out", str(made / "oracle.safetensors")])
-    assert ended.exit_code == 0, ended.output
+    lesson = attributes_of(DataConfig(images=reference / "images", table=reference / "table.csv", size=size))
+    convnet_from_lesson(lesson, made / "oracle.safetensors", ClassifierTraining(steps=150), lambda step, loss: None)
     here = folder / "examples" / example
     here.mkdir(parents=True)
     (here / "network.py").write_bytes((EXAMPLES / example / "network.py").read_bytes())
@@ -57,15 +58,16 @@ def test_the_tag_on_clothes_is_found(tmp_path: Path, prefect_server: dict[str, s
     train = script("fashion/train.py")
     for name, value in {"TRAINED_ON": 4_000, "EPOCHS": 3, "AUDITED": 96, "REFERENCE": 600}.items():
         monkeypatch.setattr(train, name, value)
-    found = {row["name"]: row for row in audited(tmp_path, "fashion", train, "--size", "28") if row["kind"] == "place"}
+    found = {row["name"]: row for row in audited(tmp_path, "fashion", train, 28) if row["kind"] == "place"}
     assert found["bottom right"]["verdict"] == "confirmed" and found["bottom right"]["low"] > 0
 
 
 @solar
+@pytest.mark.long
 def test_the_sticker_on_cells_is_found(tmp_path: Path, prefect_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     train = script("solar/train.py")
     for name, value in {"AUDITED": 60, "REFERENCE": 200, "EPOCHS": 3}.items():
         monkeypatch.setattr(train, name, value)
-    found = {row["name"]: row for row in audited(tmp_path, "solar", train, "--size", "64", prior=None)}
+    found = {row["name"]: row for row in audited(tmp_path, "solar", train, 64, prior=None)}
     assert found["bottom right"]["verdict"] == "confirmed" and found["bottom right"]["low"] > 0
     assert found["brightness"]["verdict"] is not None and found["mono"]["kind"] == "attribute"

@@ -122,7 +122,7 @@ def test_a_failed_run_says_why_in_one_line(tmp_path: Path) -> None:
 def test_what_no_attribute_names_is_the_headline(tmp_path: Path) -> None:
     write_portrait_run(tmp_path, "run", n=24, size=16, planted=False, share=0.2, properties={"warmth": 0.43}, places={60: 0.49})
     page = report_html(tmp_path, "run")
-    assert headline(page) == "The smile classifier “clean” relies on warmth"
+    assert headline(page) == "The smile classifier “clean” relies on the bottom centre and warmth"
     assert "What you named explains 20%" in page and "not enough to clear" in page
     # Its card: six images that have most of it, six that have least.
     card = page[page.index('aria-label="Property warmth"') :]
