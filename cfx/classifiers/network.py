@@ -18,14 +18,12 @@ from torch.nn.functional import interpolate
 
 from cfx.checkpoint import Facts, load_weights, read_facts
 from cfx.classifiers.centre import LUMA, centre
-from cfx.classifiers.class_names import few, saved_names
 from cfx.classifiers.hub import HUBS, from_hub, least_side
 from cfx.classifiers.pretrained_folder import is_pretrained, load_pretrained
 from cfx.classifiers.program import Program, is_program, load_program
 from cfx.errors import UserCodeError, UserError
 from cfx.types import Config
 from cfx.user_code import import_named, user_code
-from cfx.weights_file import kind_of, read_content
 
 Origin = Literal["input_size", "mean", "std", "crop"]
 
@@ -215,11 +213,9 @@ def load_network(config: NetworkConfig, device: torch.device | str = "cpu") -> t
     name, kwargs = (config.module, config.kwargs) if config.module else _named_by_file(path, facts, config.kwargs)
     module, known = _make(name, kwargs)
     facts = known | facts
-    if path is not None and "classes" not in facts and kind_of(path) == "torch":
-        facts |= {"classes": names} if (names := saved_names(read_content(path, config.allow_pickle))) else {}
     notes = () if path is None else load_weights(module, path, name, config.key, config.allow_pickle)
     network = Network(module, str(config.weights or name), config, facts)
-    network.notes = notes + _other_order(config, facts)
+    network.notes = notes
     return network.eval().requires_grad_(False).to(device), facts
 
 
@@ -318,14 +314,6 @@ def _contradicted(config: NetworkConfig, facts: Facts) -> tuple[str, ...]:
         for key, (setting, known) in said.items()
         if setting is not None and not torch.allclose(torch.tensor(setting), torch.tensor(known), atol=1e-3)
     )
-
-
-def _other_order(config: NetworkConfig, facts: Facts) -> tuple[str, ...]:
-    """A word where the settings name the classes in another order than who trained the weights."""
-    said, known = getattr(config, "classes", None), tuple(facts.get("classes", ()))
-    if said is None or said == known or sorted(said) != sorted(known):
-        return ()
-    return (f"`classes` is {few(said)} in the settings, where the weights' file has them in the order {few(known)}",)
 
 
 def _reason(error: Exception) -> str:

@@ -9,9 +9,10 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from cfx.checkpoint import Facts
-from cfx.classifiers.class_names import ClassNames, few, twice
-from cfx.classifiers.network import Network, NetworkConfig, load_network
+from cfx.classifiers.class_names import ClassNames, few, saved_names, twice
+from cfx.classifiers.network import Network, NetworkConfig, load_network, weights_path
 from cfx.errors import UserError
+from cfx.weights_file import kind_of, read_content
 
 Column = Annotated[int, Field(ge=0)]
 TINY = torch.finfo(torch.float32).tiny  # a probability of 0 becomes this, so that its logarithm is finite
@@ -89,6 +90,9 @@ def load_classifier(config: ClassifierConfig, device: torch.device | str = "cpu"
         torch.Size([2, 2])
     """
     network, facts = load_network(config, device)
+    if "classes" not in facts and (names := _saved(config)):
+        facts |= {"classes": names}
+    network.notes += _other_order(config.classes, tuple(facts.get("classes", ())))
     outputs = network.outputs()
     if isinstance(config.output, str):
         config = _of_label(config, config.output, facts, network.name, outputs)
@@ -97,6 +101,21 @@ def load_classifier(config: ClassifierConfig, device: torch.device | str = "cpu"
     _check_outputs(config, network.name, outputs, classes)
     column = config.output if isinstance(config.output, int) else None
     return TorchClassifier(network, classes, head, column, config.answers).eval()
+
+
+def _saved(config: ClassifierConfig) -> list[str]:
+    """The names of the classes beside the weights in a file of torch.save."""
+    path = None if config.weights is None else weights_path(config.weights)
+    if path is None or not path.is_file() or kind_of(path) != "torch":
+        return []
+    return saved_names(read_content(path, config.allow_pickle))
+
+
+def _other_order(said: tuple[str, ...] | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    """A word where the settings name the classes in another order than who trained the weights."""
+    if said is None or said == known or sorted(said) != sorted(known):
+        return ()
+    return (f"`classes` is {few(said)} in the settings, where it was trained with the order {few(known)}",)
 
 
 def _of_label(config: ClassifierConfig, label: str, facts: Facts, name: str, outputs: int) -> ClassifierConfig:

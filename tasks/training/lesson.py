@@ -111,9 +111,10 @@ def _balanced(rows: Sequence[Mapping[str, Any]], remarks: Remarks) -> Tensor | N
     weights, balanced = balancing_weights(ids, has)
     if not balanced or float(weights.max()) < NOTICED:
         return None
+    worth = float(weights.sum().square() / weights.square().sum())  # Kish's effective sample size
     names = listed([known[at].removeprefix("a_") for at in balanced])
     remarks.say(
-        f"images are drawn so that no class has {names} more often than another (weights up to {float(weights.max()):.1f})"
+        f"images are drawn so that no class has {names} more often than another; that is worth {worth:.0f} of {len(rows)} images"
     )
     return weights
 

@@ -13,6 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from cfx.beside import BESIDE, look_beside
+from cfx.classifiers import ClassifierConfig
 from cfx.diffusion.training import PriorTraining
 from cfx.errors import ConfigError
 from cfx.user_code import import_named
@@ -185,7 +186,8 @@ def test_a_folder_and_a_file_that_is_not_there_are_told_apart(tmp_path: Path) ->
 )
 def test_files_that_are_fine(tmp_path: Path, text: bytes) -> None:
     config = load_config(written(tmp_path, text))
-    assert config.name == "trial" and str(config.classifier.weights) == str(tmp_path / "net.safetensors")  # type: ignore[union-attr]
+    assert isinstance(config.classifier, ClassifierConfig) and config.classifier.weights == tmp_path / "net.safetensors"
+    assert config.name == "trial"
 
 
 def test_an_alias_that_is_used_often_is_fine(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 import yaml
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from cfx.classifiers.onnx import OnnxConfig
 from cfx.errors import ConfigError, UserError
 from cfx.networks.convnet import ConvNet
 from flows.config import load_config
+from tests.cfx.pretrained import write_pretrained
 
 
 class Means(nn.Module):
@@ -151,5 +153,21 @@ def test_a_checkpoint_names_its_classes_and_contradicts_another_order(tmp_path: 
     assert told.classes == ("cat", "dog") and told.network.notes == ()
     other = load_classifier(ClassifierConfig(weights=tmp_path / "c.pt", classes=("dog", "cat"), **made))
     (note,) = other.network.notes
-    assert other.classes == ("dog", "cat") and "in the order cat, dog" in note
+    assert other.classes == ("dog", "cat") and note.endswith("trained with the order cat, dog")
     assert load_classifier(ClassifierConfig(weights=tmp_path / "c.pt", classes=("no", "yes"), **made)).network.notes == ()
+
+
+def test_a_head_of_their_own_is_not_held_against_the_hubs_weights(tmp_path: Path) -> None:
+    """The hub's input and normalisation are those of its own weights, which these are not."""
+    network = torchvision.models.resnet18(num_classes=2)
+    torch.save({"model": network.state_dict(), "classes": ["cat", "dog"]}, tmp_path / "own.pt")
+    own = {"module": "torchvision:resnet18", "kwargs": {"num_classes": 2}, "mean": (0.5,) * 3, "std": (0.25,) * 3}
+    told = load_classifier(ClassifierConfig(weights=tmp_path / "own.pt", **own))
+    assert told.classes == ("cat", "dog") and told.network.notes == () and told.network.contradicted == ()
+
+
+def test_another_order_than_a_hugging_face_folder_has_is_told(tmp_path: Path) -> None:
+    folder = write_pretrained(tmp_path / "folder")
+    names = load_classifier(ClassifierConfig(weights=folder)).classes
+    (note,) = load_classifier(ClassifierConfig(weights=folder, classes=names[::-1])).network.notes
+    assert note.endswith(f"trained with the order {few(names)}")

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -14,36 +13,22 @@ from warehouse.lens.connect import query
 pytestmark = pytest.mark.slow
 
 
-def demo(installation: Installation, folder: Path, images: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The planted and the clean twin of a demo of so many images, and what must be true of any."""
-    line = installation.run("cfx", "demo", "--images", str(images), "--json", cwd=litter(folder)).stdout.splitlines()[-1]
-    found = json.loads(line)
-    assert {"seconds", "planted", "clean"} == set(found)
+def test_demo_ranks_glasses_first_for_the_planted_twin_only(from_wheel: Installation, tmp_path: Path) -> None:
+    line = from_wheel.run("cfx", "demo", "--images", "64", "--json", cwd=litter(tmp_path)).stdout.splitlines()[-1]
+    found, folder = json.loads(line), tmp_path / "cfx-demo"
     planted, clean = found["planted"], found["clean"]
     assert planted["flip_rate"] >= 0.95 and clean["flip_rate"] >= 0.95
     first = planted["attributes"][0]
     assert first["attribute"] == "glasses" and first["low"] > 0
     assert "smile" not in [row["attribute"] for row in planted["attributes"]]
-    assert not [row for row in clean["attributes"] if row["verdict"] == "confirmed"]
-    for twin in (planted, clean):  # nothing that has no name is accused
-        assert not [row for row in twin["findings"] if row["kind"] != "attribute" and row["verdict"] == "confirmed"]
-    return planted, clean
-
-
-@pytest.mark.long
-def test_demo_settles_both_twins(from_wheel: Installation, tmp_path: Path) -> None:
-    planted, clean = demo(from_wheel, tmp_path, 64)
-    assert not [row for row in clean["attributes"] if row["verdict"] == "suspected"]
+    assert not [row for row in clean["attributes"] if row["verdict"] in ("confirmed", "suspected")]
     assert [twin["explained"][0]["cleared"] for twin in (planted, clean)] == [True, True]
     assert planted["explained"][0]["share"] >= 0.85 and clean["explained"][0]["share"] >= 0.95
-    assert held(tmp_path / "cfx-demo", planted["run_id"]) == (1, "fail", ["glasses"])
-    assert held(tmp_path / "cfx-demo", clean["run_id"]) == (0, "pass", [])
-
-
-def test_demo_ranks_glasses_first_for_the_planted_twin_only(from_wheel: Installation, tmp_path: Path) -> None:
-    planted, clean = demo(from_wheel, tmp_path, 48)
-    assert planted["attributes"][0]["verdict"] == "confirmed"
-    folder = tmp_path / "cfx-demo"
+    for twin in (planted, clean):  # nothing that has no name is accused
+        assert not [row for row in twin["findings"] if row["kind"] != "attribute" and row["verdict"] == "confirmed"]
+    assert {"seconds", "planted", "clean"} == set(found)
+    assert held(folder, planted["run_id"]) == (1, "fail", ["glasses"])
+    assert held(folder, clean["run_id"]) == (0, "pass", [])
     for twin in (planted, clean):
         page = (folder / "warehouse" / "reports" / f"{twin['run_id']}.html").read_text()
         assert "Do saliency and change lie where the attribute shows?" in page  # graded by the renderer's truth

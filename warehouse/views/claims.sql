@@ -110,12 +110,14 @@ select
             else 'explanations alone: too few edits to tell'
         end
         else case
-            when not flipping
-                then 'nothing was tested: too few images flip, or no more than without guidance'
-                    || if(reacts, printf('; edited by itself it moves the answer by %+.2f', intervention), '')
-            when not tried_for
-                then 'nothing was tested: the judge does not see what the explanations changed'
-                    || if(reacts, printf('; edited by itself it moves the answer by %+.2f', intervention), '')
+            when not tried_for then concat(
+                'nothing was tested: ',
+                if(
+                    flipping, 'the judge does not see what the explanations changed',
+                    'too few images flip, or no more than without guidance'
+                ),
+                if(reacts, printf('; edited by itself it moves the answer by %+.2f', intervention), '')
+            )
             when within then 'too few edits to tell'
             else 'too few images to tell'
         end
