@@ -70,4 +70,4 @@ def test_the_sticker_on_cells_is_found(tmp_path: Path, prefect_server: dict[str,
         monkeypatch.setattr(train, name, value)
     found = {row["name"]: row for row in audited(tmp_path, "solar", train, 64, prior=None)}
     assert found["bottom right"]["verdict"] == "confirmed" and found["bottom right"]["low"] > 0
-    assert found["brightness"]["verdict"] is not None and found["mono"]["kind"] == "attribute"
+    assert found["brightness"]["verdict"] == "fragile" and found["brightness"]["low"] < found["brightness"]["high"]
