@@ -21,7 +21,7 @@ from cfx.classifiers import ClassifierConfig
 from cfx.errors import UserError
 from cfx.evidence import probes, transplant
 from cfx.evidence.explained import FEW, explained, generic_features
-from cfx.evidence.paired import Effect, Floats, Images
+from cfx.evidence.paired import Answer, Effect, Floats, Images
 from cfx.evidence.properties import property_table
 from tasks.run import Run
 from tasks.shard_images import read_images
@@ -37,6 +37,8 @@ OWN = "own prediction"  # what is looked at where no class has as many: of each 
 COARSE = 4  # the grid of a black box, whose queries are counted
 SMALLEST = 16  # pixels of a side: on smaller images nothing is measured
 SHARE = 0.4  # of a black box's budget
+THINGS = 3  # in places that decide, at most, whose whole effect is measured
+EXCHANGE = (("", "mean"), ("_low", "low"), ("_high", "high"), ("_n", "n"))  # columns of it
 P_VALUES = "select p from attribute_effects where run_id = $run"
 
 
@@ -83,6 +85,7 @@ class Look:
     seen: Floats
     tried: list[probes.Probed]
     exchanged: dict[int, Exchanged]  # by class: donors are of the other predicted class
+    ask: Answer | None  # more questions about places; None of a black box, whose answers are counted
 
     def of(self, columns: Columns) -> tuple[Floats, list[probes.Probed]]:
         """P (N,) of one class of each image, and the probes' answers about it."""
@@ -210,7 +213,8 @@ def _look(run: Run, sample: Sample, subjects: list[int]) -> Look:
                 lambda images: run.batched(oracle, _tensor(images)).double().numpy(), sample.images, who, places
             )
         exchanged[k] = Exchanged(effort.grid, who, after, named)
-    return Look(sample, table, oracle.attributes if oracle is not None else (), seen, tried, exchanged)
+    ask = answer if isinstance(run.config.classifier, ClassifierConfig) else None
+    return Look(sample, table, oracle.attributes if oracle is not None else (), seen, tried, exchanged, ask)
 
 
 def _picked(answers: Floats, columns: Columns) -> Floats:
@@ -305,6 +309,8 @@ def _place_rows(name: str, look: Look, k: int, effects: list[Effect], others: li
     unnamed = transplant.unnamed_places(effects, left, others, there.grid)
     framing = transplant.framing(look.sample.images)
     beyond = _beyond_label(look.sample, name, k, there.grid)
+    lone = unnamed if beyond is None else unnamed & beyond
+    full = _exchange_effects(look, k, transplant.things(lone, effects, there.grid))
     for place, (effect, rest) in enumerate(zip(effects, left, strict=True)):
         yield {
             "class": name,
@@ -320,7 +326,21 @@ def _place_rows(name: str, look: Look, k: int, effects: list[Effect], others: li
             "oracle": there.named is not None,
             "beyond_label": None if beyond is None else bool(beyond[place]),
             "framing": framing,
+            **{f"exchange{end}": None if place not in full else getattr(full[place], part) for end, part in EXCHANGE},
         }
+
+
+def _exchange_effects(look: Look, k: int, things: Sequence[NDArray[np.int64]]) -> dict[int, Effect]:
+    """By place: how much what decides there decides, all of the thing that the place is a part of. Of the strongest THINGS."""
+    if look.ask is None:
+        return {}
+    ask, there, sample = look.ask, look.exchanged[k], look.sample
+    cells = transplant.cells((sample.images.shape[1], sample.images.shape[2]), there.grid)
+    found: dict[int, Effect] = {}
+    for places in things[:THINGS]:
+        effect = transplant.exchange(lambda x: ask(x)[:, k], sample.images, sample.ids, there.who, cells[places].max(0))
+        found |= {} if effect is None else dict.fromkeys(places.tolist(), effect)
+    return found
 
 
 def _beyond_label(sample: Sample, name: str, k: int, grid: int) -> NDArray[np.bool_] | None:

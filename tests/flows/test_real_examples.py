@@ -54,12 +54,16 @@ def audited(folder: Path, example: str, train: ModuleType, size: int, **more: An
 
 
 @fashion
-def test_the_tag_on_clothes_is_found(tmp_path: Path, prefect_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tag_on_clothes_is_found_and_measured(
+    tmp_path: Path, prefect_server: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     train = script("fashion/train.py")
     for name, value in {"TRAINED_ON": 4_000, "EPOCHS": 3, "AUDITED": 96, "REFERENCE": 600}.items():
         monkeypatch.setattr(train, name, value)
     found = {row["name"]: row for row in audited(tmp_path, "fashion", train, 28) if row["kind"] == "place"}
-    assert found["bottom right"]["verdict"] == "confirmed" and found["bottom right"]["low"] > 0
+    exact = float(capsys.readouterr().out.split("moves P(coat) by ")[1].split()[0])
+    assert found["bottom right"]["verdict"] == "confirmed"
+    assert found["bottom right"]["intervention"] == pytest.approx(exact, abs=0.1)
 
 
 @solar

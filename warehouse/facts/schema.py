@@ -478,8 +478,17 @@ PLACE_CLAIMS = _fact(
             "what is there tells the images' label, and goes with the answers alike; null without labels",
         ),
         _column("framing", pa.float64(), "how alike the images are framed, 0 to 1: the map is that much sharper"),
+        _optional(
+            "exchange",
+            pa.float64(),
+            "mean of P(class) with what decides there, in this place and the deciding ones that touch it, less that without it; "
+            "null where it was not asked",
+        ),
+        _optional("exchange_low", pa.float64(), "lower end of its interval"),
+        _optional("exchange_high", pa.float64(), "upper end"),
+        _optional("exchange_n", pa.int64(), "images that it was measured in"),
     ],
-    gained=("oracle", "beyond_label"),
+    gained=("oracle", "beyond_label", "exchange", "exchange_low", "exchange_high", "exchange_n"),
 )
 
 EXPLAINED = _fact(

@@ -5,6 +5,7 @@
 --   zone: top left … bottom right, centre, or frame
 --   effect: of the zone's strongest cell, the unnamed ones first, of them those beyond the label: mean move of P(class) towards the donor's class
 --   low, high: 95 % interval of it
+--   exchange, exchange_low, exchange_high: what decides in that cell and those that touch it, exchanged between images that carry it and images that do not, with 95 % interval; null where it was not asked. The effect understates it: of two images that are answered differently, not every pair differs there
 --   residual: what is left of it without the named attributes
 --   place, grid: that strongest cell, row by row from 0, and the cells along a side of the map
 --   cells: cells of the zone that decide
@@ -45,6 +46,7 @@ gathered as (
     select
         run_id, class, zone, margin,
         arg_max(effect, weight) as effect, arg_max(low, weight) as low, arg_max(high, weight) as high,
+        arg_max({'exchange': exchange, 'low': exchange_low, 'high': exchange_high, 'n': exchange_n}, weight) as whole,
         arg_max(residual, weight) as residual, arg_max(n, weight) as n, arg_max(place, weight) as place, any_value(grid) as grid,
         arg_max(beyond_label, weight) as beyond_label, bool_or(lone) as lone,
         count_if(decides)::int as cells, count_if(unnamed)::int as unnamed,
@@ -54,12 +56,12 @@ gathered as (
     group by run_id, class, zone, margin
 )
 select
-    run_id, class, zone, effect, low, high, residual, place, grid, cells, unnamed, attributes, beyond_label,
+    run_id, class, zone, effect, low, high, whole.exchange, whole.low as exchange_low, whole.high as exchange_high, residual, place, grid, cells, unnamed, attributes, beyond_label,
     case
         when unnamed > 0 then if(has_names and lone, 'confirmed', 'suspected')
         when cells > 0 then 'named'
         when highest <= margin and lowest >= -margin then 'clear'
         else 'inconclusive'
     end as verdict,
-    n
+    n, whole.n as exchange_n
 from gathered;

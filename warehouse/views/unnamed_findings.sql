@@ -4,7 +4,7 @@
 --   kind: property or place
 --   name: the property, or the zone
 --   association: properties: rank correlation with the answers; places: none
---   intervention: mean change of P(class) when it alone is probed or exchanged
+--   intervention: mean change of P(class) when it alone is probed or exchanged; of a place, what decides there (its `exchange`, or else its `effect`)
 --   low, high: 95 % interval of the intervention
 --   n: images that it rests on
 --   verdict: confirmed, suspected, fragile (the answer moves, but these images do not vary in it or the direction is mixed), clear, inconclusive, or named (a place that named attributes account for)
@@ -35,7 +35,8 @@ select
 from property_claims join (select run_id, margin from runs) using (run_id)
 union all
 select
-    run_id, 'place', zone, class, null, effect, low, high, n, verdict,
+    run_id, 'place', zone, class, null, coalesce(exchange, effect), if(exchange is null, low, exchange_low),
+    if(exchange is null, high, exchange_high), if(exchange is null, n, exchange_n), verdict,
     case verdict
         when 'confirmed' then 'transplants; nothing that was named accounts for it'
         when 'suspected' then 'transplants; ' || if(not beyond_label, 'the label may account for what is there', 'nothing was named')

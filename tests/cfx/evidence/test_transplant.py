@@ -12,11 +12,13 @@ from cfx.evidence.transplant import (
     cells_of,
     deciding,
     differences,
+    exchange,
     framing,
     place_effects,
     plan,
     queries,
     responses,
+    things,
     transplanted,
     unnamed_places,
 )
@@ -180,3 +182,41 @@ def test_a_place_goes_beyond_the_label_only_where_its_content_moves_the_answers_
     assert np.flatnonzero(found).tolist() == [10, 11, 14, 15]
     one_label = beyond_label(pixels.astype(np.uint8), np.ones(96), answers, cells((32, 32), 4))
     assert not one_label.any()
+
+
+def test_an_exchange_undoes_what_a_place_is_diluted_by():
+    """The answer follows a brightness everywhere by .5 and a tag by .3, which a part of either predicted class has."""
+    chance = np.random.default_rng(5)
+    tag, bright = np.arange(96) % 3 == 0, np.arange(96) // 3 % 2 == 0
+    pixels = (chance.integers(20, 40, (96, 32, 32, 3)) + 120 * bright[:, None, None, None]).astype(np.uint8)
+    pixels[tag, 26:, 26:] = 255
+
+    def answer(x):
+        return 0.1 + 0.5 * (x[:, 8:16, 8:16].mean((1, 2, 3)) > 90) + 0.3 * (x[:, 28:, 28:].min((1, 2, 3)) > 200)
+
+    ids, before = [str(i) for i in range(96)], answer(pixels)
+    who = plan(ids, before > 0.5)
+    corner = cells((32, 32), 4)[15]
+    (place,) = place_effects(responses(answer, pixels, who, corner[None]), before, who)
+    whole = exchange(answer, pixels, ids, who, corner)
+    assert place.mean < 0.15
+    assert whole is not None and whole.mean == pytest.approx(0.3, abs=0.01) and whole.low <= 0.3 <= whole.high
+    assert whole.n == 40
+    turned = exchange(lambda x: 1 - answer(x), pixels, ids, who, corner)
+    assert turned is not None and turned.mean == pytest.approx(0.3, abs=0.01)
+
+
+def test_where_all_donors_are_alike_nothing_is_exchanged(images):
+    flat = np.full((N, 32, 32, 3), 80, np.uint8)
+    flat[::2, :8, :8] = 200
+    who = plan(IDS, upper_left(flat) > 0.5)
+    assert exchange(upper_left, flat, IDS, who, cells((32, 32), 4)[15]) is None
+    one = np.where(np.arange(N) == 3, 250, 80)[:, None, None, None] * np.ones((1, 32, 32, 3))
+    assert exchange(lower_right, one.astype(np.uint8), IDS, who, cells((32, 32), 4)[15]) is None
+
+
+def test_cells_that_touch_are_one_thing():
+    decide = np.zeros(16, np.bool_)
+    decide[[0, 5, 11, 15]] = True  # a corner and what touches it at a corner; two at the other end
+    effects = [Effect(0.1 + 0.05 * place, 0, 1, 1e-4, 48) for place in range(16)]
+    assert [places.tolist() for places in things(decide, effects, grid=4)] == [[11, 15], [0, 5]]
