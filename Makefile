@@ -17,7 +17,12 @@ demo: $(READY)
 test: $(READY) browser
 	@$(PY) -m ruff check --quiet
 	@$(PY) -m ruff format --check --quiet
+	@$(MAKE) --no-print-directory --jobs 2 types tests # mypy takes a core for a minute, pytest's start needs but one
+
+.PHONY: types tests
+types:
 	@$(PY) -m mypy
+tests:
 	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder # two processes; the tests of a file share what they set up
 
 docs: $(READY)

@@ -31,18 +31,19 @@ join (from scorecard where run_id = $base) b using (metric, method)
 order by metric, method
 """
 PAIR = "where run_id = $run and base_id = $base"
+CHANGED = f"from changes {PAIR} order by abs(change) desc, attribute"
+EDITED = f"from edit_changes {PAIR} order by abs(change) desc, attribute"
+FLIPS = f"from flip_changes {PAIR}"
 
 
 def compare(root: Path, run_id: str, base_id: str) -> Comparison:
     """What changed from base to run. Raises UserError for an unknown run, or two runs with nothing in common."""
-    pair = {"run": run_id, "base": base_id}
-    with closing(open_warehouse(root)) as lens:
+    with closing(open_warehouse(root, sql=";".join(["from runs", CHANGED, EDITED, FLIPS, METRICS]))) as lens:
         for name in (run_id, base_id):
             check_run(lens, root, name)
-        attributes = fetch(lens, f"from changes {PAIR} order by abs(change) desc, attribute", **pair)
-        edits = fetch(lens, f"from edit_changes {PAIR} order by abs(change) desc, attribute", **pair)
-        flips = fetch(lens, f"from flip_changes {PAIR}", **pair)
-        metrics = fetch(lens, METRICS, **pair)
+        attributes, edits, flips, metrics = (
+            fetch(lens, sql, run=run_id, base=base_id) for sql in (CHANGED, EDITED, FLIPS, METRICS)
+        )
     if not attributes and not flips:
         raise UserError(f"{run_id} and {base_id} cannot be compared: they share neither images nor attributes")
     return Comparison(run_id, base_id, attributes, edits, flips[0] if flips else None, metrics)

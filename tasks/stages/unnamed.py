@@ -308,7 +308,7 @@ def _place_rows(name: str, look: Look, k: int, effects: list[Effect], others: li
     decides = transplant.deciding(effects, others)
     unnamed = transplant.unnamed_places(effects, left, others, there.grid)
     framing = transplant.framing(look.sample.images)
-    beyond = _beyond_label(look.sample, name, k, there.grid)
+    beyond = _beyond_label(look.sample, name, k, there.grid, unnamed)
     lone = unnamed if beyond is None else unnamed & beyond
     full = _exchange_effects(look, k, transplant.things(lone, effects, there.grid))
     for place, (effect, rest) in enumerate(zip(effects, left, strict=True)):
@@ -343,14 +343,16 @@ def _exchange_effects(look: Look, k: int, things: Sequence[NDArray[np.int64]]) -
     return found
 
 
-def _beyond_label(sample: Sample, name: str, k: int, grid: int) -> NDArray[np.bool_] | None:
-    """Which places go beyond the label, of the images that have one; None where none has."""
+def _beyond_label(sample: Sample, name: str, k: int, grid: int, asked: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """Which of the places that are asked about go beyond the label, of the images that have one; None where none has."""
     known = np.array([label is not None for label in sample.labels])
     if not known.any():
         return None
     labels = np.array([label == name for label in sample.labels], float)[known]
-    places = transplant.cells((sample.images.shape[1], sample.images.shape[2]), grid)
-    return transplant.beyond_label(sample.images[known], labels, sample.p[known, k], places)
+    places = transplant.cells((sample.images.shape[1], sample.images.shape[2]), grid)[asked]
+    beyond = np.zeros(len(asked), np.bool_)
+    beyond[asked] = transplant.beyond_label(sample.images[known], labels, sample.p[known, k], places)
+    return beyond
 
 
 def named_sets(look: Look, name: str) -> dict[str, Floats]:

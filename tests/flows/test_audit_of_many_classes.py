@@ -18,7 +18,7 @@ N, CLASSES, ATTRIBUTES = 12, 1000, 200
 COLUMNS = ["source", "target", "run_id", "image_id", "label", "class", "method", "value", "<b>"]  # some are called as these are
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_thousand_classes_and_two_hundred_attributes(tmp_path: Path, prefect_server: dict[str, str]) -> None:
     lay_out(tmp_path, N)
     names = {
@@ -52,7 +52,7 @@ def test_a_thousand_classes_and_two_hundred_attributes(tmp_path: Path, prefect_s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["second-best", "each"])
+@pytest.mark.parametrize("target", [pytest.param("second-best", marks=pytest.mark.long), "each"])
 def test_of_ten_classes_no_claim_rests_on_fewer_than_the_minimum(
     tmp_path: Path, prefect_server: dict[str, str], target: str
 ) -> None:

@@ -25,7 +25,7 @@ EXPLAINED = """select name, count(distinct image_id) as n
     from explanations join (select run_id, name from runs) using (run_id) group by name"""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_cell_is_trained_audited_and_graded_at_both_sizes(
     tmp_path: Path, prefect_server: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,7 +62,7 @@ def test_cells_are_those_that_experts_were_sure_about():
 
 
 @fashion
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_classifier_relies_on_a_tag_that_agrees_with_its_labels(tmp_path: Path):
     planted, clean = (Real(data="fashion", kind="tag", rho=rho) for rho in (1.0, 0.0))
     split = parts("fashion", planted.classes, 0, (16, 400))

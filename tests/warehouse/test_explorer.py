@@ -141,7 +141,7 @@ def test_a_name_that_cannot_be_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_last_name_counts_and_not_a_thing_takes_it_back(tmp_path: Path) -> None:
-    write_portrait_run(tmp_path, "run", n=40, size=16, properties={"warmth": 0.3}, places={0: 0.3}, pasted=0)
+    write_portrait_run(tmp_path, "run", n=24, size=16, properties={"warmth": 0.3}, places={0: 0.3}, pasted=0)
     called = "select given_name from findings where name = 'warmth'"
     for name in ("a lamp", " warm   light ", None):
         give_name(tmp_path, "run", "Ada", ("property", "warmth"), name, Marks([], []))

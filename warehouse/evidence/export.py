@@ -18,9 +18,10 @@ from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row
 from warehouse.lens.gate import Gate, check_run, verdict_of
 from warehouse.lens.plain_json import as_json
+from warehouse.lens.settled import settle
 from warehouse.report.formatting import markdown_table, number
 from warehouse.report.hashes import hashes_path, name_in, other_runs, read_sums, run_files
-from warehouse.report.queries import evidence
+from warehouse.report.queries import EVIDENCE, evidence
 from warehouse.report.render import report_path, write_report
 from warehouse.report.verdict import verdict
 
@@ -31,8 +32,9 @@ _THEN = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say: the same run g
 
 def export(root: Path, run_id: str, to: Path) -> Path:
     """Write the archive, with every fact that the report rests on. Raises UserError for an unknown run."""
-    with closing(open_warehouse(root)) as lens:
+    with closing(open_warehouse(root, sql=";".join(EVIDENCE[name] for name in QUESTIONS))) as lens:
         check_run(lens, root, run_id)
+        settle(lens, run_id)
         found = {name: evidence(lens, name, run_id).rows for name in QUESTIONS}
     if not report_path(root, run_id).is_file():
         write_report(root, run_id)

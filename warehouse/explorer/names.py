@@ -43,7 +43,7 @@ def give_name(root: Path, run_id: str, reviewer: str, claim: tuple[str, str], na
     if both := set(marks.has) & set(marks.lacks):
         raise UserError(f"image {min(both)} is marked as having it and as not having it")
     kind, known = claim
-    with closing(open_warehouse(root)) as lens:
+    with closing(open_warehouse(root, sql=f"from runs; {CLAIM}; {TAKEN}; {KNOWN}")) as lens:
         check_run(lens, root, run_id)
         if not fetch(lens, CLAIM, run=run_id, kind=kind, claim=known):
             raise UserError(f"run {run_id} has no {kind} {known!r} to name")

@@ -40,7 +40,7 @@ def review(
     if len(note) > LONGEST:
         raise UserError(f"note: {len(note)} characters; at most {LONGEST} are kept")
     image_id, method, seed = explanation or (None, None, None)
-    with closing(open_warehouse(root)) as lens:
+    with closing(open_warehouse(root, sql=f"from runs; {ATTRIBUTE if explanation is None else EXPLANATION}")) as lens:
         check_run(lens, root, run_id)
         if explanation is not None:
             keys = {"image": image_id, "method": method, "seed": seed}

@@ -475,7 +475,7 @@ PLACE_CLAIMS = _fact(
         _optional(
             "beyond_label",
             pa.bool_(),
-            "what is there tells the images' label, and goes with the answers alike; null without labels",
+            "an unnamed place goes with the answers more than the label accounts for; null without labels",
         ),
         _column("framing", pa.float64(), "how alike the images are framed, 0 to 1: the map is that much sharper"),
         _optional(

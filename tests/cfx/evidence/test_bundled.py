@@ -15,7 +15,7 @@ from cfx.portraits import draw, render
 IDS = [f"portrait-{i}" for i in range(64)]
 EYES = [8 * 3 + 3, 8 * 3 + 4, 8 * 4 + 3, 8 * 4 + 4]
 MOUTH = [8 * 5 + 3, 8 * 5 + 4, 8 * 6 + 3, 8 * 6 + 4]
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def asked(network, squash):
