@@ -36,9 +36,8 @@ def prefect_server() -> Iterator[dict[str, str]]:
     from prefect.testing.utilities import prefect_test_harness
 
     watching = ("SCHEDULER", "LATE_RUNS", "CANCELLATION_CLEANUP", "PAUSE_EXPIRATIONS", "FOREMAN", "TRIGGERS", "REPOSSESSOR")
-    off: dict[settings.Setting, bool | None] = {
-        getattr(settings, f"PREFECT_SERVER_SERVICES_{name}_ENABLED"): False for name in watching
-    }
+    services = (f"PREFECT_SERVER_SERVICES_{name}_ENABLED" for name in watching)
+    off: dict[settings.Setting, bool | None] = {getattr(settings, name): False for name in services}
     off[settings.PREFECT_LOGGING_TO_API_ENABLED] = False  # a request to the server a second and audit
     off[settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None  # a thread that every flow waits for at its end, up to a second
     with settings.temporary_settings(off), prefect_test_harness(server_startup_timeout=120):
