@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cfx.errors import UserError
+from flows.benchmark import EDITS
 from tasks.config import AuditConfig
 from tasks.training.unnamed import Shares, Unnamed, kind_named, train_unnamed, where, write_unnamed, write_unnamed_truths
 from warehouse.lens.connect import query
@@ -110,7 +111,7 @@ def unnamed_config(folder: Path, grid: UnnamedGrid, planting: Unnamed, weights: 
             "prior": {"path": "portraits:prior"},
             "target_attribute": "smile",
             "ladder": "default",
-            "interventions": {"images": grid.edits, "attributes": grid.edited},
+            "interventions": {"images": grid.edits, "attributes": grid.edited, **EDITS},
             "shard_size": grid.images,
         }
     )
