@@ -160,12 +160,14 @@ def _row(oracle: Oracle, x: Tensor, position: int, edit: Edit) -> dict[str, Any]
 
 @stage("effects")
 def query_edits(run: Run, edited: Shard, images: Sequence[Shard]) -> Rows:
-    """What the audited classifier says of one shard of edits, of images in these shards; by answers alone, as of a black box."""
+    """What the audited classifier says of one shard of edits, of images in these shards; by answers alone, as of a black box. A
+    judge in this process is asked, too."""
     columns = ["image_id", "attribute", "switched_on", "confirmed", "side", "png", "sham_png", "pasted_png"]
     table = read_shard(edited, columns).to_pydict()
     x = read_chosen(images, table["image_id"]).x
     shown = x, *(decode_png(table[name]) for name in columns[-3:])
     before, after, sham, laid_on = (run.probabilities(arm).tolist() for arm in shown)
+    judged = dict(zip(("before", "after", "sham", "pasted"), (_judged(run, arm) for arm in shown), strict=True))
     most = run.config.interventions.side
     return {name: table[name] for name in ("image_id", "attribute", "switched_on", "side")} | {
         "edits": [edited.run_id] * len(table["image_id"]),
@@ -174,4 +176,15 @@ def query_edits(run: Run, edited: Shard, images: Sequence[Shard]) -> Rows:
         "probabilities_sham": sham,
         "probabilities_after": after,
         "probabilities_pasted": laid_on,
+        **{f"judge_{arm}": answers for arm, answers in judged.items()},
     }
+
+
+def _judged(run: Run, x: torch.Tensor) -> list[list[float] | None]:
+    """The judge's probabilities in the order of the run's classes; None of a judge whose answers are counted, or without one."""
+    judge = run.judge() if isinstance(run.config.judge, ClassifierConfig) else None
+    if judge is None:
+        return [None] * len(x)
+    order = [judge.classes.index(name) for name in run.classes]
+    answers: list[list[float] | None] = run.batched(lambda part: judge(part).softmax(1)[:, order], x).tolist() if len(x) else []
+    return answers

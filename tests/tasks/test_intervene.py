@@ -69,11 +69,15 @@ def test_classifiers_are_queried_on_the_same_edits(images: tuple[Run, list[Shard
     assert (x_pasted != x).float().mean() < 0.5
     answers = {}
     for twin in ("planted", "clean"):
-        other = run_of(run.root, twin, interventions=SETTINGS, batch_size=4, classifier={"weights": f"portraits:{twin}"})
+        more = {"classifier": {"weights": f"portraits:{twin}"}, "judge": {"weights": "portraits:planted"}}
+        other = run_of(run.root, twin, interventions=SETTINGS, batch_size=4, **more)
         answers[twin] = read_shard(query_edits(other, edited, (shard,))).to_pylist()
         for row, source in zip(answers[twin], drawn, strict=True):
             assert row["image_id"] == source["image_id"] and row["edits"] == edits_id(run)
             assert row["counted"] is (source["confirmed"] and source["side"] <= SETTINGS.side)
+    for arm in ("before", "sham", "after", "pasted"):  # the judge is the planted twin: it says what that said
+        asked = [row[f"judge_{arm}"] for twin in answers for row in answers[twin]]
+        assert asked == 2 * [row[f"probabilities_{arm}"] for row in answers["planted"]]
     for edit, control in (("after", "sham"), ("pasted", "before")):
         reaction = {
             twin: sum(abs(row[f"probabilities_{edit}"][1] - row[f"probabilities_{control}"][1]) for row in rows)

@@ -268,8 +268,12 @@ EFFECTS = _fact(
         _column("probabilities_sham", pa.list_(pa.float32()), "softmax on the sham: redrawn alike, without the edit"),
         _column("probabilities_after", pa.list_(pa.float32()), "softmax on the edit"),
         _column("probabilities_pasted", pa.list_(pa.float32()), "softmax on the image with the edit pasted"),
+        *(
+            _optional(f"judge_{arm}", pa.list_(pa.float32()), f"the judge's on the same, {arm}; null without one in this process")
+            for arm in ("before", "sham", "after", "pasted")
+        ),
     ],
-    gained=("probabilities_pasted",),
+    gained=("probabilities_pasted", "judge_before", "judge_sham", "judge_after", "judge_pasted"),
 )
 
 QUERIES = _fact(

@@ -10,6 +10,7 @@
 --   redrawn, pasted: the two readings that it is the smaller of
 --   pull: change of P(target) by the sham alone
 --   drift: its size
+--   judge: change as the judge sees it, of the same edit; null without a judge in the audit's own process
 create macro both_say(a, b) as (  -- the smaller of two readings, 0 where they differ in sign
     if(a * b > 0, sign(a) * least(abs(a), abs(b)), 0)
 );
@@ -24,8 +25,12 @@ readings as (
         run_id, image_id, attribute, target, counted,
         (if(switched_on, 1, -1) * (probabilities_after[place] - probabilities_sham[place]))::double as redrawn,
         (if(switched_on, 1, -1) * (probabilities_pasted[place] - probabilities_before[place]))::double as pasted,
-        (probabilities_sham[place] - probabilities_before[place])::double as pull
+        (probabilities_sham[place] - probabilities_before[place])::double as pull,
+        both_say(
+            (if(switched_on, 1, -1) * (judge_after[place] - judge_sham[place]))::double,
+            (if(switched_on, 1, -1) * (judge_pasted[place] - judge_before[place]))::double
+        ) as judge
     from effects join (select *, list_position(classes, target) as place from goals) using (run_id)
 )
-select run_id, image_id, attribute, target, counted, both_say(redrawn, pasted) as change, redrawn, pasted, pull, abs(pull) as drift
+select run_id, image_id, attribute, target, counted, both_say(redrawn, pasted) as change, redrawn, pasted, pull, abs(pull) as drift, judge
 from readings;

@@ -6,13 +6,14 @@
 --   sd: the bootstrap's standard deviation
 --   drift: mean |change| of P(target) by the sham alone
 --   redrawing: largest |mean change| of P(target) by the shams of an attribute, counted or not; the same for all of a run's attributes
+--   judge: mean change of the judge's P(target) by the same edits
 --   n: counted edits, one an image
 --   tried: edits, counted or not
 create view interventions as
 with measured as (
     select
         run_id, attribute, target, count(*) as tried, count_if(counted) as n,
-        avg(change) filter (counted) as effect, avg(drift) filter (counted) as drift,
+        avg(change) filter (counted) as effect, avg(judge) filter (counted) as judge, avg(drift) filter (counted) as drift,
         max(abs(avg(pull))) over (partition by run_id, target) as redrawing,
         list(change order by lot) filter (counted) as changes,
         list(lot order by lot) filter (counted) as lots
@@ -40,5 +41,5 @@ select
     run_id, attribute, target, effect,
     within(effect - widened(n) * (effect - bounds[1]), 1) as low,
     within(effect + widened(n) * (bounds[2] - effect), 1) as high,
-    sd, drift, redrawing, n, tried
+    sd, drift, redrawing, judge, n, tried
 from measured left join spread using (run_id, attribute, target);
