@@ -124,11 +124,14 @@ def real_marks(root: Path) -> dict[str, Any]:
 
 def grade(cell: dict[str, Any], claims: list[dict[str, Any]], shares: list[dict[str, Any]]) -> dict[str, Any]:
     """One cell: found, anything confirmed; named, what was planted among it; measured, how far its measure is from the exact
-    effect, where a measure of the same thing exists: the probe of a property, the edit of an attribute."""
+    effect, where a measure of the same thing exists: the probe of a property, the edit of an attribute, the exchange of the place
+    that was confirmed for it."""
     confirmed = [claim for claim in claims if claim["verdict"] == "confirmed"]
     kind = REAL_KINDS[cell["kind"]]
     same = [claim["intervention"] for claim in claims if claim["name"] == kind.attribute]
     same += [kind.rises * claim["intervention"] for claim in claims if kind.rises and claim["name"] == kind.properties[0]]
+    if not (kind.rises or kind.attribute):
+        same = [claim["intervention"] for claim in confirmed if claim["kind"] == "place" and _is(cell, claim)]
     measured = [abs(value - cell["exact"]) for value in same if value is not None]
     return cell | {
         "data": cell["run_id"].split("-")[0],

@@ -21,7 +21,7 @@ def judge_warnings(run: Run) -> tuple[str, ...]:
     followed = query(run.root, FOLLOWED, {"run": run.id, "share": AS_MUCH}).to_pylist()
     return tuple(
         f"judge: it follows {row['attribute']} like the classifier ({row['judge']:+.2f} and {row['effect']:+.2f} when that alone "
-        "is edited), so that it agrees with a counterfactual says little; take a judge that learned from other images, or train one "
-        "on these with the attribute among the table's columns: `cfx train classifier` draws images so that it goes with no class"
+        "is edited), so its agreement with a counterfactual says little; take one that learned from other images, or train it "
+        "on these with the attribute in the table: `cfx train classifier` draws images so that it goes with no class"
         for row in followed
     )

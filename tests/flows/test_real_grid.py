@@ -8,6 +8,7 @@ import pytest
 from cfx.errors import UserError
 from flows.real import FULL, GRADED_FROM, QUICK, grade, real_config, run_real
 from tasks.training.real import REAL_KINDS, Real
+from tasks.training.real_data import FASHION
 
 
 def test_the_full_grid_has_enough_cells_of_either_data_and_new_seeds():
@@ -42,3 +43,14 @@ def test_a_cell_is_graded_by_what_was_confirmed_and_by_a_measure_of_the_same_dir
     assert graded["called"] == ["sharpness"] and graded["suspected"] == ["contrast"]
     silent = grade(cell, claims[1:], [])
     assert not silent["found"] and not silent["named"] and silent["measured"] is None
+
+
+@pytest.mark.skipif(not FASHION.is_dir(), reason="no Fashion-MNIST: apt-get install dataset-fashion-mnist")
+def test_a_mark_is_measured_by_the_place_that_was_confirmed_for_it():
+    cell = {"run_id": "fashion-tag-90-s200-abc", "kind": "tag", "exact": 0.6}
+    claims = [
+        {"kind": "place", "name": "top left", "verdict": "confirmed", "intervention": 0.1},
+        {"kind": "place", "name": "bottom right", "verdict": "confirmed", "intervention": 0.55},
+    ]
+    assert grade(cell, claims, [])["measured"] == pytest.approx(0.05)
+    assert grade(cell, claims[:1], [])["measured"] is None
