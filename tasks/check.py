@@ -42,6 +42,7 @@ from tasks.networks import (
     perceptual_for,
     robust_for,
 )
+from tasks.regions import check_masks
 from tasks.run import Run
 from tasks.stages.encoders import perceptual_for as lpips_of
 from tasks.stages.encoders import published_for
@@ -228,6 +229,10 @@ def _method_prints(config: AuditConfig, networks: Networks, device: str) -> Prin
             check_saliency(config.saliency, classifier, height_and_width(config.data.size))
             regions = config.saliency.regions
             prints |= {"saliency.regions": fingerprint_files(regions)} if regions is not None else {}
+    with setting("masks"):
+        if config.masks is not None:
+            check_masks(config.masks)
+            prints |= {"masks": fingerprint_files(config.masks)}
     with setting("measures"):
         measures = published_for(config.measures, device)
         prints |= {f"measures.{name}": fingerprint(network) for name, network in measures.items()}

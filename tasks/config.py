@@ -165,6 +165,11 @@ class AuditConfig(BaseModel):
     saliency: SaliencyConfig | None = Field(
         SaliencyConfig(), description="saliency of the classifier, to hold the counterfactuals against; null for none"
     )
+    masks: Path | None = Field(
+        None,
+        description="folder of the parts of the images, `<part>/<file>.png`, black where it is not, with the path of the image: "
+        "each part, and the rest, is exchanged between images as the cells of the grid are",
+    )
     measures: MeasureConfig = Field(MeasureConfig(), description="what the counterfactuals are measured with")
     canary: Canary | None = Field(None, description="a planted and a clean twin, audited alike: what can this audit see?")
     margin: float = Field(0.1, gt=0, description="an effect inside +- this is too small to matter")
@@ -201,5 +206,6 @@ class AuditConfig(BaseModel):
 
     def result_hash(self, *more: str) -> str:
         """SHA-256 of the settings that results depend on, and of `more` (weights, data, code)."""
-        settings = self.model_dump_json(exclude=WITHOUT_EFFECT)
+        unset = {"masks": True} if self.masks is None else {}  # it came later: runs without it stay what they are
+        settings = self.model_dump_json(exclude=WITHOUT_EFFECT | unset)
         return hashlib.sha256("\0".join((settings, *more)).encode()).hexdigest()

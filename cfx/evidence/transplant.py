@@ -205,7 +205,8 @@ def unnamed_places(
 
 def beyond_label(images: Images, labels: Floats, answers: Floats, places: Floats) -> NDArray[np.bool_]:
     """In which places the content goes with the answers, more than the label and what tells the label there account for:
-    (places,). images: (N, H, W, C) uint8; labels (N,) of 0 and 1; answers: P(class) (N,); places: weights.
+    (places,). images: (N, H, W, C) uint8; labels (N,) of 0 and 1; answers: P(class) (N,); places: weights, as `responses` takes
+    them, or segments.
 
     A place's pixels at PATCH x PATCH predict the log-odds, and the label, by ridge regression out of fold. Partial correlation of
     the first with the log-odds, given the second and the label, with a one-sided p below UNLIKELY. Where garments differ, say, a
@@ -219,10 +220,28 @@ def beyond_label(images: Images, labels: Floats, answers: Floats, places: Floats
 
 
 def _patches(images: Images, place: Floats) -> Floats:
-    """What is in a place where its weight is above a half, standardised: (N, C PATCH^2 + 1), pixels and their spread."""
+    """What is in a place where its weight is above a half, standardised: (N, C PATCH^2 + 1), pixels and their spread.
+
+    Of a segment (N, H, W) the pixels in it alone; where none is, in a patch, their mean: what shape it has is not content.
+    """
+    if place.ndim == 3:
+        return _standard(_segment_patches(images / 255, place[..., None]))
     rows, columns = (np.flatnonzero(place.max(axis) > 0.5) for axis in (1, 0))
     cut = images[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] / 255
     small = resize(cut, (len(images), PATCH, PATCH, cut.shape[3]), anti_aliasing=True).reshape(len(images), -1)
+    return _standard(small)
+
+
+def _segment_patches(pixels: Floats, segment: Floats) -> Floats:
+    shape = (len(pixels), PATCH, PATCH)
+    there = resize(segment, (*shape, 1), anti_aliasing=True)
+    held = resize(pixels * segment, (*shape, pixels.shape[3]), anti_aliasing=True)
+    means = (pixels * segment).sum((1, 2)) / np.maximum(segment.sum((1, 2)), 1)
+    patches: Floats = np.where(there > 0.05, held / np.maximum(there, 0.05), means[:, None, None]).reshape(len(pixels), -1)
+    return patches
+
+
+def _standard(small: Floats) -> Floats:
     values = np.column_stack([small, small.std(1)])
     standard: Floats = (values - values.mean(0)) / (values.std(0) + 1e-6)
     return standard
@@ -254,7 +273,8 @@ def exchange(answer: Answer, images: Images, ids: Sequence[str], who: Plan, plac
 
     Every image lends its place to TELLING receivers, half of either predicted class; how far that moves P(class), on average, is
     split in two by Otsu's threshold (1979): donors that carry what decides there, and donors that do not. The other receivers
-    borrow from LENT of either, so the effect is measured where nothing was chosen by it. place: weights (H, W).
+    borrow from LENT of either, so the effect is measured where nothing was chosen by it. place: weights (H, W), or a segment
+    (N, H, W).
 
     Examples:
         >>> tag = np.zeros((40, 8, 8, 1), np.uint8)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Container, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -13,11 +12,12 @@ from torch.nn.functional import interpolate
 
 from cfx.classifiers import TorchClassifier
 from cfx.errors import UserError
-from cfx.images import MAX_PIXELS, decode_png, encode_png, read_image
+from cfx.images import decode_png, encode_png
 from cfx.metrics.agreement import against_truth, change_map, cross_examined
 from cfx.saliency.maps import Saliency, check_map, default_map, maps_for, saliency
 from cfx.types import Classifier
 from tasks.config import SaliencyConfig
+from tasks.regions import names_in, regions_in
 from tasks.run import Run
 from tasks.shard_images import read_images
 from tasks.stage import Rows, stage
@@ -43,7 +43,7 @@ def maps_of(config: SaliencyConfig, classifier: Classifier, size: tuple[int, int
 def check_saliency(config: SaliencyConfig, classifier: Classifier, size: tuple[int, int]) -> None:
     """Raises UserError if a map cannot be made, or if there is no folder of regions or nothing in it."""
     maps_of(config, classifier, size)
-    if config.regions is not None and not _attributes(config.regions):
+    if config.regions is not None and not names_in(config.regions):
         raise UserError(f"regions: {config.regions} holds no folder of an attribute; it should hold `<attribute>/<file>.png`")
 
 
@@ -60,7 +60,7 @@ def cross_examine(run: Run, images: Shard, explained: Shard) -> Rows:
     maps = _maps(run, subjects.x, torch.tensor([source[name] for name in subjects.ids], dtype=torch.long))
     measured: dict[str, list[Any]] = {name: [] for name in ("image_id", "method", "arm", "seed", "measure", "encoder", "value")}
     config = run.config.saliency
-    regions = _regions(config.regions if config else None, subjects.paths, (subjects.x.shape[-2], subjects.x.shape[-1]))
+    regions = regions_in(config.regions if config else None, subjects.paths, (subjects.x.shape[-2], subjects.x.shape[-1]))
     position = {name: place for place, name in enumerate(subjects.ids)}
     for start in range(0, len(rows), run.config.batch_size):
         batch = rows[start : start + run.config.batch_size]
@@ -158,22 +158,3 @@ def _add(measured: dict[str, list[Any]], rows: Sequence[dict[str, Any]], found: 
             measured["measure"].append(measure)
             measured["encoder"].append(encoder)
             measured["value"].append(value)
-
-
-def _attributes(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("*") if path.is_dir())
-
-
-def _regions(folder: Path | None, files: Sequence[str], size: tuple[int, int]) -> dict[str, tuple[list[bool], Tensor]]:
-    """Per attribute: of which files the region is known, and where it shows, (N, *size) bool."""
-    found = {}
-    for attribute in _attributes(folder) if folder is not None and files else ():
-        paths = [(folder / attribute / file).with_suffix(".png") for file in files] if folder is not None else []
-        known = [path.is_file() for path in paths]
-        shown = torch.zeros(len(files), *size, dtype=torch.bool)
-        for i, path in enumerate(paths):
-            if known[i]:
-                image = read_image(path.read_bytes(), size, MAX_PIXELS, 1)
-                shown[i] = decode_png([image.png])[0].amax(0) > -1
-        found[attribute] = known, shown
-    return found

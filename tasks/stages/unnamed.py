@@ -23,6 +23,7 @@ from cfx.evidence import probes, transplant
 from cfx.evidence.explained import FEW, explained, generic_features
 from cfx.evidence.paired import Answer, Effect, Floats, Images
 from cfx.evidence.properties import property_table
+from tasks.regions import regions_in
 from tasks.run import Run
 from tasks.shard_images import read_images
 from tasks.stage import Rows, stage
@@ -37,6 +38,7 @@ OWN = "own prediction"  # what is looked at where no class has as many: of each 
 COARSE = 4  # the grid of a black box, whose queries are counted
 SMALLEST = 16  # pixels of a side: on smaller images nothing is measured
 SHARE = 0.4  # of a black box's budget
+REST, TRACE = "rest", 0.01  # what no mask covers, where it is that share of the pixels or more
 THINGS = 3  # in places that decide, at most, whose whole effect is measured
 EXCHANGE = (("", "mean"), ("_low", "low"), ("_high", "high"), ("_n", "n"))  # columns of it
 P_VALUES = "select p from attribute_effects where run_id = $run"
@@ -50,6 +52,7 @@ class Sample:
     """The images that are looked at, and what is known of them."""
 
     ids: list[str]
+    paths: list[str]
     images: Images  # (N, H, W, 3) uint8
     p: Floats  # (N, K)
     labels: list[str | None]
@@ -67,9 +70,16 @@ class Effort:
 
 @dataclass(frozen=True)
 class Exchanged:
-    """Answers to transplants: `after` (places, R, D, K) of the classifier, `named` (places, R, D, A) of the oracle."""
+    """Answers to transplants: `after` (places, R, D, K) of the classifier, `named` (places, R, D, A) of the oracle.
 
-    grid: int
+    places: cells of a grid x grid map, (M, H, W) weights; or, with `parts`, their names, segments of the images, (M, n, H, W).
+    rows: the images of the sample that take part, (n,); `who` counts among them.
+    """
+
+    places: Floats
+    grid: int | None
+    parts: tuple[str, ...]
+    rows: NDArray[np.int64]
     who: transplant.Plan
     after: Floats
     named: Floats | None
@@ -85,6 +95,7 @@ class Look:
     seen: Floats
     tried: list[probes.Probed]
     exchanged: dict[int, Exchanged]  # by class: donors are of the other predicted class
+    segmented: dict[int, Exchanged]  # the same of the user's masks, on the images that have all of them
     ask: Answer | None  # more questions about places; None of a black box, whose answers are counted
 
     def of(self, columns: Columns) -> tuple[Floats, list[probes.Probed]]:
@@ -94,26 +105,29 @@ class Look:
         return self.sample.p[rows, columns], tried
 
 
-@stage("explained", also=("probes", "property_claims", "transplants", "place_claims"))
+CLAIMS = ("probes", "property_claims", "transplants", "place_claims", "segment_claims")
+
+
+@stage("explained", also=CLAIMS)
 @torch.no_grad()
 def look_beyond_names(run: Run, images: Sequence[Shard], predicted: Sequence[Shard]) -> Rows:
     """Probes, transplants and the explained share of a run, a claim a row, and the answers that they rest on."""
     sample = drawn(images, predicted)
     subjects = subjects_of(sample.p)
     pooled = not subjects and len(sample.p) >= 2 * SIDE
-    facts = ("explained", "probes", "property_claims", "transplants", "place_claims")
-    found: dict[str, list[dict[str, Any]]] = {fact: [] for fact in facts}
+    found: dict[str, list[dict[str, Any]]] = {fact: [] for fact in ("explained", *CLAIMS)}
     if (subjects or pooled) and min(sample.images.shape[1:3]) >= SMALLEST:
         look = _look(run, sample, subjects)
         others: list[float] = query(run.root, P_VALUES, {"run": run.id})["p"].to_pylist()
         for k in subjects:
-            effects = _place_effects(look, k)
-            family = [*others, *(effect.p for effect in effects)]
+            effects, parts = (_place_effects(look, there.get(k), k) for there in (look.exchanged, look.segmented))
+            family = [*others, *(effect.p for effect in (*effects, *parts))]
             columns = np.full(len(sample.ids), k)
             found["probes"] += _probe_rows(run.classes[k], look, columns)
             found["property_claims"] += _property_rows(run.classes[k], look, columns, family)
             found["transplants"] += _transplant_rows(run.classes[k], look, k)
             found["place_claims"] += _place_rows(run.classes[k], look, k, effects, others)
+            found["segment_claims"] += _segment_rows(run.classes[k], look, k, parts, others)
             found["explained"] += _explained_rows(run.classes[k], look, k)
         if pooled:
             own = sample.p.argmax(1)
@@ -137,7 +151,8 @@ def drawn(images: Sequence[Shard], predicted: Sequence[Shard]) -> Sample:
     annotated = [name for name in (known[0] if known else {}) if name.startswith("a_")]
     annotations = {name: [row[name] for row in known] for name in annotated}
     filled = {name[2:]: mean_where_unknown(values) for name, values in annotations.items() if set(values) != {None}}
-    return Sample(chosen, pixels, np.array([p[i] for i in chosen]), [row["label"] for row in known], filled)
+    paths = [row["path"] for row in known]
+    return Sample(chosen, paths, pixels, np.array([p[i] for i in chosen]), [row["label"] for row in known], filled)
 
 
 def mean_where_unknown(values: Sequence[bool | None]) -> Floats:
@@ -202,19 +217,43 @@ def _look(run: Run, sample: Sample, subjects: list[int]) -> Look:
 
     n = effort.probed
     tried = probes.probe_all(answer, sample.images[:n], sample.p[:n], table[:n]) if n else []
-    exchanged: dict[int, Exchanged] = {}
-    for k in subjects if effort.receivers else ():
-        places = transplant.cells((sample.images.shape[1], sample.images.shape[2]), effort.grid)
-        who = transplant.plan(sample.ids, sample.p[:, k] > 0.5, most=effort.receivers)
-        after = transplant.responses(answer, sample.images, who, places)
-        named = None
-        if oracle is not None:
-            named = transplant.responses(
-                lambda images: run.batched(oracle, _tensor(images)).double().numpy(), sample.images, who, places
-            )
-        exchanged[k] = Exchanged(effort.grid, who, after, named)
-    ask = answer if isinstance(run.config.classifier, ClassifierConfig) else None
-    return Look(sample, table, oracle.attributes if oracle is not None else (), seen, tried, exchanged, ask)
+
+    def names(images: Images) -> Floats:
+        assert oracle is not None
+        return run.batched(oracle, _tensor(images)).double().numpy()
+
+    def exchange(k: int, places: Floats, grid: int | None, parts: tuple[str, ...], rows: NDArray[np.int64]) -> Exchanged:
+        who = transplant.plan([sample.ids[i] for i in rows], sample.p[rows, k] > 0.5, most=effort.receivers)
+        after = transplant.responses(answer, sample.images[rows], who, places)
+        named = None if oracle is None else transplant.responses(names, sample.images[rows], who, places)
+        return Exchanged(places, grid, parts, rows, who, after, named)
+
+    everyone, ask = np.arange(len(sample.ids)), answer if isinstance(run.config.classifier, ClassifierConfig) else None
+    asked = subjects if effort.receivers else []
+    cells = transplant.cells((sample.images.shape[1], sample.images.shape[2]), effort.grid)
+    exchanged = {k: exchange(k, cells, effort.grid, (), everyone) for k in asked}
+    segmented: dict[int, Exchanged] = {}
+    if ask is not None and (segments := segments_of(run, sample)) is not None:
+        parts, places, known = segments
+        enough = [k for k in asked if SIDE <= (sample.p[known, k] > 0.5).sum() <= len(known) - SIDE]
+        segmented = {k: exchange(k, places, None, parts, known) for k in enough}
+    return Look(sample, table, oracle.attributes if oracle is not None else (), seen, tried, exchanged, segmented, ask)
+
+
+def segments_of(run: Run, sample: Sample) -> tuple[tuple[str, ...], Floats, NDArray[np.int64]] | None:
+    """The user's masks of the sample: names of the parts, their (M, n, H, W) of 0 and 1, which images have all of them, (n,).
+
+    What no part covers is one more, the rest, where it is more than a trace. None without masks.
+    """
+    found = regions_in(run.config.masks, sample.paths, (sample.images.shape[1], sample.images.shape[2]))
+    if not found:
+        return None
+    known = np.flatnonzero(np.all([has for has, _ in found.values()], axis=0))
+    masks = np.stack([shown.numpy()[known] for _, shown in found.values()])
+    rest = ~np.any(masks, axis=0)
+    if len(known) and np.mean(rest) > TRACE:
+        return (*found, REST), np.stack([*masks, rest]).astype(np.float64), known
+    return tuple(found), masks.astype(np.float64), known
 
 
 def _picked(answers: Floats, columns: Columns) -> Floats:
@@ -273,15 +312,14 @@ def _columns(effect: Effect) -> dict[str, Any]:
     return {"effect": effect.mean, "low": effect.low, "high": effect.high, "p": effect.p, "n": effect.n}
 
 
-def _place_effects(look: Look, k: int) -> list[Effect]:
-    there = look.exchanged.get(k)
-    return [] if there is None else transplant.place_effects(there.after[..., k], look.sample.p[:, k], there.who)
+def _place_effects(look: Look, there: Exchanged | None, k: int) -> list[Effect]:
+    return [] if there is None else transplant.place_effects(there.after[..., k], look.sample.p[there.rows, k], there.who)
 
 
 def _transplant_rows(name: str, look: Look, k: int) -> Iterator[dict[str, Any]]:
     if (there := look.exchanged.get(k)) is None:
         return
-    ids, p = look.sample.ids, look.sample.p[:, k]
+    ids, p = [look.sample.ids[i] for i in there.rows], look.sample.p[there.rows, k]
     for place, answers in enumerate(there.after[..., k]):
         for receiver, donors, after in zip(there.who.receivers, there.who.donors, answers, strict=True):
             for donor, value in zip(donors, after, strict=True):
@@ -300,22 +338,34 @@ def _transplant_rows(name: str, look: Look, k: int) -> Iterator[dict[str, Any]]:
 def _place_rows(name: str, look: Look, k: int, effects: list[Effect], others: list[float]) -> Iterator[dict[str, Any]]:
     if (there := look.exchanged.get(k)) is None:
         return
-    before, after = look.sample.p[:, k], there.after[..., k]
+    framing = transplant.framing(look.sample.images)
+    for place, row in enumerate(_judged(name, look, there, k, effects, others)):
+        yield {"class": name, "place": place, "grid": there.grid, "framing": framing, **row}
+
+
+def _segment_rows(name: str, look: Look, k: int, effects: list[Effect], others: list[float]) -> Iterator[dict[str, Any]]:
+    if (there := look.segmented.get(k)) is None:
+        return
+    for part, row in zip(there.parts, _judged(name, look, there, k, effects, others), strict=True):
+        yield {"class": name, "segment": part, **row}
+
+
+def _judged(
+    name: str, look: Look, there: Exchanged, k: int, effects: list[Effect], others: list[float]
+) -> Iterator[dict[str, Any]]:
+    """What is claimed of each place: its effect, what of it has no name, whether it goes beyond the label, its whole effect."""
+    before, after, seen = look.sample.p[there.rows, k], there.after[..., k], look.seen[there.rows]
     left, held = effects, np.zeros((0, len(effects)), np.bool_)
     if there.named is not None:
-        left = transplant.beyond_names(after, before, there.named, look.seen, there.who)
-        held = transplant.cells_of(there.named, look.seen, there.who)
+        left = transplant.beyond_names(after, before, there.named, seen, there.who)
+        held = transplant.cells_of(there.named, seen, there.who)
     decides = transplant.deciding(effects, others)
     unnamed = transplant.unnamed_places(effects, left, others, there.grid)
-    framing = transplant.framing(look.sample.images)
-    beyond = _beyond_label(look.sample, name, k, there.grid, unnamed)
+    beyond = _beyond_label(look.sample, name, k, there, unnamed)
     lone = unnamed if beyond is None else unnamed & beyond
-    full = _exchange_effects(look, k, transplant.things(lone, effects, there.grid))
+    whole = _exchange_effects(look, there, k, _things(lone, effects, there.grid))
     for place, (effect, rest) in enumerate(zip(effects, left, strict=True)):
         yield {
-            "class": name,
-            "place": place,
-            "grid": there.grid,
             **_columns(effect),
             "residual": rest.mean,
             "residual_low": rest.low,
@@ -325,33 +375,38 @@ def _place_rows(name: str, look: Look, k: int, effects: list[Effect], others: li
             "attributes": [attribute for attribute, where in zip(look.attributes, held, strict=False) if where[place]],
             "oracle": there.named is not None,
             "beyond_label": None if beyond is None else bool(beyond[place]),
-            "framing": framing,
-            **{f"exchange{end}": None if place not in full else getattr(full[place], part) for end, part in EXCHANGE},
+            **{f"exchange{end}": None if place not in whole else getattr(whole[place], part) for end, part in EXCHANGE},
         }
 
 
-def _exchange_effects(look: Look, k: int, things: Sequence[NDArray[np.int64]]) -> dict[int, Effect]:
+def _things(lone: NDArray[np.bool_], effects: Sequence[Effect], grid: int | None) -> list[NDArray[np.int64]]:
+    """Places that are one thing each: cells that touch; a segment is one by itself."""
+    return transplant.things(lone, effects, grid) if grid is not None else [np.array([i]) for i in np.flatnonzero(lone)]
+
+
+def _exchange_effects(look: Look, there: Exchanged, k: int, things: Sequence[NDArray[np.int64]]) -> dict[int, Effect]:
     """By place: how much what decides there decides, all of the thing that the place is a part of. Of the strongest THINGS."""
     if look.ask is None:
         return {}
-    ask, there, sample = look.ask, look.exchanged[k], look.sample
-    cells = transplant.cells((sample.images.shape[1], sample.images.shape[2]), there.grid)
+    ask, images, ids = look.ask, look.sample.images[there.rows], [look.sample.ids[i] for i in there.rows]
     found: dict[int, Effect] = {}
     for places in things[:THINGS]:
-        effect = transplant.exchange(lambda x: ask(x)[:, k], sample.images, sample.ids, there.who, cells[places].max(0))
+        whole = there.places[places].max(0)
+        effect = transplant.exchange(lambda x: ask(x)[:, k], images, ids, there.who, whole)
         found |= {} if effect is None else dict.fromkeys(places.tolist(), effect)
     return found
 
 
-def _beyond_label(sample: Sample, name: str, k: int, grid: int, asked: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+def _beyond_label(sample: Sample, name: str, k: int, there: Exchanged, asked: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     """Which of the places that are asked about go beyond the label, of the images that have one; None where none has."""
-    known = np.array([label is not None for label in sample.labels])
+    labels = [sample.labels[i] for i in there.rows]
+    known = np.array([label is not None for label in labels])
     if not known.any():
         return None
-    labels = np.array([label == name for label in sample.labels], float)[known]
-    places = transplant.cells((sample.images.shape[1], sample.images.shape[2]), grid)[asked]
+    rows, second = there.rows[known], np.array([label == name for label in labels], float)[known]
+    places = there.places[asked] if there.places.ndim == 3 else there.places[asked][:, known]
     beyond = np.zeros(len(asked), np.bool_)
-    beyond[asked] = transplant.beyond_label(sample.images[known], labels, sample.p[known, k], places)
+    beyond[asked] = transplant.beyond_label(sample.images[rows], second, sample.p[rows, k], places)
     return beyond
 
 

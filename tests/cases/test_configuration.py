@@ -209,6 +209,7 @@ ladder:
 words: {model: words}
 interventions: {named: {model: named, words: {hat: hat}}}
 saliency: {regions: regions}
+masks: masks
 measures: {inception: i.pth, vggface2: v.pkl, simsiam: s.tar, vgg16: v16.pth, alexnet: a.pth}
 canary: {planted: {weights: p.pt}, clean: {weights: c.pt}, attribute: hat}
 """
@@ -229,7 +230,7 @@ def test_every_path_is_relative_to_the_file_wherever_it_stands(tmp_path: Path, m
     for name in ("words", "named"):
         (tmp_path / name).mkdir()
     config = load_config(written(tmp_path, FULL))
-    names = "w data/images data/table.csv net.safetensors ca.pem oracle.pt robust.pt words named regions "
+    names = "w data/images data/table.csv net.safetensors ca.pem oracle.pt robust.pt words named regions masks "
     names += "i.pth v.pkl s.tar v16.pth a.pth p.pt c.pt"
     assert {str(tmp_path / name) for name in names.split()} <= set(texts(config.model_dump(mode="json")))
 

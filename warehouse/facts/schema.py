@@ -457,6 +457,38 @@ TRANSPLANTS = _fact(
     ],
 )
 
+_DECIDES = [  # of a place, whatever it is
+    _column("effect", pa.float64(), "mean move of P(class) towards the donor's class, less that by donors of the same class"),
+    _column("low", pa.float64(), "lower end of its 95 % interval over images"),
+    _column("high", pa.float64(), "upper end"),
+    _column("p", pa.float64(), "p-value of no effect, sign flips"),
+    _column("n", pa.int64(), "images that count"),
+    _column("residual", pa.float64(), "what is left of the effect when what the named attributes explain is taken away"),
+    _column("residual_low", pa.float64(), "lower end of its interval"),
+    _column("residual_high", pa.float64(), "upper end"),
+    _column("decides", pa.bool_(), "the place decides by .1 or more, and not by chance"),
+    _column("unnamed", pa.bool_(), "so does what is left of it without the named attributes"),
+    _column("attributes", pa.list_(pa.string()), "named attributes that lie there, by the oracle's own map"),
+    _optional("oracle", pa.bool_(), "an oracle answered the same transplants, so there are names to account for a place"),
+    _optional(
+        "beyond_label",
+        pa.bool_(),
+        "an unnamed place goes with the answers more than the label accounts for; null without labels",
+    ),
+]
+
+_EXCHANGE = [
+    _optional(
+        "exchange",
+        pa.float64(),
+        "mean of P(class) with what decides there (in cells also those that touch it and decide), less that without it; null "
+        "where it was not asked",
+    ),
+    _optional("exchange_low", pa.float64(), "lower end of its interval"),
+    _optional("exchange_high", pa.float64(), "upper end"),
+    _optional("exchange_n", pa.int64(), "images that it was measured in"),
+]
+
 PLACE_CLAIMS = _fact(
     "place_claims",
     "One row per class and place of the image: how much of the answer that place alone decides.",
@@ -464,35 +496,17 @@ PLACE_CLAIMS = _fact(
         _CLASS,
         _column("place", pa.int64(), "cell of the grid, row by row from 0"),
         _column("grid", pa.int64(), "cells along a side"),
-        _column("effect", pa.float64(), "mean move of P(class) towards the donor's class, less that by donors of the same class"),
-        _column("low", pa.float64(), "lower end of its 95 % interval over images"),
-        _column("high", pa.float64(), "upper end"),
-        _column("p", pa.float64(), "p-value of no effect, sign flips"),
-        _column("n", pa.int64(), "images that count"),
-        _column("residual", pa.float64(), "what is left of the effect when what the named attributes explain is taken away"),
-        _column("residual_low", pa.float64(), "lower end of its interval"),
-        _column("residual_high", pa.float64(), "upper end"),
-        _column("decides", pa.bool_(), "the place decides by .1 or more, and not by chance"),
-        _column("unnamed", pa.bool_(), "so does what is left of it without the named attributes"),
-        _column("attributes", pa.list_(pa.string()), "named attributes that lie there, by the oracle's own map"),
-        _optional("oracle", pa.bool_(), "an oracle answered the same transplants, so there are names to account for a place"),
-        _optional(
-            "beyond_label",
-            pa.bool_(),
-            "an unnamed place goes with the answers more than the label accounts for; null without labels",
-        ),
+        *_DECIDES,
         _column("framing", pa.float64(), "how alike the images are framed, 0 to 1: the map is that much sharper"),
-        _optional(
-            "exchange",
-            pa.float64(),
-            "mean of P(class) with what decides there, in this place and the deciding ones that touch it, less that without it; "
-            "null where it was not asked",
-        ),
-        _optional("exchange_low", pa.float64(), "lower end of its interval"),
-        _optional("exchange_high", pa.float64(), "upper end"),
-        _optional("exchange_n", pa.int64(), "images that it was measured in"),
+        *_EXCHANGE,
     ],
     gained=("oracle", "beyond_label", "exchange", "exchange_low", "exchange_high", "exchange_n"),
+)
+
+SEGMENT_CLAIMS = _fact(
+    "segment_claims",
+    "One row per class and part of the images, as the user's masks have it: how much of the answer that part alone decides.",
+    [_CLASS, _column("segment", pa.string(), "the part; rest: what no mask covers"), *_DECIDES, *_EXCHANGE],
 )
 
 EXPLAINED = _fact(
@@ -530,6 +544,7 @@ FACTS: dict[str, Fact] = {
         PROPERTY_CLAIMS,
         TRANSPLANTS,
         PLACE_CLAIMS,
+        SEGMENT_CLAIMS,
         EXPLANATIONS,
         ATTRIBUTES,
         ATTRIBUTE_SUMS,

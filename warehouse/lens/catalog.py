@@ -62,6 +62,7 @@ VIEWS = (
     "explained_share",
     "place_cells",
     "places",
+    "segments",
     "unnamed_findings",
     "given_names",
     "findings",

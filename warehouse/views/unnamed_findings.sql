@@ -1,8 +1,8 @@
 -- What was found that no attribute names: properties of the image and places, with association and intervention where there are both.
--- Over: properties that were probed, zones of `places`.
+-- Over: properties that were probed, zones of `places`, parts of `segments`.
 -- Columns:
 --   kind: property or place
---   name: the property, or the zone
+--   name: the property, the zone, or the part of the images that a mask shows
 --   association: properties: rank correlation with the answers; places: none
 --   intervention: mean change of P(class) when it alone is probed or exchanged; of a place, what decides there (its `exchange`, or else its `effect`)
 --   low, high: 95 % interval of the intervention
@@ -35,7 +35,7 @@ select
 from property_claims join (select run_id, margin from runs) using (run_id)
 union all
 select
-    run_id, 'place', zone, class, null, coalesce(exchange, effect), if(exchange is null, low, exchange_low),
+    run_id, 'place', place, class, null, coalesce(exchange, effect), if(exchange is null, low, exchange_low),
     if(exchange is null, high, exchange_high), if(exchange is null, n, exchange_n), verdict,
     case verdict
         when 'confirmed' then 'transplants; nothing that was named accounts for it'
@@ -46,4 +46,12 @@ select
         else 'transplants'
     end,
     []
-from places;
+from (
+    select run_id, zone as place, class, effect, low, high, n, exchange, exchange_low, exchange_high, exchange_n, attributes,
+        beyond_label, verdict
+    from places
+    union all
+    select run_id, segment, class, effect, low, high, n, exchange, exchange_low, exchange_high, exchange_n, attributes,
+        beyond_label, verdict
+    from segments
+);

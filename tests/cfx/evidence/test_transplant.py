@@ -102,6 +102,20 @@ def test_foreground_against_background(images):
     assert background.mean == pytest.approx(0, abs=1e-6)
 
 
+def test_a_segment_goes_beyond_the_label_by_its_content_and_not_by_its_shape():
+    chance = np.random.default_rng(2)
+    labels, tag = np.arange(96) % 2, np.arange(96) // 2 % 2
+    pixels = chance.integers(90, 110, (96, 32, 32, 3)).astype(float)
+    segments = np.zeros((2, 96, 32, 32))
+    for i in range(96):
+        segments[0, i, : 8 + 8 * tag[i]] = 1  # its shape goes with the answers, and nothing in it
+    segments[1, :, 20:, 20:] = 1
+    pixels[:, 20:, 20:] += 80 * tag[:, None, None, None]
+    answers = 1 / (1 + np.exp(-(3 * labels + 3 * tag - 3 + chance.normal(0, 0.5, 96))))
+    found = beyond_label(pixels.clip(0, 255).astype(np.uint8), labels.astype(float), answers, segments)
+    assert found.tolist() == [False, True]
+
+
 def test_only_what_both_segments_hold_is_pasted():
     images = np.stack([np.full((16, 16, 1), value, np.uint8) for value in (10, 200)])
     segments = np.zeros((2, 16, 16))
