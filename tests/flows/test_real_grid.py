@@ -7,6 +7,7 @@ import pytest
 
 from cfx.errors import UserError
 from flows.real import FULL, GRADED_FROM, QUICK, grade, real_config, run_real
+from tasks.training import real_data
 from tasks.training.real import REAL_KINDS, Real
 from tasks.training.real_data import FASHION
 
@@ -30,6 +31,14 @@ def test_an_audit_is_not_told_what_was_planted(tmp_path: Path):
 def test_a_part_beyond_the_grid_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match="no cell is left of a grid of 2"):
         run_real(tmp_path, QUICK, lambda config: "", slice(9, None))
+
+
+@pytest.mark.skipif(not FASHION.is_dir(), reason="no Fashion-MNIST: apt-get install dataset-fashion-mnist")
+def test_data_that_are_missing_are_said_before_the_first_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(real_data, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="solar cells are not installed"):
+        run_real(tmp_path, QUICK, lambda config: "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_cell_is_graded_by_what_was_confirmed_and_by_a_measure_of_the_same_direction():
