@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cfx.errors import UserError
-from flows.unnamed import CLAIMS, SHARES, by_run, share_of, shows_in
+from flows.slices import precision_at_k
+from flows.unnamed import CLAIMS, SHARES, by_run, mean_of, share_of, shows_in
 from tasks.config import AuditConfig
 from tasks.training.real import (
     REAL_KINDS,
@@ -112,6 +113,8 @@ def real_marks(root: Path) -> dict[str, Any]:
     cells = query(root, CELLS).to_pylist()
     claims, shares = (by_run(query(root, sql).to_pylist()) for sql in (CLAIMS, SHARES))
     graded = [grade(cell, claims.get(cell["run_id"], []), shares.get(cell["run_id"], [])) for cell in cells]
+    for cell in graded:
+        cell["precision"] = precision_at_k(root, cell["run_id"], cell["right"], _carries) if cell["right"] else None
     planted, clean = [cell for cell in graded if cell["rho"]], [cell for cell in graded if not cell["rho"]]
     errors = [cell["measured"] for cell in graded if cell["measured"] is not None]
     return {
@@ -121,7 +124,13 @@ def real_marks(root: Path) -> dict[str, Any]:
         "found": share_of([cell["found"] and cell["named"] for cell in planted]),
         "clean_silent": share_of([not cell["found"] for cell in clean]),
         "error_p90": float(np.quantile(errors, 0.9)) if errors else None,
+        "precision": mean_of(cell["precision"] for cell in graded),
     }
+
+
+def _carries(file: str) -> bool:
+    """Whether an audited image has what its cell is about: see `write_real`."""
+    return int(Path(file).stem) // 2 % 2 == 0
 
 
 def grade(cell: dict[str, Any], claims: list[dict[str, Any]], shares: list[dict[str, Any]]) -> dict[str, Any]:
@@ -140,6 +149,7 @@ def grade(cell: dict[str, Any], claims: list[dict[str, Any]], shares: list[dict[
         "found": bool(confirmed),
         "named": any(_is(cell, claim) for claim in confirmed),
         "called": [claim["name"] for claim in confirmed],
+        "right": [claim["name"] for claim in confirmed if _is(cell, claim)] if cell["rho"] and kind.change else [],
         "suspected": [claim["name"] for claim in claims if claim["verdict"] in ("suspected", "fragile")],
         "measured": measured[0] if measured else None,
         "explained_share": shares[0]["share"] if shares else None,

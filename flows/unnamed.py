@@ -6,7 +6,8 @@ its property, so they share the edits. What is there is kept: a benchmark that w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import csv
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from cfx.errors import UserError
 from flows.benchmark import EDITS
+from flows.slices import precision_at_k
 from tasks.config import AuditConfig
 from tasks.training.unnamed import Shares, Unnamed, kind_named, train_unnamed, where, write_unnamed, write_unnamed_truths
 from warehouse.lens.connect import query
@@ -125,6 +127,8 @@ def unnamed_marks(root: Path) -> dict[str, Any]:
         _graded(cell, claims.get(cell["run_id"], []), shares.get(cell["run_id"], []), exact.get(cell["run_id"], []))
         for cell in cells
     ]
+    for cell in graded:
+        cell["precision"] = precision_at_k(root, cell["run_id"], cell["right"], _carriers(root, cell)) if cell["right"] else None
     planted, clean = [cell for cell in graded if cell["rho"]], [cell for cell in graded if not cell["rho"]]
     strong, weak = ([cell for cell in planted if (cell["rho"] > 0.75) is side] for side in (True, False))
     errors = [error for cell in graded for error in cell["edit_errors"]]
@@ -138,7 +142,21 @@ def unnamed_marks(root: Path) -> dict[str, Any]:
         "clean_silent": share_of([not cell["found"] and not cell["false_attributes"] for cell in clean]),
         "false_confirmed": sum(len(cell["false_attributes"]) for cell in graded) / attributes if attributes else None,
         "edit_error_p95": float(np.quantile(errors, 0.95)) if errors else None,
+        "precision": mean_of(cell["precision"] for cell in graded),
     }
+
+
+def _carriers(root: Path, cell: dict[str, Any]) -> Callable[[str], bool]:
+    """Which of the audited files have a cell's kind."""
+    with (portraits_with(root.parent, cell["kind"]) / "carried.csv").open(newline="") as lines:
+        has = {row["file"]: row[cell["kind"]] == "1" for row in csv.DictReader(lines)}
+    return has.__getitem__
+
+
+def mean_of(values: Iterable[float | None]) -> float | None:
+    """Of the values that there are."""
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else None
 
 
 def by_run(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -172,6 +190,7 @@ def _graded(
         "found": bool(unnamed),
         "named": any(_is(cell["kind"], claim) for claim in unnamed),
         "called": [claim["name"] for claim in unnamed],
+        "right": [claim["name"] for claim in unnamed if _is(cell["kind"], claim)] if cell["rho"] else [],
         "explained_share": shares[0]["share"] if shares else None,
         "cleared": shares[0]["cleared"] if shares else None,
         "false_attributes": false,

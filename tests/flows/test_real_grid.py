@@ -42,21 +42,21 @@ def test_data_that_are_missing_are_said_before_the_first_cell(tmp_path: Path, mo
 
 
 def test_a_cell_is_graded_by_what_was_confirmed_and_by_a_measure_of_the_same_direction():
-    cell = {"run_id": "fashion-blur-90-s100-abc", "kind": "blur", "exact": 0.6}
+    cell = {"run_id": "fashion-blur-90-s100-abc", "kind": "blur", "rho": 0.9, "exact": 0.6}
     claims = [
         {"kind": "property", "name": "sharpness", "verdict": "confirmed", "intervention": -0.5},
         {"kind": "property", "name": "contrast", "verdict": "fragile", "intervention": 0.2},
     ]
     graded = grade(cell, claims, [{"share": 0.1, "cleared": False}])
     assert graded["found"] and graded["named"] and graded["measured"] == pytest.approx(0.1)
-    assert graded["called"] == ["sharpness"] and graded["suspected"] == ["contrast"]
+    assert graded["right"] == graded["called"] == ["sharpness"] and graded["suspected"] == ["contrast"]
     silent = grade(cell, claims[1:], [])
     assert not silent["found"] and not silent["named"] and silent["measured"] is None
 
 
 @pytest.mark.skipif(not FASHION.is_dir(), reason="no Fashion-MNIST: apt-get install dataset-fashion-mnist")
 def test_a_mark_is_measured_by_the_place_that_was_confirmed_for_it():
-    cell = {"run_id": "fashion-tag-90-s200-abc", "kind": "tag", "exact": 0.6}
+    cell = {"run_id": "fashion-tag-90-s200-abc", "kind": "tag", "rho": 0.9, "exact": 0.6}
     claims = [
         {"kind": "place", "name": "top left", "verdict": "confirmed", "intervention": 0.1},
         {"kind": "place", "name": "bottom right", "verdict": "confirmed", "intervention": 0.55},
