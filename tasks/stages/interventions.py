@@ -141,7 +141,8 @@ def _row(oracle: Oracle, x: Tensor, position: int, edit: Edit) -> dict[str, Any]
     """What the oracle says of one edit, of the 8-bit images that people see: redrawn beside its sham, and pasted beside x."""
     pngs = {"png": edit.x_edit, "sham_png": edit.x_sham, "pasted_png": pasted(x, edit)}
     shown = {name: encode_png(image)[0] for name, image in pngs.items()}
-    before, after, sham, laid_on = (oracle(image)[0].cpu() for image in (x, *(decode_png([png]).to(x) for png in shown.values())))
+    x_edit, x_sham, x_pasted = (decode_png([png]).to(x) for png in shown.values())
+    before, after, sham, laid_on = (oracle(image)[0].cpu() for image in (x, x_edit, x_sham, x_pasted))
     switched_on = bool(before[position] <= 0.5)
     sides = torch.maximum((after - sham).abs(), (laid_on - before).abs())
     sides[position] = -1.0
@@ -154,6 +155,8 @@ def _row(oracle: Oracle, x: Tensor, position: int, edit: Edit) -> dict[str, Any]
         "side": max(0.0, float(sides[widest])),
         "side_attribute": oracle.attributes[widest] if len(sides) > 1 else None,
         "mask_fraction": float(edit.mask.mean()),
+        "l1": float((x_edit - x).abs().mean() / 2),
+        "sham_l1": float((x_sham - x).abs().mean() / 2),
         **shown,
     } | {f"d_{name}": float(change) for name, change in zip(oracle.attributes, after - sham, strict=True)}
 

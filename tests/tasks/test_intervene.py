@@ -16,6 +16,7 @@ from tasks.stages.ingest import ingest
 from tasks.stages.interventions import Wanted, draw_edits, edits_id, query_edits, sampled
 from tests.runs import run_of
 from warehouse.facts.shards import Shard, read_shard
+from warehouse.lens.connect import query
 
 SETTINGS = Interventions(images=5)
 
@@ -67,6 +68,8 @@ def test_classifiers_are_queried_on_the_same_edits(images: tuple[Run, list[Shard
     x_edit, x_sham, x_pasted = (decode_png([row[name] for row in drawn]) for name in ("png", "sham_png", "pasted_png"))
     assert (x_pasted - pasted(x, Edit(x_edit, x_sham, x[:, :1]))).abs().mean() < 1 / 127  # a grey level: files are rounded
     assert (x_pasted != x).float().mean() < 0.5
+    assert [row["l1"] for row in drawn] == pytest.approx(((x_edit - x).abs().mean((1, 2, 3)) / 2).tolist())
+    assert [row["sham_l1"] for row in drawn] == pytest.approx(((x_sham - x).abs().mean((1, 2, 3)) / 2).tolist())
     answers = {}
     for twin in ("planted", "clean"):
         more = {"classifier": {"weights": f"portraits:{twin}"}, "judge": {"weights": "portraits:planted"}}
@@ -84,3 +87,10 @@ def test_classifiers_are_queried_on_the_same_edits(images: tuple[Run, list[Shard
             for twin, rows in answers.items()
         }
         assert reaction["planted"] > reaction["clean"]  # only the planted twin leans on glasses
+    for quality in query(run.root, "from edit_quality").to_pylist():
+        effective = [row["confirmed"] for row in drawn]
+        counted = sum(row["confirmed"] and row["side"] <= SETTINGS.side for row in drawn)
+        assert quality["effectiveness"] == sum(effective) / 2 and quality["n"] == 2
+        assert quality["composition"] == pytest.approx(sum(row["sham_l1"] for row in drawn) / 2)
+        assert quality["alone"] == (counted / sum(effective) if any(effective) else None)
+    assert query(run.root, "select run_id from edit_quality")["run_id"].to_pylist() != []

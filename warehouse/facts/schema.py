@@ -247,9 +247,11 @@ EDITS = _fact(
         _column("png", pa.binary(), "the edit, PNG"),
         _column("sham_png", pa.binary(), "the sham, PNG"),
         _column("pasted_png", pa.binary(), "the image with what the edit changed beyond the sham, PNG"),
+        _optional("l1", pa.float64(), "mean |edit - image|, of values in [0, 1]"),
+        _optional("sham_l1", pa.float64(), "mean |sham - image|, of values in [0, 1]"),
     ],
     Family("d_", pa.float32(), False, "oracle's probability of that attribute, edit minus sham"),
-    gained=("pasted_png",),
+    gained=("pasted_png", "l1", "sham_l1"),
 )
 
 EFFECTS = _fact(

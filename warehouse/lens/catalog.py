@@ -56,6 +56,7 @@ VIEWS = (
     "ranked_attributes",
     "edit_effects",
     "interventions",
+    "edit_quality",
     "mad",
     "claims",
     "verdicts",
