@@ -42,7 +42,7 @@ from tasks.networks import (
     perceptual_for,
     robust_for,
 )
-from tasks.regions import check_masks
+from tasks.regions import mask_warnings
 from tasks.run import Run
 from tasks.stages.encoders import perceptual_for as lpips_of
 from tasks.stages.encoders import published_for
@@ -105,10 +105,14 @@ def check(config: AuditConfig) -> Run:
     about_prior, kept = _check_prior(config, networks.classifier, data_print, device)
     with setting("data"):
         about_size = tuple(f"classifier: {warning}" for warning in blur_warnings(networks.classifier, config.data))
+    about_masks: tuple[str, ...] = ()
+    if config.masks is not None:
+        with setting("masks"):
+            about_masks = mask_warnings(config.masks, data.selected(config.data)["file"].to_pylist())
     about_answers = (warning for one in examined.values() for warning in one.warnings)
     known = networks.oracle.attributes if networks.oracle is not None else ()
     about_names = unmatched_warnings(known, listed.attributes)
-    warnings = (*listed.warnings, *about_names, *_notes(networks), *about_size, *about_answers, *about_prior)
+    warnings = (*listed.warnings, *about_names, *_notes(networks), *about_size, *about_masks, *about_answers, *about_prior)
     run_id = f"{config.name}-{config.result_hash(_json(prints), code_version())[:10]}"
     run = Run(config, run_id, device, classes, prints, _prior(config, data_print), warnings, listed.sample, labels)
     run.keep(networks.classifier, networks.judge, networks.oracle)
@@ -231,7 +235,6 @@ def _method_prints(config: AuditConfig, networks: Networks, device: str) -> Prin
             prints |= {"saliency.regions": fingerprint_files(regions)} if regions is not None else {}
     with setting("masks"):
         if config.masks is not None:
-            check_masks(config.masks)
             prints |= {"masks": fingerprint_files(config.masks)}
     with setting("measures"):
         measures = published_for(config.measures, device)

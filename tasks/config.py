@@ -206,6 +206,5 @@ class AuditConfig(BaseModel):
 
     def result_hash(self, *more: str) -> str:
         """SHA-256 of the settings that results depend on, and of `more` (weights, data, code)."""
-        unset = {"masks": True} if self.masks is None else {}  # it came later: runs without it stay what they are
-        settings = self.model_dump_json(exclude=WITHOUT_EFFECT | unset)
+        settings = self.model_dump_json(exclude=WITHOUT_EFFECT)
         return hashlib.sha256("\0".join((settings, *more)).encode()).hexdigest()

@@ -95,7 +95,7 @@ FAST = {"method": "fastdime", "steps": 10, "tau": 2, "perceptual": 1.0}
         ({"warehouse": "file"}, ["warehouse", "is a file"]),
         ({"warehouse": "file/below/it"}, ["warehouse", "file is a file"]),
         ({"saliency": {"regions": "none"}}, ["saliency", "none"]),
-        ({"masks": "none"}, ["masks", "none", "holds no mask", "<part>/<file>.png"]),
+        ({"masks": "none"}, ["masks", "none", "holds no mask", "none/subject/"]),
         ({"judge": {"weights": "none.safetensors"}}, ["judge", "none.safetensors"]),
         ({"classifier": {"module": "nowhere:Net", "classes": ["a", "b"]}}, ["classifier", "'nowhere'", "were searched"]),
         ({"data": {"images": "none", "table": "data/attributes.csv"}}, ["data", "none"]),

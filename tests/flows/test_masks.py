@@ -64,6 +64,8 @@ def test_the_background_decides_and_the_subject_is_clear(tmp_path: Path, prefect
     assert found["rest"]["exchange_low"] > 0.5 and found["rest"]["exchange_n"] == N - 1 - 8
     assert found["subject"]["verdict"] == "clear" and abs(found["subject"]["effect"]) < 1e-6
     assert {row["n"] for row in found.values()} == {N - 1}
+    (warned,) = query(tmp_path / "warehouse", "select warnings from runs")["warnings"].to_pylist()
+    assert [one for one in warned if one.startswith("masks: 1 of 48 images tried have no 'subject', 00.png for one")]
     named = query(tmp_path / "warehouse", "select name from findings where kind = 'place' and verdict = 'suspected'")
     assert "rest" in named["name"].to_pylist()
     assert ">rest<" in (tmp_path / "warehouse" / "reports" / f"{run}.html").read_text()
