@@ -81,6 +81,10 @@ def test_what_the_images_do_not_tell_apart_is_one_finding_of_both_names() -> Non
         ),
         ([("property", "border", 0.6), ("place", "top left", 0.2), ("place", "top right", 0.1)], "border and the top left"),
         ([("place", "top left", 0.2), ("place", "top right", 0.1)], "the top left and the top right"),
+        (  # exchanged together: one thing
+            [("place", "top left", 0.7), ("place", "middle left", 0.7), ("property", "vignette", 0.3)],
+            "the top left and the middle left and vignette",
+        ),
     ],
 )
 def test_the_headline_names_a_place_that_no_property_of_the_whole_image_accounts_for(

@@ -28,8 +28,9 @@ def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Seque
     refused = next((row["rests_on"] for row in ranked if row["rests_on"].startswith("refused")), None)
     if refused:  # a failed canary refuses every finding
         return Verdict("inconclusive", f"No verdict on the {classifier_name(run)}", (f"{refused.capitalize()}.",))
-    unnamed = [row for row in claims if row["kind"] != "attribute" and row["verdict"] == "confirmed"]
-    open_claims = [row for row in claims if row["kind"] != "attribute" and row["verdict"] in ("suspected", "inconclusive")]
+    beside = [row for row in claims if row["kind"] != "attribute"]
+    unnamed = _things([row for row in beside if row["verdict"] == "confirmed"])
+    open_claims = _things([row for row in beside if row["verdict"] in ("suspected", "inconclusive")])
     fragile = [row for row in claims if row["kind"] == "property" and row["verdict"] == "fragile"]
     attributes = [row for row in ranked if row["verdict"] == "confirmed"]
     explained = tuple(_share_sentence(row) for row in share) or (NOT_MEASURED,)
@@ -99,6 +100,16 @@ def nothing_to_compare(run: Row, compared: Row | None) -> str:
     return (
         f"{both}no oracle names an attribute of them that is not the label itself, so there is nothing to compare: set `oracle`."
     )
+
+
+def _things(claims: Sequence[Row]) -> list[Row]:
+    """Claims in which places that were exchanged together, because they touch, are one, with all their names."""
+    found: dict[object, list[Row]] = {}
+    for row in claims:
+        together = row["kind"], row["class"], row["intervention"], row["low"], row["high"]
+        found.setdefault(together if row["kind"] == "place" else (row["kind"], row["name"], row["class"]), []).append(row)
+    named = (listed([rows[0]["name"], *(f"the {row['name']}" for row in rows[1:])]) for rows in found.values())
+    return [rows[0] | {"name": name} for rows, name in zip(found.values(), named, strict=True)]
 
 
 def _headlined(unnamed: Sequence[Row]) -> list[Row]:
