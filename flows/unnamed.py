@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cfx.errors import UserError
-from flows.benchmark import EDITS
 from flows.slices import precision_at_k
 from tasks.config import AuditConfig
 from tasks.training.unnamed import Shares, Unnamed, kind_named, train_unnamed, where, write_unnamed, write_unnamed_truths
@@ -113,7 +112,7 @@ def unnamed_config(folder: Path, grid: UnnamedGrid, planting: Unnamed, weights: 
             "prior": {"path": "portraits:prior"},
             "target_attribute": "smile",
             "ladder": "default",
-            "interventions": {"images": grid.edits, "attributes": grid.edited, **EDITS},
+            "interventions": {"images": grid.edits, "attributes": grid.edited},
             "shard_size": grid.images,
         }
     )

@@ -38,7 +38,7 @@ class Interventions(Config):
     scale: float = Field(8.0, gt=0, description="weight of the oracle's gradient")
     share: float = Field(0.05, gt=0, le=1, description="share of the pixels that may change before dilation")
     side: float = Field(
-        0.2, ge=0, le=1, description="an edit that changes another attribute's probability by more is not counted"
+        0.1, ge=0, le=1, description="an edit that changes another attribute's probability by more is not counted"
     )
     named: NamedEdits | None = Field(
         None,
