@@ -6,14 +6,12 @@ answers the names explain (explained share). How each works, and what it may cla
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -23,15 +21,14 @@ from cfx.evidence import probes, transplant
 from cfx.evidence.explained import FEW, explained, generic_features
 from cfx.evidence.paired import Answer, Effect, Floats, Images
 from cfx.evidence.properties import property_table
+from tasks.looked_at import Sample, drawn, mean_where_unknown
 from tasks.regions import regions_in
 from tasks.run import Run
-from tasks.shard_images import read_images
 from tasks.stage import Rows, stage
 from warehouse.facts.schema import FACTS
-from warehouse.facts.shards import Shard, read_shard
+from warehouse.facts.shards import Shard
 from warehouse.lens.connect import query
 
-LOOKED_AT = 96  # images at most, of each predicted class alike: what is measured does not become clearer with thousands
 SUBJECTS = 4  # classes at most that are looked at, where there are more than two
 SIDE = 12  # images at least that are predicted a class, and that are not
 OWN = "own prediction"  # what is looked at where no class has as many: of each image, the class that it is predicted
@@ -45,18 +42,6 @@ P_VALUES = "select p from attribute_effects where run_id = $run"
 
 
 Columns = NDArray[np.int64]  # (N,), a class id of each image
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The images that are looked at, and what is known of them."""
-
-    ids: list[str]
-    paths: list[str]
-    images: Images  # (N, H, W, 3) uint8
-    p: Floats  # (N, K)
-    labels: list[str | None]
-    annotations: dict[str, Floats]  # by name, (N,) 0 or 1, the mean of what is known where it is unknown
 
 
 @dataclass(frozen=True)
@@ -136,52 +121,6 @@ def look_beyond_names(run: Run, images: Sequence[Shard], predicted: Sequence[Sha
     return {fact: {name: [row[name] for row in rows] for name in FACTS[fact].schema.names} for fact, rows in found.items()}
 
 
-def drawn(images: Sequence[Shard], predicted: Sequence[Shard]) -> Sample:
-    """Up to LOOKED_AT images by a hash of their ids, the predicted classes in turn; neither order nor shards matter."""
-    answers = pa.concat_tables([read_shard(shard, ["image_id", "class", "probabilities"]) for shard in predicted])
-    by_class: dict[str, list[str]] = {}
-    for image_id, name in sorted(zip(answers["image_id"].to_pylist(), answers["class"].to_pylist(), strict=True), key=_lot):
-        by_class.setdefault(name, []).append(image_id)
-    turns = [(turn, name, image_id) for name, ids in by_class.items() for turn, image_id in enumerate(ids)]
-    chosen = [image_id for _, _, image_id in sorted(turns)][:LOOKED_AT]
-    rows = {row["image_id"]: row for shard in images for row in _rows_of(shard, set(chosen))}
-    p = dict(zip(answers["image_id"].to_pylist(), answers["probabilities"].to_pylist(), strict=True))
-    known = [rows[image_id] for image_id in chosen]
-    pixels = np.stack([row["pixels"] for row in known]) if known else np.zeros((0, 1, 1, 3), np.uint8)
-    annotated = [name for name in (known[0] if known else {}) if name.startswith("a_")]
-    annotations = {name: [row[name] for row in known] for name in annotated}
-    filled = {name[2:]: mean_where_unknown(values) for name, values in annotations.items() if set(values) != {None}}
-    paths = [row["path"] for row in known]
-    return Sample(chosen, paths, pixels, np.array([p[i] for i in chosen]), [row["label"] for row in known], filled)
-
-
-def mean_where_unknown(values: Sequence[bool | None]) -> Floats:
-    """Yes and no as 1 and 0; the mean of those where it is unknown, so that one empty cell does not cost the whole column."""
-    bits = np.array([np.nan if value is None else value for value in values], float)
-    return np.where(np.isnan(bits), np.nanmean(bits), bits)
-
-
-def _lot(row: tuple[str, str]) -> bytes:
-    return hashlib.blake2b(row[0].encode(), digest_size=8).digest()
-
-
-def _rows_of(shard: Shard, wanted: set[str]) -> Iterator[dict[str, Any]]:
-    ids = read_shard(shard, ["image_id"])["image_id"].to_pylist()
-    if wanted.isdisjoint(ids):
-        return
-    table = read_shard(shard)
-    rows = table.drop_columns(["png"]).to_pylist()
-    for row, image in zip(rows, _bytes(read_images(shard).x), strict=True):
-        if row["image_id"] in wanted:
-            yield row | {"pixels": image}
-
-
-def _bytes(x: torch.Tensor) -> Images:
-    """(N, C, H, W) in [-1, 1] as (N, H, W, C) uint8."""
-    pixels: Images = ((x + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    return pixels
-
-
 def _tensor(images: Images) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
@@ -243,7 +182,7 @@ def _look(run: Run, sample: Sample, subjects: list[int]) -> Look:
 def segments_of(run: Run, sample: Sample) -> tuple[tuple[str, ...], Floats, NDArray[np.int64]] | None:
     """The user's masks of the sample: names of the parts, their (M, n, H, W) of 0 and 1, which images have all of them, (n,).
 
-    What no part covers is one more, the rest, where it is more than a trace. None without masks.
+    What no part covers is one more, the rest, where it is more than a trace and no part is called so. None without masks.
     """
     found = regions_in(run.config.masks, sample.paths, (sample.images.shape[1], sample.images.shape[2]))
     if not found:
@@ -251,7 +190,7 @@ def segments_of(run: Run, sample: Sample) -> tuple[tuple[str, ...], Floats, NDAr
     known = np.flatnonzero(np.all([has for has, _ in found.values()], axis=0))
     masks = np.stack([shown.numpy()[known] for _, shown in found.values()])
     rest = ~np.any(masks, axis=0)
-    if len(known) and np.mean(rest) > TRACE:
+    if len(known) and REST not in found and np.mean(rest) > TRACE:
         return (*found, REST), np.stack([*masks, rest]).astype(np.float64), known
     return tuple(found), masks.astype(np.float64), known
 
