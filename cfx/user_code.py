@@ -19,6 +19,8 @@ from typing import Any
 from cfx.beside import BESIDE, searched
 from cfx.errors import TransientError, UserCodeError, UserError
 
+OURS = tuple(Path(__file__).parents[1] / name for name in ("cfx", "warehouse", "tasks", "flows"))  # known by the code's version
+
 _RUN: dict[str, str] = {}  # the sources that the file of each module named so far was run from
 
 
@@ -86,7 +88,8 @@ def _is_installed(module: ModuleType) -> bool:
 
 
 def _own_files(module: ModuleType | None) -> dict[str, Path]:
-    """By dotted name, the files of a user's module and of all that it imports from its folder; none of what is installed."""
+    """By dotted name, the files of a user's module and of all that it imports from its folder; none of what is installed, or of
+    cfx."""
     first = getattr(module, "__file__", None)
     if module is None or first is None or _is_installed(module):
         return {}
@@ -94,7 +97,7 @@ def _own_files(module: ModuleType | None) -> dict[str, Path]:
     home, waiting, found = Path(first).parents[depth], [(module.__name__, Path(first))], dict[str, Path]()
     while waiting:
         name, path = waiting.pop()
-        if name in found or path.suffix != ".py":
+        if name in found or path.suffix != ".py" or any(path.is_relative_to(package) for package in OURS):
             continue
         found[name] = path
         source = path.read_text(encoding="utf-8", errors="replace")

@@ -6,17 +6,19 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
-from prefect.futures import PrefectFuture
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from cfx.errors import ConfigError
 from cfx.user_code import importable_from
 from tasks.config import AuditConfig
 
-Runner: TypeAlias = TaskRunner[PrefectFuture[Any]]
+if TYPE_CHECKING:  # threads of a notebook need none of it
+    from prefect.futures import PrefectFuture
+    from prefect.task_runners import TaskRunner
+
+Runner: TypeAlias = "TaskRunner[PrefectFuture[Any]]"
 
 
 def shards_at_a_time(config: AuditConfig) -> int:
@@ -33,22 +35,24 @@ def runner_for(config: AuditConfig) -> Runner:
             from prefect_dask import DaskTaskRunner
 
             if config.cluster is not None:
-                return cast(Runner, DaskTaskRunner(address=config.cluster))
+                return cast("Runner", DaskTaskRunner(address=config.cluster))
             here = {"n_workers": at_a_time, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None}
-            return cast(Runner, DaskTaskRunner(cluster_kwargs=here | ({"resources": {"GPU": 1}} if gpus else {})))
+            return cast("Runner", DaskTaskRunner(cluster_kwargs=here | ({"resources": {"GPU": 1}} if gpus else {})))
         if config.engine == "ray":
             from prefect_ray import RayTaskRunner
 
             if config.cluster is not None:
-                return cast(Runner, RayTaskRunner(address=config.cluster))
+                return cast("Runner", RayTaskRunner(address=config.cluster))
             alone = {"num_cpus": at_a_time, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
             same_modules = {"worker_process_setup_hook": hook_extending_path(tuple(sys.path))}
-            return cast(Runner, RayTaskRunner(init_kwargs=alone | {"runtime_env": same_modules}))
+            return cast("Runner", RayTaskRunner(init_kwargs=alone | {"runtime_env": same_modules}))
     except ImportError as error:
         raise ConfigError(
             f"engine: {config.engine!r} needs a package that is not installed ({error}); pip install 'cfx-audit[{config.engine}]'"
         ) from error
-    return cast(Runner, ThreadPoolTaskRunner(max_workers=at_a_time))
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    return cast("Runner", ThreadPoolTaskRunner(max_workers=at_a_time))
 
 
 def hook_extending_path(places: tuple[str, ...]) -> Callable[[], None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel
@@ -54,6 +54,7 @@ def _absolute(value: Any, schemas: Iterable[Schema], reading: _Reading, place: t
         each = [kind["items"] for kind in kinds if isinstance(kind.get("items"), Mapping)]
         return [_absolute(inner, each, reading, (*place, str(i))) for i, inner in enumerate(value)]
     formats = {kind.get("format") for kind in kinds}
+    value = str(value) if isinstance(value, PurePath) else value
     if not isinstance(value, str) or not formats & {PATH, PATH_OR_ID} or value.startswith("portraits:"):
         return value
     if PATH not in formats and not value.startswith(_A_PATH) and not (reading.base / value).exists():

@@ -8,8 +8,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"cfx", "warehouse", "tasks", "flows"}
 ALLOWED = {"cfx": set(), "warehouse": set(), "tasks": {"cfx", "warehouse"}, "flows": {"cfx", "warehouse", "tasks"}}
-DOORS = {  # what users look for in cfx: cfx.open(...), and the command line as `python -m cfx`
+DOORS = {  # what users look for in cfx: cfx.audit(...), cfx.open(...), and the command line as `python -m cfx`
     ("cfx/__init__.py", "warehouse.lens.notebook"),
+    ("cfx/__init__.py", "flows.notebook"),
     ("cfx/__main__.py", "flows.cli"),
 }
 EVERYWHERE = {"cfx.errors"}  # the kinds of failure are the same in all packages

@@ -325,7 +325,7 @@ def _reason(error: Exception) -> str:
 def _is_users(name: str) -> bool:
     """Whether `package.module:factory` is neither cfx's nor a hub's."""
     package = _moved(name).partition(":")[0]
-    return package not in HUBS and package.partition(".")[0] != "cfx"
+    return package not in HUBS and (package.partition(".")[0] != "cfx" or package == "cfx.live")
 
 
 def _logits_of(answer: object) -> Tensor | None:

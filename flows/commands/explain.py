@@ -27,7 +27,7 @@ def explain(
         from flows.config import load_config
         from flows.demo import demo_config
         from flows.engine import one_thread
-        from tasks.advice.one_image import explain_image
+        from tasks.advice.one_image import explain_image, panel
         from tasks.check import device_of
 
         check_out(to)
@@ -35,7 +35,8 @@ def explain(
         if target is not None:
             settings = settings.model_copy(update={"target": target})
         with err.status("explaining"), one_thread():
-            found = explain_image(image, to, settings, seed, device_of(settings))
+            found = explain_image(image, settings, seed, device_of(settings))
+            to.write_bytes(panel(found))
     out.print(f"{found.source} -> {found.target}: p({escaped(found.target)}) {found.before:.3f} -> {found.after:.3f}")
     out.print("flipped" if found.flipped else "[yellow]did not flip[/]: the last rung of the ladder is shown")
     for attribute, before, after in found.changed:

@@ -1,4 +1,4 @@
-"""Explain one image: input, counterfactual, mask and difference in one file."""
+"""Explain one image: its counterfactual, what changed, and input, counterfactual, mask and difference side by side."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENLARGED = 4
 
 @dataclass(frozen=True)
 class Explanation:
-    """What became of one image."""
+    """What became of one image. x, x_cf: (1, 3, H, W) in [-1, 1]; mask: (1, 1, H, W) in [0, 1], NaN for a method without one."""
 
     source: str
     target: str
@@ -35,19 +35,20 @@ class Explanation:
     after: float
     flipped: bool
     changed: list[tuple[str, float, float]]  # attribute, oracle's probability before and after, where it crossed one half
+    x: Tensor
+    x_cf: Tensor
+    mask: Tensor
 
 
 @torch.no_grad()
-def explain_image(image: Path, to: Path, config: AuditConfig, seed: int, device: str) -> Explanation:
-    """Explain one image and write input | counterfactual | mask | difference to `to` as PNG.
+def explain_image(image: Path, config: AuditConfig, seed: int, device: str) -> Explanation:
+    """Explain the image in a file towards the configuration's target.
 
     Raises UserError if the image cannot be read, or is already predicted as its target, or for the target most-confused,
     which only an audit's predictions tell.
     """
     content = image.read_bytes()
-    data = config.data
-    shown = read_image(content, data.size, data.max_pixels, 1, data.bits, data.resample)
-    x = decode_png([shown.png]).to(device)
+    x = shown_as(content, config).to(device)
     classifier, oracle = classifier_for(config.classifier, device), None
     if config.oracle is not None:
         oracle = oracle_for(config.oracle, device)
@@ -57,8 +58,7 @@ def explain_image(image: Path, to: Path, config: AuditConfig, seed: int, device:
     if int(goal) == source:
         raise UserError(f"{image} is already predicted as {classifier.classes[source]!r}; choose another class with --target")
     explainer = Explainer(denoiser_for(prior_of(config), device), classifier, config.ladder, 1)
-    found, _ = explain_images(explainer, Targets([hashlib.sha256(content).hexdigest()], x, goal), seed)
-    to.write_bytes(_panel(x, found.x_cf, found.mask))
+    found, _ = explain_images(explainer, Targets([id_of(content)], x, goal), seed)
     after = classifier(found.x_cf).softmax(1)
     return Explanation(
         source=classifier.classes[source],
@@ -67,7 +67,21 @@ def explain_image(image: Path, to: Path, config: AuditConfig, seed: int, device:
         after=float(after[0, goal]),
         flipped=int(after.argmax()) == int(goal),
         changed=[] if oracle is None else _changed(oracle, x, found.x_cf),
+        x=x,
+        x_cf=found.x_cf,
+        mask=found.mask,
     )
+
+
+def shown_as(content: bytes, config: AuditConfig) -> Tensor:
+    """An image file as an audit sees it, (1, 3, H, W) in [-1, 1]. Raises UserError if it cannot be read."""
+    data = config.data
+    return decode_png([read_image(content, data.size, data.max_pixels, 1, data.bits, data.resample).png])
+
+
+def id_of(content: bytes) -> str:
+    """What an image is known by, its noise too."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def _goal(config: AuditConfig, classifier: Classifier, probabilities: Tensor) -> Tensor:
@@ -84,9 +98,10 @@ def _changed(oracle: Oracle, x: Tensor, x_cf: Tensor) -> list[tuple[str, float, 
     return [(name, p, q) for name, p, q in named if (p > 0.5) != (q > 0.5)]
 
 
-def _panel(x: Tensor, x_cf: Tensor, mask: Tensor) -> bytes:
-    shown = [x, x_cf]
-    if not mask.isnan().any():
-        shown.append((mask * 2 - 1).expand_as(x))
-    shown.append(((x_cf - x) / 2 * AMPLIFIED).clamp(-1, 1))
+def panel(found: Explanation) -> bytes:
+    """Input | counterfactual | mask | difference, as PNG."""
+    shown = [found.x, found.x_cf]
+    if not found.mask.isnan().any():
+        shown.append((found.mask * 2 - 1).expand_as(found.x))
+    shown.append(((found.x_cf - found.x) / 2 * AMPLIFIED).clamp(-1, 1))
     return encode_png(interpolate(torch.cat(shown, dim=3), scale_factor=ENLARGED, mode="nearest"))[0]

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from cfx import __version__
+from cfx.version import __version__
 from tasks.advice.black_box_check import black_box_warnings
 from tasks.advice.judge_check import judge_warnings
 from tasks.run import Run

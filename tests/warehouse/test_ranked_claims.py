@@ -62,6 +62,16 @@ def test_where_the_names_explain_everything_a_place_of_theirs_is_not_held_agains
     assert len(said) == 6
 
 
+def test_without_a_named_attribute_a_place_is_confirmed_only_in_a_corner_and_beyond_the_label(tmp_path: Path) -> None:
+    cells = {63: 0.5, 27: 0.4, 4: 0.3, 9: 0.2}  # the corner; the centre; the upper edge; the upper left, but not at the rim
+    for run_id, beyond in (("beyond", True), ("labelled", False), ("unlabelled", None)):
+        places = place_rows(cells) | {"oracle": [False] * 64, "beyond_label": [beyond] * 64}
+        write(tmp_path, run_id, place_claims=places)
+    said = {key: row["verdict"] for key, row in zones(tmp_path).items() if row["unnamed"]}
+    assert {key for key, verdict in said.items() if verdict == "confirmed"} == {("beyond", "bottom right")}
+    assert {verdict for key, verdict in said.items() if key != ("beyond", "bottom right")} == {"suspected"} and len(said) == 12
+
+
 def zones(root: Path) -> dict[tuple[str, str], dict[str, Any]]:
     return {(row["run_id"], row["zone"]): row for row in query(root, "from places").to_pylist()}
 

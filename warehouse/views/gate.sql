@@ -91,8 +91,8 @@ beyond_attributes as (
     select
         run_id, 900 + row_number() over (partition by run_id order by abs(intervention) desc, kind, name, class), kind, name, intervention, low, high, maximum_effect, n,
         case
-            when abs(intervention) <= maximum_effect then 'pass'
-            when images < minimum_images then 'inconclusive'
+            when greatest(abs(low), abs(high)) <= maximum_effect then 'pass'
+            when images < minimum_images or abs(intervention) <= maximum_effect then 'inconclusive'
             else 'fail'
         end,
         format('{} shifts the “{}” score by {:+.1f} points', name, class, round(100 * intervention, 1) + 0)

@@ -12,7 +12,7 @@
 --   unnamed: cells of the zone that decide for a reason without a name
 --   attributes: named attributes that lie in its deciding cells
 --   beyond_label: what is in that cell goes with the answers more than the label accounts for; null where no image has a label
---   verdict: confirmed (decides, nothing named accounts for it, and its content goes with the answers beyond the label), suspected (decides, where nothing at all was named or the label accounts for its content), named (decides, by what was named), clear (every interval under the run's margin) or inconclusive
+--   verdict: confirmed (decides, nothing named accounts for it, and its content goes with the answers beyond the label; where no attribute was named only in a corner of the image, where subjects seldom are), suspected (decides, where nothing at all was named or the label accounts for its content), named (decides, by what was named), clear (every interval under the run's margin) or inconclusive
 create view places as
 with cells as (
     select c.*, margin, place // grid as r, place % grid as k
@@ -39,7 +39,8 @@ zoned as (
             when sides >= 3 and inner_cells = 0 and unnamed then 'frame'
             when row_word = 'middle' and column_word = 'centre' then 'centre'
             else row_word || ' ' || column_word
-        end as zone
+        end as zone,
+        unnamed and rim and coalesce(beyond_label, false) and row_word <> 'middle' and column_word <> 'centre' as cornered
     from bordered
 ),
 gathered as (
@@ -48,7 +49,7 @@ gathered as (
         arg_max(effect, weight) as effect, arg_max(low, weight) as low, arg_max(high, weight) as high,
         arg_max({'exchange': exchange, 'low': exchange_low, 'high': exchange_high, 'n': exchange_n}, weight) as whole,
         arg_max(residual, weight) as residual, arg_max(n, weight) as n, arg_max(place, weight) as place, any_value(grid) as grid,
-        arg_max(beyond_label, weight) as beyond_label, bool_or(lone) as lone,
+        arg_max(beyond_label, weight) as beyond_label, bool_or(lone) as lone, bool_or(cornered) as cornered,
         count_if(decides)::int as cells, count_if(unnamed)::int as unnamed,
         list_sort(list_distinct(flatten(coalesce(list(attributes) filter (decides), [])))) as attributes,
         max(high) as highest, min(low) as lowest, any_value(has_names) as has_names
@@ -58,7 +59,7 @@ gathered as (
 select
     run_id, class, zone, effect, low, high, whole.exchange, whole.low as exchange_low, whole.high as exchange_high, residual, place, grid, cells, unnamed, attributes, beyond_label,
     case
-        when unnamed > 0 then if(has_names and lone, 'confirmed', 'suspected')
+        when unnamed > 0 then if((has_names and lone) or cornered, 'confirmed', 'suspected')
         when cells > 0 then 'named'
         when highest <= margin and lowest >= -margin then 'clear'
         else 'inconclusive'
