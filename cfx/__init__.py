@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cfx.version import __version__ as __version__
@@ -50,11 +52,9 @@ def audit(
     A run with the same name, model, images and settings is not computed twice. Raises `cfx.errors.UserError`, before any work,
     for what cannot be audited.
     """
-    from flows.notebook import Asked
-    from flows.notebook import audit as audited
-
-    asked = Asked(model, images, labels, attributes, classes, prior, oracle, judge, name, warehouse, settings)
-    return audited(asked, progress)
+    program = _program()
+    asked = program.Asked(model, images, labels, attributes, classes, prior, oracle, judge, name, warehouse, settings)
+    return program.audit(asked, progress)
 
 
 def check(
@@ -64,11 +64,9 @@ def check(
 
     Takes what `audit` takes, and raises what it raises. Images that are held in memory are written into the warehouse.
     """
-    from flows.notebook import Asked
-    from flows.notebook import check as checked
-
+    program = _program()
     named = {key: settings.pop(key) for key in _NAMED if key in settings}
-    return checked(Asked(model, images, labels, classes=classes, settings=settings, **named))
+    return program.check(program.Asked(model, images, labels, classes=classes, settings=settings, **named))
 
 
 def explain(model: object, image: object, *, prior: object, oracle: object = None, seed: int = 0, **settings: Any) -> Explanation:
@@ -77,12 +75,18 @@ def explain(model: object, image: object, *, prior: object, oracle: object = Non
     Takes what `audit` takes, and one image. `target` is a class, or `second-best`; of two classes the other one. With an oracle,
     `.edits` has each attribute edited alone. Raises `cfx.errors.UserError` for an image that is already predicted as the target.
     """
-    from flows.notebook import Asked
-    from flows.notebook import explain as explained
-
+    program = _program()
     images = [image] if not isinstance(image, list | tuple) else image
     named = {key: settings.pop(key) for key in _NAMED if key in settings}
-    return explained(Asked(model, images, prior=prior, oracle=oracle, settings=settings, **named), seed)
+    return program.explain(program.Asked(model, images, prior=prior, oracle=oracle, settings=settings, **named), seed)
+
+
+def _program() -> ModuleType:
+    """Where the work is done, loaded when it is needed. tqdm, which other packages load, would ask a notebook for its widgets."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")
+        import flows.notebook
+    return flows.notebook
 
 
 _NAMED = ("attributes", "classes", "prior", "oracle", "judge", "name", "warehouse")

@@ -59,6 +59,8 @@ def configured(asked: Asked) -> Iterator[AuditConfig]:
         settings = dict(asked.settings)
         classifier = _classifier(asked.model, asked.classes, settings.pop("classifier", {}), hold)
         data = _data(asked, settings.pop("data", {}), classifier)
+        if isinstance(asked.model, nn.Module) and isinstance(data["size"], int):  # it may take no other
+            classifier.setdefault("input_size", data["size"])
         values = {"name": asked.name, "warehouse": asked.warehouse, "data": data, "classifier": classifier, **settings}
         if asked.judge is not None:
             values["judge"] = _classifier(asked.judge, classifier.get("classes"), {}, hold, "judge")

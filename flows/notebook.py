@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cfx.attributes.interventions import edit_alone
+from cfx.errors import UserError
 from cfx.images import decode_png
 from flows.asked import Asked, configured
 from flows.engine import one_thread
@@ -29,9 +30,12 @@ from tasks.check import device_of, prior_of
 from tasks.config import AuditConfig
 from tasks.networks import classifier_for, denoiser_for, oracle_for
 from tasks.reading.gate import gate
+from tasks.training.taught import Taught, teach_oracle
 from tasks.understood import Understood, lines_of
+from warehouse.explorer.names import Marks, give_name
 from warehouse.lens.connect import query
 from warehouse.lens.gate import Gate
+from warehouse.report.queries import EVIDENCE
 from warehouse.report.render import report_path
 
 if TYPE_CHECKING:
@@ -90,6 +94,33 @@ class Audit:
     def report(self) -> Path:
         """Where the report is, a page of HTML."""
         return report_path(self.root, self.run)
+
+    def card(self, claim: str) -> pd.DataFrame:
+        """Twelve images in which a property or place of `findings` is strongest (`most`) and twelve in which it is weakest.
+
+        Columns: image_id, path, value, and `image`, an array (H, W, 3). Raises UserError for an unknown claim.
+        """
+        rows = query(self.root, EVIDENCE["carriers"], {"run": self.run}).to_pylist()
+        shown = [row for row in rows if row["name"] == claim]
+        if not shown:
+            known = ", ".join(dict.fromkeys(row["name"] for row in rows))
+            raise UserError(f"there is no card of {claim!r}; this run has {known or 'none'}")
+        images = query(self.root, "select image_id, path, png from images where run_id = $run", {"run": self.run}).to_pandas()
+        held = images.set_index("image_id").loc[[row["image_id"] for row in shown]].reset_index()
+        held["image"] = [_pixels(decode_png([png])) for png in held.pop("png")]
+        return held.assign(value=[row["value"] for row in shown], most=[row["most"] for row in shown])
+
+    def name(self, claim: str, called: str, has: Iterable[str], lacks: Iterable[str], reviewer: str = "notebook") -> None:
+        """Say what a property or place of `findings` is, with images (ids) that have it and that have not, as in the explorer.
+
+        Raises UserError for an unknown claim or image, or a name that cannot be given.
+        """
+        kinds = self.findings.loc[self.findings["name"] == claim, "kind"].tolist()
+        give_name(self.root, self.run, reviewer, (kinds[0] if kinds else "place", claim), called, Marks(list(has), list(lacks)))
+
+    def teach(self, to: str | Path) -> list[Taught]:
+        """Write an oracle that knows what was named, for the next audit. Raises UserError where it cannot be learned."""
+        return teach_oracle(self.root, self.run, Path(to))
 
     def counterfactuals(self) -> Counterfactuals:
         """The explained images as a torch Dataset. Empty for an audit without a prior, or that keeps no images."""

@@ -131,7 +131,13 @@ def test_names_that_explain_too_little_leave_it_open(tmp_path: Path) -> None:
 
 def test_a_relied_on_property_and_an_unnamed_place_are_held_to_the_largest_effect(tmp_path: Path) -> None:
     write_run(tmp_path, "run", EFFECTS | {"hat": 0.0}, n=96)
-    write_shard(tmp_path, "property_claims", "run", "all", property_rows({"warmth": -0.43, "noise": 0.08, "gamma": 0.14, "brightness": 0.0}))
+    write_shard(
+        tmp_path,
+        "property_claims",
+        "run",
+        "all",
+        property_rows({"warmth": -0.43, "noise": 0.08, "gamma": 0.14, "brightness": 0.0}),
+    )
     write_shard(tmp_path, "place_claims", "run", "all", place_rows({60: 0.49, 27: 0.3}, {27: ["smile"]}))
     found = results(tmp_path, "run")
     assert {key: rule["result"] for key, rule in found.items() if key[0] in ("property", "place")} == {
