@@ -20,6 +20,7 @@ from torch import Tensor
 from cfx.attributes.interventions import edit_alone
 from cfx.errors import UserError
 from cfx.images import decode_png
+from cfx.metrics.agreement import change_map, cross_examined
 from flows.asked import Asked, configured
 from flows.engine import one_thread
 from flows.in_process import Report, audit_in_process
@@ -159,6 +160,27 @@ class Counterfactuals(torch.utils.data.Dataset[dict[str, Any]]):
         mask = None if row["mask_png"] is None else (decode_png([row["mask_png"]])[0, :1] + 1) / 2
         told = {name: row[name] for name in ("image_id", "source", "target", "flipped")}
         return told | {"x": x, "x_cf": x_cf, "mask": torch.full_like(x[:1], torch.nan) if mask is None else mask}
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """As Quantus takes them: x_batch (N, 3, H, W) in [0, 1], y_batch (N,) the predicted classes' names, and a_batch
+        (N, 1, H, W), how much each pixel was changed."""
+        x, x_cf = (torch.stack([self[i][name] for i in range(len(self))]) for name in ("x", "x_cf"))
+        names = np.array([row["source"] for row in self.rows])
+        return {"x_batch": x.numpy(), "y_batch": names, "a_batch": change_map(x, x_cf)[:, None].numpy()}
+
+    def agreement(self, attributions: Tensor | NDArray[Any]) -> pd.DataFrame:
+        """Does what was changed lie where another tool's attributions say the evidence is? A row an image, a column a measure.
+
+        attributions: (N, h, w), (N, 1, h, w), or (N, 3, H, W), whose channels are added, in the order of this dataset: what
+        captum's `attribute` or a Quantus a_batch holds. Raises UserError for another number of images or shape.
+        """
+        maps = torch.as_tensor(attributions).detach().cpu().float()
+        maps = maps.sum(1) if maps.ndim == 4 else maps
+        if maps.ndim != 3 or len(maps) != len(self):
+            raise UserError(f"attributions: {tuple(np.shape(attributions))} for {len(self)} explained images; give (N, h, w)")
+        x, x_cf = (torch.stack([self[i][name] * 2 - 1 for i in range(len(self))]) for name in ("x", "x_cf"))
+        measured = {name: values.numpy() for name, values in cross_examined(maps, x, x_cf).items()}
+        return pd.DataFrame({"image_id": [row["image_id"] for row in self.rows], **measured})
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,25 @@ def test_one_image_is_explained_and_its_attributes_edited(tmp_path: Path) -> Non
     assert len(one.plot().axes) == 7
 
 
+def test_counterfactuals_as_a_dataset_beside_attributions_of_others(tmp_path: Path) -> None:
+    from captum.attr import Saliency
+    from portrait_run import write_portrait_run
+    from torch.utils.data import DataLoader
+
+    write_portrait_run(tmp_path, n=8, size=32)
+    found = Audit(tmp_path, "planted-demo").counterfactuals()
+    (batch,) = DataLoader(found, batch_size=len(found))
+    assert len(found) == 8 and batch["x"].shape == batch["x_cf"].shape == (8, 3, 32, 32) and batch["mask"].shape == (8, 1, 32, 32)
+    arrays = found.arrays()
+    assert arrays["a_batch"].shape == (8, 1, 32, 32) and set(arrays["y_batch"]) <= {"neutral", "smiling"}
+    changed = found.agreement(arrays["a_batch"])  # what was changed agrees with itself
+    assert (changed["rank_correlation"] > 0.99).all() and (changed["pointing"] == 1).all()
+    by_captum = Saliency(Corner()).attribute(batch["x"], target=1)
+    assert found.agreement(by_captum)["rank_correlation"].abs().max() < 0.5  # the corner is not what smiles
+    with pytest.raises(UserError, match=r"attributions: \(3, 32, 32\) for 8 explained images"):
+        found.agreement(torch.zeros(3, 32, 32))
+
+
 @pytest.mark.parametrize(
     ("model", "settings", "kind", "said"),
     [
