@@ -192,7 +192,7 @@ def test_counterfactuals_as_a_dataset_beside_attributions_of_others(tmp_path: Pa
     assert arrays["a_batch"].shape == (8, 1, 32, 32) and set(arrays["y_batch"]) <= {"neutral", "smiling"}
     changed = found.agreement(arrays["a_batch"])  # what was changed agrees with itself
     assert (changed["rank_correlation"] > 0.99).all() and (changed["pointing"] == 1).all()
-    by_captum = Saliency(Corner()).attribute(batch["x"], target=1)
+    by_captum = Saliency(Corner()).attribute(batch["x"].requires_grad_(), target=1)
     assert found.agreement(by_captum)["rank_correlation"].abs().max() < 0.5  # the corner is not what smiles
     with pytest.raises(UserError, match=r"attributions: \(3, 32, 32\) for 8 explained images"):
         found.agreement(torch.zeros(3, 32, 32))
