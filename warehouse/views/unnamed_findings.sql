@@ -28,11 +28,12 @@ select
         when kind = 'relies on' then 'acts through ' || through
         when not in_data and property <> 'mirror' then 'not in your data: moved by a small fixed dose'
         when kind = 'fragile' and property = 'mirror' then 'the answer moves when the image is mirrored'
-        when kind = 'fragile' then 'the answer moves, but not as the property goes with it in your data, beyond the label'
+        when kind = 'fragile' then 'the answer moves, but not as the property goes with it in your data' || if(labelled, ', beyond the label', '')
         else 'probes'
     end as why,
     coalesce(tied, []) as tied
-from property_claims join (select run_id, margin from runs) using (run_id)
+from property_claims
+join (select run_id, margin, json_type(config, '$.data.label_column') is distinct from 'NULL' as labelled from runs) using (run_id)
 union all
 select
     run_id, 'place', place, class, null, coalesce(exchange, effect), if(exchange is null, low, exchange_low),
