@@ -34,4 +34,4 @@ def left_out(layers: Iterable[Row]) -> list[Row]:
 
 def lines_of(layers: Iterable[Row]) -> list[str]:
     """One line for each layer that is missing: what it would tell, and the setting that adds it."""
-    return [f"not looked at: {row['title'].lower()} ({row['adds']}); add `{row['line']}`" for row in left_out(layers)]
+    return [f"not looked at: {row['title'].lower()}; `{row['line']}` adds {row['adds']}" for row in left_out(layers)]

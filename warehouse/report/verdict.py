@@ -1,13 +1,21 @@
-"""The verdict in plain words, from the view `verdicts` and from nothing else."""
+"""The verdict in plain words, from the views `verdicts`, `explained_share`, `findings` and `layers`, and from nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row
+from warehouse.lens.gate import check_run
+from warehouse.lens.settled import settle
 from warehouse.report.formatting import listed, points
+from warehouse.report.queries import EVIDENCE, evidence
+
+RESTS_ON = ("runs", "ranked", "share", "claims", "compared", "layers")  # questions of the report
 
 
 @dataclass(frozen=True)
@@ -17,6 +25,15 @@ class Verdict:
     kind: Literal["finding", "clear", "inconclusive"]
     headline: str
     sentences: tuple[str, ...]
+
+
+def read_verdict(root: Path, run_id: str) -> Verdict:
+    """What the report of a run says first, asked of the warehouse. Raises UserError for an unknown run."""
+    with closing(open_warehouse(root, sql=";".join(EVIDENCE[name] for name in RESTS_ON))) as lens:
+        check_run(lens, root, run_id)
+        settle(lens, run_id)
+        runs, ranked, share, claims, compared, layers = (evidence(lens, name, run_id).rows for name in RESTS_ON)
+    return verdict(runs[0], ranked, share, claims, compared[0], layers)
 
 
 def verdict(

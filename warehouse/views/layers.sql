@@ -10,32 +10,32 @@ create macro layers_of(config) as (  -- the parts of an audit with these setting
     select [
         {
             'place': 0, 'layer': 'images', 'there': true,
-            'adds': 'what the classifier says of each image, and which measured properties and which places of the images move its answer',
+            'adds': 'what the classifier says of each image, and which measured properties and which places of it move the answer',
             'line': 'data: {images: FOLDER}'
         },
         {
             'place': 1, 'layer': 'labels', 'there': json_type(settings, '$.data.label_column') <> 'NULL',
-            'adds': 'how often it is right, in which groups of images it is wrong more often, what else goes with the label in these images, and whether what decides goes beyond the label',
+            'adds': 'how often it is right, in which groups of images less often, and whether what decides goes beyond the label',
             'line': 'data: {…, ' || if(tabled, '', 'table: TABLE.csv, ') || 'label_column: COLUMN}'
         },
         {
             'place': 2, 'layer': 'attributes', 'there': json_type(settings, '$.oracle') <> 'NULL',
-            'adds': 'names for what decides (an oracle sees attributes in images), and how much of the answers these names explain; only that can clear a classifier',
+            'adds': 'names for what decides, and how much of the answers they explain: only that can clear a classifier',
             'line': if(tabled, 'oracle: auto', 'oracle: {words: faces, model: FOLDER}')
         },
         {
             'place': 3, 'layer': 'counterfactuals', 'there': json_type(settings, '$.prior') <> 'NULL',
-            'adds': 'images changed until the answer changes, and edits of one attribute alone that tell cause from company; training takes minutes to hours, once',
+            'adds': 'images changed until the answer changes, and edits that test one attribute alone; a diffusion model is trained first, once, in minutes to hours',
             'line': 'prior: auto'
         },
         {
             'place': 4, 'layer': 'judge', 'there': json_type(settings, '$.judge') <> 'NULL',
-            'adds': 'whether a second classifier sees the other class in a counterfactual, too, or only this one was fooled',
+            'adds': 'whether another classifier sees the other class in a counterfactual, too, or only this one was fooled',
             'line': if(labelled, 'judge: auto', 'judge: {weights: FILE}')
         },
         {
             'place': 5, 'layer': 'masks', 'there': json_type(settings, '$.masks') <> 'NULL',
-            'adds': 'which part of the images decides, such as the subject or its background',
+            'adds': 'which part decides, such as the subject or its background',
             'line': 'masks: FOLDER'
         }
     ]

@@ -40,7 +40,7 @@ select
     if(exchange is null, high, exchange_high), if(exchange is null, n, exchange_n), verdict,
     case verdict
         when 'confirmed' then 'transplants; nothing that was named accounts for it'
-        when 'suspected' then 'transplants; ' || if(not beyond_label, 'the label may account for what is there', 'nothing was named')
+        when 'suspected' then 'transplants; ' || if(not beyond_label, 'the label may account for what is there', 'no oracle names what is there')
             || ', so whether it should decide is open'
         when 'named' then 'transplants; '
             || if(len(attributes) > 0, array_to_string(attributes, ', ') || ' there', 'the attributes that were named account for it')
