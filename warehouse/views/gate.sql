@@ -68,12 +68,19 @@ judged_rates as (
 ranked as (
     select verdicts.* from held join verdicts using (run_id)
 ),
+maybe_labels as (
+    -- Attributes that say the same as the label in nearly every image of a run in which none is set apart as the label.
+    select distinct run_id, attribute
+    from held join label_associations using (run_id)
+    where target_attribute is null and forbidden is null and abs(phi) >= 0.95 and n >= 20
+),
 effects as (
     -- An effect is shown when explanations and edits confirm it, or when explanations found it and nobody made the edits. It is within
     -- the limit when neither explanations nor edits can have moved it further, and something was tested.
     select
         run_id, 10 + rank as place, 'effect' as rule, attribute as subject, effect as value, low, high, maximum_effect as threshold,
-        n, minimum_images as minimum, 'images' as unit, verdict = 'confirmed' or (verdict = 'suspected' and n_interventions = 0) as shown,
+        n, minimum_images as minimum, 'images' as unit,
+        (verdict = 'confirmed' or (verdict = 'suspected' and n_interventions = 0)) and (run_id, attribute) not in (from maybe_labels) as shown,
         verdict not in ('confirmed', 'not tested') and rests_on not like 'nothing was tested%' and low >= -maximum_effect and high <= maximum_effect
             and coalesce(greatest(abs(intervention_low), abs(intervention_high)), abs(intervention), 0) <= maximum_effect as within,
         abs(effect) > maximum_effect or verdict = 'confirmed' as beyond,
@@ -82,7 +89,9 @@ effects as (
         if(intervention is null, '', format('; edited alone it shifts the score by {:+.1f} points', round(100 * intervention, 1) + 0))
             || case when verdict in ('confirmed', 'suspected') then format('; {} by {}', verdict, rests_on)
                 when rests_on like 'nothing was tested%' then '; ' || rests_on
-                when verdict = 'not tested' then '; not edited, so how far it moves the score is not known' else '' end as because
+                when verdict = 'not tested' then '; not edited, so how far it moves the score is not known' else '' end
+            || if((run_id, attribute) in (from maybe_labels), format('; it says the same as the label: if it is the label itself, set `target_attribute: {}`, or else name it in `gate.forbidden`', attribute), '')
+            as because
     from held join ranked using (run_id)
     where forbidden is null or list_contains(forbidden, attribute)
 ),
