@@ -59,8 +59,8 @@ def label_warnings(associations: list[Association], known: Sequence[str]) -> tup
     """Of an audit without `target_attribute`: attributes that the oracle knows and that may be the label itself."""
     same = {one.attribute: one for one in associations if abs(one.phi) >= SAME and one.n >= FEW and one.attribute in known}
     return tuple(
-        f"“{name}” says the same as the label “{one.label}” (r = {one.phi:.2f}, {one.n:,} images): if it is the label itself, set "
-        f"`target_attribute: {name}`; until then it is ranked, and counts against the classifier"
+        f"“{name}” says the same as the label “{one.label}” (r = {one.phi:.2f}, {one.n:,} images): if it is the label itself, "
+        f"set `target_attribute: {name}`; until then it is ranked, and counts against the classifier"
         for name, one in same.items()
     )
 

@@ -35,8 +35,8 @@ class Annotations(Config):
 
     table: Path | None = Field(
         None,
-        description="CSV (UTF-8, with a header) or Parquet (.parquet), one row an image; without one, every image below `images`, "
-        "and nothing is known of any",
+        description="CSV (UTF-8, with a header) or Parquet (.parquet), one row an image; without one, every image below "
+        "`images`, and nothing is known of any",
     )
     file_column: str = Field("file", description="column with the path of each image, relative to `images`")
     label_column: str | None = Field(None, description="column with the class name of each image; empty cells for unknown")

@@ -227,7 +227,7 @@ def _usable(config: DataConfig, rows: pa.Table, n: int) -> list[dict[str, Any]]:
 def selected(config: DataConfig) -> pa.Table:
     """The listing of the rows to audit, once folder and labels are known to be there."""
     if not config.images.is_dir():
-        raise UserError(f"images: there is no folder {config.images}; give the folder of the images, to which a table's names are relative")
+        raise UserError(f"images: there is no folder {config.images}; give the folder that a table's files are relative to")
     rows = listing(config)
     if config.label_column is not None and not any(pc.unique(rows["label"]).to_pylist()):
         raise UserError(

@@ -718,7 +718,7 @@ def test_check_prints_what_was_understood_and_writes_nothing(folder: Path) -> No
     assert found["accuracy"] == {"classifier": {"right": N, "n": N}} and found["kept"] is None
     assert found["shown"]["input_size"] == "16 x 16, the images' own (by the default)"
     assert {one["layer"] for one in found["layers"] if not one["there"]} == {"attributes", "counterfactuals", "judge", "masks"}
-    for line in ("images: 48: 16 blue, 16 green, 16 red", "labels: 0 is red", "right about 48 of 48", "`judge: auto` adds whether"):
+    for line in ("images: 48: 16 blue, 16 green, 16 red", "labels: 0 is red", "right about 48 of 48", "`judge: auto` adds"):
         assert line in ended.stdout
     assert not elsewhere.exists()
 

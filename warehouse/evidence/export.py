@@ -98,9 +98,10 @@ def _unpack(path: Path, root: Path) -> list[str]:
 
 
 def _summary(run: Row, found: dict[str, list[Row]], gate: Gate | None) -> Row:
+    said = verdict(run, found["ranked"], found["share"], found["claims"], found["compared"][0], found["layers"])
     return {
         "run": run,
-        "headline": verdict(run, found["ranked"], found["share"], found["claims"], found["compared"][0], found["layers"]).headline,
+        "headline": said.headline,
         "gate": None if gate is None else {"verdict": gate.verdict, "reasons": gate.reasons},
         "attributes": found["ranked"],
         "explained": found["share"],

@@ -33,8 +33,8 @@ UNNAMED = Limit(
 )
 UNTESTED = Limit(
     "No attribute was tested.",
-    "The oracle sees attributes in the images. Whether one of them decides takes images in which it alone was changed, and without a "
-    "prior there are none.",
+    "The oracle sees attributes in the images. Whether one of them decides takes images in which it alone was changed, and "
+    "without a prior there are none.",
 )
 UNDRAWN = Limit(
     "Nothing was drawn.",

@@ -109,8 +109,8 @@ NOTHING_NAMED = (
     "images moves the answer, and cannot tell whether it should."
 )
 NAMED_UNTESTED = (
-    "Nothing was cleared: that attributes go with the answers does not say which of them decide, and one may be a shortcut. To test "
-    "them takes counterfactuals, with an oracle that sees these attributes."
+    "Nothing was cleared: that attributes go with the answers does not say which of them decide, and one may be a shortcut. To "
+    "test them takes counterfactuals, with an oracle that sees these attributes."
 )
 NOT_MEASURED = (
     "How much of the answers the names explain was not measured (it takes a label or an attribute, and 24 images or more with "
