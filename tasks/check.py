@@ -184,6 +184,7 @@ def check_writable(root: Path) -> None:
 def _check_names(config: AuditConfig, networks: Networks) -> None:
     """Raises ConfigError for an attribute that the oracle does not know, wherever one is named."""
     known = networks.oracle.attributes if networks.oracle is not None else ()
+    no_oracle = "there is no oracle to see this attribute; leave the setting out, or set `oracle`"
     named: dict[str, tuple[str, ...]] = {
         "target_attribute": (config.target_attribute,) if config.target_attribute is not None else (),
         "gate.forbidden": (config.gate.forbidden or ()) if config.gate is not None else (),
@@ -192,9 +193,7 @@ def _check_names(config: AuditConfig, networks: Networks) -> None:
         for name in names:
             if name not in known:
                 meant = f" (meant is {near(name, known)!r}?)" if near(name, known) else ""
-                there = (
-                    f"the oracle does not know {name!r}{meant}; it knows {', '.join(known)}" if known else "there is no oracle"
-                )
+                there = f"the oracle does not know {name!r}{meant}; it knows {', '.join(known)}" if known else no_oracle
                 raise ConfigError(f"{place}: {there}")
 
 
