@@ -148,10 +148,10 @@ def test_a_relied_on_property_and_an_unnamed_place_are_held_to_the_largest_effec
 
 
 def test_an_attribute_that_may_be_the_label_itself_is_held_against_nobody_until_it_is_forbidden(tmp_path: Path) -> None:
-    write_run(tmp_path, "run", {"smile": 0.3, "hat": 0.3}, n=48)
+    write_run(tmp_path, "run", {"smile": 0.3, "hat": 0.3}, n=32)
     for attribute in ("smile", "hat"):
-        write_shard(tmp_path, "effects", "run", attribute, effect_rows(image_ids(48), attribute, [0.3, 0.32] * 24))
-    later = {"finished": datetime(2025, 1, 2, tzinfo=UTC), "target_attribute": None, "attempted": 48, "explained": 48}
+        write_shard(tmp_path, "effects", "run", attribute, effect_rows(image_ids(32), attribute, [0.3, 0.32] * 16))
+    later = {"finished": datetime(2025, 1, 2, tzinfo=UTC), "target_attribute": None, "attempted": 32, "explained": 32}
     write_shard(tmp_path, "runs", "run", "later", run_rows(**later))
     found = results(tmp_path, "run", minimum_images=24)
     assert found["effect", "hat"]["result"] == "fail"
