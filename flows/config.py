@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ def load_config(path: Path) -> AuditConfig:
 
     Raises ConfigError, one line a finding.
     """
-    values = settings_in(AuditConfig, path, {"warehouse": "warehouse-data"})
+    called = re.sub("[^a-z0-9]+", "-", path.stem.lower()).strip("-") or "audit"
+    values = settings_in(AuditConfig, path, {"name": called, "warehouse": "warehouse-data"})
     return checked(AuditConfig, values, str(path)).beside(path.resolve().parent)
 
 

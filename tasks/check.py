@@ -21,6 +21,7 @@ from cfx.images import height_and_width
 from cfx.targets import check_target
 from cfx.types import Classifier
 from tasks.advice.accuracy_check import Accuracy, accuracy_warnings
+from tasks.advice.associations import associations_of, label_warnings
 from tasks.advice.classifier_check import TRIED, check_answers, check_gradient, factory_warnings, one_class_warnings
 from tasks.advice.prior_check import check_depth, check_size, size_warnings
 from tasks.advice.prior_fit import check_fit, survival
@@ -109,10 +110,14 @@ def check(config: AuditConfig) -> Run:
     if config.masks is not None:
         with setting("masks"):
             about_masks = mask_warnings(config.masks, data.selected(config.data)["file"].to_pylist())
+    about_label: tuple[str, ...] = ()
+    if config.target_attribute is None and networks.oracle is not None:
+        about_label = label_warnings(associations_of(data.selected(config.data)), networks.oracle.attributes)
     about_answers = (warning for one in examined.values() for warning in one.warnings)
     known = networks.oracle.attributes if networks.oracle is not None else ()
     about_names = unmatched_warnings(known, listed.attributes)
-    warnings = (*listed.warnings, *about_names, *_notes(networks), *about_size, *about_masks, *about_answers, *about_prior)
+    about_data = (*listed.warnings, *about_names, *about_label)
+    warnings = (*about_data, *_notes(networks), *about_size, *about_masks, *about_answers, *about_prior)
     run_id = f"{config.name}-{config.result_hash(_json(prints), code_version())[:10]}"
     run = Run(config, run_id, device, classes, prints, _prior(config, data_print), warnings, listed.sample, labels)
     run.keep(networks.classifier, networks.judge, networks.oracle)
@@ -179,6 +184,7 @@ def check_writable(root: Path) -> None:
 def _check_names(config: AuditConfig, networks: Networks) -> None:
     """Raises ConfigError for an attribute that the oracle does not know, wherever one is named."""
     known = networks.oracle.attributes if networks.oracle is not None else ()
+    no_oracle = "there is no oracle to see this attribute; leave the setting out, or set `oracle`"
     named: dict[str, tuple[str, ...]] = {
         "target_attribute": (config.target_attribute,) if config.target_attribute is not None else (),
         "gate.forbidden": (config.gate.forbidden or ()) if config.gate is not None else (),
@@ -187,9 +193,7 @@ def _check_names(config: AuditConfig, networks: Networks) -> None:
         for name in names:
             if name not in known:
                 meant = f" (meant is {near(name, known)!r}?)" if near(name, known) else ""
-                there = (
-                    f"the oracle does not know {name!r}{meant}; it knows {', '.join(known)}" if known else "there is no oracle"
-                )
+                there = f"the oracle does not know {name!r}{meant}; it knows {', '.join(known)}" if known else no_oracle
                 raise ConfigError(f"{place}: {there}")
 
 

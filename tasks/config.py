@@ -125,7 +125,11 @@ class AuditConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="what the run is called: lower case, digits, dashes")
+    name: str = Field(
+        "audit",
+        pattern=r"^[a-z0-9][a-z0-9-]*$",
+        description="what the run is called: lower case, digits, dashes; default: as its YAML file",
+    )
     warehouse: WarehousePath = Field(
         Path("warehouse-data"), description="where facts and reports are kept: a folder, or a URL such as s3://bucket/prefix"
     )

@@ -29,7 +29,7 @@ class Understood:
     shown: Mapping[str, str]  # what the classifier is shown: input size, mean, std, each with who says so
     accuracy: Mapping[str, Accuracy]  # of classifier and judge on labelled images tried now
     kept: float | None  # share of predictions that noising and denoising alone leave as they are
-    missing: Mapping[str, tuple[str, ...]]  # by reason: what the audit will not have
+    missing: Mapping[str, tuple[str, ...]]  # by reason: metrics that the audit will not have
 
 
 def as_json(found: Understood) -> dict[str, Any]:

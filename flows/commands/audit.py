@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tasks.config import AuditConfig
 
 
+FOUND = ("confirmed", "suspected", "fragile")  # verdicts on what has no name that are listed
+
+
 def demo(
     folder: Annotated[Path, typer.Option(help="where images, facts and reports go")] = Path("cfx-demo"),
     images: Annotated[int, typer.Option(min=8, help="portraits to audit")] = 128,
@@ -55,20 +58,28 @@ def audit(
     with user_errors():
         from flows.config import load_config
         from flows.demo import findings
+        from warehouse.lens.connect import query
+        from warehouse.lens.gate import gate
+        from warehouse.report.layers import lines_of
         from warehouse.report.render import report_path
+        from warehouse.report.verdict import read_verdict
 
         settings = load_config(config)
         if planned:
             print_plan(settings, as_json)
             return
-        finding = findings(settings.warehouse, run_shown(settings, shown))
+        root, run = settings.warehouse, run_shown(settings, shown)
+        finding, said, release, report = findings(root, run), read_verdict(root, run), gate(root, run), report_path(root, run)
+        layers = query(root, "from layers where run_id = $run order by place", {"run": run}).to_pylist()
     quieten()
     out.print(findings_table(settings.name, finding))
-    for line in caveats(finding):
-        out.print(escaped(line), soft_wrap=True)
-    out.print(f"report: {report_path(settings.warehouse, finding['run_id'])}", soft_wrap=True)
+    lines = (f"{said.kind}: {said.headline}", f"release check: {release.verdict}, {release.reasons[0]}")
+    for line in (*lines, *caveats(finding), *lines_of(layers)):
+        out.print(escaped(line), soft_wrap=True, highlight=False)
+    out.print(f"report: {report}", soft_wrap=True)
     if as_json:
-        print_json(finding)
+        named = {"run": run, "verdict": said.kind, "headline": said.headline, "gate": release.verdict, "report": str(report)}
+        print_json(finding | named | {"layers": layers})
 
 
 def print_plan(config: AuditConfig, as_json: bool) -> None:
@@ -140,7 +151,7 @@ def _rates(finding: dict[str, Any]) -> str:
 def _caption(finding: dict[str, Any]) -> str:
     """The run, how much the names explain, what was found without a name, and what its canary says of it."""
     lines = [f"run {finding['run_id']}", *map(_explained, finding["explained"])]
-    found = [row for row in finding["findings"] if row["kind"] != "attribute" and row["verdict"] in ("confirmed", "fragile")]
+    found = [row for row in finding["findings"] if row["kind"] != "attribute" and row["verdict"] in FOUND]
     lines += [_unnamed(row) for row in found]
     canary = finding["canary"]
     if canary is not None:

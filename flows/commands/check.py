@@ -21,14 +21,18 @@ def check(config: Annotated[Path, typer.Argument(help="the audit's YAML")], as_j
         from tasks.check import check as checked
         from tasks.understood import as_json as for_machines
         from tasks.understood import lines_of
+        from warehouse.report.layers import layers_of
+        from warehouse.report.layers import lines_of as left_out
 
+        settings = load_config(config)
         with err.status("checking"), one_thread():
-            run = checked(load_config(config))
+            run = checked(settings)
+        layers = layers_of(settings.model_dump_json())
     assert run.understood is not None
     out.print(f"[bold]{escaped(run.config.name)}[/] would be run {escaped(run.id)}", soft_wrap=True)
-    for line in lines_of(run.understood):
+    for line in (*lines_of(run.understood), *left_out(layers)):
         out.print(escaped(line), soft_wrap=True, highlight=False)
     for warning in run.warnings:
         err.print(f"[yellow]warning[/] {escaped(warning)}", soft_wrap=True)
     if as_json:
-        print(json.dumps({"run_id": run.id, **for_machines(run.understood), "warnings": run.warnings}))  # noqa: T201
+        print(json.dumps({"run_id": run.id, **for_machines(run.understood), "layers": layers, "warnings": run.warnings}))  # noqa: T201

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from tasks.data.annotations import FIXED
 
 STRONG, FEW = 0.3, 20  # |phi| that is worth a sentence, of at least so many images
+SAME = 0.95  # |phi| of an attribute that may be the label itself, as in the view `gate`
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,16 @@ def associations_of(rows: pa.Table) -> list[Association]:
 def striking(associations: list[Association], target_attribute: str | None = None) -> list[Association]:
     """Those that a classifier may well have learned instead of the label; `target_attribute` is the label itself."""
     return [one for one in associations if abs(one.phi) >= STRONG and one.n >= FEW and one.attribute != target_attribute]
+
+
+def label_warnings(associations: list[Association], known: Sequence[str]) -> tuple[str, ...]:
+    """Of an audit without `target_attribute`: attributes that the oracle knows and that may be the label itself."""
+    same = {one.attribute: one for one in associations if abs(one.phi) >= SAME and one.n >= FEW and one.attribute in known}
+    return tuple(
+        f"“{name}” says the same as the label “{one.label}” (r = {one.phi:.2f}, {one.n:,} images): if it is the label itself, "
+        f"set `target_attribute: {name}`; until then it is ranked, and counts against the classifier"
+        for name, one in same.items()
+    )
 
 
 def _association(label: str, attribute: str, labelled: NDArray[np.bool_], has: NDArray[np.bool_]) -> Association:

@@ -37,7 +37,7 @@ def understood(run: Run, listed: Listed, classifier: Classifier, found: Mapping[
         shown=shown_to(classifier, run.config),
         accuracy=found,
         kept=kept,
-        missing=missing_of(run, bool(counts)),
+        missing=missing_of(run),
     )
 
 
@@ -77,17 +77,9 @@ def _unlike_published(network: Network) -> str:
     return ""
 
 
-def missing_of(run: Run, labelled: bool) -> dict[str, tuple[str, ...]]:
-    """By reason, what an audit of these settings will not have."""
-    config, found = run.config, dict[str, list[str]]()
-    parts = {
-        "no labels: set data.label_column": () if labelled else ("accuracy", "right and wrong by group"),
-        "no prior: set `prior`": () if config.prior is not None else ("counterfactuals", "edits of attributes"),
-        "no oracle: set `oracle`": () if config.oracle is not None else ("attributes of images and of changes",),
-        "no judge: set `judge`": () if config.judge is not None else ("judge flip rate",),
-    }
-    for reason, names in parts.items():
-        found.setdefault(reason, []).extend(names)
-    for absent in absences(run) if config.prior is not None else ():
+def missing_of(run: Run) -> dict[str, tuple[str, ...]]:
+    """By reason, the metrics of counterfactuals that an audit of these settings will not have."""
+    found = dict[str, list[str]]()
+    for absent in absences(run) if run.config.prior is not None else ():
         found.setdefault(absent.reason, []).append(absent.metric + (f"[{absent.encoder}]" if absent.encoder else ""))
-    return {reason: tuple(names) for reason, names in found.items() if names}
+    return {reason: tuple(names) for reason, names in found.items()}

@@ -33,7 +33,11 @@ class First(Config):
 class Annotations(Config):
     """Which rows of a table are audited, and what its columns mean."""
 
-    table: Path = Field(description="CSV (UTF-8, with a header) or Parquet (.parquet), one row an image")
+    table: Path | None = Field(
+        None,
+        description="CSV (UTF-8, with a header) or Parquet (.parquet), one row an image; without one, every image below "
+        "`images`, and nothing is known of any",
+    )
     file_column: str = Field("file", description="column with the path of each image, relative to `images`")
     label_column: str | None = Field(None, description="column with the class name of each image; empty cells for unknown")
     attribute_columns: tuple[str, ...] | None = Field(
@@ -48,6 +52,10 @@ class Annotations(Config):
         description="audit a sample of so many rows, drawn by a hash of their file names, alike in every label; `{first: 128}` "
         "takes the first 128 in order of their file names",
     )
+
+    def image_files(self) -> list[str]:
+        """What is listed where there is no table. Raises UserError where nothing says where the images are."""
+        raise UserError("table: is required; give the CSV or Parquet file that lists the images")
 
 
 def listing(config: Annotations) -> pa.Table:
@@ -88,7 +96,7 @@ def sample_of(config: Annotations) -> str | None:
 
 def _every_row(config: Annotations) -> pa.Table:
     """The listing without its limit."""
-    text = _read_text(config.table, _wanted(config))
+    text = _text_of(config)
     absent = pa.nulls(len(text), pa.string())
     rows = pa.table(
         {
@@ -150,6 +158,8 @@ def columns_of(config: Annotations) -> list[ColumnUse]:
 
     Counts are of the rows selected. Raises UserError as `listing` does.
     """
+    if config.table is None:
+        return []
     rows, schema = listing(config), _schema(config.table)
     text = _read_text(config.table, [field.name for field in schema if field.name and _is_plain(field.type)])
     return [_use(config, field, text, rows) for field in schema]
@@ -195,19 +205,26 @@ def _why_left_out(config: Annotations, field: pa.Field, text: pa.Table) -> str:
     return why_not(text[field.name]) or "empty: no cell says yes or no"
 
 
-def _wanted(config: Annotations) -> list[str]:
+def _text_of(config: Annotations) -> pa.Table:
+    """The columns that matter as text; without a table, the names of the images alone."""
+    if config.table is None:
+        return pa.table({config.file_column: pa.array(config.image_files(), pa.string())})
+    return _read_text(config.table, _wanted(config, config.table))
+
+
+def _wanted(config: Annotations, table: Path) -> list[str]:
     """The columns to read, in the table's order. Raises UserError for settings that the table cannot meet."""
-    if not config.table.is_file():
-        raise UserError(f"table: there is no file {config.table}; give the CSV or Parquet file that lists the images")
+    if not table.is_file():
+        raise UserError(f"table: there is no file {table}; give the CSV or Parquet file that lists the images")
     if config.split is not None and config.split_column is None:
         raise UserError(f"split: {config.split!r} is set without split_column; name the column that holds the splits")
     columns = {"file_column": config.file_column, "label_column": config.label_column, "split_column": config.split_column}
     settings = {name: setting for setting, name in columns.items() if name is not None}
     settings |= {name: "attribute_columns" for name in config.attribute_columns or () if name not in settings}
-    schema = _schema(config.table)
+    schema = _schema(table)
     for name, setting in settings.items():
         if name not in schema.names:
-            raise UserError(f"{setting}: {config.table} has no column {name!r}; it has {', '.join(schema.names)}")
+            raise UserError(f"{setting}: {table} has no column {name!r}; it has {', '.join(schema.names)}")
     others = config.attribute_columns is None
     return [field.name for field in schema if field.name in settings or (others and field.name and _is_plain(field.type))]
 

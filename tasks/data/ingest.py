@@ -12,14 +12,18 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
 from cfx.errors import UserError
 from cfx.images import BYTES_PER_PIXEL, MAX_PIXELS, Refused, Resample, decode_png, read_image
 from cfx.paths import PATH
 from tasks.data.annotations import FIXED, MOST_LABELS, Annotations, First, annotations_of, listing, sample_of
 from tasks.data.drawing import by_lot, drawn
-from tasks.data.files import is_inside, read, stamps
+from tasks.data.files import is_inside, names_below, read, stamps
+from tasks.data.formats.folders import image_names
+from tasks.data.formats.remarks import Remarks
+from tasks.data.formats.samples import images_alone
+from tasks.data.formats.source import Choices, Source
 from tasks.data.seen_files import SeenFiles
 from tasks.shard_images import Images
 from warehouse.facts.storage import warehouse_at
@@ -49,7 +53,8 @@ LabelNames = Annotated[dict[str, str | None], BeforeValidator(_as_text)]
 class DataConfig(Annotations):
     """Which images are audited, and what is known about them.
 
-    The table is the list of images: a file of the folder that it does not name is not part of the data.
+    The table is the list of images: a file of the folder that it does not name is not part of the data. Without a table, every
+    image below the folder is.
     """
 
     images: ImagesPath = Field(
@@ -82,6 +87,25 @@ class DataConfig(Annotations):
         "may be dark or may use fewer",
     )
     max_rejected: float = Field(0.5, ge=0, le=1, description="share of refused files above which the audit stops")
+
+    @model_validator(mode="after")
+    def _columns_of_a_table(self) -> DataConfig:
+        for name in ("label_column", "split_column", "split", "attribute_columns"):
+            if self.table is None and (value := getattr(self, name)):
+                raise UserError(f"{name}: {value!r} is looked for in the table, and there is none; set `table`, or leave it out")
+        return self
+
+    def image_files(self) -> list[str]:
+        """Every image below the folder, in order of name. Raises UserError for none, and for images beside their masks."""
+        remarks = Remarks()
+        names = image_names(self.images, names_below(self.images, remarks.leave_out), remarks)
+        if not names:
+            left = f" (left out: {'; '.join(map(str, remarks.left_out()))})" if remarks.counts else ""
+            raise UserError(
+                f"images: there is no image below {self.images}{left}; give a folder of images, or `table`, which names those in "
+                "tar, Parquet and Arrow files: `cfx import-data` writes one"
+            )
+        return images_alone(names, Source(self.images, Choices(), remarks))
 
 
 class TooManyRejected(UserError):
@@ -145,7 +169,8 @@ def fingerprint(config: DataConfig) -> str:
     names = [name for name in selected(config)["file"].to_pylist() if name]
     files = stamps(config.images, names)
     whole = isinstance(config.images, Path) and sum(max(0, size) for size, _ in files.values()) <= HASHED_WHOLE
-    digest = hashlib.sha256(_sha256(config.table) + config.resample.encode())
+    known = _sha256(config.table) if config.table is not None else b""
+    digest = hashlib.sha256(known + config.resample.encode())
     if config.annotations is not None:
         digest.update(_sha256(config.annotations))
     for name in names:
@@ -202,7 +227,7 @@ def _usable(config: DataConfig, rows: pa.Table, n: int) -> list[dict[str, Any]]:
 def selected(config: DataConfig) -> pa.Table:
     """The listing of the rows to audit, once folder and labels are known to be there."""
     if not config.images.is_dir():
-        raise UserError(f"images: there is no folder {config.images}; give the folder that the table's files are relative to")
+        raise UserError(f"images: there is no folder {config.images}; give the folder that a table's files are relative to")
     rows = listing(config)
     if config.label_column is not None and not any(pc.unique(rows["label"]).to_pylist()):
         raise UserError(

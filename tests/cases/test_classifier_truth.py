@@ -717,9 +717,8 @@ def test_check_prints_what_was_understood_and_writes_nothing(folder: Path) -> No
     assert found["labels"] == {"0": "red", "1": "green", "2": "blue"} and found["warnings"] == []
     assert found["accuracy"] == {"classifier": {"right": N, "n": N}} and found["kept"] is None
     assert found["shown"]["input_size"] == "16 x 16, the images' own (by the default)"
-    missing = {name for names in found["missing"].values() for name in names}
-    assert missing >= {"counterfactuals", "judge flip rate", "attributes of images and of changes"}
-    for line in ("images: 48: 16 blue, 16 green, 16 red", "labels: 0 is red", "right about 48 of 48", "missing: judge flip rate"):
+    assert {one["layer"] for one in found["layers"] if not one["there"]} == {"attributes", "counterfactuals", "judge", "masks"}
+    for line in ("images: 48: 16 blue, 16 green, 16 red", "labels: 0 is red", "right about 48 of 48", "`judge: auto` adds"):
         assert line in ended.stdout
     assert not elsewhere.exists()
 

@@ -5,7 +5,9 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from tasks.data.annotations import FIXED, Annotations, First, listing
+from cfx.errors import UserError
+from tasks.data.annotations import FIXED, Annotations, First, columns_of, listing
+from tasks.data.ingest import DataConfig, fingerprint
 from tasks.data.yes_or_no import yes_or_no
 
 
@@ -119,6 +121,34 @@ def test_a_table_that_is_not_there_or_not_one_is_refused(tmp_path):
     (tmp_path / "table.csv").write_bytes(b"file\n\xff\xfe.png\n")
     with pytest.raises(ValueError, match=r"table: .* cannot be read: .*invalid UTF8"):
         listing(Annotations(table=tmp_path / "table.csv"))
+
+
+def test_without_a_table_every_image_of_the_folder_is_listed_and_nothing_is_known(tmp_path):
+    for name in ("b.png", "sub/a.jpg", "notes.txt", ".hidden.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    rows = listing(DataConfig(images=tmp_path))
+    assert rows["file"].to_pylist() == ["b.png", "sub/a.jpg"] and rows.column_names[FIXED:] == []
+    assert rows["label"].null_count == 2 and columns_of(DataConfig(images=tmp_path)) == []
+    assert listing(DataConfig(images=tmp_path, limit=First(first=1)))["file"].to_pylist() == ["b.png"]
+    alone = tmp_path / "sub"
+    before = fingerprint(DataConfig(images=alone))
+    (alone / "c.png").write_bytes(b"")
+    assert fingerprint(DataConfig(images=alone)) != before
+
+
+def test_without_a_table_what_needs_one_is_refused(tmp_path):
+    with pytest.raises(ValidationError, match="label_column: 'label' is looked for in the table, and there is none; set `table`"):
+        DataConfig(images=tmp_path, label_column="label")
+    (tmp_path / "x.tar").write_bytes(b"")
+    with pytest.raises(UserError, match="there is no image below .*cfx import-data"):
+        listing(DataConfig(images=tmp_path))
+    for name in ("1.png", "1_mask.png"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError, match="several images"):
+        listing(DataConfig(images=tmp_path))
+    with pytest.raises(UserError, match="table: is required"):
+        listing(Annotations())
 
 
 def test_an_unknown_setting_is_reported():

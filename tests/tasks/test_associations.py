@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from facts import image_ids, image_rows
 
-from tasks.advice.associations import associations_of, striking
+from tasks.advice.associations import associations_of, label_warnings, striking
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import query
 
@@ -29,6 +29,14 @@ def test_a_tag_on_nine_of_ten_coats_and_one_of_ten_shirts_is_phi_point_eight() -
     assert (found.label, found.attribute, found.n) == ("coat", "tag", 100)
     assert found.phi == pytest.approx(0.8) and found.lift == pytest.approx(1.8)
     assert found.sentence() == "the label “coat” goes with “tag”: r = 0.80, 1.8 times as often as in all, 100 images"
+
+
+def test_an_attribute_that_says_the_same_as_the_label_may_be_the_label() -> None:
+    found = associations_of(rows(TAGGED, tag=TAG, buttons=[label == "coat" for label in TAGGED]))
+    (said,) = label_warnings(found, ["tag", "buttons"])
+    assert said.startswith("“buttons” says the same as the label “coat” (r = 1.00, 100 images)")
+    assert "set `target_attribute: buttons`" in said
+    assert label_warnings(found, ["tag"]) == ()  # .8 is a shortcut; and what no oracle sees is not ranked
 
 
 def test_phi_is_the_correlation_of_the_bits_for_every_label() -> None:

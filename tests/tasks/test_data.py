@@ -188,7 +188,7 @@ def test_the_digits_are_what_their_script_says():
     )
     listed = check(config)
     assert (listed.n, listed.labels, listed.attributes) == (357, ("eight", "three"), ("slant", "thickness", "width", "holes"))
-    with config.table.open(newline="") as lines:
+    with (digits / "attributes.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     for measure in ("slant", "thickness", "width"):  # cut at the median: 178 of 357 lie above it
         assert sum(row[measure] == "1" for row in rows) == 178

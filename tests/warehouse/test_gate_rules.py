@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from facts import effect_rows, image_ids, place_rows, property_rows, share_rows, write_run
+from facts import effect_rows, image_ids, place_rows, property_rows, run_rows, share_rows, write_run
 
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import query
@@ -151,6 +152,20 @@ def test_a_relied_on_property_and_an_unnamed_place_are_held_to_the_largest_effec
     assert results(tmp_path, "run", minimum_images=200)["property", "warmth"]["result"] == "inconclusive"
     named = results(tmp_path, "run", forbidden=["hat"])  # who names what is forbidden forbids that alone
     assert not [rule for rule, _ in named if rule in ("property", "place")]
+
+
+def test_an_attribute_that_may_be_the_label_itself_is_held_against_nobody_until_it_is_forbidden(tmp_path: Path) -> None:
+    write_run(tmp_path, "run", {"smile": 0.3, "hat": 0.3}, n=32)
+    for attribute in ("smile", "hat"):
+        write_shard(tmp_path, "effects", "run", attribute, effect_rows(image_ids(32), attribute, [0.3, 0.32] * 16))
+    later = {"finished": datetime(2025, 1, 2, tzinfo=UTC), "target_attribute": None, "attempted": 32, "explained": 32}
+    write_shard(tmp_path, "runs", "run", "later", run_rows(**later))
+    found = results(tmp_path, "run", minimum_images=24)
+    assert found["effect", "hat"]["result"] == "fail"
+    assert found["effect", "smile"]["result"] == "inconclusive"  # it is the label of every image
+    assert "set `target_attribute: smile`" in found["effect", "smile"]["reason"]
+    forbidden = results(tmp_path, "run", minimum_images=24, forbidden=["smile"])
+    assert forbidden["effect", "smile"]["result"] == "fail"
 
 
 def test_runs_and_policies_of_the_version_before_are_still_read(tmp_path: Path) -> None:

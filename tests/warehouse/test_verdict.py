@@ -20,7 +20,7 @@ EDITED: dict[str, Any] = {"intervention": 0.4, "intervention_low": 0.3, "interve
 
 SHARE = {
     "class": "smiling", "share": 0.95, "low": 0.9, "high": 0.97, "label_share": 0.9, "ceiling": 0.96,
-    "ceiling_inputs": "generic features", "cleared": True, "why": "x", "n": 128,
+    "ceiling_inputs": "generic features", "cleared": True, "why": "x", "n": 128, "needs_attributes": False,
 }  # fmt: skip
 DARK = SHARE | {"share": 0.2, "ceiling": 0.9, "cleared": False}
 

@@ -26,7 +26,7 @@ from warehouse.report.render import report_path, write_report
 from warehouse.report.verdict import verdict
 
 SUMS = "SHA256SUMS"
-QUESTIONS = ("runs", "ranked", "share", "claims", "compared", "scorecard", "rules")
+QUESTIONS = ("runs", "layers", "ranked", "share", "claims", "compared", "scorecard", "rules")
 _THEN = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say: the same run gives the same bytes
 
 
@@ -98,9 +98,10 @@ def _unpack(path: Path, root: Path) -> list[str]:
 
 
 def _summary(run: Row, found: dict[str, list[Row]], gate: Gate | None) -> Row:
+    said = verdict(run, found["ranked"], found["share"], found["claims"], found["compared"][0], found["layers"])
     return {
         "run": run,
-        "headline": verdict(run, found["ranked"], found["share"], found["claims"], found["compared"][0]).headline,
+        "headline": said.headline,
         "gate": None if gate is None else {"verdict": gate.verdict, "reasons": gate.reasons},
         "attributes": found["ranked"],
         "explained": found["share"],
@@ -113,7 +114,7 @@ def _summary(run: Row, found: dict[str, list[Row]], gate: Gate | None) -> Row:
 def model_card(run: Row, found: dict[str, list[Row]], gate: Gate | None) -> str:
     """A model card in the Hugging Face format: YAML between dashes, with the results as a `model-index`, then Markdown."""
     ranked, scores = found["ranked"], found["scorecard"]
-    said = verdict(run, ranked, found["share"], found["claims"], found["compared"][0])
+    said = verdict(run, ranked, found["share"], found["claims"], found["compared"][0], found["layers"])
     name = str(run["name"])
     metrics = [
         {"type": row["metric"], "name": row["metric"], "value": row["value"]} for row in scores if row["value"] is not None

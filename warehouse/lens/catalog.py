@@ -17,6 +17,7 @@ _MACRO = re.compile(r"^create macro (\w+\([^)]*\)) as .*?-- (.*)$", re.MULTILINE
 VIEWS = (
     "runs",
     "audits",
+    "layers",
     "attribute_sums",
     "annotation_sums",
     "outcomes",

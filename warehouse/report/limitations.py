@@ -31,6 +31,11 @@ UNNAMED = Limit(
     "The audit has no oracle, so it says nothing of attributes: what decides shows as a property or a place of the image, and "
     "what is neither stays unseen.",
 )
+UNTESTED = Limit(
+    "No attribute was tested.",
+    "The oracle sees attributes in the images. Whether one of them decides takes images in which it alone was changed, and "
+    "without a prior there are none.",
+)
 UNDRAWN = Limit(
     "Nothing was drawn.",
     "The audit has no prior: it moves and exchanges what the images have, and never shows what an image would have to look like.",
@@ -49,7 +54,7 @@ def limits(
     guided = cost.get("guided", {})
     config = json.loads(run["config"])
     drawn, named = has(config, "prior"), has(config, "oracle")
-    found = [_named(ranked)] if named else [UNNAMED]
+    found = [(_named(ranked) if drawn else UNTESTED) if named else UNNAMED]
     found += [_untouched(ranked, config), _oracle(ranked, fr_null), _size(ranked)] if drawn else [UNDRAWN, THESE_IMAGES]
     found += [_canary(row) for row in canary]
     if config.get("surrogate") is not None:

@@ -14,6 +14,9 @@ EVIDENCE = {
     "runs": """
 select * from runs where run_id = $run
 """,
+    "layers": """
+select layer, there, adds, line from layers where run_id = $run order by place
+""",
     "ranked": """
 select rank, attribute, source, target, effect, low, high, p, q, intervention, intervention_low, intervention_high,
     n, n_interventions, verdict, rests_on, images_needed

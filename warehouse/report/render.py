@@ -30,6 +30,7 @@ from warehouse.report.findings import Question, ask_findings, findings
 from warehouse.report.gallery import AMPLIFIED, gallery
 from warehouse.report.gallery_filters import Filters
 from warehouse.report.hashes import write_hashes
+from warehouse.report.layers import left_out
 from warehouse.report.limitations import limits
 from warehouse.report.maps import maps_of, mean_image
 from warehouse.report.metric_names import in_order, measure
@@ -91,7 +92,8 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Se
         undrawn=UNDRAWN,
         run=run,
         sanity=[row for row in effects if row["attribute"] == run["target_attribute"]],
-        verdict=verdict(run, ranked, found["share"].rows, found["claims"].rows, found["compared"].rows[0]),
+        verdict=verdict(run, ranked, found["share"].rows, found["claims"].rows, found["compared"].rows[0], found["layers"].rows),
+        left_out=left_out(found["layers"].rows),
         nothing=nothing_to_compare(run, found["compared"].rows[0]),
         top=TOP,
         shown_directions=[row for row in effects if row["attribute"] != run["target_attribute"]][: 4 * TOP],

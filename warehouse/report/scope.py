@@ -30,7 +30,8 @@ def scope(run: Row, splits: Sequence[Row], ranked: Sequence[Row], associations: 
     config = json.loads(run["config"])
     classifier = config.get("classifier") or {}
     named, drawn = has(config, "oracle"), has(config, "prior")
-    none = "none yet" if named else "none: no oracle"
+    untested = "none yet" if drawn else "seen, none tested: no prior"
+    none = untested if named else "none: no oracle"
     entries = [
         ("Classifier", model_name(classifier)),
         ("Access", access(classifier)),

@@ -1,13 +1,21 @@
-"""The verdict in plain words, from the view `verdicts` and from nothing else."""
+"""The verdict in plain words, from the views `verdicts`, `explained_share`, `findings` and `layers`, and from nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row
+from warehouse.lens.gate import check_run
+from warehouse.lens.settled import settle
 from warehouse.report.formatting import listed, points
+from warehouse.report.queries import EVIDENCE, evidence
+
+RESTS_ON = ("runs", "ranked", "share", "claims", "compared", "layers")  # questions of the report
 
 
 @dataclass(frozen=True)
@@ -19,11 +27,27 @@ class Verdict:
     sentences: tuple[str, ...]
 
 
-def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Sequence[Row], compared: Row | None = None) -> Verdict:
+def read_verdict(root: Path, run_id: str) -> Verdict:
+    """What the report of a run says first, asked of the warehouse. Raises UserError for an unknown run."""
+    with closing(open_warehouse(root, sql=";".join(EVIDENCE[name] for name in RESTS_ON))) as lens:
+        check_run(lens, root, run_id)
+        settle(lens, run_id)
+        runs, ranked, share, claims, compared, layers = (evidence(lens, name, run_id).rows for name in RESTS_ON)
+    return verdict(runs[0], ranked, share, claims, compared[0], layers)
+
+
+def verdict(
+    run: Row,
+    ranked: Sequence[Row],
+    share: Sequence[Row],
+    claims: Sequence[Row],
+    compared: Row | None = None,
+    layers: Sequence[Row] = (),
+) -> Verdict:
     """What the page says first. Clear only where nothing is open and the names explain the answers.
 
     run: a row of the view runs; ranked: its rows of verdicts, strongest first; share: its rows of explained_share; claims: its
-    rows of findings; compared: how many images and directions have a guided explanation and its null.
+    rows of findings; compared: how many images and directions have a guided explanation and its null; layers: its rows of layers.
     """
     refused = next((row["rests_on"] for row in ranked if row["rests_on"].startswith("refused")), None)
     if refused:  # a failed canary refuses every finding
@@ -33,7 +57,7 @@ def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Seque
     open_claims = _things([row for row in beside if row["verdict"] in ("suspected", "inconclusive")])
     fragile = [row for row in claims if row["kind"] == "property" and row["verdict"] == "fragile"]
     attributes = [row for row in ranked if row["verdict"] == "confirmed"]
-    explained = tuple(_share_sentence(row) for row in share) or (NOT_MEASURED,)
+    explained = tuple(_share_sentence(row) for row in share) or (_not_measured(layers),)
     subject = f"The {classifier_name(run)}"
     unsure = [row for row in ranked if row["verdict"] == "inconclusive"]
     untested = next((row["rests_on"] for row in unsure if row["rests_on"].startswith("nothing was tested")), None)
@@ -60,6 +84,9 @@ def verdict(run: Row, ranked: Sequence[Row], share: Sequence[Row], claims: Seque
     if not all(row["cleared"] for row in share) or not share:
         headline = f"Not cleared: what decides the answers of the {classifier_name(run)} is not accounted for"
         return Verdict("inconclusive", headline, (*explained, *also, *map(_claim_sentence, fragile[:3]), *looked, *open_ones))
+    if not ranked and any(row["needs_attributes"] for row in share):
+        headline = f"Not cleared: which of the named attributes the {classifier_name(run)} relies on was not tested"
+        return Verdict("inconclusive", headline, (*explained, NAMED_UNTESTED, *also, *looked))
     if unsure or open_claims:
         return Verdict("inconclusive", _open_headline(run, ranked, unsure), (*open_ones, *also, *looked, *explained))
     if unedited:
@@ -77,6 +104,14 @@ def _untested_sentences(untested: str, unsure: Sequence[Row]) -> tuple[str, ...]
 
 
 OWN = "own prediction"  # what is said of each image's own predicted class, where none is predicted often enough
+NOTHING_NAMED = (
+    "Nothing was cleared, because nothing was named: without labels and named attributes, the audit sees that something in the "
+    "images moves the answer, and cannot tell whether it should."
+)
+NAMED_UNTESTED = (
+    "Nothing was cleared: that attributes go with the answers does not say which of them decide, and one may be a shortcut. To "
+    "test them takes counterfactuals, with an oracle that sees these attributes."
+)
 NOT_MEASURED = (
     "How much of the answers the names explain was not measured (it takes a label or an attribute, and 24 images or more with "
     "both answers among them), so nothing clears this classifier."
@@ -85,6 +120,12 @@ NOTHING_TO_COMPARE = (
     "There is no image yet that has both a guided explanation and its null, and no property and no place of the images was "
     "tried, so there is nothing to compare."
 )
+
+
+def _not_measured(layers: Sequence[Row]) -> str:
+    """Why nothing is cleared where no share of the answers was measured."""
+    missing = {row["layer"] for row in layers if row["there"] is False}
+    return NOTHING_NAMED if {"labels", "attributes"} <= missing else NOT_MEASURED
 
 
 def nothing_to_compare(run: Row, compared: Row | None) -> str:

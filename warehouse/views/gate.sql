@@ -25,7 +25,10 @@ create macro points(low, high, threshold) as (  -- an interval and its bound in 
 );
 create view gate as
 with held as (
-    select policies.*, status, target_attribute from policies join (select run_id, status, target_attribute from runs) using (run_id)
+    select policies.*, status, target_attribute, measured from policies join (
+        -- Of a run that keeps no settings it is not known whether a share should be there.
+        select run_id, status, target_attribute, json_type(config, '$.oracle') is not null as measured from runs
+    ) using (run_id)
 ),
 seen as (
     -- Where nothing was drawn, every image that was predicted.
@@ -62,31 +65,52 @@ judged_rates as (
     -- Short of its floor for certain, a rate says that the audit was weak, which is no fault of the classifier.
     select *, if(low >= threshold, 'pass', 'inconclusive') as result, high < threshold as weak from bounded_rates
 ),
+ranked as (
+    select verdicts.* from held join verdicts using (run_id)
+),
+maybe_labels as (
+    -- Attributes that say the same as the label in nearly every image of a run in which none is set apart as the label.
+    select distinct run_id, attribute
+    from held join label_associations using (run_id)
+    where target_attribute is null and forbidden is null and abs(phi) >= 0.95 and n >= 20
+),
 effects as (
     -- An effect is shown when explanations and edits confirm it, or when explanations found it and nobody made the edits. It is within
     -- the limit when neither explanations nor edits can have moved it further, and something was tested.
     select
         run_id, 10 + rank as place, 'effect' as rule, attribute as subject, effect as value, low, high, maximum_effect as threshold,
-        n, minimum_images as minimum, 'images' as unit, verdict = 'confirmed' or (verdict = 'suspected' and n_interventions = 0) as shown,
+        n, minimum_images as minimum, 'images' as unit,
+        (verdict = 'confirmed' or (verdict = 'suspected' and n_interventions = 0)) and (run_id, attribute) not in (from maybe_labels) as shown,
         verdict not in ('confirmed', 'not tested') and rests_on not like 'nothing was tested%' and low >= -maximum_effect and high <= maximum_effect
             and coalesce(greatest(abs(intervention_low), abs(intervention_high)), abs(intervention), 0) <= maximum_effect as within,
         abs(effect) > maximum_effect or verdict = 'confirmed' as beyond,
-        coalesce(verdicts.images_needed, 0) as needed,
+        coalesce(ranked.images_needed, 0) as needed,
         format('{} effect {:+.1f} points', attribute, round(100 * effect, 1) + 0) as found,
         if(intervention is null, '', format('; edited alone it shifts the score by {:+.1f} points', round(100 * intervention, 1) + 0))
             || case when verdict in ('confirmed', 'suspected') then format('; {} by {}', verdict, rests_on)
                 when rests_on like 'nothing was tested%' then '; ' || rests_on
-                when verdict = 'not tested' then '; not edited, so how far it moves the score is not known' else '' end as because
-    from held join verdicts using (run_id)
+                when verdict = 'not tested' then '; not edited, so how far it moves the score is not known' else '' end
+            || if((run_id, attribute) in (from maybe_labels), format('; it says the same as the label: if it is the label itself, set `target_attribute: {}`, or else name it in `gate.forbidden`', attribute), '')
+            as because
+    from held join ranked using (run_id)
     where forbidden is null or list_contains(forbidden, attribute)
 ),
 beyond_attributes as (
     -- What needs no name. Held against the run where every attribute is; a share of the answers that is not explained leaves it open.
     select
         run_id, 900 as place, 'explained' as rule, class as subject, share as value, low, high, null::double as threshold, n,
-        if(cleared, 'pass', 'inconclusive') as result, why as reason
-    from held join explained_share using (run_id)
+        if(cleared and tested, 'pass', 'inconclusive') as result,
+        why || if(tested, '', ', but none of the attributes among it was tested, and the label alone explains less') as reason
+    from held join (
+        select *, not needs_attributes or run_id in (select run_id from ranked) as tested from explained_share
+    ) using (run_id)
     where coalesce(explained, true)
+    union all
+    select
+        run_id, 900, 'explained', null, null, null, null, null, coalesce(images, 0), 'inconclusive',
+        'how much of the answers is accounted for was not measured: that takes a label or a named attribute, and enough images'
+    from held left join seen using (run_id)
+    where coalesce(explained, true) and measured and run_id not in (select run_id from explained_share)
     union all
     select
         run_id, 900 + row_number() over (partition by run_id order by abs(intervention) desc, kind, name, class), kind, name, intervention, low, high, maximum_effect, n,

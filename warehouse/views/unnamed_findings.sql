@@ -28,18 +28,19 @@ select
         when kind = 'relies on' then 'acts through ' || through
         when not in_data and property <> 'mirror' then 'not in your data: moved by a small fixed dose'
         when kind = 'fragile' and property = 'mirror' then 'the answer moves when the image is mirrored'
-        when kind = 'fragile' then 'the answer moves, but not as the property goes with it in your data, beyond the label'
+        when kind = 'fragile' then 'the answer moves, but not as the property goes with it in your data' || if(labelled, ', beyond the label', '')
         else 'probes'
     end as why,
     coalesce(tied, []) as tied
-from property_claims join (select run_id, margin from runs) using (run_id)
+from property_claims
+join (select run_id, margin, json_type(config, '$.data.label_column') is distinct from 'NULL' as labelled from runs) using (run_id)
 union all
 select
     run_id, 'place', place, class, null, coalesce(exchange, effect), if(exchange is null, low, exchange_low),
     if(exchange is null, high, exchange_high), if(exchange is null, n, exchange_n), verdict,
     case verdict
         when 'confirmed' then 'transplants; nothing that was named accounts for it'
-        when 'suspected' then 'transplants; ' || if(not beyond_label, 'the label may account for what is there', 'nothing was named')
+        when 'suspected' then 'transplants; ' || if(not beyond_label, 'the label may account for what is there', 'no oracle names what is there')
             || ', so whether it should decide is open'
         when 'named' then 'transplants; '
             || if(len(attributes) > 0, array_to_string(attributes, ', ') || ' there', 'the attributes that were named account for it')
