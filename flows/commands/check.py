@@ -19,16 +19,20 @@ def check(config: Annotated[Path, typer.Argument(help="the audit's YAML")], as_j
         from flows.config import load_config
         from flows.engine import one_thread
         from tasks.check import check as checked
+        from tasks.training.auto import expect_networks
         from tasks.understood import as_json as for_machines
         from tasks.understood import lines_of
 
         with err.status("checking"), one_thread():
-            run = checked(load_config(config))
+            run = checked(load_config(config), expect_networks)
     assert run.understood is not None
-    out.print(f"[bold]{escaped(run.config.name)}[/] would be run {escaped(run.id)}", soft_wrap=True)
+    run_id = None if run.understood.pending else run.id  # which depends on weights that are not there yet
+    to_come = f"a new run, once {' and '.join(run.understood.pending)} are trained"
+    known = to_come if run_id is None else f"run {escaped(run_id)}"
+    out.print(f"[bold]{escaped(run.config.name)}[/] would be {known}", soft_wrap=True)
     for line in lines_of(run.understood):
         out.print(escaped(line), soft_wrap=True, highlight=False)
     for warning in run.warnings:
         err.print(f"[yellow]warning[/] {escaped(warning)}", soft_wrap=True)
     if as_json:
-        print(json.dumps({"run_id": run.id, **for_machines(run.understood), "warnings": run.warnings}))  # noqa: T201
+        print(json.dumps({"run_id": run_id, **for_machines(run.understood), "warnings": run.warnings}))  # noqa: T201
