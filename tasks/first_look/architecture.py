@@ -24,8 +24,21 @@ from cfx.errors import UserError
 from cfx.state_dict import COUNTER
 from cfx.user_code import import_named
 
+SMALLEST = 12  # tensors: no published network has fewer
 SECONDS = 25.0  # of trying networks of timm, of which there are more than a thousand
 OUTPUTS = ("num_classes", "n_classes", "nclasses", "classes", "num_outputs", "n_outputs", "outputs", "out_features", "num_labels")
+TORCHVISION = (  # names at the top of a state dict, and which of torchvision's networks have them
+    ({"features", "classifier"}, ("alexnet", "convnext*", "densenet*", "efficientnet*", "mobilenet*", "squeezenet*", "vgg*")),
+    ({"conv1", "layer1", "fc"}, ("resnet*", "resnext*", "wide_resnet*")),
+    ({"conv_proj", "encoder", "heads"}, ("vit*",)),
+    ({"features", "norm", "head"}, ("swin*",)),
+    ({"stem", "trunk_output"}, ("regnet*",)),
+    ({"conv5", "stage2"}, ("shufflenet*",)),
+    ({"layers", "classifier"}, ("mnasnet*",)),
+    ({"stem", "blocks", "classifier"}, ("maxvit*",)),
+    ({"Conv2d_1a_3x3"}, ("inception_v3",)),
+    ({"inception3a"}, ("googlenet",)),
+)
 FAMILIES = (  # names at the top of a state dict, and which of timm's networks begin so
     ({"patch_embed", "blocks"}, ("vit_tiny*", "vit_small*", "vit_base*", "deit*", "vit_large*", "vit_*")),
     ({"patch_embed", "layers"}, ("swin*",)),
@@ -50,8 +63,10 @@ def recognise(state: Mapping[str, Tensor], folder: Path, weights: Path) -> Recog
     """
     plain = _plain(state)
     outputs = _outputs(plain)
-    own, passed_over = _of_user(plain, _modules(folder, weights), folder, outputs)
-    found = own or _of_torchvision(plain, outputs) or _of_timm(plain, outputs)
+    own, passed_over = _of_user(state, _modules(folder, weights), folder, outputs)
+    found = own
+    if own is None and len(plain) >= SMALLEST:
+        found = _of_torchvision(plain, outputs) or _of_timm(plain, outputs)
     if found is None:
         tops = ", ".join(dict.fromkeys(name.partition(".")[0] for name in plain))
         beside = f" ({'; '.join(passed_over)})" if passed_over else ""
@@ -65,10 +80,14 @@ def recognise(state: Mapping[str, Tensor], folder: Path, weights: Path) -> Recog
 
 def _plain(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     """Names without what all of them begin with (`model.`, `net.`) -> shapes, counters left out."""
-    shapes = {name: tuple(value.shape) for name, value in state.items() if not name.endswith(COUNTER)}
-    while len({name.partition(".")[0] for name in shapes}) == 1 and all("." in name for name in shapes):
-        shapes = {name.partition(".")[2]: shape for name, shape in shapes.items()}
-    return shapes
+    return list(_stripped({name: tuple(value.shape) for name, value in state.items() if not name.endswith(COUNTER)}))[-1]
+
+
+def _stripped(shapes: dict[str, tuple[int, ...]]) -> Iterator[dict[str, tuple[int, ...]]]:
+    """Shapes by their names, then without what all names begin with, as often as they do."""
+    yield shapes
+    if len({name.partition(".")[0] for name in shapes}) == 1 and all("." in name for name in shapes):
+        yield from _stripped({name.partition(".")[2]: shape for name, shape in shapes.items()})
 
 
 def _outputs(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
@@ -87,16 +106,17 @@ def _modules(home: Path, weights: Path) -> list[Path]:
 
 
 def _of_user(
-    shapes: Mapping[str, tuple[int, ...]], modules: Sequence[Path], home: Path, outputs: int | None
+    state: Mapping[str, Tensor], modules: Sequence[Path], home: Path, outputs: int | None
 ) -> tuple[Recognised | None, list[str]]:
     """A class of one of the modules whose parts are called so; and why others were passed over.
 
     A file is only imported if it does nothing but define when it is.
     """
-    tops, passed_over = {name.partition(".")[0] for name in shapes}, list[str]()
+    named = [{name.partition(".")[0] for name in level} for level in _stripped(dict.fromkeys(state, ()))]
+    shapes, passed_over = _plain(state), list[str]()
     for path in modules:
         module = ".".join(path.relative_to(home.resolve()).with_suffix("").parts)
-        names = [name for name, parts in _classes_in(path) if tops <= parts]
+        names = [name for name, parts in _classes_in(path) if any(tops <= parts for tops in named)]
         if names and not _only_defines(path):
             passed_over.append(f"{path.name} has {names[0]}, but does more than define when it is imported")
             continue
@@ -148,12 +168,13 @@ def _made(make: Any, outputs: int | None) -> tuple[nn.Module, dict[str, object]]
 
 def _of_torchvision(shapes: Mapping[str, tuple[int, ...]], outputs: int | None) -> Recognised | None:
     tops = {name.partition(".")[0] for name in shapes}
-    for name in list_models(module=models):
+    patterns = next((patterns for first, patterns in TORCHVISION if first <= tops), ())
+    for name in [name for pattern in patterns for name in list_models(module=models, include=pattern)]:
         if outputs is None:
             return None
         made = {"init_weights": False, "aux_logits": "AuxLogits" in tops} if name in ("inception_v3", "googlenet") else {}
         with suppress(Exception):  # a network that cannot be made without memory, or of so many outputs
-            with torch.device("cpu" if name.startswith("regnet") and "trunk_output" in tops else "meta"):
+            with torch.device("cpu" if name.startswith("regnet") else "meta"):
                 network = get_model(name, weights=None, num_classes=outputs, **made)
             if _fits(network, shapes):
                 kwargs = {} if outputs == 1000 else {"kwargs": {"num_classes": outputs}}

@@ -172,11 +172,8 @@ def _answering(subject: Subject, found: Proposal, x: Tensor) -> Proposal:
     """With `answers`, where the network gives other things than the settings take by default."""
     settings = found.settings
     if settings.get("access") == "onnx":
-        raw = _logits(subject.classifier(settings | {"answers": "logits"}), x)
-        one = subject.source.outputs == 1
-        kind = kind_of(raw[:, 1:] if one else raw)
-        said = "logits" if kind == "logits" else "second" if one else "probabilities"
-        default = "probabilities"
+        probable = "second" if subject.source.outputs == 1 else "probabilities"
+        said, default = _taken(subject, settings, x, (probable, "logits")), "probabilities"
     else:
         classifier = subject.classifier(settings | {"answers": "logits"})
         assert isinstance(classifier, TorchClassifier)
@@ -186,6 +183,20 @@ def _answering(subject: Subject, found: Proposal, x: Tensor) -> Proposal:
     if said == default:
         return found
     return replace(found, settings=settings | {"answers": said}, reasons=(*found.reasons, f"answers: {said}, by what it gives"))
+
+
+def _taken(subject: Subject, settings: dict[str, Any], x: Tensor, ways: Sequence[str]) -> str:
+    """The first way to read a black box's answers that it does not contradict. Raises UserError if it contradicts all."""
+    refused: UserError | None = None
+    for way in ways:
+        try:
+            _logits(subject.classifier(settings | {"answers": way}), x)
+        except UserError as error:
+            refused = refused or error
+            continue
+        return way
+    assert refused is not None
+    raise refused
 
 
 def _truth(labels: Sequence[str | None], found: Proposal, column: str | None) -> Ids | None:
