@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,8 +108,12 @@ def looked_at(options: InitOptions) -> tuple[Given, ImagesFound, TableFound, Sou
     if found.label_column is None and found.candidates:
         found = look_at_table(path, images, Choices(options.file_column, _asked_label(options, found), choices.classes))
     _say(found.lines(), found.warnings())
+    subject = Subject(source, images, found, given.home, named, options.size)
     with err.status("trying the network"):
-        proposal = propose(Subject(source, images, found, given.home, named, options.size))
+        proposal = propose(subject)
+    if asks(options) and proposal.order_unsure:
+        named = keys_of(typer.prompt("Classes in the order of the outputs", default=",".join(proposal.classes)))
+        proposal = propose(replace(subject, classes=named))
     _say(_of_network(source, proposal), proposal.warnings)
     return given, images, found, source, proposal
 
@@ -118,11 +122,16 @@ def _is_table(given: str | None) -> bool:
     return given is not None and Path(given).suffix.lower() in TABLES
 
 
+def asks(options: InitOptions) -> bool:
+    """Whether there is somebody to ask."""
+    return not options.yes and sys.stdin.isatty()
+
+
 def _asked_label(options: InitOptions, found: TableFound) -> str:
     from cfx.errors import UserError
 
     columns = ", ".join(found.candidates)
-    if options.yes or not sys.stdin.isatty():
+    if not asks(options):
         raise UserError(f"which column of {found.path} is the label? --label, one of {columns}; or a column called `label`")
     return str(typer.prompt(f"Which column is the label ({columns})?"))
 

@@ -21,6 +21,8 @@ AUTOS = {  # what each adds
     "judge": "a second opinion on each counterfactual: trained on the labels",
 }
 
+BUNDLED = {"prior": "path", "oracle": "weights", "judge": "weights"}  # for Portraits, which cfx has networks of
+
 
 def name_of(folder: Path) -> str:
     """What the run is called, after the folder of its images."""
@@ -43,10 +45,14 @@ def written(given: Given, table: TableFound, found: Proposal, autos: Collection[
         _line("data", data),
         _line("classifier", found.settings),
     ]
-    if table.target_attribute is not None and "oracle" in autos:
-        lines.append(_line("target_attribute", table.target_attribute) + "  # the label itself: left out of the ranking")
+    bundled = str(found.settings["weights"]).startswith("portraits:")
+    if table.target_attribute is not None:
+        off = "" if "oracle" in autos or bundled else "# "  # without an oracle there is no such attribute
+        lines.append(f"{off}{_line('target_attribute', table.target_attribute)}  # the label itself: left out of the ranking")
     for auto, adds in AUTOS.items():
-        if reason := impossible(auto, table):
+        if bundled:
+            lines.append(f"{_line(auto, {BUNDLED[auto]: f'portraits:{auto}'})}  # {adds.partition(':')[0]}; comes with cfx")
+        elif reason := impossible(auto, table):
             lines.append(f"# {auto}: {reason}")
         else:
             lines.append(f"{'' if auto in autos else '# '}{auto}: auto  # {adds}; minutes of training, once")

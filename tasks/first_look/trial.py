@@ -34,6 +34,7 @@ TRIED = 64  # images
 LARGEST = 512  # pixels of a side that images keep where no one says what the network wants
 SIDES = (28, 32, 64, 96, 128, 224)  # pixels that a network may have been trained at
 BATCH = 16
+SURE = 0.7  # of labelled images: a network that is right about more has its classes in order
 BLACK_BOX = (  # what an ONNX file may have been trained on, beside [0, 1]
     {"range": [0, 255]},
     {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
@@ -83,6 +84,12 @@ class Proposal:
     accuracy_resampled: Accuracy | None = None  # at `size`, as an audit shows them
     reasons: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def order_unsure(self) -> bool:
+        """Whether nobody says in which order the classes are, and the images do not either."""
+        tried = self.accuracy_resampled
+        return "classes" in self.settings and (tried is None or tried.right <= tried.n * SURE)
 
 
 def propose(subject: Subject) -> Proposal:

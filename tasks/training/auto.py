@@ -29,6 +29,7 @@ from cfx.diffusion.training import FIRST, train_prior
 from cfx.errors import ConfigError, UserError
 from cfx.images import height_and_width
 from cfx.training.classifier import ClassifierTraining, train_classifier
+from tasks.advice.associations import associations_of
 from tasks.config import TRAINED_HERE, AuditConfig
 from tasks.data.annotations import FIXED, listing
 from tasks.data.drawing import drawn
@@ -45,6 +46,7 @@ ROLES: tuple[Role, ...] = ("oracle", "judge")
 FEWEST, MOST = 32, 4_000  # images to learn from: fewer are refused, of more so many are drawn
 SIDE = 64  # pixels of the longer side that these networks see, at most
 TIMED = 3  # optimizer steps that a duration is told from
+THE_LABEL = 0.95  # |phi| of an attribute and the label from which on they are one
 NO_BETTER = 0.02  # of accuracy over always saying the more frequent: less, and nothing was learned
 CODE = (  # what decides the weights beside data and settings
     "cfx.images",
@@ -121,7 +123,7 @@ def train_networks(
     files = {one.role: fetched(one.weights.parent) / one.weights.name for one in found}
     networks = {role: getattr(config, role).model_copy(update={"weights": file}) for role, file in files.items()}
     said = [_learned(one, files[one.role]) for one in found]
-    warnings = tuple(warning for one, (_, doubts) in zip(found, said, strict=True) for warning in (*_shared(one), *doubts))
+    warnings = tuple(warning for one, (_, doubts) in zip(found, said, strict=True) for warning in (*_doubts(one), *doubts))
     return Prepared(config.model_copy(update=networks), tuple(line for line, _ in said), warnings)
 
 
@@ -138,7 +140,7 @@ def expect_networks(config: AuditConfig, classes: Sequence[str], labels: Labels,
     prior = _expected_prior(config, device)
     names = next((one.names for one in pending if one.role == "oracle"), ())
     lines = tuple(_expected(one, device) for one in pending)
-    warnings = tuple(warning for one in pending for warning in _shared(one))
+    warnings = tuple(warning for one in pending for warning in _doubts(one))
     said = (*there.lines, *lines, *prior)
     return Prepared(there.config, said, (*there.warnings, *warnings), names, tuple(one.role for one in pending))
 
@@ -158,7 +160,7 @@ def _expected_prior(config: AuditConfig, device: str) -> tuple[str, ...]:
     least = FIRST if training.enough is not None else training.steps
     steps = f"{min(least, training.steps):,} to {training.steps:,}" if least < training.steps else f"{training.steps:,}"
     each = seconds[0]
-    times = dict.fromkeys((_minutes(each * min(least, training.steps)), _minutes(each * training.steps)))
+    times = dict.fromkeys(_minutes(each * count) for count in (min(least, training.steps), training.steps))
     return (f"prior: yet to be trained, {steps} steps at {side} px: about {' to '.join(times)}",)
 
 
@@ -307,14 +309,19 @@ def _learned(material: Material, weights: Path) -> tuple[str, tuple[str, ...]]:
     return line, tuple(doubts)
 
 
-def _shared(material: Material) -> tuple[str, ...]:
-    """What to say of a network that learns from what it will be used on."""
-    if not material.audited:
-        return ()
-    return (
+def _doubts(material: Material) -> tuple[str, ...]:
+    """What to say of what a network learns from: the images that it will be used on, or an attribute that is the label itself."""
+    same = (
         f"{material.role}: it is trained on the audited images themselves, because the table has no others, and is surer of "
         "them than of new ones; set data.limit to leave some for it",
     )
+    itself = [one.attribute for one in associations_of(material.rows) if abs(one.phi) >= THE_LABEL]
+    excuses = tuple(
+        f"oracle: {name!r} is the label itself: learned from these images, it may go by whatever goes with the label in them, "
+        "and a shortcut among that would count as named; learn it from images of another source"
+        for name in itself
+    )
+    return (same if material.audited else ()) + (excuses if material.role == "oracle" else ())
 
 
 def _code() -> str:
