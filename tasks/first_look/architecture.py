@@ -159,10 +159,10 @@ def _made(make: Any, outputs: int | None) -> tuple[nn.Module, dict[str, object]]
     named = [name for name in inspect.signature(make).parameters if name in OUTPUTS]
     for kwargs in ({}, {named[0]: outputs} if named and outputs is not None else None):
         with suppress(Exception):  # the user's own code, tried with arguments that it may not take
-            network = None if kwargs is None else make(**kwargs)
-            fits = bool(kwargs) or not named or _outputs(_plain(network.state_dict())) == outputs
-            if isinstance(network, nn.Module) and fits:
-                return network, dict(kwargs or {})
+            if kwargs is None or not isinstance(network := make(**kwargs), nn.Module):
+                continue
+            if kwargs or not named or _outputs(_plain(network.state_dict())) == outputs:
+                return network, dict(kwargs)
     return None
 
 

@@ -39,7 +39,7 @@ class Colours(nn.Module):
 def network(outputs: int = 2, swapped: bool = False) -> Colours:
     made = Colours(outputs)
     with torch.no_grad():
-        for part in (made.look.weight, made.look.bias):
+        for part in made.parameters():
             part.zero_()
         made.look.weight[int(swapped), 2], made.look.weight[int(not swapped), 0] = 5, 5
     return made.eval()

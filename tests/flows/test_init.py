@@ -176,6 +176,15 @@ def test_numbers_for_labels_are_positions_of_classes(home: Path) -> None:
     assert yaml.safe_load((home / "run.yaml").read_text())["data"]["labels"] == {"0": "blue", "1": "red"}
 
 
+def test_on_a_terminal_it_asks_for_the_label(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_weights(home, "net_that_asks", network().state_dict())
+    _several_labels(home)
+    monkeypatch.setattr("flows.commands.init.asks", lambda options: True)
+    ended = CliRunner().invoke(app, ["init", "images", "table.csv", "model.pt"], input="colour\n")
+    assert ended.exit_code == 0 and "Which column is the label (colour, tag, shape)?" in ended.output
+    assert yaml.safe_load((home / "run.yaml").read_text())["data"]["label_column"] == "colour"
+
+
 def _no_file_column(home: Path) -> tuple[str, ...]:
     (home / "table.csv").write_text("picture,label\nx.png,red\ny.png,blue\n")
     return ("table.csv", "model.pt")
