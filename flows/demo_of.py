@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple
 
 import cfx
 from cfx.errors import UserError
@@ -19,24 +18,27 @@ PLACES = (HERE / "flows" / "examples", HERE / "examples")  # in a wheel, in a ch
 TRAINED = ("fashion", "solar")
 PORTRAITS = 128
 
-Options = TypeVar("Options")
+
+class Example(NamedTuple):
+    """What a user would have."""
+
+    images: Path
+    table: Path
+    model: str
 
 
-def lay_out_example(options: Options) -> Options:
-    """The options of a `cfx init` of the example, which is laid out in the folder `to`.
+def lay_out_example(name: str, folder: Path) -> Example:
+    """Lay out an example in an empty folder, or one that is not there yet.
 
     Raises UserError for an example that there is not, a folder with something in it, and data that is not installed.
     """
-    name, to = str(options.demo_of), Path(options.to)
-    folder = Path(f"cfx-{name}") if to == Path("run.yaml") else to
     if name not in (*TRAINED, "portraits"):
         raise UserError(f"--demo-of: there is no {name!r}; there are {', '.join(TRAINED)}, portraits")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UserError(f"{folder} is not an empty folder, and nothing is overwritten; name another one: --out")
     folder.mkdir(parents=True, exist_ok=True)
     model = _portraits(folder) if name == "portraits" else _trained(name, folder)
-    laid = {"images": folder / "images", "table": str(folder / "table.csv"), "model": model, "to": folder / "run.yaml"}
-    return dataclasses.replace(options, yes=True, **laid)  # type: ignore[type-var]
+    return Example(folder / "images", folder / "table.csv", model)
 
 
 def _portraits(folder: Path) -> str:

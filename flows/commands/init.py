@@ -62,8 +62,10 @@ def init(options: InitOptions) -> None:
         from flows.engine import one_thread
 
         if options.demo_of is not None:
+            folder = Path(f"cfx-{options.demo_of}") if options.to == SETTINGS else options.to
             with err.status(f"laying out {options.demo_of}"):
-                options = lay_out_example(options)
+                images, table, model = lay_out_example(options.demo_of, folder)
+            options = replace(options, yes=True, images=images, table=str(table), model=model, to=folder / SETTINGS)
         check_free(options.to)
         if options.images is None:
             raise UserError("give the folder of your images: cfx init IMAGES [TABLE] MODEL; or an example: --demo-of fashion")

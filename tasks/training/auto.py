@@ -121,7 +121,7 @@ def train_networks(
                 _train(material, config.warehouse, device, report)
         found.append(material)
     files = {one.role: fetched(one.weights.parent) / one.weights.name for one in found}
-    networks = {role: getattr(config, role).model_copy(update={"weights": file}) for role, file in files.items()}
+    networks = {str(role): getattr(config, role).model_copy(update={"weights": file}) for role, file in files.items()}
     said = [_learned(one, files[one.role]) for one in found]
     warnings = tuple(warning for one, (_, doubts) in zip(found, said, strict=True) for warning in (*_doubts(one), *doubts))
     return Prepared(config.model_copy(update=networks), tuple(line for line, _ in said), warnings)
@@ -155,13 +155,14 @@ def _expected_prior(config: AuditConfig, device: str) -> tuple[str, ...]:
     side = training.size
     noise = torch.rand(training.batch, 3, side, side) * 2 - 1
     timed = training.model_copy(update={"steps": TIMED, "enough": None})
-    with tempfile.TemporaryDirectory() as folder, _stopwatch() as (report, seconds):
-        train_prior(lambda step: noise, timed, Path(folder), report, device)
+    with tempfile.TemporaryDirectory() as scratch, _stopwatch() as (report, seconds):
+        train_prior(lambda step: noise, timed, Path(scratch), report, device)
     least = FIRST if training.enough is not None else training.steps
     steps = f"{min(least, training.steps):,} to {training.steps:,}" if least < training.steps else f"{training.steps:,}"
     each = seconds[0]
     times = dict.fromkeys(_minutes(each * count) for count in (min(least, training.steps), training.steps))
-    return (f"prior: yet to be trained, {steps} steps at {side} px: about {' to '.join(times)}",)
+    span = " to ".join(times).replace(" minutes to", " to")
+    return (f"prior: yet to be trained, {steps} steps at {side} px: about {span}",)
 
 
 def _expected(material: Material, device: str) -> str:

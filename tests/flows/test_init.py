@@ -59,7 +59,7 @@ def onnx_file(path: Path, ends_in_softmax: bool) -> Path:
         helper.make_node("MatMul", ["mean", "weights"], ["logits"]),
         helper.make_node("Softmax" if ends_in_softmax else "Identity", ["logits"], ["answer"]),
     ]
-    shapes = {"images": ["n", 3, SIDE, SIDE], "answer": ["n", 2]}
+    shapes: dict[str, list[str | int | None]] = {"images": ["n", 3, SIDE, SIDE], "answer": ["n", 2]}
     given, answer = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items())
     constants = [numpy_helper.from_array(np.array([2, 3]), "places"), numpy_helper.from_array(weights, "weights")]
     graph = helper.make_graph(nodes, "colours", [given], [answer], constants)
@@ -104,8 +104,8 @@ def test_the_order_of_classes_is_found_where_the_file_does_not_say_it(home: Path
 def test_values_are_found_where_the_file_does_not_say_them(home: Path) -> None:
     made = network()
     with torch.no_grad():
-        made.look.weight[1, 2], made.look.weight[0, 2] = 0, 0
-        made.look.weight[1, 0], made.look.bias[1] = 20, -8  # red in [0, 1] above .4, which in [-1, 1] hardly is
+        weight, bias = made.parameters()
+        weight[0, 2], weight[1, 0], bias[1] = 0, 20, -8  # red in [0, 1] above .4, which in [-1, 1] hardly is
     own_weights(home, "net_of_values", {"state_dict": made.state_dict(), "classes": list(CLASSES)})
     found = understood("images", "table.csv", "model.pt")
     assert found["model"]["settings"]["std"] == [1.0, 1.0, 1.0] and found["model"]["accuracy"]["right"] == 40
@@ -154,7 +154,8 @@ def test_a_published_architecture_is_recognised_by_its_shapes(name: str, tmp_pat
     from cfx.classifiers.hub import from_hub
     from tasks.first_look.architecture import recognise
 
-    made, _ = from_hub(*name.split(":"), {"num_classes": 3})
+    hub, _, architecture = name.partition(":")
+    made, _ = from_hub(hub, architecture, {"num_classes": 3})
     found = recognise({f"model.{key}": value for key, value in made.state_dict().items()}, tmp_path, tmp_path / "model.pt")
     assert found.settings == {"module": name, "kwargs": {"num_classes": 3}}
 
