@@ -14,6 +14,7 @@ from tasks.first_look.table import TableFound
 from tasks.first_look.trial import Proposal
 
 MOST = 300  # images that are audited: a finding in minutes
+CLOSE = 0.8  # |phi| from which on an attribute may be the label itself
 FEWEST = 64  # images to learn from
 AUTOS = {  # what each adds
     "prior": "draws counterfactuals and edits of attributes",
@@ -49,6 +50,9 @@ def written(given: Given, table: TableFound, found: Proposal, autos: Collection[
     if table.target_attribute is not None:
         off = "" if "oracle" in autos or bundled else "# "  # without an oracle there is no such attribute
         lines.append(f"{off}{_line('target_attribute', table.target_attribute)}  # the label itself: left out of the ranking")
+    elif table.associations and abs(table.associations[0].phi) >= CLOSE:
+        first = table.associations[0]
+        lines.append(f"# {_line('target_attribute', first.attribute)}  # if that is the label itself: r = {first.phi:.2f}")
     for auto, adds in AUTOS.items():
         if bundled:
             lines.append(f"{_line(auto, {BUNDLED[auto]: f'portraits:{auto}'})}  # {adds.partition(':')[0]}; comes with cfx")

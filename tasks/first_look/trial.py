@@ -128,6 +128,10 @@ def _started(subject: Subject) -> Proposal:
         reasons.append(
             f"size {size}: what the network wants" if size == side else f"size {size}: of files of {subject.images.side} px"
         )
+    if "input_size" in settings:
+        reasons.append(
+            f"input_size {settings['input_size']}: the first size of images that it takes, or its hub's own weights saw"
+        )
     made_up = ("no names of classes: set them in the order of the outputs with --classes",) if why == "made up" else ()
     return Proposal(settings, classes, size, {}, reasons=tuple(reasons), warnings=made_up)
 
@@ -257,8 +261,9 @@ def _values(found: Proposal) -> list[dict[str, Any]]:
 
 def _sizes(subject: Subject, found: Proposal) -> list[dict[str, Any]]:
     """Other sizes that images may have had in training; none where the file or the user says which."""
-    fixed = subject.size or subject.source.input_size or "input_size" in found.settings or "access" in found.settings
-    return [] if fixed else [{"input_size": side} for side in SIDES if side != found.size]
+    fixed = subject.size or subject.source.input_size or "access" in found.settings
+    now = found.settings.get("input_size", found.size)
+    return [] if fixed else [{"input_size": side} for side in SIDES if side != now]
 
 
 def _answers_of(
