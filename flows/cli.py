@@ -17,6 +17,7 @@ from flows.commands.explain import explain
 from flows.commands.gate import compare, gate
 from flows.commands.import_data import import_data
 from flows.commands.import_prior import import_prior
+from flows.commands.init import init
 from flows.commands.portraits import reliance
 from flows.commands.prune import prune
 from flows.commands.report import report
@@ -26,7 +27,7 @@ from flows.commands.train_hit import hit
 from flows.commands.train_robust import robust
 from flows.commands.verify import export, verify
 
-AUDITING: tuple[Callable[..., None], ...] = (demo, check, audit, calibrate, explain)
+AUDITING: tuple[Callable[..., None], ...] = (demo, init, check, audit, calibrate, explain)
 ASKING: tuple[Callable[..., None], ...] = (query, views, report, gate, compare, verify, export, serve)
 PREPARING: tuple[Callable[..., None], ...] = (import_data, import_prior, reliance, prune, benchmark)
 TRAINING: tuple[Callable[..., None], ...] = (prior, oracle, classifier, robust, hit, portraits)

@@ -99,3 +99,24 @@ def training_bar(console: Console, quiet: bool, steps: int) -> Iterator[Callable
     with bars(console) as progress:
         bar = progress.add_task("train", total=steps, unit="steps")
         yield lambda step, loss: progress.update(bar, completed=step, unit=f"steps, loss {loss:.4f}")
+
+
+@contextmanager
+def training_bars(console: Console, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A `report(network, step, steps)` for what an audit trains before it starts: a bar each, or a line now and then."""
+    if not shown:
+        yield (
+            lambda name, step, steps: (
+                console.print(f"training the {name}: step {step} of {steps}") if step % max(1, steps // 4) == 0 else None
+            )
+        )
+        return
+    with bars(console) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def report(name: str, step: int, steps: int) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(f"train {name}", total=steps, unit="steps")
+            progress.update(tasks[name], completed=step)
+
+        yield report

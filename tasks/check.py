@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,9 +53,11 @@ from tasks.stages.prompts import check_named, check_words
 from tasks.stages.run_record import code_version
 from tasks.stages.saliency import check_saliency
 from tasks.stages.surrogate import check_surrogate
+from tasks.training.auto import ROLES, Prepared, is_auto, train_networks
 
 Prints = dict[str, str | None]
 Warnings = tuple[str, ...]
+Prepare = Callable[[AuditConfig, Sequence[str], Labels, str], Prepared]  # see tasks.training.auto
 
 
 @contextmanager
@@ -76,10 +78,14 @@ class Networks:
     classifier: Classifier
     judge: Classifier | None
     oracle: Oracle | None
+    attributes: tuple[str, ...]  # the oracle's, also of one that is yet to be trained
 
 
-def check(config: AuditConfig) -> Run:
-    """Load and compare everything the audit will use. Raises ConfigError naming the setting, the value and the way out."""
+def check(config: AuditConfig, prepare: Prepare = train_networks) -> Run:
+    """Load and compare everything the audit will use. Raises ConfigError naming the setting, the value and the way out.
+
+    prepare: what becomes of networks that are `auto`: trained, or only expected.
+    """
     device = device_of(config)
     look_beside(config.folder)
     with setting("data"):
@@ -88,14 +94,18 @@ def check(config: AuditConfig) -> Run:
         check_names_differ(listed.attributes)
     with setting("warehouse"):
         check_writable(config.warehouse)
-    networks = _networks(config, device)
-    classes = networks.classifier.classes
+    with setting("classifier"):
+        classifier = classifier_for(config.classifier, device)
+    classes = classifier.classes
     with setting("data"):
         labels = match_labels(listed.labels, classes, config.data.label_column, config.data.labels)
     with setting("target"):
         check_target(config.target, classes, config.hierarchy, sorted({name for name in labels.values() if name is not None}))
+    given, prepared = config, prepare(config, classes, labels, device)
+    config = prepared.config
+    networks = _networks(config, classifier, prepared.attributes, device)
     _check_names(config, networks)
-    twins = _check_canary(config, classes, networks.oracle.attributes if networks.oracle is not None else ())
+    twins = _check_canary(config, classes, networks.attributes)
     examined = _examined(config, networks, labels, device)
     prints: Prints = {
         "classifier": fingerprint(networks.classifier),
@@ -114,15 +124,38 @@ def check(config: AuditConfig) -> Run:
     if config.target_attribute is None and networks.oracle is not None:
         about_label = label_warnings(associations_of(data.selected(config.data)), networks.oracle.attributes)
     about_answers = (warning for one in examined.values() for warning in one.warnings)
-    known = networks.oracle.attributes if networks.oracle is not None else ()
-    about_names = unmatched_warnings(known, listed.attributes)
+    about_names = unmatched_warnings(networks.attributes, listed.attributes)
     about_data = (*listed.warnings, *about_names, *about_label)
-    warnings = (*about_data, *_notes(networks), *about_size, *about_masks, *about_answers, *about_prior)
-    run_id = f"{config.name}-{config.result_hash(_json(prints), code_version())[:10]}"
+    warnings = (
+        *about_data,
+        *prepared.warnings,
+        *_notes(networks),
+        *about_size,
+        *about_masks,
+        *about_answers,
+        *about_prior,
+    )
+    run_id = f"{config.name}-{given.result_hash(_json(prints), code_version())[:10]}"
     run = Run(config, run_id, device, classes, prints, _prior(config, data_print), warnings, listed.sample, labels)
     run.keep(networks.classifier, networks.judge, networks.oracle)
     accuracy = {role: one.accuracy for role, one in examined.items() if one.accuracy is not None}
-    return replace(run, understood=understood(run, listed, networks.classifier, accuracy, kept))
+    found = understood(run, listed, networks.classifier, accuracy, kept)
+    coming = {f"no {role}: set `{role}`" for role in prepared.pending}
+    missing = {reason: names for reason, names in found.missing.items() if reason not in coming}
+    return replace(run, understood=replace(found, missing=missing, trained=prepared.lines, pending=prepared.pending))
+
+
+def with_trained(config: AuditConfig) -> AuditConfig:
+    """The configuration with files for its networks that are `auto`, trained now unless they are there."""
+    if not any(is_auto(config, role) for role in ROLES):
+        return config
+    device = device_of(config)
+    look_beside(config.folder)
+    with setting("classifier"):
+        classes = classifier_for(config.classifier, device).classes
+    with setting("data"):
+        labels = match_labels(data.check(config.data).labels, classes, config.data.label_column, config.data.labels)
+    return train_networks(config, classes, labels, device).config
 
 
 def device_of(config: AuditConfig) -> str:
@@ -140,19 +173,19 @@ def prior_of(config: AuditConfig) -> Path:
     return prior_folder(config.warehouse, config.prior, data.fingerprint(config.data) if config.prior.train is not None else "")
 
 
-def _networks(config: AuditConfig, device: str) -> Networks:
-    with setting("classifier"):
-        classifier = classifier_for(config.classifier, device)
+def _networks(config: AuditConfig, classifier: Classifier, expected: tuple[str, ...], device: str) -> Networks:
+    """Oracle and judge beside the classifier. expected: attributes of an oracle that is yet to be trained."""
     with setting("oracle"):
         oracle = oracle_for(config.oracle, device) if config.oracle is not None else None
-        check_names_differ(oracle.attributes if oracle is not None else ())
+        attributes = oracle.attributes if oracle is not None else expected
+        check_names_differ(attributes)
     with setting("judge"):
         judge = classifier_for(config.judge, device) if config.judge is not None else None
     if judge is not None and set(judge.classes) != set(classifier.classes):
         raise ConfigError(
             f"judge: its classes ({', '.join(judge.classes)}) are not the classifier's ({', '.join(classifier.classes)})"
         )
-    return Networks(classifier, judge, oracle)
+    return Networks(classifier, judge, oracle, attributes)
 
 
 def _notes(networks: Networks) -> tuple[str, ...]:
@@ -183,7 +216,7 @@ def check_writable(root: Path) -> None:
 
 def _check_names(config: AuditConfig, networks: Networks) -> None:
     """Raises ConfigError for an attribute that the oracle does not know, wherever one is named."""
-    known = networks.oracle.attributes if networks.oracle is not None else ()
+    known = networks.attributes
     no_oracle = "there is no oracle to see this attribute; leave the setting out, or set `oracle`"
     named: dict[str, tuple[str, ...]] = {
         "target_attribute": (config.target_attribute,) if config.target_attribute is not None else (),
@@ -229,8 +262,7 @@ def _method_prints(config: AuditConfig, networks: Networks, device: str) -> Prin
         model = check_words(config.words, config.ladder, device)
         prints |= {"words": fingerprint_latent(model)} if model is not None else {}
     with setting("interventions"):
-        known = networks.oracle.attributes if networks.oracle is not None else ()
-        named = check_named(config.interventions.named, known, config.target_attribute, device)
+        named = check_named(config.interventions.named, networks.attributes, config.target_attribute, device)
         prints |= {"named": fingerprint_latent(named)} if named is not None else {}
     with setting("saliency"):
         if config.saliency is not None:

@@ -15,6 +15,7 @@ from pydantic import (
     PlainValidator,
     PrivateAttr,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
@@ -23,8 +24,9 @@ from cfx.attributes.oracle import OracleConfig
 from cfx.autoencoder import AutoencoderTraining
 from cfx.beside import look_beside
 from cfx.classifiers import AnyClassifier, ClassifierConfig
-from cfx.diffusion.training import PriorTraining
+from cfx.diffusion.training import PriorTraining, suited_to
 from cfx.errors import UserError
+from cfx.images import height_and_width
 from cfx.methods.ace import ACE
 from cfx.methods.blended import Blended
 from cfx.methods.dime import DiME, FastDiME
@@ -45,6 +47,9 @@ from warehouse.facts.storage import warehouse_at
 Method = Annotated[DiME | FastDiME | MaskDiME | ACE | DVCE | SVCE | Blended | TIME, Field(discriminator="method")]
 Ladder = Annotated[tuple[Method, ...], Field(min_length=1), BeforeValidator(named)]  # or a preset's name
 
+
+AUTO = "auto"  # train it here, from the audit's own data
+TRAINED_HERE = Path(AUTO)  # the weights of a network that is trained before the audit and has no file yet
 
 WITHOUT_EFFECT: Any = {  # on results: where, how fast and how often, and what is allowed
     **dict.fromkeys(("warehouse", "gate", "batch_size", "workers", "device", "engine", "cluster"), True),
@@ -135,12 +140,20 @@ class AuditConfig(BaseModel):
     )
     data: DataConfig
     classifier: AnyClassifier = Field(description="the classifier under audit")
-    judge: AnyClassifier | None = Field(None, description="a second classifier of the same task, never used for guidance")
+    judge: AnyClassifier | None = Field(
+        None,
+        description="a second classifier of the same task, never used for guidance; `auto`: trained on the labels of the table's "
+        "images that are not audited, once, and kept in the warehouse",
+    )
     oracle: OracleConfig | None = Field(
-        None, description="names the attributes of an image; without one, nothing is said of attributes and none is edited"
+        None,
+        description="names the attributes of an image; without one, nothing is said of attributes and none is edited; `auto`: "
+        "trained on every yes/no column of the table, as `judge: auto` on the labels",
     )
     prior: PriorConfig | None = Field(
-        None, description="the diffusion model that draws; without one there are no counterfactuals and no edits by gradient"
+        None,
+        description="the diffusion model that draws; without one there are no counterfactuals and no edits by gradient; `auto`: "
+        "trained on the audited images, with a size and steps that suit them",
     )
     surrogate: ClassifierTraining | None = Field(
         None, description="for a black box: how to train the network that guides the ladder, on the images and its answers"
@@ -195,6 +208,24 @@ class AuditConfig(BaseModel):
     cluster: str | None = Field(None, description="address of a Dask scheduler or Ray head that is there; default: started here")
 
     _folder: Path | None = PrivateAttr(None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _auto_prior(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("prior") != AUTO:
+            return values
+        data = values.get("data")
+        size = data.get("size", 64) if isinstance(data, dict) else getattr(data, "size", 64)
+        try:
+            training = suited_to(*height_and_width(tuple(size) if isinstance(size, list) else size))
+        except (TypeError, ValueError):  # no size: `data.size` says so
+            training = PriorTraining()
+        return values | {"prior": {"train": training}}
+
+    @field_validator("oracle", "judge", mode="before")
+    @classmethod
+    def _auto_network(cls, value: Any) -> Any:
+        return {"weights": TRAINED_HERE} if value == AUTO else value
 
     def beside(self, folder: Path) -> AuditConfig:
         """This configuration as one that was read in this folder: the user's modules are looked for there first."""

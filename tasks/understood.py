@@ -30,6 +30,8 @@ class Understood:
     accuracy: Mapping[str, Accuracy]  # of classifier and judge on labelled images tried now
     kept: float | None  # share of predictions that noising and denoising alone leave as they are
     missing: Mapping[str, tuple[str, ...]]  # by reason: metrics that the audit will not have
+    trained: tuple[str, ...] = ()  # networks that are trained for this audit: on what, how well, or how long it may take
+    pending: tuple[str, ...] = ()  # which of them are yet to be trained
 
 
 def as_json(found: Understood) -> dict[str, Any]:
@@ -55,6 +57,7 @@ def lines_of(found: Understood) -> list[str]:
     lines += [f"left out: column {name!r}: {why}" for name, role, why in found.columns if role == "left out"]
     lines += [f"the classifier's {name.replace('_', ' ')}: {value}" for name, value in found.shown.items()]
     lines += [f"{role}: right about {tried.right} of {tried.n} labelled images tried" for role, tried in found.accuracy.items()]
+    lines += list(found.trained)
     if found.kept is not None:
         lines.append(f"prior: noise and denoising alone keep {found.kept:.0%} of the predictions")
     return lines + [f"missing: {', '.join(names)} ({reason})" for reason, names in found.missing.items()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -59,6 +59,27 @@ def load_onnx(config: OnnxConfig, device: torch.device | str) -> tuple[Query, st
         return answers
 
     return query, _fingerprint(config.weights), config
+
+
+class OnnxShape(NamedTuple):
+    """What an ONNX file says of itself: answers an image, channels and sides that it takes; None where it leaves them open."""
+
+    outputs: int | None
+    channels: int | None
+    sides: tuple[int | None, int | None]
+    names: dict[str, str]  # its metadata
+
+
+def shape_of(model: Path) -> OnnxShape:
+    """Look at an ONNX file's first input and output. Raises as `load_onnx` does."""
+    session = _session(model, "cpu")
+    shape, answer = _known(session.get_inputs()[0].shape), _known(session.get_outputs()[0].shape)
+    if len(shape) != 4:
+        raise UserError(f"{model} takes {session.get_inputs()[0].shape}, which is no batch of images")
+    last = shape[3] in COLOURS and shape[1] not in COLOURS
+    channels, high, wide = (shape[3], shape[1], shape[2]) if last else shape[1:]
+    outputs = 1 if len(answer) == 1 else answer[1]
+    return OnnxShape(outputs, channels, (high, wide), dict(session.get_modelmeta().custom_metadata_map))
 
 
 def _session(model: Path, device: torch.device | str) -> Any:

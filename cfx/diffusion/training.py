@@ -22,7 +22,8 @@ from cfx.training.loop import cosine, seeded, set_rate
 from cfx.training.resume import Checkpoint
 from cfx.types import Config
 
-FIRST = 300  # optimizer steps of the first cosine
+FIRST = 300  # optimizer steps of the first cosine; it ends after 1, 3, 7 … times as many
+SMALL = 32  # pixels of the longer side up to which a small UNet draws
 TRIED, STEPS, TAU = 16, 50, 18  # images that a prior is tried on, and how deep it noises them
 Batches = Callable[[int], Tensor]  # step -> (B, 3, H, W) in [-1, 1]; the same step always gives the same batch
 
@@ -74,6 +75,18 @@ class PriorTraining(Config):
         longer = max(height, width)
         share = min(self.size, longer) / longer
         return None if share == 1 else (max(1, round(height * share)), max(1, round(width * share)))
+
+
+def suited_to(height: int, width: int) -> PriorTraining:
+    """A training for images of this shape that ends within minutes on a CPU: what `prior: auto` means.
+
+    Small images get a small UNet, larger ones are drawn at 64 px; either is looked at after 300 steps, and goes on where that is
+    not enough.
+    """
+    longer = max(height, width)
+    if longer <= SMALL:
+        return PriorTraining(size=longer, patch=2, channels=(32, 64), steps=3 * FIRST)
+    return PriorTraining(size=min(64, longer), steps=7 * FIRST)
 
 
 def build_unet(config: PriorTraining) -> UNet2DModel:

@@ -194,7 +194,7 @@ def _hooked(network: nn.Module, keep: Callable[[str, nn.Module, object], None]) 
     handles = [
         module.register_forward_hook(lambda module, args, output, name=name: keep(name, module, output))
         for name, module in network.named_modules()
-        if name
+        if name and not isinstance(module, torch.jit.ScriptModule)  # which takes no hook
     ]
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,10 +90,11 @@ def print_plan(config: AuditConfig, as_json: bool) -> None:
     from flows.engine import one_thread, shards_at_a_time
     from tasks.advice.cost_estimate import plan
     from tasks.check import check
+    from tasks.training.auto import expect_networks
 
     workers = shards_at_a_time(config)
     with one_thread():
-        estimate = plan(check(config), workers)
+        estimate = plan(check(config, expect_networks), workers)
     (fewest, most), (short, long) = estimate.evaluations, estimate.hours
     out.print(f"{estimate.images:,} images in {estimate.shards:,} shards, {workers} at a time on {estimate.device}")
     out.print(f"{fewest:,} to {most:,} UNet evaluations: if every image flips on the first rung, or none at all")
@@ -104,12 +106,14 @@ def print_plan(config: AuditConfig, as_json: bool) -> None:
 def run_shown(config: AuditConfig, shown: bool) -> str:
     """Check, then audit, under progress bars if they are shown."""
     from flows.audit import audit_checked
+    from flows.progress import training_bars, watched
     from tasks.check import check
+    from tasks.training.auto import train_networks
 
-    run = check(config)
+    with training_bars(err, shown) as report:
+        run = check(config, partial(train_networks, report=report))
     if not shown:
         return audit_checked(run)
-    from flows.progress import watched
     from tasks.data.annotations import columns_of, left_out
 
     for note in (run.sample, left_out(columns_of(config.data))):

@@ -24,9 +24,9 @@ def calibrate(
         from flows.config import load_config
         from flows.engine import one_thread
         from tasks.advice.calibrate import calibrate as calibrated
-        from tasks.check import device_of
+        from tasks.check import device_of, with_trained
 
-        audit = load_config(config)
+        audit = with_trained(load_config(config))
         with err.status("measuring") as status, one_thread():
             found = calibrated(audit, images, keep, device_of(audit), status.update)
     first = found.ladder[0]

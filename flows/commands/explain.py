@@ -28,10 +28,10 @@ def explain(
         from flows.demo import demo_config
         from flows.engine import one_thread
         from tasks.advice.one_image import explain_image, panel
-        from tasks.check import device_of
+        from tasks.check import device_of, with_trained
 
         check_out(to)
-        settings = load_config(config) if config is not None else demo_config(Path("cfx-demo"), "planted", 1)
+        settings = with_trained(load_config(config)) if config is not None else demo_config(Path("cfx-demo"), "planted", 1)
         if target is not None:
             settings = settings.model_copy(update={"target": target})
         with err.status("explaining"), one_thread():

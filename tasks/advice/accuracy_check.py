@@ -50,6 +50,7 @@ class Better:
 
     right: int
     how: str
+    classes: tuple[str, ...] = ()  # in the order that makes it so, where that is how
 
 
 def accuracy_warnings(
@@ -113,11 +114,11 @@ def other_order(said: Ids, truth: Ids, classes: Sequence[str]) -> Better | None:
     folds = _folds(truth)
     for fold in (0, 1):
         renamed[folds == fold] = _assigned(said[folds != fold], truth[folds != fold], len(classes))[said[folds == fold]]
-    if not _improves(said == truth, renamed == truth, tried=1):
+    if not improves(said == truth, renamed == truth, tried=1):
         return None
     names = [classes[name] for name in _assigned(said, truth, len(classes))]
     order = f"[{shortened(names)}]"
-    return Better(int((renamed == truth).sum()), f"if its outputs are in the order `classes: {order}`")
+    return Better(int((renamed == truth).sum()), f"if its outputs are in the order `classes: {order}`", tuple(names))
 
 
 def _folds(truth: Ids) -> Ids:
@@ -144,11 +145,11 @@ def enough_wrong(said: Ids, truth: Ids) -> bool:
 
 def _better(said: Ids, truth: Ids, others: Sequence[tuple[str, Ids]]) -> Iterator[Better]:
     for how, answers in others:
-        if _improves(said == truth, answers == truth, len(others)):
+        if improves(said == truth, answers == truth, len(others)):
             yield Better(int((answers == truth).sum()), how)
 
 
-def _improves(before: NDArray[Any], after: NDArray[Any], tried: int) -> bool:
+def improves(before: NDArray[Any], after: NDArray[Any], tried: int) -> bool:
     """McNemar's exact test, one-sided, divided among as many as were tried (Bonferroni)."""
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
     if gained - lost < GAIN * len(before):

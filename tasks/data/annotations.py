@@ -144,6 +144,16 @@ def annotations_of(path: Path, config: Annotations) -> pa.Table:
     return rows.filter(train) if pc.any(train).as_py() else rows
 
 
+def text_of(path: Path) -> pa.Table:
+    """Every column of a table that may hold names, labels or answers, as text. Raises UserError for what is no table."""
+    if not path.is_file():
+        raise UserError(f"table: there is no file {path}; give a CSV or Parquet file with one row an image")
+    text = _read_text(path, [field.name for field in _schema(path) if field.name and _is_plain(field.type)])
+    if not len(text):
+        raise UserError(f"table: {path} has a header and no rows; it needs one row an image")
+    return text
+
+
 @dataclass(frozen=True)
 class ColumnUse:
     """What becomes of one column of a table, and why."""

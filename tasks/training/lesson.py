@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -25,6 +26,11 @@ _NO_ATTRIBUTE = re.compile(
 )
 
 
+def is_no_attribute(name: str) -> bool:
+    """Whether a column of this name rather holds a label, a split or a number of the row."""
+    return _NO_ATTRIBUTE.fullmatch(name.strip()) is not None
+
+
 class Lesson(NamedTuple):
     """Images (N, 3, S, S) uint8; class ids (N,), or yes/no (N, A) as 0/1; what the classes or attributes are called; what of the
     table is not in it. weights: (N,), how often to draw each so that no attribute goes with a class; None for all alike."""
@@ -40,12 +46,12 @@ class Lesson(NamedTuple):
         return {"images": len(self.images), "left_out": dict(self.remarks.counts), "said": list(self.remarks.sentences)}
 
 
-def classes_of(data: DataConfig) -> Lesson:
-    """The images whose label is known, with the classes sorted.
+def classes_of(data: DataConfig, listing: pa.Table | None = None) -> Lesson:
+    """The images whose label is known, with the classes sorted. listing: rows to learn from; default: those selected.
 
     Raises UserError for fewer than two classes, fewer than two images of one, and more refused than `max_rejected` allows.
     """
-    rows, remarks = selected(data).to_pylist(), Remarks()
+    rows, remarks = (selected(data) if listing is None else listing).to_pylist(), Remarks()
     labelled = []
     for row in rows:
         if row["label"]:
@@ -66,13 +72,13 @@ def classes_of(data: DataConfig) -> Lesson:
     return Lesson(images, labels, tuple(classes), remarks, _balanced(read, remarks))
 
 
-def attributes_of(data: DataConfig) -> Lesson:
-    """The images whose attributes are all known, with the attributes of the table or those configured.
+def attributes_of(data: DataConfig, listing: pa.Table | None = None) -> Lesson:
+    """The images whose attributes are all known, with the attributes of the table or those configured. listing: as above.
 
     Raises UserError where a column found by itself looks like a label or a number of the row, for an attribute that is alike
     everywhere, and for more refused than `max_rejected` allows.
     """
-    listing, remarks = selected(data), Remarks()
+    listing, remarks = selected(data) if listing is None else listing, Remarks()
     names = [name.removeprefix("a_") for name in listing.column_names[FIXED:]]
     if unused := left_out(columns_of(data)):
         remarks.say(unused)
@@ -80,7 +86,7 @@ def attributes_of(data: DataConfig) -> Lesson:
         raise UserError(
             f"{data.table} has no yes/no column, of which an oracle learns one attribute each; {unused or 'no other'}"
         )
-    if data.attribute_columns is None and (odd := [name for name in names if _NO_ATTRIBUTE.fullmatch(name.strip())]):
+    if data.attribute_columns is None and (odd := [name for name in names if is_no_attribute(name)]):
         others = ",".join(name for name in names if name not in odd) or odd[0]
         raise UserError(f"the yes/no column {odd[0]!r} looks like no attribute; say which to learn: --attributes {others}")
     rows = listing.to_pylist()

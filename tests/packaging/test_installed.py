@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 import cfx
 from benchmarks.kills import Stack
 from benchmarks.toy_audit import lay_out, settings, write_settings
+from flows.demo_of import TRAINED
 from tests.packaging.installations import PACKAGES, ROOT, Installation, litter
 from warehouse.facts.storage import files_below
 
@@ -37,6 +38,7 @@ def test_the_wheel_holds_all_that_an_audit_reads(wheel: Path) -> None:
     held = set(ZipFile(wheel).namelist())
     tracked = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.is_file()]
     wanted = {str(path.relative_to(ROOT)) for path in tracked if "__pycache__" not in path.parts}
+    wanted |= {f"flows/examples/{name}/{part}.py" for name in TRAINED for part in ("network", "train")}
     assert wanted == {name for name in held if name.split("/")[0] in PACKAGES}
     assert {f"{name}/py.typed" for name in PACKAGES} <= held
     assert {"cfx/weights/portraits/prior/unet/config.json", "warehouse/views/cd.sql"} <= held
