@@ -27,10 +27,11 @@ from flows.in_process import Report, audit_in_process
 from tasks.advice.one_image import Explanation as Explained
 from tasks.advice.one_image import explain_image, id_of
 from tasks.check import check as checked
-from tasks.check import device_of, prior_of
+from tasks.check import device_of, prior_of, with_trained
 from tasks.config import AuditConfig
 from tasks.networks import classifier_for, denoiser_for, oracle_for
 from tasks.reading.gate import gate
+from tasks.training.auto import expect_networks
 from tasks.training.taught import Taught, teach_oracle
 from tasks.understood import Understood, lines_of
 from warehouse.explorer.names import Marks, give_name
@@ -226,27 +227,33 @@ def audit(asked: Asked, progress: bool = True) -> Audit:
 def check(asked: Asked) -> Checked:
     """What an audit would understand, without running it."""
     with configured(asked) as config, one_thread():
-        run = checked(config)
+        run = checked(config, expect_networks)
     assert run.understood is not None
-    return Checked(run.id, run.understood, run.warnings)
+    return Checked(None if run.understood.pending else run.id, run.understood, run.warnings)
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What an audit would understand of a model and images, and its warnings; as text what `cfx check` prints."""
+    """What an audit would understand of a model and images, and its warnings; as text what `cfx check` prints.
 
-    run: str
+    run: the run's id; None where it depends on networks that are yet to be trained.
+    """
+
+    run: str | None
     understood: Understood
     warnings: tuple[str, ...]
 
     def __repr__(self) -> str:
-        return "\n".join([f"would be run {self.run}", *lines_of(self.understood), *(f"warning: {one}" for one in self.warnings)])
+        known = (
+            f"run {self.run}" if self.run is not None else f"a new run, once {' and '.join(self.understood.pending)} are trained"
+        )
+        return "\n".join([f"would be {known}", *lines_of(self.understood), *(f"warning: {one}" for one in self.warnings)])
 
 
 def explain(asked: Asked, seed: int = 0) -> Explanation:
     """Explain one image. Raises UserError without a prior, and for an image that is already predicted as the target."""
-    with configured(asked) as config, one_thread():
-        device = device_of(config)
+    with configured(asked) as settings, one_thread():
+        config, device = with_trained(settings), device_of(settings)
         prior_of(config)  # an audit without one is refused before work
         file = _only_file(config)
         found = explain_image(file, config, seed, device)
