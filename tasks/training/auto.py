@@ -211,7 +211,7 @@ def _material(config: AuditConfig, role: Role, classes: Sequence[str], labels: L
         rows, names = _of_attributes(rows, config.data)
     if len(rows) < FEWEST:
         whose = "that are not audited " if not audited else ""
-        way_out = "lower data.limit" if not audited else "add images to the table"
+        way_out = "lower data.limit" if not audited else "add images"
         raise UserError(
             f"{len(rows)} images {whose}can be learned from, and {FEWEST} are needed; {way_out}, give `weights` of a network "
             f"that was trained elsewhere, or leave `{role}` out"
@@ -263,7 +263,8 @@ def _of_attributes(rows: pa.Table, data: DataConfig) -> tuple[pa.Table, tuple[st
     if not names:
         looks = f" ({', '.join(odd)} looks like no attribute; name it in data.attribute_columns if it is one)" if odd else ""
         raise UserError(
-            f"{data.table} has no yes/no column that tells images apart, of which an oracle learns one attribute each{looks}; "
+            f"{data.table or 'data'} has no yes/no column that tells images apart, of which an oracle learns one attribute "
+            f"each{looks}; "
             "add one, give `weights` of an oracle from elsewhere, or leave `oracle` out"
         )
     fixed = known.column_names[:FIXED]
