@@ -28,6 +28,7 @@ MEASURED = 6  # images on which it is measured
 FIXED = 0.15  # strength where the images do not vary in the property
 LOW, HIGH = 0.1, 0.9  # the quantiles of the data that images are moved to
 MARGIN = 0.1  # of P: what moves the answer by less matters to nobody
+SUBJECT = frozenset({"subject_x", "subject_y", "subject_scale", "subject_tilt"})  # where edges gather: a mark's count, too
 DRAGGED = 0.5  # standard deviations of the images from which on a dose has moved another property too
 ASSOCIATED = 0.05  # share of the associations found that may be false
 
@@ -270,9 +271,11 @@ def findings(
     names: Floats | None = None,
     others: Sequence[float] = (),
     labels: Floats | None = None,
+    marks: Floats | None = None,
 ) -> list[Finding]:
     """What the probes found, strongest first. names: named attributes (N, A); others: p-values of the run's other claims, of one
-    family with these; labels: (N,) of 0 and 1, where the images have them.
+    family with these; labels: (N,) of 0 and 1, where the images have them; marks: (N, M) of 0 and 1, which images carry
+    something that decides in a corner.
 
     *relies on*: the property varies in the images; from low to high the answer moves in one direction by more than MARGIN and
     not by chance; and it is associated with the answers as they are, with the same sign. Both by Benjamini-Hochberg: a network
@@ -287,7 +290,9 @@ def findings(
     effects, downs, ups = paired_effects(changes), paired_effects(lower), paired_effects(upper)
     stands = discoveries([effect.p for effect in effects] + list(others))[: len(effects)]
     sizes = np.maximum(np.abs(lower), np.abs(upper)).mean(0)
-    associations = [association(one, before, table, names, labels) for one in tried]
+    given = [] if labels is None or np.ptp(labels) == 0 else [labels]
+    shown = [] if marks is None else list(marks.T)
+    associations = [association(one, before, table, names, [*given, *(shown if one.probe in SUBJECT else ())]) for one in tried]
     goes = discoveries([p for _, p in associations], ASSOCIATED)
     found = []
     for one, effect, down, up, size, real, (rho, p), linked in zip(
@@ -301,14 +306,15 @@ def findings(
 
 
 def association(
-    one: Probed, before: Floats, table: Floats, names: Floats | None = None, labels: Floats | None = None
+    one: Probed, before: Floats, table: Floats, names: Floats | None = None, given: Sequence[Floats] = ()
 ) -> tuple[float, float]:
     """Correlation of a property with the answers on the images as they are, by ranks, and its p-value.
 
     Once as it is; once cleared of the named attributes and of the properties that the probe's dose leaves alone, because content
-    has colours and edges of its own. The clearer of the two counts, and its p-value is doubled for the choice. Given the label,
-    the property must still go with the answers, by the same two: the less clear of that and this is returned. Coats hang lower
-    than pullovers, say, and a classifier that knows them apart answers as if it went by where they hang.
+    has colours and edges of its own. The clearer of the two counts, and its p-value is doubled for the choice. Where something is
+    given, columns (N,), the property must still go with the answers, by the same two: the less clear of that and this is returned. Given
+    is the label: coats hang lower than pullovers, say, and a classifier that knows them apart answers as if it went by where they
+    hang. For where the subject is, given is also who carries a mark in a corner: it counts as part of the subject, and moves it.
     """
     if one.probe not in PROPERTIES:
         return 0.0, 1.0
@@ -316,17 +322,13 @@ def association(
     apart = [i for i, name in enumerate(PROPERTIES) if name != one.probe and abs(one.doses.moves[name]) <= DRAGGED]
     controls = np.column_stack([table[:, apart], *([names] if names is not None else [])])
 
-    def clearer(given: Floats) -> tuple[float, float]:
-        plain, cleared = (
-            partial_correlation(values, before, np.column_stack([given, more])) for more in (given[:, :0], controls)
-        )
+    def clearer(held: Floats) -> tuple[float, float]:
+        plain, cleared = (partial_correlation(values, before, np.column_stack([held, more])) for more in (held[:, :0], controls))
         rho, p = min((plain, cleared), key=lambda result: result[1])
         return rho, min(1.0, 2 * p)
 
     chosen = clearer(controls[:, :0])
-    if labels is None or np.ptp(labels) == 0:
-        return chosen
-    return max(chosen, clearer(labels[:, None]), key=lambda result: result[1])
+    return max(chosen, clearer(np.column_stack(given)), key=lambda result: result[1]) if given else chosen
 
 
 def partial_correlation(a: Floats, b: Floats, controls: Floats) -> tuple[float, float]:

@@ -268,7 +268,14 @@ def things(decide: NDArray[np.bool_], effects: Sequence[Effect], grid: int = GRI
     return sorted(found, key=lambda places: -max(effects[place].mean for place in places))
 
 
-def exchange(answer: Answer, images: Images, ids: Sequence[str], who: Plan, place: Floats) -> Effect | None:
+class Exchange(NamedTuple):
+    """How much what decides in a place decides, and which images carry it, (N,)."""
+
+    effect: Effect
+    carries: NDArray[np.bool_]
+
+
+def exchange(answer: Answer, images: Images, ids: Sequence[str], who: Plan, place: Floats) -> Exchange | None:
     """How much what decides in a place decides: the answers with it less those without it. None where donors are of one kind.
 
     Every image lends its place to TELLING receivers, half of either predicted class; how far that moves P(class), on average, is
@@ -282,8 +289,9 @@ def exchange(answer: Answer, images: Images, ids: Sequence[str], who: Plan, plac
         >>> ids, place = [str(i) for i in range(40)], cells((8, 8), 4)[0]
         >>> answer = lambda x: 0.2 + 0.5 * (x[:, 0, 0, 0] > 127)
         >>> who = plan(ids, answer(tag) > 0.5)
-        >>> round(exchange(answer, tag, ids, who, place).mean, 2)
-        0.5
+        >>> found = exchange(answer, tag, ids, who, place)
+        >>> round(found.effect.mean, 2), int(found.carries.sum())
+        (0.5, 10)
     """
     n, before = len(images), answer(images)
     sides = [[r for r in who.receivers if (before[r] > 0.5) == side] for side in (True, False)]
@@ -296,7 +304,14 @@ def exchange(answer: Answer, images: Images, ids: Sequence[str], who: Plan, plac
         return None
     lent = Plan(measured, np.stack([_donors(r, ids, carries, 0, LENT) for r in measured]))
     (effect,) = paired_effects(differences(responses(answer, images, lent, place[None]), carries.astype(float), lent))
-    return effect
+    return Exchange(effect, carries)
+
+
+def in_corner(place: int, grid: int) -> bool:
+    """Whether a cell lies at the rim, in a corner of nine parts of the image: where subjects seldom are."""
+    row, column = divmod(place, grid)
+    at_rim = {row, column} & {0, grid - 1}
+    return bool(at_rim) and not any(grid / 3 <= each + 0.5 <= 2 * grid / 3 for each in (row, column))
 
 
 def framing(images: Images, side: int = 24) -> float:

@@ -109,9 +109,10 @@ def look_beyond_names(run: Run, images: Sequence[Shard], predicted: Sequence[Sha
             family = [*others, *(effect.p for effect in (*effects, *parts))]
             columns = np.full(len(sample.ids), k)
             found["probes"] += _probe_rows(run.classes[k], look, columns)
-            found["property_claims"] += _property_rows(run.classes[k], look, columns, family)
+            places, marks = _place_rows(run.classes[k], look, k, effects, others)
+            found["property_claims"] += _property_rows(run.classes[k], look, columns, family, marks)
             found["transplants"] += _transplant_rows(run.classes[k], look, k)
-            found["place_claims"] += _place_rows(run.classes[k], look, k, effects, others)
+            found["place_claims"] += places
             found["segment_claims"] += _segment_rows(run.classes[k], look, k, parts, others)
             found["explained"] += _explained_rows(run.classes[k], look, k)
         if pooled:
@@ -217,13 +218,16 @@ def _probe_rows(name: str, look: Look, columns: Columns) -> Iterator[dict[str, A
                 }
 
 
-def _property_rows(name: str, look: Look, columns: Columns, family: list[float]) -> Iterator[dict[str, Any]]:
+def _property_rows(
+    name: str, look: Look, columns: Columns, family: list[float], marks: Floats | None = None
+) -> Iterator[dict[str, Any]]:
     if not look.tried:
         return
     n, (before, tried) = len(look.tried[0].down), look.of(columns)
     names = (look.seen[:n] > 0.5).astype(float) if look.seen.shape[1] else None
     given = _is_labelled(look.sample.labels[:n], name)
-    for found in probes.findings(tried, before[:n], look.table[:n], names, family, given):
+    shown = None if marks is None else marks[:n]
+    for found in probes.findings(tried, before[:n], look.table[:n], names, family, given, shown):
         yield {
             "class": name,
             "property": found.property,
@@ -274,25 +278,32 @@ def _transplant_rows(name: str, look: Look, k: int) -> Iterator[dict[str, Any]]:
                     }
 
 
-def _place_rows(name: str, look: Look, k: int, effects: list[Effect], others: list[float]) -> Iterator[dict[str, Any]]:
-    if (there := look.exchanged.get(k)) is None:
-        return
-    framing = transplant.framing(look.sample.images)
-    for place, row in enumerate(_judged(name, look, there, k, effects, others)):
-        yield {"class": name, "place": place, "grid": there.grid, "framing": framing, **row}
+def _place_rows(
+    name: str, look: Look, k: int, effects: list[Effect], others: list[float]
+) -> tuple[list[dict[str, Any]], Floats | None]:
+    """A claim a place; and (N, M), which images carry what decides in a corner, a column each such thing."""
+    if (there := look.exchanged.get(k)) is None or there.grid is None:
+        return [], None
+    framing, rows, marks = transplant.framing(look.sample.images), [], []
+    for place, (row, whole) in enumerate(_judged(name, look, there, k, effects, others)):
+        rows.append({"class": name, "place": place, "grid": there.grid, "framing": framing, **row})
+        if whole is not None and transplant.in_corner(place, there.grid):
+            marks.append(whole.carries.astype(float))
+    return rows, np.unique(marks, axis=0).T if marks else None
 
 
 def _segment_rows(name: str, look: Look, k: int, effects: list[Effect], others: list[float]) -> Iterator[dict[str, Any]]:
     if (there := look.segmented.get(k)) is None:
         return
-    for part, row in zip(there.parts, _judged(name, look, there, k, effects, others), strict=True):
+    for part, (row, _) in zip(there.parts, _judged(name, look, there, k, effects, others), strict=True):
         yield {"class": name, "segment": part, **row}
 
 
 def _judged(
     name: str, look: Look, there: Exchanged, k: int, effects: list[Effect], others: list[float]
-) -> Iterator[dict[str, Any]]:
-    """What is claimed of each place: its effect, what of it has no name, whether it goes beyond the label, its whole effect."""
+) -> Iterator[tuple[dict[str, Any], transplant.Exchange | None]]:
+    """What is claimed of each place: its effect, what of it has no name, whether it goes beyond the label, its whole effect; and
+    what that rests on, where it was asked."""
     before, after, seen = look.sample.p[there.rows, k], there.after[..., k], look.seen[there.rows]
     left, held = effects, np.zeros((0, len(effects)), np.bool_)
     if there.named is not None:
@@ -304,7 +315,8 @@ def _judged(
     lone = unnamed if beyond is None else unnamed & beyond
     whole = _exchange_effects(look, there, k, _things(lone, effects, there.grid))
     for place, (effect, rest) in enumerate(zip(effects, left, strict=True)):
-        yield {
+        thing = whole.get(place)
+        row = {
             **_columns(effect),
             "residual": rest.mean,
             "residual_low": rest.low,
@@ -314,8 +326,9 @@ def _judged(
             "attributes": [attribute for attribute, where in zip(look.attributes, held, strict=False) if where[place]],
             "oracle": there.named is not None,
             "beyond_label": None if beyond is None else bool(beyond[place]),
-            **{f"exchange{end}": None if place not in whole else getattr(whole[place], part) for end, part in EXCHANGE},
+            **{f"exchange{end}": None if thing is None else getattr(thing.effect, part) for end, part in EXCHANGE},
         }
+        yield row, thing
 
 
 def _things(lone: NDArray[np.bool_], effects: Sequence[Effect], grid: int | None) -> list[NDArray[np.int64]]:
@@ -323,12 +336,14 @@ def _things(lone: NDArray[np.bool_], effects: Sequence[Effect], grid: int | None
     return transplant.things(lone, effects, grid) if grid is not None else [np.array([i]) for i in np.flatnonzero(lone)]
 
 
-def _exchange_effects(look: Look, there: Exchanged, k: int, things: Sequence[NDArray[np.int64]]) -> dict[int, Effect]:
+def _exchange_effects(
+    look: Look, there: Exchanged, k: int, things: Sequence[NDArray[np.int64]]
+) -> dict[int, transplant.Exchange]:
     """By place: how much what decides there decides, all of the thing that the place is a part of. Of the strongest THINGS."""
     if look.ask is None:
         return {}
     ask, images, ids = look.ask, look.sample.images[there.rows], [look.sample.ids[i] for i in there.rows]
-    found: dict[int, Effect] = {}
+    found: dict[int, transplant.Exchange] = {}
     for places in things[:THINGS]:
         whole = there.places[places].max(0)
         effect = transplant.exchange(lambda x: ask(x)[:, k], images, ids, there.who, whole)

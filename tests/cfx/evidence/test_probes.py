@@ -179,8 +179,28 @@ def test_what_goes_with_the_answers_only_as_the_label_does_is_rarely_associated(
         before = 0.25 + 0.5 * labels + 0.02 * table[:, warm] + chance.normal(0, 0.02, 96)
         for name, known in (("subject_y", labels), ("warmth", labels), ("subject_y, no label known", None)):
             probe = Probed(name.partition(",")[0], still, before, before)
-            found[name] += association(probe, before, table, None, known)[1] < 0.05
+            found[name] += association(probe, before, table, None, [] if known is None else [known])[1] < 0.05
     assert found["subject_y"] <= 12 and found["warmth"] >= 95 and found["subject_y, no label known"] >= 95
+
+
+def test_where_the_subject_is_goes_with_the_answers_beyond_a_mark_that_moves_what_is_measured_of_it():
+    """Who carries a mark decides the answers, and its edges move what is measured of the subject; or the subject does."""
+    across, warm = (list(PROPERTIES).index(name) for name in ("subject_x", "warmth"))
+    doses = Doses(np.zeros((2, 96)), np.ones(96, bool), True, dict.fromkeys(PROPERTIES, 0.0))
+    kinds: dict[str, set[str]] = {"mark": set(), "subject": set()}
+    for seed in range(20):
+        chance = np.random.default_rng(seed)
+        mark, table = (chance.random(96) < 0.5).astype(float), chance.normal(size=(96, len(PROPERTIES)))
+        table[:, across] += 3 * mark
+        table[:, warm] += 3 * mark
+        by_mark = 0.3 + 0.4 * mark + chance.normal(0, 0.02, 96)
+        by_subject = 0.4 + 0.05 * table[:, across]
+        for decides, before in (("mark", by_mark), ("subject", by_subject)):
+            tried = [Probed(name, doses, before - 0.15, before + 0.15) for name in ("subject_x", "warmth")]
+            found = {one.property: one.kind for one in findings(tried, before, table, marks=mark[:, None])}
+            kinds[decides].add(found["subject_x"])
+            assert found["warmth"] == "relies on"  # of the whole image: a mark excuses nothing
+    assert kinds["subject"] == {"relies on"} and kinds["mark"] <= {"fragile", "relies on"} and "fragile" in kinds["mark"]
 
 
 def test_of_many_fragile_properties_none_is_accused_of_an_association_by_chance():

@@ -6,6 +6,7 @@ import pytest
 from cfx.errors import UserError
 from cfx.evidence.paired import Effect
 from cfx.evidence.transplant import (
+    Exchange,
     beyond_label,
     beyond_names,
     cells,
@@ -14,6 +15,7 @@ from cfx.evidence.transplant import (
     differences,
     exchange,
     framing,
+    in_corner,
     place_effects,
     plan,
     queries,
@@ -26,6 +28,16 @@ from cfx.portraits import draw, render
 
 N = 32
 IDS = [f"image-{i}" for i in range(N)]
+
+
+def effect_of(found: Exchange | None) -> Effect:
+    assert found is not None
+    return found.effect
+
+
+def test_corners_are_at_the_rim_and_off_the_middle():
+    corners = [place for place in range(64) if in_corner(place, 8)]
+    assert corners == [0, 1, 2, 5, 6, 7, 8, 15, 16, 23, 40, 47, 48, 55, 56, 57, 58, 61, 62, 63]
 
 
 @pytest.fixture(scope="module")
@@ -212,11 +224,11 @@ def test_an_exchange_undoes_what_a_place_is_diluted_by():
     who = plan(ids, before > 0.5)
     corner = cells((32, 32), 4)[15]
     (place,) = place_effects(responses(answer, pixels, who, corner[None]), before, who)
-    whole = exchange(answer, pixels, ids, who, corner)
+    whole = effect_of(exchange(answer, pixels, ids, who, corner))
     assert place.mean < 0.15
     assert whole is not None and whole.mean == pytest.approx(0.3, abs=0.01) and whole.low <= 0.3 <= whole.high
     assert whole.n == 40
-    turned = exchange(lambda x: 1 - answer(x), pixels, ids, who, corner)
+    turned = effect_of(exchange(lambda x: 1 - answer(x), pixels, ids, who, corner))
     assert turned is not None and turned.mean == pytest.approx(0.3, abs=0.01)
 
 
