@@ -1,0 +1,158 @@
+"""A small image-text model in CLIP's format, trained contrastively on captions whose truth is known. Needs the extra `hf`.
+
+CLIP (Radford et al. 2021, arXiv:2103.00020) takes every other caption of a batch for wrong. Here what an image shows is known,
+so a caption counts as right for every image that it is true of; and each attribute's presence is set against its absence in
+words, the hard negative that CLIP's captions lack and an oracle by words asks for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+from cfx.diffusion.text_to_image import set_apart, word_tokenizer
+from cfx.images import from_uint8
+from cfx.random import derived_seed
+from cfx.training.augment import Augmentation, augment
+from cfx.training.loop import cosine, descend, seeded, set_rate
+from cfx.types import Config
+
+HALF = [0.5, 0.5, 0.5]  # mean and std: the network sees [-1, 1]
+
+
+class ImageTextTraining(Config):
+    """Knobs of a small CLIP trained from nothing."""
+
+    steps: int = Field(1_500, ge=1, description="optimizer steps")
+    batch: int = Field(48, ge=2, description="images an optimizer step, each with a caption")
+    learning_rate: float = Field(1.5e-3, gt=0)
+    weight_decay: float = Field(0.02, ge=0)
+    patch: int = Field(8, ge=1, description="side of a patch, pixels")
+    width: int = Field(96, ge=8, description="of a patch's embedding")
+    layers: int = Field(4, ge=1, description="of the image's transformer")
+    words: int = Field(64, ge=8, description="width of a word's embedding")
+    dimensions: int = Field(64, ge=2, description="that image and text share")
+    length: int = Field(48, ge=8, description="tokens that a text may have, both ends included")
+    augmentation: Augmentation = Augmentation()
+    seed: int = 5
+
+
+class Texts(NamedTuple):
+    """What a batch of images is told apart by.
+
+    captions: one an image. true: (B, B) bool, whether caption j is true of image i. pairs: for each attribute a text of its
+    presence and one of its absence.
+    """
+
+    captions: list[str]
+    true: Tensor
+    pairs: list[tuple[str, str]]
+
+
+Captioned = Callable[[Tensor, int], Texts]  # attributes (B, A) bool of a batch, and the step
+
+
+def train_image_text(
+    images: Tensor,
+    attributes: Tensor,
+    captioned: Captioned,
+    words: Sequence[str],
+    config: ImageTextTraining,
+    folder: Path,
+    report: Callable[[int, float], None] = lambda step, loss: None,
+) -> Path:
+    """Train a CLIPModel and write its folder as `save_pretrained` does, in half precision; same seed, same files.
+
+    images: (N, 3, S, S) uint8; attributes: (N, A) bool. words: all that captions are made of. Raises UserError as
+    `word_tokenizer`.
+    """
+    tokenizer = word_tokenizer(folder, words, config.length)
+    with seeded(config.seed):
+        model = _model(tokenizer, words, images.shape[-1], config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    chance = torch.Generator().manual_seed(derived_seed("image-text", config.seed))
+    for step in range(config.steps):
+        set_rate(optimizer, config.learning_rate * cosine(step, config.steps, max(1, config.steps // 15)))
+        chosen = torch.randint(len(images), (config.batch,), generator=chance)
+        x = augment(from_uint8(images[chosen]), config.augmentation, chance)
+        texts = captioned(attributes[chosen], step)
+        report(step + 1, descend(_loss(model, tokenizer, x, attributes[chosen], texts), optimizer, clipped=model))
+    model.half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(_preprocessing(images.shape[-1]), indent=2) + "\n")
+    return folder
+
+
+def _model(tokenizer: CLIPTokenizer, words: Sequence[str], side: int, config: ImageTextTraining) -> Any:
+    ends = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": config.words,
+        "intermediate_size": 2 * config.words,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": config.length,
+        **ends,
+    }
+    vision = {
+        "image_size": side,
+        "patch_size": config.patch,
+        "hidden_size": config.width,
+        "intermediate_size": 2 * config.width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": 4,
+    }
+    shapes = CLIPConfig(text_config=text, vision_config=vision, projection_dim=config.dimensions)
+    model = CLIPModel(shapes)
+    set_apart(model.text_model, tokenizer, words)
+    return model
+
+
+def _loss(model: Any, tokenizer: Any, x: Tensor, attributes: Tensor, texts: Texts) -> Tensor:
+    """Captions against images, both ways, and presence against absence of each attribute."""
+    shown = _unit(model.vision_model(pixel_values=x).pooler_output, model.visual_projection)
+    both = [*texts.captions, *(said for pair in texts.pairs for said in pair)]
+    tokens = tokenizer(both, padding=True, return_tensors="pt")
+    said = _unit(model.text_model(**tokens).pooler_output, model.text_projection)
+    scores = model.logit_scale.exp() * shown @ said.T
+    captions, pairs = scores[:, : len(x)], scores[:, len(x) :].reshape(len(x), -1, 2)
+    right = texts.true.to(scores)
+    by_image = cross_entropy(captions, right / right.sum(1, keepdim=True))
+    by_caption = cross_entropy(captions.T, right.T / right.T.sum(1, keepdim=True))
+    absent = (~attributes).long()
+    return (by_image + by_caption) / 2 + 2 * cross_entropy(pairs.flatten(0, 1), absent.flatten())
+
+
+def _unit(pooled: Tensor, projection: Any) -> Tensor:
+    embedded: Tensor = projection(pooled)
+    return embedded / embedded.norm(dim=-1, keepdim=True)
+
+
+def _preprocessing(side: int) -> dict[str, Any]:
+    """As CLIP's image processor is written."""
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": side},
+        "resample": 3,
+        "do_center_crop": True,
+        "crop_size": {"height": side, "width": side},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": HALF,
+        "image_std": HALF,
+        "do_convert_rgb": True,
+    }
