@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 
 from cfx.attributes.oracle import Oracle
+from cfx.attributes.words import WordsOracleConfig
 from cfx.beside import look_beside
 from cfx.classifiers import ClassifierConfig, TorchClassifier
 from cfx.classifiers.network import Network
@@ -26,6 +27,7 @@ from tasks.advice.prior_check import check_depth, check_size, size_warnings
 from tasks.advice.prior_fit import check_fit, survival
 from tasks.advice.size_check import blur_warnings
 from tasks.advice.understanding import understood
+from tasks.advice.words_check import Worded, calibrate_words, words_warnings
 from tasks.config import AuditConfig
 from tasks.data import ingest as data
 from tasks.data.ingest import labelled_sample
@@ -88,6 +90,7 @@ def check(config: AuditConfig) -> Run:
     with setting("warehouse"):
         check_writable(config.warehouse)
     networks = _networks(config, device)
+    config, words = _calibrated(config, networks.oracle, device)
     classes = networks.classifier.classes
     with setting("data"):
         labels = match_labels(listed.labels, classes, config.data.label_column, config.data.labels)
@@ -112,9 +115,18 @@ def check(config: AuditConfig) -> Run:
     about_answers = (warning for one in examined.values() for warning in one.warnings)
     known = networks.oracle.attributes if networks.oracle is not None else ()
     about_names = unmatched_warnings(known, listed.attributes)
-    warnings = (*listed.warnings, *about_names, *_notes(networks), *about_size, *about_masks, *about_answers, *about_prior)
+    warnings = (
+        *listed.warnings,
+        *about_names,
+        *words_warnings(words),
+        *_notes(networks),
+        *about_size,
+        *about_masks,
+        *about_answers,
+        *about_prior,
+    )
     run_id = f"{config.name}-{config.result_hash(_json(prints), code_version())[:10]}"
-    run = Run(config, run_id, device, classes, prints, _prior(config, data_print), warnings, listed.sample, labels)
+    run = Run(config, run_id, device, classes, prints, _prior(config, data_print), warnings, listed.sample, labels, words)
     run.keep(networks.classifier, networks.judge, networks.oracle)
     accuracy = {role: one.accuracy for role, one in examined.items() if one.accuracy is not None}
     return replace(run, understood=understood(run, listed, networks.classifier, accuracy, kept))
@@ -148,6 +160,15 @@ def _networks(config: AuditConfig, device: str) -> Networks:
             f"judge: its classes ({', '.join(judge.classes)}) are not the classifier's ({', '.join(classifier.classes)})"
         )
     return Networks(classifier, judge, oracle)
+
+
+def _calibrated(config: AuditConfig, oracle: Oracle | None, device: str) -> tuple[AuditConfig, tuple[Worded, ...]]:
+    """The configuration with the calibration of an oracle by words, which the oracle has from now on; and how it was found."""
+    if oracle is None or not isinstance(config.oracle, WordsOracleConfig):
+        return config, ()
+    with setting("data"):
+        by_words, found = calibrate_words(config.oracle, oracle, config.data, device)
+    return config.model_copy(update={"oracle": by_words}), found
 
 
 def _notes(networks: Networks) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from cfx.attributes.interventions import Interventions
-from cfx.attributes.oracle import OracleConfig
+from cfx.attributes.words import AnyOracle
 from cfx.autoencoder import AutoencoderTraining
 from cfx.beside import look_beside
 from cfx.classifiers import AnyClassifier, ClassifierConfig
@@ -132,8 +132,10 @@ class AuditConfig(BaseModel):
     data: DataConfig
     classifier: AnyClassifier = Field(description="the classifier under audit")
     judge: AnyClassifier | None = Field(None, description="a second classifier of the same task, never used for guidance")
-    oracle: OracleConfig | None = Field(
-        None, description="names the attributes of an image; without one, nothing is said of attributes and none is edited"
+    oracle: AnyOracle | None = Field(
+        None,
+        description="names the attributes of an image, trained on annotations or by words; without one, nothing is said of "
+        "attributes and none is edited",
     )
     prior: PriorConfig | None = Field(
         None, description="the diffusion model that draws; without one there are no counterfactuals and no edits by gradient"

@@ -31,9 +31,9 @@ class Line(Config):
 class Agreement(NamedTuple):
     """Balanced accuracy against annotations, with its 95 % interval, over images that have the attribute and that do not."""
 
-    balanced_accuracy: float
-    low: float
-    high: float
+    balanced_accuracy: float | None  # None where either side has no image
+    low: float | None
+    high: float | None
     having: int
     lacking: int
 
@@ -96,10 +96,10 @@ def split_in_two(scores: Floats) -> Split | None:
     return Split(_line(slope, -slope * (high + low) / 2), share, between)
 
 
-def agreement(said: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Agreement | None:
+def agreement(said: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Agreement:
     """Of what is said (N,) with annotations (N,): the mean of the shares that are right with and without the attribute.
 
-    Its interval is made of the two shares' Wilson intervals (Newcombe 1998). None where either side has no image.
+    Its interval is made of the two shares' Wilson intervals (Newcombe 1998).
 
     Examples:
         >>> found = agreement(np.array([True] * 9 + [False] * 11), np.array([True] * 10 + [False] * 10))
@@ -108,7 +108,7 @@ def agreement(said: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Agreement | 
     """
     sides = [said[truth], ~said[~truth]]
     if not all(map(len, sides)):
-        return None
+        return Agreement(None, None, None, *map(len, sides))
     shares = [float(side.mean()) for side in sides]
     ends: list[Any] = [binomtest(int(side.sum()), len(side)).proportion_ci(method="wilson") for side in sides]
     below = float(np.hypot(*(share - end.low for share, end in zip(shares, ends, strict=True)))) / 2

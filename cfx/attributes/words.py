@@ -12,16 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 from torch import Tensor, nn
 
 from cfx.attributes.calibration import Line
-from cfx.attributes.oracle import Oracle
+from cfx.attributes.oracle import Oracle, OracleConfig
 from cfx.attributes.vocabulary import Words
 from cfx.checkpoint import Facts
 from cfx.classifiers.hugging_face import (
@@ -70,6 +70,16 @@ class WordsOracleConfig(Config):
         return self
 
 
+def _kind(settings: object) -> str:
+    by_words = "words" in settings if isinstance(settings, dict) else isinstance(settings, WordsOracleConfig)
+    return "by_words" if by_words else "trained"
+
+
+AnyOracle = Annotated[
+    Annotated[OracleConfig, Tag("trained")] | Annotated[WordsOracleConfig, Tag("by_words")], Discriminator(_kind)
+]
+
+
 class WordsNetwork(nn.Module):
     """(B, 3, S, S), normalised as the model's processor does, to the log-odds (B, A) of the attributes.
 
@@ -105,21 +115,21 @@ class TwoTowers:
     def directions(self, words: Mapping[str, Sides]) -> Tensor:
         """(A, D): presence less absence of each attribute, times the model's scale."""
         scale = self.model.logit_scale.exp()
-        return torch.stack([scale * (self._averaged(said) - self._averaged(denied)) for said, denied in words.values()]).float()
+        return torch.stack([scale * (self.averaged(said) - self.averaged(denied)) for said, denied in words.values()]).float()
 
-    def _averaged(self, prompts: Sequence[str]) -> Tensor:
+    def averaged(self, prompts: Sequence[str]) -> Tensor:
         """The unit embedding (D,) of an ensemble: the mean of the prompts' unit embeddings."""
         return unit(unit(_features(self.model.get_text_features(**self._tokens(prompts)))).mean(0))
 
     def _tokens(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         text = self.model.config.text_config
-        most, fixed = int(text.max_position_embeddings), self.model.config.model_type.startswith("siglip")
-        # SigLIP was trained on texts padded to full length, without a mask
-        tokens = self.tokenizer(list(prompts), padding="max_length" if fixed else True, max_length=most, return_tensors="pt")
+        most, masked = int(text.max_position_embeddings), not self.model.config.model_type.startswith("siglip")
+        tokens = self.tokenizer(list(prompts), padding="max_length", max_length=most, return_tensors="pt")
         if tokens["input_ids"].shape[1] > most:
             longest = max(prompts, key=len)
             raise UserError(f"words: {self.name} reads {most} tokens, and {longest!r} has more; say it in fewer words")
-        return {name: tokens[name] for name in ("input_ids", *(() if fixed else ("attention_mask",)))}
+        # SigLIP was trained on padded texts without a mask
+        return {name: tokens[name] for name in ("input_ids", *(("attention_mask",) if masked else ()))}
 
 
 def unit(embedded: Tensor) -> Tensor:
@@ -156,6 +166,13 @@ def calibrated(oracle: Oracle, lines: Mapping[str, Line]) -> Oracle:
         position = oracle.attributes.index(name)
         module.slope[position], module.offset[position] = line.slope, line.offset
     return oracle
+
+
+def scores_of(oracle: Oracle, x: Tensor) -> Tensor:
+    """What an oracle by words says before its slopes and offsets: scores (B, A) of x (B, 3, H, W) in [-1, 1]."""
+    module = oracle.network.module
+    assert isinstance(module, WordsNetwork)
+    return (oracle.logits(x) - module.offset) / module.slope
 
 
 def load_two_towers(source: str) -> TwoTowers:

@@ -37,6 +37,7 @@ VIEWS = (
     "crossover_fid",
     "absent",
     "warnings",
+    "word_agreement",
     "fs",
     "fva",
     "s3",
