@@ -1,0 +1,86 @@
+"""`cfx propose`: words that would explain more of a finished run's answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from flows.options import taking
+from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, err, escaped, out, print_json, user_errors
+
+ALONE = 8  # words that are listed by themselves
+HYPOTHESES = (
+    "These are hypotheses: words that go with the answers, not what they rest on. Only interventions confirm: paste the lines "
+    "into the audit's YAML and audit again."
+)
+
+
+@dataclass(frozen=True)
+class ProposeOptions:
+    """Options of the command."""
+
+    run: Annotated[str, typer.Argument(help="run id")]
+    model: Annotated[str, typer.Option(help="a folder or hub id of CLIP or SigLIP, or portraits:words")]
+    words: Annotated[str, typer.Option(help="the vocabulary: one that comes with cfx, by name, or a YAML file")] = "faces"
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu"
+    warehouse: Warehouse = DEFAULT_WAREHOUSE
+    as_json: AsJson = False
+
+
+@taking(ProposeOptions)
+def propose(options: ProposeOptions) -> None:
+    """Rank the words of a vocabulary by how much more of a finished run's answers they explain; print the best as YAML."""
+    with user_errors():
+        from cfx.attributes.words import WordsOracleConfig
+        from flows.settings import checked
+        from tasks.advice.propose import propose_words, subject_of, yaml_lines
+
+        words = checked(WordsOracleConfig, {"words": options.words, "model": options.model}, "arguments")
+        with err.status("measuring"):
+            subject = subject_of(options.warehouse, options.run, options.device)
+            proposed = propose_words(subject, words, options.device)
+    found, chosen = proposed.found, [one.name for one in proposed.found.together]
+    lines = yaml_lines(subject, words, chosen) if chosen else ""
+    table = Table(
+        "word",
+        "explained with it",
+        "added",
+        "95 %, of all tried",
+        "added after those above",
+        title_justify="left",
+        title=f"P({escaped(proposed.name)}), {proposed.n} images: the names explain {max(found.before, 0):.1%}",
+    )
+    after = {one.name: f"{one.share:.1%}" for one in found.together}
+    listed = {one.name: one for one in (*(one for one in found.alone if one.name in after), *found.alone[:ALONE])}
+    for one in listed.values():
+        table.add_row(
+            escaped(one.name),
+            f"{one.share:.1%}",
+            f"{one.gain:+.1%}",
+            f"{one.low:+.1%} to {one.high:+.1%}",
+            after.get(one.name, ""),
+        )
+    out.print(table)
+    if proposed.shapeless:
+        out.print(
+            escaped(f"scores without two groups, where the cut is arbitrary: {', '.join(proposed.shapeless)}"), soft_wrap=True
+        )
+    print(lines or "no word of these adds a hundredth")  # noqa: T201
+    out.print(HYPOTHESES, soft_wrap=True)
+    if options.as_json:
+        print_json(
+            {
+                "run_id": options.run,
+                "class": proposed.name,
+                "n": proposed.n,
+                "before": found.before,
+                "words": [one._asdict() for one in found.alone],
+                "together": [one._asdict() for one in found.together],
+                "shapeless": list(proposed.shapeless),
+                "yaml": lines,
+                "hypotheses": HYPOTHESES,
+            }
+        )
