@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from flows.options import taking
 from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, err, escaped, out, print_json, user_errors
+
+if TYPE_CHECKING:
+    from tasks.advice.captions import Captioner
+    from tasks.advice.propose import Subject
 
 ALONE = 8  # words that are listed by themselves
 HYPOTHESES = (
@@ -24,10 +28,49 @@ class ProposeOptions:
 
     run: Annotated[str, typer.Argument(help="run id")]
     model: Annotated[str, typer.Option(help="a folder or hub id of CLIP or SigLIP, or portraits:words")]
-    words: Annotated[str, typer.Option(help="the vocabulary: one that comes with cfx, by name, or a YAML file")] = "faces"
+    words: Annotated[
+        str | None, typer.Option(help="the vocabulary: one that comes with cfx, by name, or a YAML file; default: faces")
+    ] = None
+    captioner: Annotated[
+        str | None,
+        typer.Option(
+            help="candidates from captions instead: the address of an OpenAI-compatible API (…/v1), or a folder of a local "
+            "image-text-to-text model"
+        ),
+    ] = None
+    send_images: Annotated[bool, typer.Option("--send-images", help="allow that images of the run are sent to that address")] = (
+        False
+    )
+    captioner_model: Annotated[str, typer.Option(help="the model's name at that address")] = "default"
+    token_env: Annotated[str | None, typer.Option(help="the environment variable that holds the token of that address")] = None
+    captions: Annotated[int, typer.Option(min=2, help="images to caption, those that the names explain worst")] = 24
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu"
     warehouse: Warehouse = DEFAULT_WAREHOUSE
     as_json: AsJson = False
+
+
+def _captioner(options: ProposeOptions) -> Captioner | None:
+    """Refused, where it is, before any work."""
+    from tasks.advice.captions import Asked, captioner_of
+
+    if options.captioner is None:
+        return None
+    if options.words is not None:
+        raise typer.BadParameter("give a vocabulary or a captioner, not both", param_hint="--words --captioner")
+    return captioner_of(Asked(options.captioner, options.send_images, options.captioner_model, options.token_env))
+
+
+def _from_captions(options: ProposeOptions, captioner: Captioner, subject: Subject) -> dict[str, tuple[str, str]]:
+    from cfx.errors import UserError
+    from tasks.advice.captions import captions_of, phrases, words_of
+    from tasks.advice.propose import worst_explained
+
+    said = captions_of(captioner, worst_explained(subject, options.captions))
+    err.print(f"{len(said)} images captioned by {options.captioner}", markup=False, soft_wrap=True)
+    found = phrases(said)
+    if not found:
+        raise UserError(f"--captioner: no phrase is in two of its {len(said)} captions, such as {said[0][:80]!r}")
+    return words_of(found)
 
 
 @taking(ProposeOptions)
@@ -38,9 +81,12 @@ def propose(options: ProposeOptions) -> None:
         from flows.settings import checked
         from tasks.advice.propose import propose_words, subject_of, yaml_lines
 
-        words = checked(WordsOracleConfig, {"words": options.words, "model": options.model}, "arguments")
+        captioner = _captioner(options)
+        subject = subject_of(options.warehouse, options.run, options.device)
+        with err.status("captions"):
+            candidates = options.words or "faces" if captioner is None else _from_captions(options, captioner, subject)
+        words = checked(WordsOracleConfig, {"words": candidates, "model": options.model}, "arguments")
         with err.status("measuring"):
-            subject = subject_of(options.warehouse, options.run, options.device)
             proposed = propose_words(subject, words, options.device)
     found, chosen = proposed.found, [one.name for one in proposed.found.together]
     lines = yaml_lines(subject, words, chosen) if chosen else ""

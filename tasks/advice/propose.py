@@ -16,7 +16,7 @@ import yaml
 from cfx.attributes.calibration import TWO_GROUPS, split_in_two
 from cfx.attributes.words import WordsOracleConfig, load_words
 from cfx.errors import UserError
-from cfx.evidence.explained import FEW
+from cfx.evidence.explained import FEW, log_odds, out_of_fold
 from cfx.evidence.paired import Floats, Images
 from cfx.evidence.proposals import Proposals
 from cfx.evidence.proposals import propose as ranked
@@ -94,9 +94,18 @@ def propose_words(subject: Subject, words: WordsOracleConfig, device: str) -> Pr
         if split is not None
     }
     shapeless = tuple(name for name, split in splits.items() if split is None or split.between < TWO_GROUPS)
-    name, named = min(((name, named) for name, named in _named(subject)), key=lambda found: _share_of(subject, *found))
+    name, named = min(_named(subject), key=lambda found: _share_of(subject, *found))
     k = subject.classes.index(name)
     return Proposed(name, len(subject.sample.ids), ranked(subject.sample.p[:, k], named, candidates), shapeless)
+
+
+def worst_explained(subject: Subject, n: int) -> Images:
+    """The n images (n, H, W, 3) uint8 whose answers the names explain worst, of the class that they explain least."""
+    name, named = min(_named(subject), key=lambda found: _share_of(subject, *found))
+    y = log_odds(subject.sample.p[:, subject.classes.index(name)])
+    explained = out_of_fold(named, y)[0] if named.shape[1] else np.full(len(y), y.mean())
+    images: Images = subject.sample.images[np.argsort(-np.abs(y - explained), kind="stable")[:n]]
+    return images
 
 
 def yaml_lines(subject: Subject, words: WordsOracleConfig, chosen: Sequence[str]) -> str:

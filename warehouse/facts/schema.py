@@ -18,7 +18,7 @@ _INSTANT = pa.timestamp("us", tz="UTC")
 BIT_SUMS = pa.struct([(name, pa.int64()) for name in ("v", "u", "w")])
 KNOWN_SUMS = pa.struct([(name, pa.int64()) for name in ("n", "v", "q", "w")])
 
-_WORDS = pa.struct(
+WORDED = pa.struct(
     [
         ("attribute", pa.string()),
         ("calibrated_by", pa.string()),
@@ -62,7 +62,7 @@ RUNS = _fact(
         _optional("warnings", pa.list_(pa.string()), "what looks wrong about data, networks or prior; null in older runs"),
         _optional(
             "words",
-            pa.list_(_WORDS),
+            pa.list_(WORDED),
             "how an oracle by words was calibrated, and agrees with annotations (word_agreement)",
         ),
     ],
