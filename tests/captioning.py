@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 
 class Chat:
-    """An OpenAI-compatible server of one model, which says "red wall" or "dark glasses" by what it is shown; `spoil` answers in its place."""
+    """One model, which says "red wall" or "dark glasses" by what it is shown; `spoil` answers in its place."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []

@@ -92,7 +92,7 @@ def test_phrases_are_those_of_several_captions_the_most_frequent_first() -> None
 def test_a_local_model_captions_without_a_permission(tmp_path: Path) -> None:
     """A tiny GIT of random weights: what it says means nothing, but it is made of its vocabulary and is the same every time."""
     tokenizer: Any = word_tokenizer(tmp_path, ("a", "face", "hat"), 16)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes: Any = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = transformers.GitConfig(
         vision_config={"image_size": 32, "patch_size": 16, **sizes},
         vocab_size=len(tokenizer),
