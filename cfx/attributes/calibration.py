@@ -24,8 +24,8 @@ Floats = NDArray[np.float64]
 class Line(Config):
     """Log-odds of an attribute: slope times score plus offset."""
 
-    slope: float = Field(gt=0)
-    offset: float
+    slope: float = Field(gt=0, description="log-odds a unit of score")
+    offset: float = Field(description="log-odds at a score of 0")
 
 
 class Agreement(NamedTuple):

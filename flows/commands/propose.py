@@ -44,7 +44,6 @@ class ProposeOptions:
     captioner_model: Annotated[str, typer.Option(help="the model's name at that address")] = "default"
     token_env: Annotated[str | None, typer.Option(help="the environment variable that holds the token of that address")] = None
     captions: Annotated[int, typer.Option(min=2, help="images to caption, those that the names explain worst")] = 24
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu"
     warehouse: Warehouse = DEFAULT_WAREHOUSE
     as_json: AsJson = False
 
@@ -82,12 +81,12 @@ def propose(options: ProposeOptions) -> None:
         from tasks.advice.propose import propose_words, subject_of, yaml_lines
 
         captioner = _captioner(options)
-        subject = subject_of(options.warehouse, options.run, options.device)
+        subject = subject_of(options.warehouse, options.run)
         with err.status("captions"):
             candidates = options.words or "faces" if captioner is None else _from_captions(options, captioner, subject)
         words = checked(WordsOracleConfig, {"words": candidates, "model": options.model}, "arguments")
         with err.status("measuring"):
-            proposed = propose_words(subject, words, options.device)
+            proposed = propose_words(subject, words)
     found, chosen = proposed.found, [one.name for one in proposed.found.together]
     lines = yaml_lines(subject, words, chosen) if chosen else ""
     table = Table(

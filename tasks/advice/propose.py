@@ -20,6 +20,7 @@ from cfx.evidence.explained import FEW, log_odds, out_of_fold
 from cfx.evidence.paired import Floats, Images
 from cfx.evidence.proposals import Proposals
 from cfx.evidence.proposals import propose as ranked
+from tasks.check import device_of
 from tasks.config import AuditConfig
 from tasks.looked_at import Sample, drawn
 from tasks.networks import oracle_for
@@ -41,6 +42,7 @@ class Subject:
     sample: Sample
     seen: Floats  # (N, A) of the run's oracle
     known: tuple[str, ...]  # names that the oracle or the table has
+    device: str
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,13 @@ class Proposed:
     shapeless: tuple[str, ...]
 
 
-def subject_of(root: Path, run_id: str, device: str) -> Subject:
+def subject_of(root: Path, run_id: str) -> Subject:
     """Of a run in this warehouse. Raises UserError for an unknown run, and for one that has not looked at enough images."""
     with closing(open_warehouse(root, sql="from runs")) as lens:
         check_run(lens, root, run_id)
     (row,) = query(root, RUN, {"run": run_id}).to_pylist()
     config = AuditConfig.model_validate_json(row["config"])
+    device = device_of(config)
     kept = {
         fact: [shard for path in written(root, fact).get(run_id, []) if (shard := find_shard(root, fact, run_id, path.stem))]
         for fact in ("images", "predictions")
@@ -73,10 +76,10 @@ def subject_of(root: Path, run_id: str, device: str) -> Subject:
     oracle = oracle_for(config.oracle, device) if config.oracle is not None else None
     seen = _answers(oracle, sample.images, device) if oracle is not None else np.zeros((len(sample.ids), 0))
     known = (*(oracle.attributes if oracle is not None else ()), *sample.annotations)
-    return Subject(config, tuple(row["classes"]), sample, seen, known)
+    return Subject(config, tuple(row["classes"]), sample, seen, known, device)
 
 
-def propose_words(subject: Subject, words: WordsOracleConfig, device: str) -> Proposed:
+def propose_words(subject: Subject, words: WordsOracleConfig) -> Proposed:
     """The words ranked. Their scores are cut in two, as an oracle by words without annotations cuts them (`split_in_two`).
 
     Words whose name the run has already are left out. Raises UserError where none is left.
@@ -84,9 +87,9 @@ def propose_words(subject: Subject, words: WordsOracleConfig, device: str) -> Pr
     new = {name: sides for name, sides in words.words.items() if name not in subject.known}
     if not new:
         raise UserError(f"the run names all of these words already: {', '.join(words.words)}; give others with --words")
-    oracle = load_words(words.model_copy(update={"words": new, "calibration": None}), device)
+    oracle = load_words(words.model_copy(update={"words": new, "calibration": None}), subject.device)
     with torch.no_grad():
-        scores = _answers(oracle.logits, subject.sample.images, device)
+        scores = _answers(oracle.logits, subject.sample.images, subject.device)
     splits = {name: split_in_two(scores[:, column]) for column, name in enumerate(oracle.attributes)}
     candidates = {
         name: (split.line.slope * scores[:, column] + split.line.offset > 0).astype(float)

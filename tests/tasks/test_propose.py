@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,16 +90,16 @@ def test_captions_become_words_that_are_ranked_and_nothing_is_sent_unasked(root:
 
 
 def test_words_that_the_run_names_already_are_not_proposed(root: Path) -> None:
-    subject = subject_of(root, "r", "cpu")
+    subject = subject_of(root, "r")
     words = WordsOracleConfig.model_validate({"words": WORDS, "model": "portraits:words"})
     assert subject.known == ()
     with pytest.raises(UserError, match="the run names all of these words already: glasses, hat, warm_background"):
-        propose_words(subject.__class__(**{**vars(subject), "known": tuple(WORDS)}), words, "cpu")
+        propose_words(replace(subject, known=tuple(WORDS)), words)
 
 
 def test_an_unknown_run_is_refused_with_those_there_are(root: Path) -> None:
     with pytest.raises(UserError, match="there is no run 'nosuch' in .*; the runs are: r"):
-        subject_of(root, "nosuch", "cpu")
+        subject_of(root, "nosuch")
 
 
 def test_what_adds_nothing_is_not_added() -> None:
