@@ -127,10 +127,19 @@ def test_a_slope_never_turns_words_into_their_contrary() -> None:
     truth = np.arange(40) % 2 == 0
     assert platt(-truth.astype(float), truth) is None
     assert platt(truth.astype(float), np.arange(40) < 4) is None, "too few that have it"
+    # two scores, 0 and 1, without an overlap: Platt's targets are 1/22 and 21/22, whose log-odds are -+ ln 21
     line = platt(truth.astype(float), truth)
     assert line is not None
-    # two scores, 0 and 1, without an overlap: Platt's targets are 1/22 and 21/22, whose log-odds are -+ ln 21
     assert line.offset == pytest.approx(-np.log(21), rel=1e-3) and line.slope == pytest.approx(2 * np.log(21), rel=1e-3)
+
+
+def test_the_models_own_scale_is_kept_where_annotations_bear_it_out() -> None:
+    truth = np.arange(40) % 2 == 0
+    certain = platt(np.where(truth, 9.0, -9.0), truth)  # Platt's slope would be ln 21 / 9
+    assert certain is not None and certain.slope == 1.0 and abs(certain.offset) < 0.01
+    scores = np.where(np.arange(40) % 8 < 2, -9.0, 9.0) * np.where(truth, 1, -1)  # a quarter is wrong, and certain of it
+    doubted = platt(scores, truth)
+    assert doubted is not None and doubted.slope == pytest.approx(np.log(3) / 9, rel=0.15)
 
 
 def test_a_rare_attribute_is_cut_off_where_it_parts_and_not_at_the_median() -> None:
