@@ -1,7 +1,9 @@
 """A small image-text model in CLIP's format, trained contrastively on captions whose truth is known. Needs the extra `hf`.
 
 The image's transformer begins by attributes without words, as locked-image tuning does (Zhai et al. 2022, arXiv:2111.07991); from
-pairs of texts alone it saw hats and hair after 700 steps, and neither glasses nor smiles.
+pairs of texts alone it saw hats and hair after 700 steps, and neither glasses nor smiles. It ends on images with much grain:
+without, its gradient changed what it said of glasses by .85 and drew none that a classifier could see.
+
 CLIP (Radford et al. 2021, arXiv:2103.00020) takes every other caption of a batch for wrong. Here what an image shows is known,
 so a caption counts as right for every image that it is true of; and each attribute's presence is set against its absence in
 words, the hard negative that CLIP's captions lack and an oracle by words asks for.
@@ -29,6 +31,7 @@ from cfx.types import Config
 
 WHITENED_BY, RIDGE = 1_000, 3e-3  # images; what is added to each variance, that of grain
 PLACES = 0.5  # standard deviation that the embeddings of places begin with, beside patches of 1
+LAST_RATE = 2 / 3  # of the learning rate, for the steps with grain
 WARM_UP = 60  # optimizer steps over which the learning rate rises
 CAPTIONS = 0.1  # weight of the captions: of whole ones most of the loss stays, however well the images are seen
 HALF = [0.5, 0.5, 0.5]  # mean and std: the network sees [-1, 1]
@@ -38,7 +41,8 @@ class ImageTextTraining(Config):
     """Knobs of a small CLIP trained from nothing."""
 
     first: int = Field(500, ge=0, description="optimizer steps of the image's transformer alone, on attributes, undisturbed")
-    steps: int = Field(1_300, ge=1, description="optimizer steps in all; those after `first` are contrastive")
+    steps: int = Field(1_650, ge=1, description="optimizer steps in all; those after `first` are contrastive")
+    grain: int = Field(350, ge=0, description="the last of them, on images with much grain")
     batch: int = Field(48, ge=2, description="images an optimizer step, each with a caption")
     learning_rate: float = Field(1.5e-3, gt=0)
     weight_decay: float = Field(0.02, ge=0)
@@ -49,6 +53,7 @@ class ImageTextTraining(Config):
     dimensions: int = Field(64, ge=2, description="that image and text share")
     length: int = Field(48, ge=8, description="tokens that a text may have, both ends included")
     augmentation: Augmentation = Augmentation()
+    grainy: Augmentation = Augmentation(shift=0.03, zoom=0.03, noise=0.6, erase=0.08)
     seed: int = 5
 
 
@@ -99,12 +104,18 @@ def train_image_text(
         x, has = batch()
         loss = binary_cross_entropy_with_logits(head(model.vision_model(pixel_values=x).pooler_output), has.float())
         report(step + 1, descend(loss, first, clipped=model))
-    second, left = _optimizer(model, config), config.steps - config.first
-    for step in range(left):
-        set_rate(second, config.learning_rate * cosine(step, left, WARM_UP))
-        x, has = batch()
-        loss = _loss(model, tokenizer, augment(x, config.augmentation, chance), has, captioned(has, step))
-        report(config.first + step + 1, descend(loss, second, clipped=model))
+    done = config.first
+    for steps, share, flaws in (
+        (config.steps - config.first - config.grain, 1.0, config.augmentation),
+        (config.grain, LAST_RATE, config.grainy),
+    ):
+        optimizer = _optimizer(model, config)
+        for step in range(steps):
+            set_rate(optimizer, share * config.learning_rate * cosine(step, steps, WARM_UP))
+            x, has = batch()
+            loss = _loss(model, tokenizer, augment(x, flaws, chance), has, captioned(has, done + step))
+            report(done + step + 1, descend(loss, optimizer, clipped=model))
+        done += steps
     model.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(_preprocessing(images.shape[-1]), indent=2) + "\n")

@@ -38,7 +38,7 @@ WORDS_IMAGES, WORDS_SEED = 16_000, 5  # portraits that the image-text model sees
 MOST_SAID = 5  # attributes of a caption
 PRIOR = PriorTraining(bf16=True, compile=True, enough=None)
 TEXT_STEPS = 3600  # of growing the text-to-image model from the prior
-WORDS_STEPS = 1_300  # of the image-text model
+WORDS_STEPS = 1_650  # of the image-text model
 GRADED = 4711  # seed of the portraits that classifiers are graded on
 
 
