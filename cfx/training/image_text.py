@@ -1,8 +1,8 @@
 """A small image-text model in CLIP's format, trained contrastively on captions whose truth is known. Needs the extra `hf`.
 
 The image's transformer begins by attributes without words, as locked-image tuning does (Zhai et al. 2022, arXiv:2111.07991); from
-pairs of texts alone it saw hats and hair after 700 steps, and neither glasses nor smiles. It ends on images with much grain:
-without, its gradient changed what it said of glasses by .85 and drew none that a classifier could see.
+pairs of texts alone it saw hats and hair after 700 steps, and neither glasses nor smiles. It ends on images with much grain,
+against gradients that change what it says without drawing what it names; that alone does not end them (`docs/how-to/words.md`).
 
 CLIP (Radford et al. 2021, arXiv:2103.00020) takes every other caption of a batch for wrong. Here what an image shows is known,
 so a caption counts as right for every image that it is true of; and each attribute's presence is set against its absence in

@@ -17,7 +17,9 @@ FOUND = ("confirmed", "suspected")
 
 
 def by_words(config: AuditConfig) -> AuditConfig:
-    return config.model_copy(update={"name": f"{config.name}-words", "oracle": load_config(EXAMPLE).oracle})
+    example = load_config(EXAMPLE)
+    edits = example.interventions.model_copy(update={"attributes": 2})
+    return config.model_copy(update={"name": f"{config.name}-words", "oracle": example.oracle, "interventions": edits})
 
 
 def accused(found: dict[str, Any]) -> list[tuple[str, str]]:
