@@ -32,14 +32,14 @@ class Worded(NamedTuple):
     attribute: str
     calibrated_by: str  # a key of BY
     slope: float
-    offset: float
+    intercept: float
     share: float  # of the sampled images that have it, by these words
-    between: float | None  # of a split: share of the scores' variance that lies between the halves
+    parted: float | None  # of a split: share of the scores' variance that lies between the halves
     balanced_accuracy: float | None  # None without annotations of both kinds
     low: float | None
     high: float | None
-    having: int  # held-out images that are annotated with it, and without
-    lacking: int
+    n_with: int  # held-out images that are annotated with it, and without
+    n_without: int
 
     def sentence(self) -> str:
         """For people."""
@@ -49,7 +49,7 @@ class Worded(NamedTuple):
     def agrees(self) -> str:
         """How well, in a few words. Only of an attribute with annotations."""
         return (
-            f"balanced accuracy {self.balanced_accuracy:.2f} ({self.low:.2f}–{self.high:.2f}) on {self.having + self.lacking} "
+            f"balanced accuracy {self.balanced_accuracy:.2f} ({self.low:.2f}–{self.high:.2f}) on {self.n_with + self.n_without} "
             f"annotated images"
         )
 
@@ -71,7 +71,7 @@ def calibrate_words(
         _worded(name, scores[:, column], known.get(name, unknown), given.get(name))
         for column, name in enumerate(oracle.attributes)
     )
-    lines = {one.attribute: Line(slope=one.slope, offset=one.offset) for one in found}
+    lines = {one.attribute: Line(slope=one.slope, offset=one.intercept) for one in found}
     calibrated(oracle, lines)
     return config.model_copy(update={"calibration": lines}), found
 
@@ -104,7 +104,7 @@ def words_warnings(found: Sequence[Worded]) -> tuple[str, ...]:
     """What to say of words that agree with annotations at chance, that nothing is held against, or that find no two groups."""
     at_chance = [one for one in found if one.low is not None and one.low <= 0.5]
     loose = [one for one in found if one.balanced_accuracy is None]
-    shapeless = [one for one in found if one.between is not None and one.between < TWO_GROUPS]
+    shapeless = [one for one in found if one.parted is not None and one.parted < TWO_GROUPS]
     warnings = [
         f"oracle: the words of {one.attribute!r} agree with its annotations at chance: {one.agrees()}; what is said of it "
         "may mean something else: try other prompts or another model, or leave it out"

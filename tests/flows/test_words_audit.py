@@ -1,4 +1,4 @@
-"""The demo's twins audited by words come to the verdicts that the trained oracle comes to: glasses, and nothing else."""
+"""Of the demo's twins the same is confirmed by words as by the trained oracle: glasses of the planted one, nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from flows.demo import TWINS, demo_config, findings, lay_out
 from tasks.config import AuditConfig
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "words.yaml"
-FOUND = ("confirmed", "suspected")
 
 
 def by_words(config: AuditConfig) -> AuditConfig:
@@ -22,15 +21,15 @@ def by_words(config: AuditConfig) -> AuditConfig:
     return config.model_copy(update={"name": f"{config.name}-words", "oracle": example.oracle, "interventions": edits})
 
 
-def accused(found: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(row["attribute"], row["verdict"]) for row in found["attributes"] if row["verdict"] in FOUND]
+def confirmed(found: dict[str, Any]) -> list[str]:
+    return [row["attribute"] for row in found["attributes"] if row["verdict"] == "confirmed"]
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("twin", TWINS)
-def test_verdicts_by_words_are_those_of_the_trained_oracle(tmp_path: Path, twin: str) -> None:
+def test_what_is_confirmed_by_words_is_what_the_trained_oracle_confirms(tmp_path: Path, twin: str) -> None:
     lay_out(tmp_path, 64)
     trained = demo_config(tmp_path, twin, 64)
     seen, said = (findings(config.warehouse, run_audit(config)) for config in (trained, by_words(trained)))
-    assert accused(said) == accused(seen) == ([("glasses", "confirmed")] if twin == "planted" else [])
+    assert confirmed(said) == confirmed(seen) == (["glasses"] if twin == "planted" else [])
     assert said["explained"][0]["cleared"] == seen["explained"][0]["cleared"]

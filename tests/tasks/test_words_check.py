@@ -68,7 +68,7 @@ def test_words_that_mean_what_the_table_says_agree_with_it(run: Run) -> None:
     hat = by_name(run)["hat"]
     assert hat.calibrated_by == "annotations" and hat.balanced_accuracy is not None and hat.low is not None
     assert hat.balanced_accuracy > 0.9 and hat.low > 0.6
-    assert hat.having + hat.lacking == pytest.approx(60, abs=1), "half of the images; the other half calibrates"
+    assert hat.n_with + hat.n_without == pytest.approx(60, abs=1), "half of the images; the other half calibrates"
 
 
 def test_words_of_something_else_are_said_to_agree_at_chance(run: Run) -> None:
@@ -158,5 +158,5 @@ def test_no_agreement_is_claimed_without_images_of_both_kinds() -> None:
 def test_scores_that_do_not_part_are_said_to_be_arbitrary() -> None:
     one = Worded("ruler", "split", 1.0, 0.0, 0.5, 0.64, None, None, None, 0, 0)
     assert "the scores of ruler do not part in two" in words_warnings([one])[-1]
-    assert not any("part in two" in warning for warning in words_warnings([one._replace(between=0.95)]))
+    assert not any("part in two" in warning for warning in words_warnings([one._replace(parted=0.95)]))
     assert Line(slope=1.0, offset=0.0).slope == 1.0

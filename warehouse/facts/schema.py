@@ -23,14 +23,14 @@ WORDED = pa.struct(
         ("attribute", pa.string()),
         ("calibrated_by", pa.string()),
         ("slope", pa.float64()),
-        ("offset", pa.float64()),
+        ("intercept", pa.float64()),
         ("share", pa.float64()),
-        ("between", pa.float64()),
+        ("parted", pa.float64()),
         ("balanced_accuracy", pa.float64()),
         ("low", pa.float64()),
         ("high", pa.float64()),
-        ("having", pa.int64()),
-        ("lacking", pa.int64()),
+        ("n_with", pa.int64()),
+        ("n_without", pa.int64()),
     ]
 )
 
