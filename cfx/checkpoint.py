@@ -31,6 +31,7 @@ class Facts(TypedDict, total=False):
     crop: float  # share of the side of an image that it sees, the centre
     published_crop: float  # the same of what a hub's own weights were made for
     squeezes: bool  # whether what it saw before squeezed images that are not square
+    resample: str  # how images are brought to its size, as torch calls it
     channels: int  # 1 or 3
     mean: tuple[float, ...]  # of the normalisation, on [0, 1]; one number a channel
     std: tuple[float, ...]

@@ -25,11 +25,11 @@ from flows.asked import Asked, configured
 from flows.engine import one_thread
 from flows.in_process import Report, audit_in_process
 from tasks.advice.one_image import Explanation as Explained
-from tasks.advice.one_image import explain_image, id_of
+from tasks.advice.one_image import calibrated_oracle, explain_image, id_of
 from tasks.check import check as checked
 from tasks.check import device_of, prior_of, with_trained
 from tasks.config import AuditConfig
-from tasks.networks import classifier_for, denoiser_for, oracle_for
+from tasks.networks import classifier_for, denoiser_for
 from tasks.reading.gate import gate
 from tasks.training.auto import expect_networks
 from tasks.training.taught import Taught, teach_oracle
@@ -272,8 +272,8 @@ def _only_file(config: AuditConfig) -> Path:
 
 def _edits(found: Explained, image_id: str, config: AuditConfig, device: str) -> pd.DataFrame:
     """Each attribute edited alone, and what the classifier makes of it, the strongest first."""
-    assert config.oracle is not None
-    oracle, classifier = oracle_for(config.oracle, device), classifier_for(config.classifier, device)
+    oracle, classifier = calibrated_oracle(config, device), classifier_for(config.classifier, device)
+    assert oracle is not None
     settings, goal = config.interventions, classifier.classes.index(found.target)
     denoiser = denoiser_for(prior_of(config), device).respaced(settings.steps)
     rows = []

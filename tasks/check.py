@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 
 from cfx.attributes.oracle import Oracle
+from cfx.attributes.words import WordsOracleConfig
 from cfx.beside import look_beside
 from cfx.classifiers import ClassifierConfig, TorchClassifier
 from cfx.classifiers.network import Network
@@ -27,6 +28,7 @@ from tasks.advice.prior_check import check_depth, check_size, size_warnings
 from tasks.advice.prior_fit import check_fit, survival
 from tasks.advice.size_check import blur_warnings
 from tasks.advice.understanding import understood
+from tasks.advice.words_check import Worded, calibrate_words, words_warnings
 from tasks.config import AuditConfig
 from tasks.data import ingest as data
 from tasks.data.ingest import labelled_sample
@@ -104,6 +106,7 @@ def check(config: AuditConfig, prepare: Prepare = train_networks) -> Run:
     given, prepared = config, prepare(config, classes, labels, device)
     config = prepared.config
     networks = _networks(config, classifier, prepared.attributes, device)
+    config, words = _calibrated(config, networks.oracle, device)
     _check_names(config, networks)
     twins = _check_canary(config, classes, networks.attributes)
     examined = _examined(config, networks, labels, device)
@@ -128,6 +131,7 @@ def check(config: AuditConfig, prepare: Prepare = train_networks) -> Run:
     about_data = (*listed.warnings, *about_names, *about_label)
     warnings = (
         *about_data,
+        *words_warnings(words),
         *prepared.warnings,
         *_notes(networks),
         *about_size,
@@ -136,7 +140,7 @@ def check(config: AuditConfig, prepare: Prepare = train_networks) -> Run:
         *about_prior,
     )
     run_id = f"{config.name}-{given.result_hash(_json(prints), code_version())[:10]}"
-    run = Run(config, run_id, device, classes, prints, _prior(config, data_print), warnings, listed.sample, labels)
+    run = Run(config, run_id, device, classes, prints, _prior(config, data_print), warnings, listed.sample, labels, words)
     run.keep(networks.classifier, networks.judge, networks.oracle)
     accuracy = {role: one.accuracy for role, one in examined.items() if one.accuracy is not None}
     found = understood(run, listed, networks.classifier, accuracy, kept)
@@ -186,6 +190,15 @@ def _networks(config: AuditConfig, classifier: Classifier, expected: tuple[str, 
             f"judge: its classes ({', '.join(judge.classes)}) are not the classifier's ({', '.join(classifier.classes)})"
         )
     return Networks(classifier, judge, oracle, attributes)
+
+
+def _calibrated(config: AuditConfig, oracle: Oracle | None, device: str) -> tuple[AuditConfig, tuple[Worded, ...]]:
+    """The configuration with the calibration of an oracle by words, which the oracle has from now on; and how it was found."""
+    if oracle is None or not isinstance(config.oracle, WordsOracleConfig):
+        return config, ()
+    with setting("data"):
+        by_words, found = calibrate_words(config.oracle, oracle, config.data, device)
+    return config.model_copy(update={"oracle": by_words}), found
 
 
 def _notes(networks: Networks) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from cfx.attributes.interventions import Interventions
-from cfx.attributes.oracle import OracleConfig
+from cfx.attributes.words import AnyOracle
 from cfx.autoencoder import AutoencoderTraining
 from cfx.beside import look_beside
 from cfx.classifiers import AnyClassifier, ClassifierConfig
@@ -145,10 +145,10 @@ class AuditConfig(BaseModel):
         description="a second classifier of the same task, never used for guidance; `auto`: trained on the labels of the table's "
         "images that are not audited, once, and kept in the warehouse",
     )
-    oracle: OracleConfig | None = Field(
+    oracle: AnyOracle | None = Field(
         None,
-        description="names the attributes of an image; without one, nothing is said of attributes and none is edited; `auto`: "
-        "trained on every yes/no column of the table, as `judge: auto` on the labels",
+        description="names the attributes of an image, trained on annotations or by words; without one, nothing is said of "
+        "attributes and none is edited; `auto`: trained on every yes/no column of the table, as `judge: auto` on the labels",
     )
     prior: PriorConfig | None = Field(
         None,

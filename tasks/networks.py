@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from cfx.attributes.oracle import Oracle, OracleConfig, load_oracle
+from cfx.attributes.oracle import Oracle, load_oracle
+from cfx.attributes.words import AnyOracle, WordsOracleConfig, load_words
 from cfx.classifiers import AnyClassifier, BlackBox, ClassifierConfig, load_classifier
 from cfx.classifiers.network import Network, weights_path
 from cfx.diffusion.ddpm import DDPM, load_ddpm
@@ -65,9 +66,9 @@ def classifier_for(config: AnyClassifier, device: str, answers: Path | None = No
     return load_classifier(config, device) if isinstance(config, ClassifierConfig) else connect(config, device, answers)
 
 
-def oracle_for(config: OracleConfig, device: str) -> Oracle:
-    """The oracle of this configuration, loaded anew."""
-    return load_oracle(config, device)
+def oracle_for(config: AnyOracle, device: str) -> Oracle:
+    """The oracle of this configuration, loaded anew. One by words has its calibration in its configuration."""
+    return load_words(config, device) if isinstance(config, WordsOracleConfig) else load_oracle(config, device)
 
 
 def denoiser_for(folder: Path, device: str) -> DDPM:

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from cfx.attributes.oracle import Oracle, OracleConfig
+from cfx.attributes.words import AnyOracle, WordsOracleConfig
 from cfx.beside import look_beside
 from cfx.classifiers import AnyClassifier, ClassifierConfig
 from cfx.diffusion.ddpm import DDPM
 from cfx.errors import UserError
 from cfx.types import Classifier
+from tasks.advice.words_check import Worded
 from tasks.black_boxes import answers_of
 from tasks.config import AuditConfig
 from tasks.networks import classifier_for, denoiser_for, fingerprint, kept, oracle_for
@@ -39,6 +41,7 @@ class Run:
     warnings: tuple[str, ...] = ()
     sample: str | None = None  # how the images were chosen from the table, where they are not all of it
     labels: Mapping[str, str | None] = field(default_factory=dict)  # class by the table's label, where `check` matched them
+    words: tuple[Worded, ...] = ()  # of an oracle by words: how its attributes were calibrated
     understood: Understood | None = None  # for people, before the audit starts
 
     @property
@@ -102,9 +105,9 @@ class Run:
 
         return kept(self._key(role, config), load)
 
-    def _key(self, role: str, config: AnyClassifier | OracleConfig) -> Hashable:
+    def _key(self, role: str, config: AnyClassifier | AnyOracle) -> Hashable:
         """What a network is kept under. A black box belongs to its run's ledger: two connections would query twice as much."""
-        ledger = None if isinstance(config, ClassifierConfig | OracleConfig) else self.id
+        ledger = None if isinstance(config, ClassifierConfig | OracleConfig | WordsOracleConfig) else self.id
         return type(config).__name__, config.model_dump_json(), self.fingerprints[role], ledger, self.device
 
     def keep(self, classifier: Classifier, judge: Classifier | None, oracle: Oracle | None) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tasks.advice.accuracy_check import Accuracy
+from tasks.advice.words_check import Worded
 
 MOST = 5  # sentences about what goes with the label
 
@@ -28,6 +29,7 @@ class Understood:
     target: str
     shown: Mapping[str, str]  # what the classifier is shown: input size, mean, std, each with who says so
     accuracy: Mapping[str, Accuracy]  # of classifier and judge on labelled images tried now
+    words: tuple[Worded, ...]  # of an oracle by words: each attribute, calibrated and held against annotations
     kept: float | None  # share of predictions that noising and denoising alone leave as they are
     missing: Mapping[str, tuple[str, ...]]  # by reason: metrics that the audit will not have
     trained: tuple[str, ...] = ()  # networks that are trained for this audit: on what, how well, or how long it may take
@@ -58,6 +60,7 @@ def lines_of(found: Understood) -> list[str]:
     lines += [f"the classifier's {name.replace('_', ' ')}: {value}" for name, value in found.shown.items()]
     lines += [f"{role}: right about {tried.right} of {tried.n} labelled images tried" for role, tried in found.accuracy.items()]
     lines += list(found.trained)
+    lines += [one.sentence() for one in found.words]
     if found.kept is not None:
         lines.append(f"prior: noise and denoising alone keep {found.kept:.0%} of the predictions")
     return lines + [f"missing: {', '.join(names)} ({reason})" for reason, names in found.missing.items()]

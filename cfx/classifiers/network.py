@@ -109,7 +109,7 @@ class Network(nn.Module):
         self.module, self.name, self.input_size = module, name, config.input_size or facts.get("input_size")
         self.crop = config.crop or facts.get("crop") or 1.0
         self.published_size, self.published_crop = facts.get("published_size"), facts.get("published_crop")
-        self.squeezes = facts.get("squeezes", False)
+        self.squeezes, self.resample = facts.get("squeezes", False), facts.get("resample", "bilinear")
         self.contradicted = _contradicted(config, facts)
         self.origins: dict[str, str] = {key: _origin(key, config, facts) for key in ORIGINS}
         self.users = config.module if config.module and _is_users(config.module) else None
@@ -139,7 +139,7 @@ class Network(nn.Module):
         if self.channels == 1:
             x = (x * x.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
         if side is not None and x.shape[-2:] != (side, side):
-            x = interpolate(x, size=(side, side), mode="bilinear", antialias=True)
+            x = interpolate(x, size=(side, side), mode=self.resample, antialias=True)
         with user_code(self.users) if self.users else self._fits(x):
             answer = self.module(x * self.gain + self.offset)
         logits = _logits_of(answer)

@@ -173,11 +173,7 @@ def prompted_unet(prior: Path, width: int) -> tuple[UNet2DConditionModel, set[st
 
 
 def text_encoder(tokenizer: CLIPTokenizer, words: Sequence[str], width: int) -> CLIPTextModel:
-    """One untrained layer of CLIP's text encoder, in which these words, at most `width`, begin at right angles to each other.
-
-    CLIP's own beginning gives all words nearly one direction. The UNet then learns to tell apart only those that colour most of
-    the image.
-    """
+    """One untrained layer of CLIP's text encoder, in which these words, at most `width`, are set apart."""
     encoder: Any = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -191,13 +187,22 @@ def text_encoder(tokenizer: CLIPTokenizer, words: Sequence[str], width: int) -> 
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    ids = [tokenizer.vocab[tokenizer.tokenize(word)[0]] for word in words]
-    with torch.no_grad():
-        encoder.get_input_embeddings().weight[ids] = 2 * width**0.5 * nn.init.orthogonal_(torch.empty(len(ids), width))
-        places = next(module for name, module in encoder.named_modules() if name.endswith("position_embedding"))
-        nn.init.normal_(places.get_parameter("weight"), std=0.3)
+    set_apart(encoder, tokenizer, words)
     assert isinstance(encoder, CLIPTextModel)
     return encoder
+
+
+@torch.no_grad()
+def set_apart(encoder: nn.Module, tokenizer: CLIPTokenizer, words: Sequence[str]) -> None:
+    """Let these words, at most as many as embeddings are wide, begin at right angles to each other in an untrained CLIP encoder.
+
+    CLIP's own beginning gives all words nearly one direction. What reads them then learns to tell apart only those that colour
+    most of the image.
+    """
+    embeddings = {name.rpartition(".")[2]: part.weight for name, part in encoder.named_modules() if name.endswith("_embedding")}
+    ids, weight = [tokenizer.vocab[tokenizer.tokenize(word)[0]] for word in words], embeddings["token_embedding"]
+    weight[ids] = 2 * weight.shape[1] ** 0.5 * nn.init.orthogonal_(torch.empty(len(ids), weight.shape[1]))
+    nn.init.normal_(embeddings["position_embedding"], std=0.3)
 
 
 def word_tokenizer(folder: Path, words: Sequence[str], length: int) -> CLIPTokenizer:

@@ -88,7 +88,7 @@ def explained(p: Floats, named: Mapping[str, Floats], unnamed: Mapping[str, Floa
     draws = np.random.default_rng(0).integers(0, len(y), (BOOTSTRAPS, len(y)))
     shares = {inputs: _share(inputs, y, *fit, draws, confidence) for inputs, fit in fits.items()}
     ceiling = max(shares.values(), key=lambda share: share.r2)
-    gaps = _r2(y, fits[ceiling.inputs][0], draws) - _r2(y, fits[last][0], draws)
+    gaps = r2_of(y, fits[ceiling.inputs][0], draws) - r2_of(y, fits[last][0], draws)
     low, high = np.quantile(gaps, _ends(confidence))
     missing = (ceiling.r2 - shares[last].r2, float(low), float(high))
     return Explained(tuple(shares.values()), shares[last], ceiling, missing, *_decision(shares[last], ceiling, missing))
@@ -126,15 +126,15 @@ def out_of_fold(x: Floats, y: Floats) -> tuple[Floats, str]:
     return predicted[best], best
 
 
-def _r2(y: Floats, predicted: Floats, draws: NDArray[np.int64]) -> Floats:
+def r2_of(y: Floats, predicted: Floats, draws: NDArray[np.int64]) -> Floats:
     """R^2 on each row of draws (R, N), indices of images."""
     left = ((y - predicted) ** 2)[draws].mean(1)
     return 1 - left / np.maximum(y[draws].var(1), 1e-12)
 
 
 def _share(inputs: str, y: Floats, predicted: Floats, model: str, draws: NDArray[np.int64], confidence: float) -> Share:
-    r2 = float(_r2(y, predicted, np.arange(len(y))[None])[0])
-    low, high = np.quantile(_r2(y, predicted, draws), _ends(confidence))
+    r2 = float(r2_of(y, predicted, np.arange(len(y))[None])[0])
+    low, high = np.quantile(r2_of(y, predicted, draws), _ends(confidence))
     return Share(inputs, r2, float(low), float(high), model)
 
 

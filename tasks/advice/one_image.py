@@ -11,11 +11,13 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cfx.attributes.oracle import Oracle
+from cfx.attributes.words import WordsOracleConfig
 from cfx.errors import UserError
 from cfx.images import decode_png, encode_png, read_image
 from cfx.nearest import nearest_in_hierarchy
 from cfx.targets import check_target, choose_targets
 from cfx.types import Classifier
+from tasks.advice.words_check import calibrate_words
 from tasks.check import prior_of
 from tasks.config import AuditConfig
 from tasks.networks import classifier_for, denoiser_for, oracle_for
@@ -49,9 +51,7 @@ def explain_image(image: Path, config: AuditConfig, seed: int, device: str) -> E
     """
     content = image.read_bytes()
     x = shown_as(content, config).to(device)
-    classifier, oracle = classifier_for(config.classifier, device), None
-    if config.oracle is not None:
-        oracle = oracle_for(config.oracle, device)
+    classifier, oracle = classifier_for(config.classifier, device), calibrated_oracle(config, device)
     check_ladder(config.ladder, classifier)
     probabilities = classifier(x).softmax(1)
     source, goal = int(probabilities.argmax()), _goal(config, classifier, probabilities)
@@ -71,6 +71,16 @@ def explain_image(image: Path, config: AuditConfig, seed: int, device: str) -> E
         x_cf=found.x_cf,
         mask=found.mask,
     )
+
+
+def calibrated_oracle(config: AuditConfig, device: str) -> Oracle | None:
+    """The configuration's oracle, one by words calibrated; None without one."""
+    if config.oracle is None:
+        return None
+    oracle = oracle_for(config.oracle, device)
+    if isinstance(config.oracle, WordsOracleConfig):
+        calibrate_words(config.oracle, oracle, config.data, device)
+    return oracle
 
 
 def shown_as(content: bytes, config: AuditConfig) -> Tensor:

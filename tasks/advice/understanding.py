@@ -36,6 +36,7 @@ def understood(run: Run, listed: Listed, classifier: Classifier, found: Mapping[
         target=run.config.target,
         shown=shown_to(classifier, run.config),
         accuracy=found,
+        words=run.words,
         kept=kept,
         missing=missing_of(run),
     )

@@ -195,6 +195,13 @@ def labelled_sample(config: DataConfig, n: int) -> tuple[Images, list[str | None
     return _images(admitted), [row["label"] for row in admitted]
 
 
+def annotated_sample(config: DataConfig, n: int) -> tuple[Images, dict[str, list[bool | None]]]:
+    """As `sample`; and what the table's yes/no columns say of each image, by column."""
+    admitted = _usable(config, selected(config), n)
+    names = [name for name in admitted[0] if name.startswith("a_")]
+    return _images(admitted), {name.removeprefix("a_"): [row[name] for row in admitted] for name in names}
+
+
 def sides(config: DataConfig, n: int) -> list[int]:
     """The shorter side, pixels, of up to n of the files that can be used. Raises UserError if there are none."""
     return [min(row["width"], row["height"]) for row in _usable(config, selected(config), n)]

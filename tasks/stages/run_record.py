@@ -77,6 +77,7 @@ def facts_of(run: Run) -> dict[str, Any]:
         "margin": config.margin,
         "sample": run.sample,
         "warnings": list(run.warnings),
+        "words": [one._asdict() for one in run.words] or None,
     }
 
 

@@ -364,22 +364,22 @@ def _beyond_label(sample: Sample, name: str, k: int, there: Exchanged, asked: ND
     return beyond
 
 
-def named_sets(look: Look, name: str) -> dict[str, Floats]:
-    """What the user named, as numbers of each image: the label, then with the attributes, by the oracle and by annotations."""
-    sample = look.sample
+def named_sets(sample: Sample, seen: Floats, name: str) -> dict[str, Floats]:
+    """What the user named, as numbers of each image: the label, then with the attributes, by the oracle, seen (N, A), and by
+    annotations."""
     sets: dict[str, Floats] = {}
     columns: list[NDArray[np.float64]] = []
     if (labelled := _is_labelled(sample.labels, name)) is not None:
         columns.append(labelled[:, None])
         sets["label"] = columns[0]
-    attributes = [(look.seen > 0.5).astype(float), *(values[:, None] for values in sample.annotations.values())]
+    attributes = [(seen > 0.5).astype(float), *(values[:, None] for values in sample.annotations.values())]
     if any(part.shape[1] for part in attributes):
         sets["label and attributes" if columns else "attributes"] = np.column_stack([*columns, *attributes])
     return sets
 
 
 def _explained_rows(name: str, look: Look, k: int) -> Iterator[dict[str, Any]]:
-    named = named_sets(look, name)
+    named = named_sets(look.sample, look.seen, name)
     if not named or len(look.sample.ids) < FEW:
         return
     try:

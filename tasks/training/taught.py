@@ -102,6 +102,10 @@ def _lessons(root: Path, run_id: str) -> list[tuple[str, list[str], list[str]]]:
 
 def _features_from(config: Mapping[str, Any], run_id: str) -> NetworkConfig:
     """The run's oracle, or where there is none its classifier. Raises UserError where that is a black box."""
+    if "words" in (config.get("oracle") or {}):
+        raise UserError(
+            f"--teach: the oracle of run {run_id!r} is one by words, and learns nothing: add the name to its `words` instead"
+        )
     if config.get("oracle"):
         return OracleConfig.model_validate(config["oracle"])
     classifier = {key: value for key, value in config.get("classifier", {}).items() if key in NetworkConfig.model_fields}

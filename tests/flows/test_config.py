@@ -143,6 +143,6 @@ def test_the_reference_of_settings_is_up_to_date() -> None:
     assert kept == reference(), "run: python -m flows.reference > docs/reference/config.md"
 
 
-@pytest.mark.parametrize("name", ["portraits.yaml", "digits.yaml", "endpoint.yaml"])
+@pytest.mark.parametrize("name", ["portraits.yaml", "words.yaml", "digits.yaml", "endpoint.yaml"])
 def test_the_examples_are_valid(name: str) -> None:
     load_config(HERE.parents[1] / "examples" / name)

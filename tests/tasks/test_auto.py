@@ -10,6 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from cfx.attributes.oracle import OracleConfig
 from cfx.checkpoint import read_facts
 from cfx.errors import ConfigError
 from cfx.training.classifier import ClassifierTraining
@@ -59,7 +60,7 @@ def test_they_are_trained_once_on_images_that_are_not_audited(home: Path) -> Non
     second = check(config(home), prepare)
     assert not steps and second.id == first.id and second.fingerprints == first.fingerprints
     assert second.understood is not None and "trained on 40 images" in second.understood.trained[0]
-    assert first.config.oracle is not None and (weights := first.config.oracle.weights) is not None
+    assert isinstance(first.config.oracle, OracleConfig) and (weights := first.config.oracle.weights) is not None
     assert read_facts(weights)["data"]["images"] == 40
     audited = set(selected(first.config.data)["file"].to_pylist())
     learned, shared = auto._rows(first.config.data)

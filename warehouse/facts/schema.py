@@ -18,6 +18,22 @@ _INSTANT = pa.timestamp("us", tz="UTC")
 BIT_SUMS = pa.struct([(name, pa.int64()) for name in ("v", "u", "w")])
 KNOWN_SUMS = pa.struct([(name, pa.int64()) for name in ("n", "v", "q", "w")])
 
+WORDED = pa.struct(
+    [
+        ("attribute", pa.string()),
+        ("calibrated_by", pa.string()),
+        ("slope", pa.float64()),
+        ("intercept", pa.float64()),
+        ("share", pa.float64()),
+        ("parted", pa.float64()),
+        ("balanced_accuracy", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("n_with", pa.int64()),
+        ("n_without", pa.int64()),
+    ]
+)
+
 RUNS = _fact(
     "runs",
     "One row per event of an audit: started, then finished or failed. The view `runs` keeps the last event of each run.",
@@ -44,8 +60,13 @@ RUNS = _fact(
         _optional("rejected", pa.int64(), "inputs refused"),
         _optional("sample", pa.string(), "how the images were chosen from the table; null where all of them are audited"),
         _optional("warnings", pa.list_(pa.string()), "what looks wrong about data, networks or prior; null in older runs"),
+        _optional(
+            "words",
+            pa.list_(WORDED),
+            "how an oracle by words was calibrated, and agrees with annotations (word_agreement)",
+        ),
     ],
-    gained=("reason", "sample", "warnings"),
+    gained=("reason", "sample", "warnings", "words"),
 )
 
 IMAGES = _fact(

@@ -38,6 +38,7 @@ VIEWS = (
     "crossover_fid",
     "absent",
     "warnings",
+    "word_agreement",
     "fs",
     "fva",
     "s3",

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warehouse.facts.fact import Fact
-from warehouse.facts.schema import BIT_SUMS, KNOWN_SUMS
+from warehouse.facts.schema import BIT_SUMS, KNOWN_SUMS, WORDED
 from warehouse.facts.storage import Root
 from warehouse.lens.fetch import literal
 
@@ -26,6 +26,7 @@ _TYPES = {
     BIT_SUMS: "struct(v bigint, u bigint, w bigint)",
     KNOWN_SUMS: "struct(n bigint, v bigint, q bigint, w bigint)",
 }
+_TYPES[pa.list_(WORDED)] = "struct(" + ", ".join(f'"{part.name}" {_TYPES[part.type]}' for part in WORDED) + ")[]"
 
 
 def scan(fact: Fact, runs: dict[str, list[Root]]) -> str:

@@ -43,6 +43,7 @@ def scope(run: Row, splits: Sequence[Row], ranked: Sequence[Row], associations: 
         ("Data", str((config.get("data") or {}).get("images", ""))),
         ("Judge", model_name(config.get("judge") or {}) or "none"),
         ("Attributes looked at", _attributes(ranked) if ranked else none),
+        ("Named by", _by_words(config, run.get("words") or ())),
         ("Method", ", then ".join(str(rung.get("method", "")) for rung in _ladder(config)) if drawn else "none: no prior"),
     ]
     return [(label, text) for label, text in entries if text]
@@ -52,6 +53,19 @@ def _attributes(ranked: Sequence[Row]) -> str:
     if len(ranked) > MOST:
         return f"{len(ranked)} attributes, ranked below"
     return listed(sorted(row["attribute"] for row in ranked))
+
+
+def _by_words(config: Mapping[str, Any], words: Sequence[Row]) -> str:
+    """The image-text model of an oracle by words, and how its attributes agree with annotations; nothing of another oracle."""
+    model = (config.get("oracle") or {}).get("model")
+    if model is None:
+        return ""
+    held = [row for row in words if row["balanced_accuracy"] is not None]
+    agreeing = [f"{row['attribute']} {row['balanced_accuracy']:.2f} ({row['low']:.2f}–{row['high']:.2f})" for row in held]
+    loose = listed([row["attribute"] for row in words if row["balanced_accuracy"] is None])
+    said = f"words, as {model} sees them"
+    said += f"; balanced accuracy against annotations: {'; '.join(agreeing[:MOST])}" if held else ""
+    return said + (f"; held against nothing: {loose}" if loose else "")
 
 
 def has(config: Mapping[str, Any], part: str) -> bool:
