@@ -313,7 +313,8 @@ def association(
     Once as it is; once cleared of the named attributes and of the properties that the probe's dose leaves alone, because content
     has colours and edges of its own. The clearer of the two counts, and its p-value is doubled for the choice. Where something is
     given, columns (N,), the property must still go with the answers, by the same two: the less clear of that and this counts. The
-    label is given: coats hang lower than pullovers, say, and a classifier that knows them apart answers as if it went by that. Of where the subject is, so is who carries a mark in a corner, whose edges are taken for the subject's.
+    label is given: coats hang lower than pullovers, say, and a classifier that knows them apart answers as if it went by that. Of
+    where the subject is, so is who carries a mark in a corner, whose edges are taken for the subject's.
     """
     if one.probe not in PROPERTIES:
         return 0.0, 1.0
