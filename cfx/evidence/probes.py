@@ -28,7 +28,9 @@ MEASURED = 6  # images on which it is measured
 FIXED = 0.15  # strength where the images do not vary in the property
 LOW, HIGH = 0.1, 0.9  # the quantiles of the data that images are moved to
 MARGIN = 0.1  # of P: what moves the answer by less matters to nobody
-SUBJECT = frozenset({"subject_x", "subject_y", "subject_scale", "subject_tilt"})  # where edges gather: a mark's count, too
+LAYOUT = frozenset(  # where subject and light are: a mark in a corner has edges and brightness that are measured with theirs
+    {"subject_x", "subject_y", "subject_scale", "subject_tilt", "light_x", "light_y", "asymmetry"}
+)
 DRAGGED = 0.5  # standard deviations of the images from which on a dose has moved another property too
 ASSOCIATED = 0.05  # share of the associations found that may be false
 
@@ -292,7 +294,7 @@ def findings(
     sizes = np.maximum(np.abs(lower), np.abs(upper)).mean(0)
     given = [] if labels is None or np.ptp(labels) == 0 else [labels]
     shown = [] if marks is None else list(marks.T)
-    associations = [association(one, before, table, names, [*given, *(shown if one.probe in SUBJECT else ())]) for one in tried]
+    associations = [association(one, before, table, names, [*given, *(shown if one.probe in LAYOUT else ())]) for one in tried]
     goes = discoveries([p for _, p in associations], ASSOCIATED)
     found = []
     for one, effect, down, up, size, real, (rho, p), linked in zip(
@@ -314,7 +316,7 @@ def association(
     has colours and edges of its own. The clearer of the two counts, and its p-value is doubled for the choice. Where something is
     given, columns (N,), the property must still go with the answers, by the same two: the less clear of that and this counts. The
     label is given: coats hang lower than pullovers, say, and a classifier that knows them apart answers as if it went by that. Of
-    where the subject is, so is who carries a mark in a corner, whose edges are taken for the subject's.
+    where subject and light are, so is who carries a mark in a corner, which is measured with them.
     """
     if one.probe not in PROPERTIES:
         return 0.0, 1.0
