@@ -25,6 +25,7 @@ from tasks.training.real import (
     Parts,
     Real,
     parts,
+    read_whole,
     real_effect,
     train_real,
     train_real_oracle,
@@ -74,8 +75,8 @@ def run_real(folder: Path, grid: RealGrid, run: Callable[[AuditConfig], str], pa
     chosen = grid.plantings[part]
     if not chosen:
         raise UserError(f"no cell is left of a grid of {len(grid.plantings)}: skip {part.start or 0}, up to {part.stop}")
-    for planting in {one.data: one for one in chosen}.values():
-        split_of(planting, grid)  # what is not installed is said before any work
+    for data in sorted({one.data for one in chosen}):
+        read_whole(data)  # what is not installed is said before any work
     for planting in chosen:
         split = split_of(planting, grid)
         weights = train_real(folder / "classifiers", planting, split, grid.steps)

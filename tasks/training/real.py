@@ -127,6 +127,14 @@ def parts(data: str, classes: tuple[str, str], seed: int, counts: tuple[int, int
     return Parts(cut[1], cut[0], cut[2])
 
 
+def read_whole(data: str) -> None:
+    """Read the data set, which is kept. Raises UserError where it is not installed."""
+    if data == "fashion":
+        fashion()
+    else:
+        solar_cells(SOLAR_SIDE)
+
+
 @cache
 def _matched_clothes(classes: tuple[str, str]) -> Pool:
     """Clothes in pairs, one of each class, alike in MATCHED."""
