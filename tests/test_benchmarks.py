@@ -47,7 +47,7 @@ def test_the_methods_benchmark_prints_its_rows_and_goes_on_where_it_stopped(prin
     assert all(path.stat().st_mtime_ns == written for path, written in shards.items())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_gpu_benchmark_runs_on_a_cpu_with_tiny_networks(printed: Printed) -> None:
     rows = printed("benchmarks/gpu.py", "--tiny", "--batch", "1")
     assert {row["method"] for row in rows} >= {"dime", "fastdime", "maskdime", "ace-l1", "dvce", "svce", "blended", "default"}

@@ -236,7 +236,7 @@ def test_without_prior_and_oracle_places_and_properties_are_still_looked_at(
     tmp_path: Path, served: str, onnx: Path, prefect_server: dict[str, str], door: str
 ) -> None:
     """A folder, its labels and a classifier: what decides is found where it is, and the names that there are do not clear."""
-    write_portraits(tmp_path / "data", 48, seed=5)
+    write_portraits(tmp_path / "data", 40, seed=5)
     doors: dict[str, dict[str, Any]] = {
         "torch": {"weights": "portraits:planted"},
         "onnx": {"access": "onnx", "weights": str(onnx), "classes": CLASSES},
@@ -255,7 +255,7 @@ def test_without_prior_and_oracle_places_and_properties_are_still_looked_at(
     }
     run = run_audit(AuditConfig.model_validate(bare))
     (row,) = ask(tmp_path, "select status, attempted, explained from runs")
-    assert (row["status"], row["attempted"], row["explained"]) == ("finished", 48, 0)
+    assert (row["status"], row["attempted"], row["explained"]) == ("finished", 40, 0)
     places = {row["name"]: row for row in ask(tmp_path, "from findings where kind = 'place'")}
     assert places["bottom centre"]["verdict"] == "suspected" and places["bottom centre"]["intervention"] > 0.3  # the mouth
     assert places["top left"]["verdict"] in ("clear", "inconclusive")

@@ -55,7 +55,7 @@ def test_a_module_that_was_defined_in_a_notebook(tmp_path: Path, monkeypatch: py
     assert "<Figure" in said and "moves P(odd) by +0." in said
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_from_a_folder_to_a_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = run("folder_to_gate.ipynb", tmp_path, monkeypatch)
     assert "“glasses”" in said and "label and attributes" in said
