@@ -100,7 +100,7 @@ beyond_attributes as (
     select
         run_id, 900 as place, 'explained' as rule, class as subject, share as value, low, high, null::double as threshold, n,
         if(cleared and tested, 'pass', 'inconclusive') as result,
-        why || if(tested, '', ', but none of the attributes among it was tested, and the label alone explains less') as reason
+        why || if(tested or not cleared, '', ', but none of the attributes among it was tested, and the label alone explains less') as reason
     from held join (
         select *, not needs_attributes or run_id in (select run_id from ranked) as tested from explained_share
     ) using (run_id)
