@@ -53,8 +53,8 @@ def audit(
     for what cannot be audited.
     """
     program = _program()
-    asked = program.Asked(model, images, labels, attributes, classes, prior, oracle, judge, name, warehouse, settings)
-    return program.audit(asked, progress)
+    request = program.Request(model, images, labels, attributes, classes, prior, oracle, judge, name, warehouse, settings)
+    return program.audit(request, progress)
 
 
 def check(
@@ -66,7 +66,7 @@ def check(
     """
     program = _program()
     named = {key: settings.pop(key) for key in _NAMED if key in settings}
-    return program.check(program.Asked(model, images, labels, classes=classes, settings=settings, **named))
+    return program.check(program.Request(model, images, labels, classes=classes, settings=settings, **named))
 
 
 def explain(model: object, image: object, *, prior: object, oracle: object = None, seed: int = 0, **settings: Any) -> Explanation:
@@ -78,7 +78,7 @@ def explain(model: object, image: object, *, prior: object, oracle: object = Non
     program = _program()
     images = [image] if not isinstance(image, list | tuple) else image
     named = {key: settings.pop(key) for key in _NAMED if key in settings}
-    return program.explain(program.Asked(model, images, prior=prior, oracle=oracle, settings=settings, **named), seed)
+    return program.explain(program.Request(model, images, prior=prior, oracle=oracle, settings=settings, **named), seed)
 
 
 def _program() -> ModuleType:

@@ -21,9 +21,9 @@ from cfx.attributes.interventions import edit_alone
 from cfx.errors import UserError
 from cfx.images import decode_png
 from cfx.metrics.agreement import change_map, cross_examined
-from flows.asked import Asked, configured
 from flows.engine import one_thread
 from flows.in_process import Report, audit_in_process
+from flows.request import Request, configured
 from tasks.advice.one_image import Explanation as Explained
 from tasks.advice.one_image import calibrated_oracle, explain_image, id_of
 from tasks.check import check as checked
@@ -159,8 +159,8 @@ class Counterfactuals(torch.utils.data.Dataset[dict[str, Any]]):
         row = self.rows[index]
         x, x_cf = ((decode_png([row[name]])[0] + 1) / 2 for name in ("input_png", "cf_png"))
         mask = None if row["mask_png"] is None else (decode_png([row["mask_png"]])[0, :1] + 1) / 2
-        told = {name: row[name] for name in ("image_id", "source", "target", "flipped")}
-        return told | {"x": x, "x_cf": x_cf, "mask": torch.full_like(x[:1], torch.nan) if mask is None else mask}
+        known = {name: row[name] for name in ("image_id", "source", "target", "flipped")}
+        return known | {"x": x, "x_cf": x_cf, "mask": torch.full_like(x[:1], torch.nan) if mask is None else mask}
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """As Quantus takes them: x_batch (N, 3, H, W) in [0, 1], y_batch (N,) the predicted classes' names, and a_batch
@@ -215,18 +215,18 @@ class Explanation:
         return explanation(self)
 
 
-def audit(asked: Asked, progress: bool = True) -> Audit:
+def audit(request: Request, progress: bool = True) -> Audit:
     """Audit, in threads of this process. Raises UserError or ConfigError before any work for what cannot be audited."""
-    with configured(asked) as config, _shown(progress) as report:
+    with configured(request) as config, _shown(progress) as report:
         run = checked(config)
         for warning in run.warnings:
             _note(progress, f"warning: {warning}")
         return Audit(run.root, audit_in_process(run, report))
 
 
-def check(asked: Asked) -> Checked:
+def check(request: Request) -> Checked:
     """What an audit would understand, without running it."""
-    with configured(asked) as config, one_thread():
+    with configured(request) as config, one_thread():
         run = checked(config, expect_networks)
     assert run.understood is not None
     return Checked(None if run.understood.pending else run.id, run.understood, run.warnings)
@@ -250,9 +250,9 @@ class Checked:
         return "\n".join([f"would be {known}", *lines_of(self.understood), *(f"warning: {one}" for one in self.warnings)])
 
 
-def explain(asked: Asked, seed: int = 0) -> Explanation:
+def explain(request: Request, seed: int = 0) -> Explanation:
     """Explain one image. Raises UserError without a prior, and for an image that is already predicted as the target."""
-    with configured(asked) as settings, one_thread():
+    with configured(request) as settings, one_thread():
         config, device = with_trained(settings), device_of(settings)
         prior_of(config)  # an audit without one is refused before work
         file = _only_file(config)

@@ -70,6 +70,11 @@ def _rows_of(shard: Shard, wanted: set[str]) -> Iterator[dict[str, Any]]:
             yield row | {"pixels": image}
 
 
+def as_tensor(images: Images) -> torch.Tensor:
+    """(N, H, W, C) uint8 as (N, C, H, W) in [-1, 1], as networks see them."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
 def _bytes(x: torch.Tensor) -> Images:
     """(N, C, H, W) in [-1, 1] as (N, H, W, C) uint8."""
     pixels: Images = ((x + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()

@@ -5,9 +5,9 @@ max_parameters     most parameters of any function of tasks/ and flows/; `self` 
 max_options        most options of any command of the command line.
 circles            import circles, over imports at the top of modules and inside functions alike; those for type checkers alone
                    are none, because nothing is imported.
-each_calls         occurrences of `each(` in flows/audit.py.
+each_calls         occurrences of `each(` in the chain of stages, flows/chain.py, and in the flow, flows/audit.py.
 files_for_a_stage  files besides tests and docs in the commit that added the example stage; null while there is none.
-flow_lines         lines of the flow function `audit`.
+flow_lines         lines of the chain of an audit's stages, `audited`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 def house(root: Path = ROOT) -> dict[str, object]:
     """The numbers of the table above."""
-    audit = (root / "flows" / "audit.py").read_text(encoding="utf-8")
-    flow = next(node for node in ast.parse(audit).body if isinstance(node, Function) and node.name == "audit")
+    chain, flow = ((root / "flows" / f"{name}.py").read_text(encoding="utf-8") for name in ("chain", "audit"))
+    audited = next(node for node in ast.parse(chain).body if isinstance(node, Function) and node.name == "audited")
     commands = commands_of(root)
     found = [(path, function) for path in modules(root, "tasks", "flows").values() for function in functions(path)]
     options = {True: [0], False: [0]}
@@ -40,9 +40,9 @@ def house(root: Path = ROOT) -> dict[str, object]:
         "max_parameters": max(options[False]),
         "max_options": max(options[True]),
         "circles": circles(imports(root)),
-        "each_calls": audit.count("each("),
+        "each_calls": (chain + flow).count("each("),
         "files_for_a_stage": files_for_a_stage(root),
-        "flow_lines": (flow.end_lineno or flow.lineno) - flow.lineno + 1,
+        "flow_lines": (audited.end_lineno or audited.lineno) - audited.lineno + 1,
     }
 
 

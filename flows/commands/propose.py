@@ -50,13 +50,13 @@ class ProposeOptions:
 
 def _captioner(options: ProposeOptions) -> Captioner | None:
     """Refused, where it is, before any work."""
-    from tasks.advice.captions import Asked, captioner_of
+    from tasks.advice.captions import CaptionerOptions, captioner_of
 
     if options.captioner is None:
         return None
     if options.words is not None:
         raise typer.BadParameter("give a vocabulary or a captioner, not both", param_hint="--words --captioner")
-    return captioner_of(Asked(options.captioner, options.send_images, options.captioner_model, options.token_env))
+    return captioner_of(CaptionerOptions(options.captioner, options.send_images, options.captioner_model, options.token_env))
 
 
 def _from_captions(options: ProposeOptions, captioner: Captioner, subject: Subject) -> dict[str, tuple[str, str]]:

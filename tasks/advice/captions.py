@@ -1,4 +1,4 @@
-"""Candidate words from captions: of the images that the names explain worst, by a captioner of the user's. Off unless asked for.
+"""Candidate words from captions: of the images that the names explain worst, by a captioner of the user's. Off by default.
 
 An endpoint is sent images, so it takes an explicit permission, on this machine too: what listens there may pass them on.
 """
@@ -23,6 +23,7 @@ from cfx.classifiers.hugging_face import as_users, check_weights, quiet, transfo
 from cfx.errors import TransientError, UserError
 from cfx.evidence.paired import Images
 from cfx.images import encode_png
+from tasks.looked_at import as_tensor
 
 PROMPT = (
     "Describe this image in one sentence: what is shown, what is around it, and anything unusual such as text, marks or borders."
@@ -40,7 +41,7 @@ Captioner = Callable[[Image.Image], str]
 _STOP = frozenset(REFUSED.split())
 
 
-class Asked(NamedTuple):
+class CaptionerOptions(NamedTuple):
     """A captioner as the command line names it: an address or a folder; `model` and the variable of a token for an address."""
 
     source: str
@@ -49,11 +50,11 @@ class Asked(NamedTuple):
     token_env: str | None = None
 
 
-def captioner_of(asked: Asked) -> Captioner:
+def captioner_of(options: CaptionerOptions) -> Captioner:
     """Raises UserError for an address without the permission to send images, and for what is no captioner."""
-    if urlsplit(asked.source).scheme in ("http", "https"):
-        return _endpoint(asked)
-    return _folder(Path(asked.source))
+    if urlsplit(options.source).scheme in ("http", "https"):
+        return _endpoint(options)
+    return _folder(Path(options.source))
 
 
 def captions_of(captioner: Captioner, images: Images) -> list[str]:
@@ -89,30 +90,35 @@ def _runs(caption: str) -> list[str]:
     return [" ".join(run) for run in runs if 0 < len(run) <= MOST_WORDS]
 
 
-def _endpoint(asked: Asked) -> Captioner:
+def _endpoint(options: CaptionerOptions) -> Captioner:
     """An OpenAI-compatible chat completion of a text and an image as a data URL."""
-    parts = urlsplit(asked.source)
+    parts = urlsplit(options.source)
     if parts.username or parts.password:
         raise UserError("--captioner: no name or password in an address; name an environment variable with --token-env")
-    if not asked.send_images:
+    if not options.send_images:
         raise UserError(
             f"--captioner: {parts.scheme}://{parts.netloc} would be sent images of this run, and images leave this process only "
             "with --send-images, for an address of this machine too; give it, or the folder of a local model"
         )
-    token = os.environ.get(asked.token_env) if asked.token_env is not None else None
-    if asked.token_env is not None and not token:
+    token = os.environ.get(options.token_env) if options.token_env is not None else None
+    if options.token_env is not None and not token:
         raise UserError(
-            f"--token-env: environment variable {asked.token_env} is not set; requests to the captioner carry its value"
+            f"--token-env: environment variable {options.token_env} is not set; requests to the captioner carry its value"
         )
-    address = asked.source.rstrip("/")
+    address = options.source.rstrip("/")
     address = address if address.endswith("/chat/completions") else f"{address}/chat/completions"
     headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def caption(image: Image.Image) -> str:
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 127.5 - 1
-        url = f"data:image/png;base64,{base64.b64encode(encode_png(pixels)[0]).decode()}"
+        png = encode_png(as_tensor(np.array(image)[None]))[0]
+        url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
         content = [{"type": "text", "text": PROMPT}, {"type": "image_url", "image_url": {"url": url}}]
-        body = {"model": asked.model, "messages": [{"role": "user", "content": content}], "max_tokens": LONGEST, "temperature": 0}
+        body = {
+            "model": options.model,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": LONGEST,
+            "temperature": 0,
+        }
         try:
             response = httpx.post(address, json=body, headers=headers, timeout=SECONDS)
         except httpx.RequestError as error:
@@ -145,15 +151,15 @@ def _folder(folder: Path) -> Captioner:
 
     @torch.no_grad()
     def caption(image: Image.Image) -> str:
-        given = _asked(processor, image)
+        given = _inputs(processor, image)
         made = model.generate(**given, max_new_tokens=LONGEST, do_sample=False)
-        asked = given["input_ids"].shape[1] if "input_ids" in given and made.shape[1] > given["input_ids"].shape[1] else 0
-        return str(processor.batch_decode(made[:, asked:], skip_special_tokens=True)[0])
+        prompt = given["input_ids"].shape[1] if "input_ids" in given and made.shape[1] > given["input_ids"].shape[1] else 0
+        return str(processor.batch_decode(made[:, prompt:], skip_special_tokens=True)[0])
 
     return caption
 
 
-def _asked(processor: Any, image: Image.Image) -> Any:
+def _inputs(processor: Any, image: Image.Image) -> Any:
     """What a model is given: the prompt and the image where it converses, the image alone where it only captions."""
     if getattr(processor, "chat_template", None) is None:
         return processor(images=image, return_tensors="pt")

@@ -22,7 +22,7 @@ from cfx.evidence.proposals import Proposals
 from cfx.evidence.proposals import propose as ranked
 from tasks.check import device_of
 from tasks.config import AuditConfig
-from tasks.looked_at import Sample, drawn
+from tasks.looked_at import Sample, as_tensor, drawn
 from tasks.networks import oracle_for
 from tasks.stages.unnamed import named_sets, subjects_of
 from warehouse.facts.shards import find_shard, written
@@ -137,6 +137,5 @@ def _share_of(subject: Subject, name: str, named: Floats) -> float:
 @torch.no_grad()
 def _answers(network: Any, images: Images, device: str) -> Floats:
     """What a network answers to images (N, H, W, 3) uint8: (N, A)."""
-    x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    answers: Floats = torch.cat([network(part.to(device)).cpu() for part in x.split(BATCH)]).double().numpy()
+    answers: Floats = torch.cat([network(part.to(device)).cpu() for part in as_tensor(images).split(BATCH)]).double().numpy()
     return answers

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from cfx.errors import UserError
-from tasks.advice.associations import Association, associations_of, striking
+from tasks.advice.associations import SAME, Association, associations_of, striking
 from tasks.data.annotations import Annotations, columns_of, listing, text_of
 from tasks.data.formats.splits import split_named
 from tasks.data.near_names import near
@@ -24,7 +24,6 @@ MOST_CLASSES = 1_000
 SHOWN = 5
 LABELS = ("label", "labels", "class", "classes", "class name", "target", "category", "diagnosis", "y", "truth")
 IDS = re.compile(r"(.*[_ ])?(ids?|uid|index|idx|number|no|name|path|url|row)|unnamed.*", re.I)
-THE_LABEL = 0.95  # |phi| from which on an attribute is the label itself
 ENOUGH = 64  # images of a split of its own that an audit can say something of
 
 
@@ -116,7 +115,7 @@ def look_at_table(path: Path, images: ImagesFound, choices: Choices) -> TableFou
     uses = columns_of(config)
     attributes = tuple(use.column for use in uses if use.role == "attribute" and use.column != label_column)
     found = tuple(one for one in associations_of(listing(config)) if one.attribute != label_column)
-    itself = next((one.attribute for one in found if abs(one.phi) >= THE_LABEL), None)
+    itself = next((one.attribute for one in found if abs(one.phi) >= SAME), None)
     labels = Counter(cell.strip() for cell in text[label_column].to_pylist() if cell and cell.strip()) if label_column else {}
     return TableFound(
         path,

@@ -21,7 +21,7 @@ from cfx.evidence import probes, transplant
 from cfx.evidence.explained import FEW, explained, generic_features
 from cfx.evidence.paired import Answer, Effect, Floats, Images
 from cfx.evidence.properties import property_table
-from tasks.looked_at import Sample, drawn, mean_where_unknown
+from tasks.looked_at import Sample, as_tensor, drawn, mean_where_unknown
 from tasks.regions import regions_in
 from tasks.run import Run
 from tasks.stage import Rows, stage
@@ -122,10 +122,6 @@ def look_beyond_names(run: Run, images: Sequence[Shard], predicted: Sequence[Sha
     return {fact: {name: [row[name] for row in rows] for name in FACTS[fact].schema.names} for fact, rows in found.items()}
 
 
-def _tensor(images: Images) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
 def subjects_of(p: Floats) -> list[int]:
     """The classes that are looked at: the second of two; else those most often predicted. None with too few images on a side."""
     if not len(p):
@@ -150,17 +146,17 @@ def _look(run: Run, sample: Sample, subjects: list[int]) -> Look:
     effort = effort_of(run, len(sample.ids), len(subjects))
     table = property_table(sample.images)
     oracle = run.oracle() if run.config.oracle is not None else None
-    seen = np.zeros((len(sample.ids), 0)) if oracle is None else run.batched(oracle, _tensor(sample.images)).double().numpy()
+    seen = np.zeros((len(sample.ids), 0)) if oracle is None else run.batched(oracle, as_tensor(sample.images)).double().numpy()
 
     def answer(images: Images) -> Floats:
-        return run.probabilities(_tensor(images)).double().numpy()
+        return run.probabilities(as_tensor(images)).double().numpy()
 
     n = effort.probed
     tried = probes.probe_all(answer, sample.images[:n], sample.p[:n], table[:n]) if n else []
 
     def names(images: Images) -> Floats:
         assert oracle is not None
-        return run.batched(oracle, _tensor(images)).double().numpy()
+        return run.batched(oracle, as_tensor(images)).double().numpy()
 
     def exchange(k: int, places: Floats, grid: int | None, parts: tuple[str, ...], rows: NDArray[np.int64]) -> Exchanged:
         who = transplant.plan([sample.ids[i] for i in rows], sample.p[rows, k] > 0.5, most=effort.receivers)

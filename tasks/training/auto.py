@@ -29,7 +29,7 @@ from cfx.diffusion.training import FIRST, train_prior
 from cfx.errors import ConfigError, UserError
 from cfx.images import height_and_width
 from cfx.training.classifier import ClassifierTraining, train_classifier
-from tasks.advice.associations import associations_of
+from tasks.advice.associations import SAME, associations_of
 from tasks.config import TRAINED_HERE, AuditConfig
 from tasks.data.annotations import FIXED, listing
 from tasks.data.drawing import drawn
@@ -45,8 +45,7 @@ Report = Callable[[str, int, int], None]  # which network, steps done, steps in 
 ROLES: tuple[Role, ...] = ("oracle", "judge")
 FEWEST, MOST = 32, 4_000  # images to learn from: fewer are refused, of more so many are drawn
 SIDE = 64  # pixels of the longer side that these networks see, at most
-TIMED = 3  # optimizer steps that a duration is told from
-THE_LABEL = 0.95  # |phi| of an attribute and the label from which on they are one
+TIMED = 3  # optimizer steps that a duration is estimated from
 NO_BETTER = 0.02  # of accuracy over always saying the more frequent: less, and nothing was learned
 CODE = (  # what decides the weights beside data and settings
     "cfx.images",
@@ -128,7 +127,7 @@ def train_networks(
 
 
 def expect_networks(config: AuditConfig, classes: Sequence[str], labels: Labels, device: str) -> Prepared:
-    """As `train_networks`, but what is not there is left out and told instead, with how long its training may take."""
+    """As `train_networks`, but what is not there is left out and reported instead, with how long its training may take."""
     pending: list[Material] = []
     for role in filter(lambda role: is_auto(config, role), ROLES):
         with _blamed(role):
@@ -275,13 +274,13 @@ def _train(material: Material, root: Root, device: str, report: Report) -> None:
     """Train one of them, and give its file its name when it is whole."""
     lesson, training = material.lesson(), ClassifierTraining()
 
-    def told(step: int, loss: float) -> None:
+    def reported(step: int, loss: float) -> None:
         report(material.role, step, training.steps)
 
     facts = lesson.facts() | {"most_frequent": _most_frequent(lesson)}
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / "part.safetensors"
-        train_classifier(*lesson[:2], training, lesson.names, part, told, device, weights=lesson.weights)
+        train_classifier(*lesson[:2], training, lesson.names, part, reported, device, weights=lesson.weights)
         write_whole(root, material.weights, add_facts(part, {"data": facts}).read_bytes())
 
 
@@ -317,7 +316,7 @@ def _doubts(material: Material) -> tuple[str, ...]:
         f"{material.role}: it is trained on the audited images themselves, because the table has no others, and is surer of "
         "them than of new ones; set data.limit to leave some for it",
     )
-    itself = [one.attribute for one in associations_of(material.rows) if abs(one.phi) >= THE_LABEL]
+    itself = [one.attribute for one in associations_of(material.rows) if abs(one.phi) >= SAME]
     excuses = tuple(
         f"oracle: {name!r} is the label itself: learned from these images, it may go by whatever goes with the label in them, "
         "and a shortcut among that would count as named; learn it from images of another source"

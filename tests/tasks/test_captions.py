@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from cfx.diffusion.text_to_image import word_tokenizer
 from cfx.errors import TransientError, UserError
-from tasks.advice.captions import Asked, captioner_of, captions_of, phrases, words_of
+from tasks.advice.captions import CaptionerOptions, captioner_of, captions_of, phrases, words_of
 from tests.captioning import Chat, serving
 
 RED = np.zeros((2, 8, 12, 3), np.uint8)
@@ -33,7 +33,7 @@ def test_no_image_is_sent_without_the_permission_to_this_machine_neither(chat: t
     with pytest.raises(
         UserError, match="would be sent images of this run, .* only with --send-images, for an address of this machine too"
     ):
-        captioner_of(Asked(address))
+        captioner_of(CaptionerOptions(address))
     assert server.asked == []
 
 
@@ -42,7 +42,7 @@ def test_an_endpoint_is_sent_the_image_and_its_sentence_comes_back(
 ) -> None:
     server, address = chat
     monkeypatch.setenv("CAPTION_TOKEN", "s3cret")
-    captions = captions_of(captioner_of(Asked(address, True, "eye", "CAPTION_TOKEN")), RED)
+    captions = captions_of(captioner_of(CaptionerOptions(address, True, "eye", "CAPTION_TOKEN")), RED)
     assert captions == ["A red wall, 12 by 8."] * 2
     assert [body["model"] for body in server.asked] == ["eye", "eye"]
     assert {headers["authorization"] for headers in server.headers} == {"Bearer s3cret"}
@@ -64,21 +64,21 @@ def test_what_is_no_caption_is_refused_and_the_token_is_never_shown(
     server.spoil = spoil
     monkeypatch.setenv("CAPTION_TOKEN", "s3cret")
     with pytest.raises(UserError, match=message) as raised:
-        captions_of(captioner_of(Asked(address, True, token_env="CAPTION_TOKEN")), RED)
+        captions_of(captioner_of(CaptionerOptions(address, True, token_env="CAPTION_TOKEN")), RED)
     assert "s3cret" not in str(raised.value)
 
 
 def test_a_token_that_is_not_there_and_an_address_with_a_password_are_refused() -> None:
     with pytest.raises(UserError, match="--token-env: environment variable NO_SUCH_TOKEN is not set"):
-        captioner_of(Asked("http://127.0.0.1:9/v1", True, token_env="NO_SUCH_TOKEN"))
+        captioner_of(CaptionerOptions("http://127.0.0.1:9/v1", True, token_env="NO_SUCH_TOKEN"))
     with pytest.raises(UserError, match="no name or password in an address") as raised:
-        captioner_of(Asked("http://me:s3cret@127.0.0.1:9/v1", True))
+        captioner_of(CaptionerOptions("http://me:s3cret@127.0.0.1:9/v1", True))
     assert "s3cret" not in str(raised.value)
 
 
 def test_a_server_that_is_not_there_may_come_back() -> None:
     with pytest.raises(TransientError, match="127.0.0.1:9/v1/chat/completions: Connect"):
-        captions_of(captioner_of(Asked("http://127.0.0.1:9/v1", True)), RED)
+        captions_of(captioner_of(CaptionerOptions("http://127.0.0.1:9/v1", True)), RED)
 
 
 def test_phrases_are_those_of_several_captions_the_most_frequent_first() -> None:
@@ -105,7 +105,7 @@ def test_a_local_model_captions_without_a_permission(tmp_path: Path) -> None:
     transformers.GitForCausalLM(config).save_pretrained(tmp_path)
     images = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     transformers.GitProcessor(images, tokenizer).save_pretrained(tmp_path)
-    first, second = (captions_of(captioner_of(Asked(str(tmp_path))), RED) for _ in range(2))
+    first, second = (captions_of(captioner_of(CaptionerOptions(str(tmp_path))), RED) for _ in range(2))
     assert first == second and len(first) == 2 and all(isinstance(caption, str) for caption in first)
     with pytest.raises(UserError, match="is neither an address nor a folder with config.json"):
-        captioner_of(Asked(str(tmp_path / "nosuch")))
+        captioner_of(CaptionerOptions(str(tmp_path / "nosuch")))

@@ -29,7 +29,7 @@ LOOKED_AT = 64  # files whose size is read
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """A model, images, and what else was said of them; see `cfx.audit`."""
 
     model: object
@@ -46,7 +46,7 @@ class Asked:
 
 
 @contextmanager
-def configured(asked: Asked) -> Iterator[AuditConfig]:
+def configured(request: Request) -> Iterator[AuditConfig]:
     """The configuration, usable while the body runs: until then a model of this process is known by its name.
 
     Raises ConfigError or UserError, one line a finding, for what cannot be audited.
@@ -56,18 +56,18 @@ def configured(asked: Asked) -> Iterator[AuditConfig]:
         def hold(model: Any) -> str:
             return stack.enter_context(held(model))
 
-        settings = dict(asked.settings)
-        classifier = _classifier(asked.model, asked.classes, settings.pop("classifier", {}), hold)
-        data = _data(asked, settings.pop("data", {}), classifier)
-        if isinstance(asked.model, nn.Module) and isinstance(data["size"], int):  # it may take no other
+        settings = dict(request.settings)
+        classifier = _classifier(request.model, request.classes, settings.pop("classifier", {}), hold)
+        data = _data(request, settings.pop("data", {}), classifier)
+        if isinstance(request.model, nn.Module) and isinstance(data["size"], int):  # it may take no other
             classifier.setdefault("input_size", data["size"])
-        values = {"name": asked.name, "warehouse": asked.warehouse, "data": data, "classifier": classifier, **settings}
-        if asked.judge is not None:
-            values["judge"] = _classifier(asked.judge, classifier.get("classes"), {}, hold, "judge")
-        if asked.oracle is not None:
-            values["oracle"] = _oracle(asked.oracle, hold)
-        if asked.prior is not None:
-            values["prior"] = asked.prior if (path := _path(asked.prior)) is None else {"path": path}
+        values = {"name": request.name, "warehouse": request.warehouse, "data": data, "classifier": classifier, **settings}
+        if request.judge is not None:
+            values["judge"] = _classifier(request.judge, classifier.get("classes"), {}, hold, "judge")
+        if request.oracle is not None:
+            values["oracle"] = _oracle(request.oracle, hold)
+        if request.prior is not None:
+            values["prior"] = request.prior if (path := _path(request.prior)) is None else {"path": path}
         yield checked(AuditConfig, absolute(AuditConfig, values, Path.cwd()), "cfx.audit").beside(Path.cwd())
 
 
@@ -126,19 +126,19 @@ def _oracle(oracle: object, hold: Hold) -> object:
     return oracle if (path := _path(oracle)) is None else {"weights": path}
 
 
-def _data(asked: Asked, more: Mapping[str, Any], classifier: Mapping[str, Any]) -> dict[str, Any]:
+def _data(request: Request, more: Mapping[str, Any], classifier: Mapping[str, Any]) -> dict[str, Any]:
     """The section `data`: a folder as it lies, other images as files and a table in the warehouse."""
-    if (path := _path(asked.images)) is not None:
+    if (path := _path(request.images)) is not None:
         folder = Path(path)
-        if asked.labels is not None or asked.attributes is not None:
+        if request.labels is not None or request.attributes is not None:
             raise UserError(
                 "labels, attributes: of a folder they are in a table: data={'table': 'table.csv', 'label_column': 'label'}; or "
                 "give a list of files"
             )
         files = [path for path in sorted(folder.rglob("*")) if path.is_file()] if folder.is_dir() else []
         return {"images": folder, **_size(more, classifier, _one_size(files)), **more}
-    root = warehouse_at(asked.warehouse)
-    there = given(asked.images, asked.labels, asked.attributes, classifier.get("classes"), root)
+    root = warehouse_at(request.warehouse)
+    there = given(request.images, request.labels, request.attributes, classifier.get("classes"), root)
     files = [] if there.size else [there.images / name for name in _first_files(there)]
     labelled = {"label_column": LABEL} if there.labelled else {}
     return {
