@@ -167,6 +167,17 @@ def test_a_change_within_the_margin_is_clear_however_sure(tmp_path: Path) -> Non
     assert row["q"] < 0.01 and row["low"] > 0 and row["verdict"] == "clear"
 
 
+def test_edits_inside_the_margin_clear_what_explanations_move_by_less_than_it(tmp_path: Path) -> None:
+    moved = np.random.default_rng(6).normal(0.0, 0.08, N)
+    write_pairs(tmp_path, "r1", {"hat": list(moved - moved.mean() + 0.04)}, margin=0.05)
+    [row] = ask(tmp_path, "from verdicts")
+    assert (row["verdict"], row["rests_on"]) == ("suspected", "explanations alone: not edited")
+    write_edits(tmp_path, "hat", [0.01, -0.01] * (N // 2))
+    [row] = ask(tmp_path, "from verdicts")
+    assert row["q"] < 0.01 and row["high"] > 0.05 > row["effect"] and row["verdict"] == "clear"
+    assert row["rests_on"].startswith("edits: ") and row["rests_on"].endswith("explanations move it by less, too")
+
+
 def test_open_questions_say_how_many_images_would_settle_them(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     write_pairs(tmp_path, "r1", {"hat": list(rng.normal(0.0, 0.3, 40))}, margin=0.05)

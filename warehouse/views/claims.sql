@@ -3,8 +3,8 @@
 -- does the classifier react to that attribute alone? confirmed: both, with the same sign (q <= .05, both intervals exclude 0), and the
 -- reaction is larger than the margin and twice what redrawing alone does: edit and control may each be off by that. suspected: one of
 -- them, or both without that. clear: the explanations' interval inside the margin, with enough images to have seen more (3 / margin),
--- and no reaction outside it; or the edits' interval inside it, with 2 / margin edits, beside that many images whose explanations find
--- nothing and measure less than the margin, if redrawing alone moves the answer by at most half of it. inconclusive: otherwise, and
+-- and no reaction outside it; or the edits' interval inside it, with 2 / margin edits, beside that many images whose explanations
+-- move it by less than the margin, if redrawing alone moves the answer by at most half of it. inconclusive: otherwise, and
 -- wherever fewer than half of the images flip, or hardly more than without guidance (.25), or the judge follows fewer than a quarter,
 -- or hardly more than without guidance (.1): then explanations tested nothing. not tested: what would be clear by the explanations,
 -- of an attribute that was not edited: that guidance does not use it does not say that the classifier does not.
@@ -71,9 +71,10 @@ judged as (
         case
             when moved and reacts and sign(effect) = sign(intervention) and decisive then 'confirmed'
             when not tried_for then 'inconclusive'
+            when still then 'clear' -- the edits' interval lies inside the margin, so the classifier does not react
             when reacts or (moved and not within) then 'suspected'
             when within and tried = 0 then 'not tested'
-            when within and not beyond or still then 'clear'
+            when within and not beyond then 'clear'
             else 'inconclusive'
         end as verdict
     from evidence
@@ -92,6 +93,8 @@ select
     case verdict
         when 'confirmed' then 'explanations and edits'
         when 'clear' then case
+            when moved and not within
+                then 'edits: edited by itself, it moves the answer by less than the margin; explanations move it by less, too'
             when not within then 'edits: edited by itself, it moves the answer by less than the margin'
             when n_interventions > 0 then 'explanations and edits'
             else 'explanations alone: no edit could be counted'
