@@ -26,12 +26,19 @@ BLOCKS: dict[str, type[Any]] = {
 def send_alarms(kind: str, fields: dict[str, Any]) -> str:
     """Save the block `cfx-<kind>` with these fields and create its automation, or replace both. Returns the automation's name.
 
-    Raises UserError for an address that is none; the address, which lets anyone write there, is not repeated.
+    Raises UserError for values that the block cannot work with; they let anyone write there, and are not repeated.
     """
-    if "url" in fields and (urlsplit(fields["url"]).scheme not in ("http", "https") or not urlsplit(fields["url"]).hostname):
+    url = urlsplit(fields.get("url", "https://host"))
+    if url.scheme not in ("http", "https") or not url.hostname:
         raise UserError("not an http:// or https:// address")
-    block = BLOCKS[kind](**fields).save(f"cfx-{kind}", overwrite=True)
-    text = (TEMPLATES / f"{kind}.yaml").read_text(encoding="utf-8").replace("BLOCK", str(block))
+    try:
+        block = BLOCKS[kind](**fields)
+    except (TypeError, ValueError):  # of apprise or pydantic, with the value in it
+        block = None
+    if block is None or not getattr(block, "_apprise_client", True):  # apprise: an address of which it knows no service
+        raise UserError(f"{kind}: these are no values for Prefect's block {BLOCKS[kind].__name__}; check {', '.join(fields)}")
+    document = block.save(f"cfx-{kind}", overwrite=True)
+    text = (TEMPLATES / f"{kind}.yaml").read_text(encoding="utf-8").replace("BLOCK", str(document))
     automation = AutomationCore.model_validate(yaml.safe_load(text))
     with get_client(sync_client=True) as client:
         there = client.read_automations_by_name(automation.name)

@@ -67,26 +67,27 @@ def publish(run: Run, release: Release) -> None:
     """Verdict, report, scorecard, images and fingerprints of a finished run."""
     show_release(release)
     name, root, run_id = release.audit, run.root, release.run_id
-    create_table_artifact(scorecard(release), key=f"{name}-scorecard", description=f"scorecard of {run_id}")
+    if release.scores:  # of counterfactuals, which some audits do without
+        create_table_artifact(scorecard(release), key=f"{name}-scorecard", description=f"scorecard of {run_id}")
     if (sheet := strip(root, run_id)) is not None:
         url = "data:image/png;base64," + base64.b64encode(sheet).decode()
         create_image_artifact(url, key=f"{name}-gallery", description="inputs above, counterfactuals below")
     made_of = {"run": run_id, "configuration": run.config.result_hash(), "code": code_version(), **run.fingerprints}
     lines = [f"| {what} | `{value}` |" for what, value in made_of.items() if value]
-    create_markdown_artifact("\n".join(["| made of | |", "|---|---|", *lines]), key=f"{name}-fingerprints")
+    create_markdown_artifact(
+        "\n".join(["| made of | |", "|---|---|", *lines]), key=f"{name}-fingerprints", description="of what it was made"
+    )
 
 
 def show_release(release: Release) -> None:
     """The verdict of a run and the way to its report, on the flow run that this is called in."""
     name, run_id = release.audit, release.run_id
     create_markdown_artifact(verdict_page(release), key=f"{name}-verdict", description=release.message)
+    seen = {"key": f"{name}-report", "description": f"the report of {run_id}"}
     if release.link is not None:
-        create_link_artifact(release.link, f"report of {run_id}", key=f"{name}-report")
+        create_link_artifact(release.link, f"report of {run_id}", **seen)
     else:
-        nowhere = (
-            f"The report of {run_id} is the file `{release.file}`. With `report_url` in the audit's YAML a link stands here."
-        )
-        create_markdown_artifact(nowhere, key=f"{name}-report")
+        create_markdown_artifact(f"It is the file `{release.file}`. With the setting `report_url` a link stands here.", **seen)
 
 
 def verdict_page(release: Release) -> str:
@@ -94,13 +95,15 @@ def verdict_page(release: Release) -> str:
     head = f"## Release check {RESULTS[release.gate.verdict]}"
     reasons = [f"- {markdown_text(reason)}" for reason in release.gate.reasons]
     said = [f"**{markdown_text(release.verdict.headline)}.**", *map(markdown_text, release.verdict.sentences[:2])]
-    facts = [f"- Run: `{release.run_id}`"]
-    if release.worst is not None:
-        facts.insert(0, f"- Worst group: {markdown_text(group(release.worst))}")
+    facts = [] if release.worst is None else [f"- Worst group: {markdown_text(group(release.worst))}"]
     report = f"[open]({release.link})" if release.link is not None else f"the file `{release.file}`"
-    facts.append(f"- Report: {report}")
-    rules = [(rule["result"], title(rule), rule["reason"]) for rule in release.gate.rules]
-    parts = (head, "\n".join(reasons), "\n\n".join(said), "\n".join(facts), markdown_table(("result", "rule", "in words"), rules))
+    facts += [f"- Report: {report}", f"- Run: `{release.run_id}`"]
+    names = ("rule", "result", "value", "limit", "images")
+    rules = [
+        (title(rule), rule["result"], number(rule["value"]), number(rule["threshold"]), count(rule["n"]))
+        for rule in release.gate.rules
+    ]
+    parts = (head, "\n".join(reasons), "\n\n".join(said), "\n".join(facts), markdown_table(names, rules))
     return "\n\n".join(parts) + "\n"
 
 
