@@ -43,7 +43,7 @@ class Stack:
         (block,) = re.findall(r"```sh\n(.*?)```", text, re.S)
         self.commands = block.replace("4200", self.port).replace("$PWD/examples/portraits.yaml", str(audit))
         self.log = (folder / "stack.log").open("ab")
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}/api", timeout=30)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}/api", timeout=60)
 
     def __enter__(self) -> Stack:
         self._bash(self.commands)

@@ -83,11 +83,12 @@ def show_release(release: Release) -> None:
     """The verdict of a run and the way to its report, on the flow run that this is called in."""
     name, run_id = release.audit, release.run_id
     create_markdown_artifact(verdict_page(release), key=f"{name}-verdict", description=release.message)
-    seen = {"key": f"{name}-report", "description": f"the report of {run_id}"}
+    key, about = f"{name}-report", f"the report of {run_id}"
     if release.link is not None:
-        create_link_artifact(release.link, f"report of {run_id}", **seen)
+        create_link_artifact(release.link, f"report of {run_id}", key=key, description=about)
     else:
-        create_markdown_artifact(f"It is the file `{release.file}`. With the setting `report_url` a link stands here.", **seen)
+        where = f"It is the file `{release.file}`. With the setting `report_url` a link stands here."
+        create_markdown_artifact(where, key=key, description=about)
 
 
 def verdict_page(release: Release) -> str:

@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import pytest
 import yaml
-from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
 from prefect.events.clients import AssertingEventsClient
 from prefect.events.worker import EventsWorker
@@ -64,8 +63,8 @@ def test_a_command_makes_block_and_automation_and_given_again_replaces_both(
         assert not any(value in ended.output for value in VALUES.values())
     with get_client(sync_client=True) as client:
         (automation,) = client.read_automations_by_name(template(kind)["name"])
-    block = Block.load(f"{BLOCKS[kind].get_block_type_slug()}/cfx-{kind}")
-    assert getattr(automation.actions[0], "block_document_id") == block._block_document_id  # noqa: B009
+        block = client.read_block_document_by_name(f"cfx-{kind}", BLOCKS[kind].get_block_type_slug())
+    assert automation.model_dump()["actions"][0]["block_document_id"] == block.id
     assert not any(value in automation.model_dump_json() for value in VALUES.values())
 
 
@@ -108,7 +107,8 @@ def test_somebody_is_told_of_a_deployments_own_run_and_of_what_asks_for_it(kind:
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_a_notification_says_message_verdict_and_report(kind: str) -> None:
     (action,) = template(kind)["actions"]
-    context = {"event": happened("cfx.gate.fail", DEPLOYED), "flow_run": {"state": {"message": "its process died"}}}
+    event = happened("cfx.gate.fail", DEPLOYED)
+    context = {"event": event, "flow_run": {"state": {"message": "its process died"}}}
     said = {
         name: action[name].replace("flow_run|ui_url", "'http://page'")
         for name in ("subject", "body", "payload")
@@ -122,7 +122,7 @@ def test_a_notification_says_message_verdict_and_report(kind: str) -> None:
     else:
         assert texts["subject"] == f"cfx toy: {MESSAGE}"
         assert texts["body"].split("\n") == ["It relies on hat", "Report: https://host/toy-1.html", "Run: http://page"]
-    context["event"].payload.clear()  # Prefect's own event has other keys
+    event.payload.clear()  # Prefect's own event has other keys
     assert "its process died" in render_user_template_sync(said.get("subject", said.get("payload", "")), context)
 
 
@@ -145,6 +145,7 @@ def test_an_audit_that_fails_itself_says_so_in_one_event(
     with pytest.raises(ConfigError):
         nightly(tmp_path / "gone.yaml")
     events.wait_until_empty()
+    assert AssertingEventsClient.last is not None
     ours = [event for event in AssertingEventsClient.last.events if event.event.startswith("cfx.")]
     assert [(event.event, event.resource.name) for event in ours] == [("cfx.audit.error", "toy"), ("cfx.audit.error", "gone")]
     assert "there is no folder" in ours[0].payload["message"] and "gone.yaml" in ours[1].payload["message"]
