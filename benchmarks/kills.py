@@ -43,10 +43,12 @@ class Stack:
         (block,) = re.findall(r"```sh\n(.*?)```", text, re.S)
         self.commands = block.replace("4200", self.port).replace("$PWD/examples/portraits.yaml", str(audit))
         self.log = (folder / "stack.log").open("ab")
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}/api", timeout=30)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}/api", timeout=60)
 
     def __enter__(self) -> Stack:
         self._bash(self.commands)
+        name, password = (Path(self.home) / "key").read_text().strip().split(":")
+        self.client.auth = httpx.BasicAuth(name, password)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,10 +67,13 @@ class Stack:
     def again(self, what: str) -> None:
         """Start the server or the worker again, by its own line of the documentation."""
         lines = self.commands.splitlines()
-        exports = [line for line in lines if line.startswith("export")]
         waiting = [line for line in lines if line.startswith("until")] if what == "server" else []
         (line,) = (line for line in lines if line.startswith(f"prefect {what} start"))
-        self._bash("\n".join([*exports, line, *waiting]))
+        self.run(line, *waiting)
+
+    def run(self, *lines: str) -> None:
+        """Commands in the documentation's environment."""
+        self._bash("\n".join([*(line for line in self.commands.splitlines() if line.startswith("export")), *lines]))
 
     def processes(self, word: str) -> list[psutil.Process]:
         """This stack's own processes, known by their PREFECT_HOME, whose command has the word in it."""
@@ -95,9 +100,10 @@ class Stack:
     def deployment(self) -> str:
         return str(self.request("GET", "/deployments/name/nightly/audit")["id"])
 
-    def start(self) -> str:
-        """Run the audit now; returns the id of the flow run."""
-        return str(self.request("POST", f"/deployments/{self.deployment()}/create_flow_run", json={})["id"])
+    def start(self, **parameters: str) -> str:
+        """Run the audit now, with other parameters than the deployment's if any are given; returns the id of the flow run."""
+        given = {"parameters": parameters}
+        return str(self.request("POST", f"/deployments/{self.deployment()}/create_flow_run", json=given)["id"])
 
     def schedule(self, seconds: float) -> None:
         """One more schedule: every day, first in so many seconds."""
@@ -109,13 +115,13 @@ class Stack:
         """The run of this hour that the schedule has made; the scheduler looks once a minute unless it is set otherwise."""
         soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
         due = {"deployment_id": {"any_": [self.deployment()]}, "expected_start_time": {"before_": soon}}
-        return str(_until(lambda: self.request("POST", "/flow_runs/filter", json={"flow_runs": due}), 120)[0]["id"])
+        return str(until(lambda: self.request("POST", "/flow_runs/filter", json={"flow_runs": due}), 120)[0]["id"])
 
     def state(self, run: str) -> str:
         return str(self.request("GET", f"/flow_runs/{run}")["state_type"])
 
     def ended(self, run: str, seconds: float = 600) -> str:
-        return str(_until(lambda: self.state(run) in ENDED and self.state(run), seconds))
+        return str(until(lambda: self.state(run) in ENDED and self.state(run), seconds))
 
     def kill(self, what: str) -> None:
         """kill -9 of the flow's process; of the worker and its flow, as when a machine dies; or of the server."""
@@ -126,7 +132,8 @@ class Stack:
         psutil.wait_procs(victims, 10)
 
 
-def _until(ready: Any, seconds: float) -> Any:
+def until(ready: Any, seconds: float) -> Any:
+    """What `ready()` returns once that is something. Raises TimeoutError if it is nothing for so many seconds."""
     deadline = time.monotonic() + seconds
     while not (answer := ready()):
         if time.monotonic() > deadline:
@@ -148,7 +155,7 @@ def zombie(stack: Stack, run: str, seconds: float = 240) -> float:
     """Seconds until the automation of zombies.yaml marks a run Crashed that says Running while its machine is dead."""
     assert stack.state(run) == "RUNNING"
     began = time.monotonic()
-    _until(lambda: stack.state(run) == "CRASHED", seconds)
+    until(lambda: stack.state(run) == "CRASHED", seconds)
     return round(time.monotonic() - began, 1)
 
 
@@ -161,7 +168,7 @@ def kill_once(
     """
     shutil.rmtree(root, ignore_errors=True)
     first = stack.start()
-    _until(lambda: len(shards(root)) >= after, 300)
+    until(lambda: len(shards(root)) >= after, 300)
     stack.kill(what)
     before = shards(root)
     found: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""A hook of MkDocs: results and examples, which lie outside of docs/, come along, so that a link to them works here and there."""
+"""A hook of MkDocs: results, examples and automations lie outside of docs/ and come along, so that links to them work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
-BESIDE = ("benchmarks/results", "examples")  # folders beside docs/ whose files pages may link to
+BESIDE = ("benchmarks/results", "examples", "flows/automations")  # folders beside docs/ whose files pages may link to
 UP = re.compile(rf"\]\((?:\.\./)+((?:{'|'.join(BESIDE)})/[^)#\s]+)\)")  # ](../../examples/ci.yaml)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import cast
 from uuid import UUID
 
@@ -23,11 +22,15 @@ from prefect.artifacts import (
 from prefect.exceptions import UnfinishedRun
 from prefect.futures import PrefectFuture, as_completed
 
+from flows.release import RESULTS, Release
 from tasks.reading.contact_sheet import strip
+from tasks.reading.gate import markdown_text, title
 from tasks.run import Run
 from tasks.stages.run_record import code_version
 from warehouse.facts.shards import Shard
-from warehouse.lens.connect import query
+from warehouse.lens.fetch import Row
+from warehouse.report.formatting import count, markdown_table, number, percent
+from warehouse.report.metric_names import in_order
 
 PAUSE = 1.0  # seconds between two updates: each is a request to the server
 
@@ -60,16 +63,67 @@ def all_of(futures: Sequence[PrefectFuture[Shard]]) -> list[Shard]:
     return shards
 
 
-def publish(run: Run, report: Path) -> None:
-    """Scorecard, report, images and fingerprints of a finished run."""
-    name, root, run_id = run.config.name, run.root, run.id
-    sql = "select metric, value, n from scorecard where run_id = $run order by metric"
-    scores = query(root, sql, {"run": run_id}).to_pylist()
-    create_table_artifact(scores, key=f"{name}-scorecard", description=f"scorecard of {run_id}")
-    create_link_artifact(report.absolute().as_uri(), f"report of {run_id}", key=f"{name}-report")
+def publish(run: Run, release: Release) -> None:
+    """Verdict, report, scorecard, images and fingerprints of a finished run."""
+    show_release(release)
+    name, root, run_id = release.audit, run.root, release.run_id
+    if release.scores:  # of counterfactuals, which some audits do without
+        create_table_artifact(scorecard(release), key=f"{name}-scorecard", description=f"scorecard of {run_id}")
     if (sheet := strip(root, run_id)) is not None:
         url = "data:image/png;base64," + base64.b64encode(sheet).decode()
         create_image_artifact(url, key=f"{name}-gallery", description="inputs above, counterfactuals below")
     made_of = {"run": run_id, "configuration": run.config.result_hash(), "code": code_version(), **run.fingerprints}
     lines = [f"| {what} | `{value}` |" for what, value in made_of.items() if value]
-    create_markdown_artifact("\n".join(["| made of | |", "|---|---|", *lines]), key=f"{name}-fingerprints")
+    create_markdown_artifact(
+        "\n".join(["| made of | |", "|---|---|", *lines]), key=f"{name}-fingerprints", description="of what it was made"
+    )
+
+
+def show_release(release: Release) -> None:
+    """The verdict of a run and the way to its report, on the flow run that this is called in."""
+    name, run_id = release.audit, release.run_id
+    create_markdown_artifact(verdict_page(release), key=f"{name}-verdict", description=release.message)
+    key, about = f"{name}-report", f"the report of {run_id}"
+    if release.link is not None:
+        create_link_artifact(release.link, f"report of {run_id}", key=key, description=about)
+    else:
+        where = f"It is the file `{release.file}`. With the setting `report_url` a link stands here."
+        create_markdown_artifact(where, key=key, description=about)
+
+
+def verdict_page(release: Release) -> str:
+    """Markdown: the release check and its reasons, the verdict in words, the worst group, where the report is, every rule."""
+    head = f"## Release check {RESULTS[release.gate.verdict]}"
+    reasons = [f"- {markdown_text(reason)}" for reason in release.gate.reasons]
+    said = [f"**{markdown_text(release.verdict.headline)}.**", *map(markdown_text, release.verdict.sentences[:2])]
+    facts = [] if release.worst is None else [f"- Worst group: {markdown_text(group(release.worst))}"]
+    report = f"[open]({release.link})" if release.link is not None else f"the file `{release.file}`"
+    facts += [f"- Report: {report}", f"- Run: `{release.run_id}`"]
+    names = ("rule", "result", "value", "limit", "images")
+    rules = [
+        (title(rule), rule["result"], number(rule["value"]), number(rule["threshold"]), count(rule["n"]))
+        for rule in release.gate.rules
+    ]
+    parts = (head, "\n".join(reasons), "\n\n".join(said), "\n".join(facts), markdown_table(names, rules))
+    return "\n\n".join(parts) + "\n"
+
+
+def group(row: Row) -> str:
+    """without glasses: 84.4% right of 64 images"""
+    words = row["attribute"].replace("_", " ")
+    return f"{'with' if row['present'] else 'without'} {words}: {percent(row['accuracy'])} right of {count(row['n'])} images"
+
+
+def scorecard(release: Release) -> list[dict[str, str]]:
+    """The scorecard as the report shows it: its measures' names, and numbers of three digits."""
+    return [
+        {
+            "measure": entry.label,
+            "metric": row["metric"],
+            "method": row["method"],
+            "value": percent(row["value"]) if entry.share else number(row["value"]),
+            "n": count(row["n"]),
+            "better": entry.better,
+        }
+        for row, entry in in_order(release.scores)
+    ]

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import cfx
+from flows.commands.alarm import alarm
 from flows.commands.ask import query, views
 from flows.commands.audit import audit, demo
 from flows.commands.benchmark import benchmark
@@ -30,7 +31,7 @@ from flows.commands.verify import export, verify
 
 AUDITING: tuple[Callable[..., None], ...] = (demo, init, check, audit, calibrate, explain, propose)
 ASKING: tuple[Callable[..., None], ...] = (query, views, report, gate, compare, verify, export, serve)
-PREPARING: tuple[Callable[..., None], ...] = (import_data, import_prior, reliance, prune, benchmark)
+PREPARING: tuple[Callable[..., None], ...] = (import_data, import_prior, reliance, prune, alarm, benchmark)
 TRAINING: tuple[Callable[..., None], ...] = (prior, oracle, classifier, robust, hit, portraits)
 
 app = typer.Typer(

@@ -8,24 +8,46 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
+from prefect.client.schemas import State
 from prefect.concurrency.sync import concurrency
+from prefect.states import Completed, Failed
 
 from cfx.errors import UserError
-from flows.audit import run_audit
+from flows.artifacts import show_release
+from flows.audit import audit_to_release, run_audit
 from flows.benchmark import GRIDS, marks, run_benchmark
 from flows.config import load_config, training_config
+from flows.events import send_event
+from flows.terminal import reason_of
+from tasks.check import check
 
 
-@flow(name="nightly", flow_run_name="{config}")
-def nightly(config: Path, slots: str | None = None) -> str:
+@flow(name="nightly", flow_run_name="{config}", retries=0)
+def nightly(config: Path, slots: str | None = None) -> State[str]:
     """Audit what a YAML file says, on the machine of the worker; what a killed run has finished is kept. Returns the run id.
+
+    Where the gate fails and the policy's `on_fail` says so, which is its default, this run and the audit's end Failed with the
+    reason as their message, when all is written. Either way one event says what came of it (`flows.events`), and so does one of
+    an audit that raises; of a process that dies Prefect itself says so.
 
     slots: a Prefect global concurrency limit, such as the number of GPUs. The audit waits for one of its slots and holds it
     by a lease, which a killed run loses within a minute. Raises ConcurrencySlotAcquisitionError where there is no such limit.
     """
     held = concurrency(slots, occupy=1, strict=True, lease_duration=60) if slots else nullcontext()
-    with held:
-        return run_audit(load_config(config))
+    name = config.stem
+    try:
+        with held:
+            settings = load_config(config)
+            name = settings.name
+            release = audit_to_release(check(settings), held=True)
+        show_release(release)
+    except Exception as error:
+        send_event("audit.error", name, f"The audit itself failed: {reason_of(error)}")
+        raise
+    send_event(f"gate.{release.outcome}", name, release.message, **release.details)
+    if release.outcome == "fail":
+        return Failed(message=release.message)
+    return Completed(message=release.message, data=release.run_id)
 
 
 @flow(name="training")

@@ -72,7 +72,8 @@ def _plainly(kind: type[BaseModel], source: str, error: ValidationError) -> Conf
             lines.append(f"{source}: {at}{finding['msg']} (got {finding['input']!r})")
     if len(lines) > MOST:
         lines[MOST:] = [f"{source}: and {len(lines) - MOST} more like these"]
-    return ConfigError(re.sub(r"://[^/\s]+@", "://…@", "\n".join(lines)))  # a password is not repeated
+    found = re.sub(r"://[^/\s]+@", "://…@", "\n".join(lines))  # neither a password nor a token is repeated
+    return ConfigError(re.sub(r"(://[^\s'?#]*[?#])[^\s']+", r"\1…", found))
 
 
 def _quoted(finding: ErrorDetails) -> str | None:

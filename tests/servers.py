@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that answers as it is set: well, late, wrongly, or not at all."""
+"""Real HTTP servers on loopback: a classifier that answers well, late, wrongly or not at all, and an inbox."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from base64 import b64decode
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -26,6 +27,35 @@ def brightness(images: np.ndarray) -> np.ndarray:
     """Probabilities (b, 2) float32 of images (b, 3, S, S) in [0, 1]: how bright each is."""
     high = images.reshape(len(images), -1).mean(1, dtype=np.float64).astype(np.float32)
     return np.stack([1 - high, high], axis=1)
+
+
+class Inbox(ThreadingHTTPServer):
+    """Keeps every JSON that is POSTed to it, in `letters`, and serves the files of a folder."""
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), partial(_Letters, directory=str(folder)))
+        self.url, self.letters = f"http://127.0.0.1:{self.server_address[1]}", list[Any]()
+
+    def __enter__(self) -> Inbox:
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Letters(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Inbox)
+        self.server.letters.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
 
 
 class Moody(ThreadingHTTPServer):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 from xml.etree import ElementTree
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from warehouse.facts.schema import POLICIES
 from warehouse.lens import gate as kept
 from warehouse.lens.fetch import Row
 from warehouse.lens.gate import Gate
@@ -32,6 +34,12 @@ class Policy(BaseModel):
     minimum_judge_flip_rate: float | None = Field(0.5, ge=0, le=1, description="floor of the judge's flip rate")
     maximum_rise: float = Field(0.15, gt=0, lt=1, description="how much further than in the base an attribute may move")
     maximum_cd_rise: float | None = Field(0.5, ge=0, description="how much CD may rise above the base's")
+    on_fail: Literal["fail", "warn"] = Field(
+        "fail", description="of a deployment's run whose gate fails: it ends Failed, or Completed with a warning"
+    )
+    on_inconclusive: Literal["fail", "warn"] = Field(
+        "warn", description="the same of a run whose gate is undecided; exit codes of `cfx gate` depend on neither"
+    )
 
 
 def set_policy(root: Path, run_id: str, policy: Policy, base: str | None = None) -> bool:
@@ -48,10 +56,10 @@ def gate(root: Path, run_id: str, policy: Policy | None = None, base: str | None
 
     Raises UserError for an unknown run, base or attribute.
     """
-    if policy is None or base is None:
-        before, base_before = policy_of(root, run_id)
-        policy, base = policy or before or Policy(), base or base_before
-    set_policy(root, run_id, policy, base)
+    before, base_before = policy_of(root, run_id)
+    policy, base = policy or before or Policy(), base or base_before
+    if (policy, base) != (before, base_before):
+        set_policy(root, run_id, policy, base)
     return kept.gate(root, run_id)
 
 
@@ -60,7 +68,8 @@ def policy_of(root: Path, run_id: str) -> tuple[Policy | None, str | None]:
     now = kept.read_policy(root, run_id)
     if now is None:
         return None, None
-    return Policy.model_validate({name: now[name] for name in Policy.model_fields}), now["base"]
+    unset = {name for name in POLICIES.gained if now[name] is None}  # of an older version, which had no such setting
+    return Policy.model_validate({name: now[name] for name in Policy.model_fields if name not in unset}), now["base"]
 
 
 def title(rule: Row) -> str:

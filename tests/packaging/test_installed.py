@@ -1,10 +1,15 @@
 """Installed from a wheel, and as an editable checkout: nothing that a person has lying about is taken for the product."""
 
 import json
+import re
 import shutil
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
+import httpx
 import nbformat
 import pytest
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
@@ -12,10 +17,12 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 import cfx
-from benchmarks.kills import Stack
+from benchmarks.kills import Stack, until
 from benchmarks.toy_audit import lay_out, settings, write_settings
+from cfx.portraits import write_portraits
 from flows.demo_of import TRAINED
 from tests.packaging.installations import PACKAGES, ROOT, Installation, litter
+from tests.servers import Inbox
 from warehouse.facts.storage import files_below
 
 WHERE = """
@@ -31,6 +38,14 @@ import torch
 def make():
     torch.manual_seed(0)
     return torch.nn.Sequential(torch.nn.Conv2d(3, 2, 4, 4), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+
+class Bright(torch.nn.Module):
+    def forward(self, x):
+        brightness = 30 * x.mean((1, 2, 3))
+        return torch.stack([-brightness, brightness], 1)
+
+def bright():
+    return Bright()
 """
 
 
@@ -125,30 +140,106 @@ def test_processes_of_dask_and_ray_find_the_product_and_the_users_network(
     assert json.loads(next(line for line in reversed(lines) if line.startswith("{")))["run_id"].startswith("toy-")
 
 
-@pytest.mark.slow
-def test_the_documented_commands_bring_up_a_scheduled_audit_from_a_folder_with_everything_lying_about(
-    from_wheel: Installation, audited: Path, tmp_path: Path
-) -> None:
-    """The commands of docs/how-to/production.md, in no checkout: prefect.yaml, zombies.yaml and a .venv are there. And a person
-    sees it: progress, scorecard, report and fingerprints."""
+OFTEN = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "3", "PREFECT_WORKER_QUERY_SECONDS": "3"}
+PASSES = {"forbidden": [], "explained": False, "minimum_images": 1, "minimum_flip_rate": None, "minimum_judge_flip_rate": None}
+
+
+@pytest.fixture(scope="module")
+def inbox(audited: Path) -> Iterator[Inbox]:
+    """Where alarms go, and where the reports of the audits by the worker are read."""
+    reports = audited / "by-worker" / "reports"
+    reports.mkdir(parents=True)
+    with Inbox(reports) as inbox:
+        yield inbox
+
+
+@pytest.fixture(scope="module")
+def stack(from_wheel: Installation, audited: Path, inbox: Inbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The commands of docs/how-to/production.md, in no checkout: prefect.yaml, zombies.yaml and a .venv are there. An audit is
+    scheduled in five seconds, and alarms go to the inbox."""
     for name in ("prefect.yaml", "zombies.yaml"):
         shutil.copy(ROOT / name, audited)
     (audited / ".venv").symlink_to(from_wheel.folder)
-    path = write_settings(audited, own_network(audited, warehouse="by-worker"), "nightly.yaml")
-    often = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "3", "PREFECT_WORKER_QUERY_SECONDS": "3"}
-    with Stack(tmp_path, path, audited, PYTHONPATH="", **often) as stack:
-        deployed = {item["name"] for item in stack.request("POST", "/deployments/filter", json={})}
-        assert deployed == {"audit", "audit-gpu", "train", "benchmark"}
+    more = {"warehouse": "by-worker", "report_url": f"{inbox.url}/", "gate": PASSES}
+    path = write_settings(audited, own_network(audited, **more), "nightly.yaml")
+    with Stack(tmp_path_factory.mktemp("stack"), path, audited, PYTHONPATH="", CFX_ALARM_URL=inbox.url, **OFTEN) as stack:
         stack.schedule(seconds=5)
-        assert stack.ended(stack.scheduled()) == "COMPLETED", (tmp_path / "stack.log").read_text()[-5000:]
-        kinds = {item["key"]: item["type"] for item in stack.request("POST", "/artifacts/filter", json={})}
-        (audit_run,) = stack.request("POST", "/flow_runs/filter", json={"flows": {"name": {"any_": ["audit"]}}})
+        stack.run("cfx alarm webhook")
+        yield stack
+
+
+def artifacts_of(stack: Stack, run: str) -> dict[str, Any]:
+    """A flow run's artifacts by their keys."""
+    found = stack.request("POST", "/artifacts/filter", json={"flow_runs": {"id": {"any_": [run]}}})
+    return {item["key"]: item for item in found}
+
+
+def child_of(stack: Stack, run: str) -> Any:
+    (child,) = stack.request("POST", "/flow_runs/filter", json={"flow_runs": {"parent_flow_run_id": {"any_": [run]}}})
+    return child
+
+
+@pytest.mark.slow
+def test_the_documented_commands_bring_up_a_scheduled_audit_from_a_folder_with_everything_lying_about(
+    stack: Stack, audited: Path, inbox: Inbox
+) -> None:
+    """And a person sees it: progress, verdict, scorecard, report and fingerprints. Its gate passes: nobody is woken."""
+    deployed = {item["name"] for item in stack.request("POST", "/deployments/filter", json={})}
+    assert deployed == {"audit", "audit-gpu", "train", "benchmark"}
+    run = stack.scheduled()
+    assert stack.ended(run) == "COMPLETED", Path(stack.log.name).read_text()[-5000:]
+    child = child_of(stack, run)
+    kinds = {key: item["type"] for key, item in artifacts_of(stack, child["id"]).items()}
     assert list((audited / "by-worker" / "reports").glob("toy-*.html"))
     assert len(files_below(audited / "by-worker/facts/explanations", "*/*.parquet")) == 2
-    seen = {"toy-progress": "progress", "toy-scorecard": "table", "toy-report": "markdown", "toy-fingerprints": "markdown"}
-    assert seen.items() <= kinds.items()
-    assert audit_run["name"] == "toy"
-    assert sorted(tag.partition(":")[0] for tag in audit_run["tags"]) == ["cfx", "code", "config"]
+    seen = {"progress": "progress", "verdict": "markdown", "scorecard": "table", "report": "markdown", "fingerprints": "markdown"}
+    assert {f"toy-{name}": kind for name, kind in seen.items()}.items() <= kinds.items()
+    assert child["name"] == "toy"
+    assert sorted(tag.partition(":")[0] for tag in child["tags"]) == ["cfx", "code", "config"]
+    assert artifacts_of(stack, run).keys() == {"toy-verdict", "toy-report"}
+    message = stack.request("GET", f"/flow_runs/{run}")["state"]["message"]
+    assert message.startswith("Release check passed: all ") and inbox.letters == []
+
+
+@pytest.mark.slow
+def test_a_failing_gate_ends_the_run_failed_and_sends_one_alarm_with_a_link_that_opens(
+    stack: Stack, audited: Path, inbox: Inbox
+) -> None:
+    write_portraits(audited / "more", 48, seed=6, size=16)
+    bright = {"module": "my_net:bright", "classes": ["not_smiling", "smiling"]}
+    data = {"images": "more/images", "table": "more/attributes.csv", "label_column": "label", "size": 16}
+    policy = {"minimum_images": 24, "explained": False}
+    shared = {"warehouse": "by-worker", "report_url": f"{inbox.url}/", "device": "cpu"}
+    path = write_settings(audited, {"name": "dark", "data": data, "classifier": bright, "gate": policy, **shared}, "dark.yaml")
+    run = stack.start(config=str(path))
+    assert stack.ended(run) == "FAILED"
+    ended, (letter,) = time.monotonic(), until(lambda: inbox.letters, 60)
+    parent, child = stack.request("GET", f"/flow_runs/{run}"), child_of(stack, run)
+    message = parent["state"]["message"]
+    assert message.startswith("Release check failed: brightness shifts the ") and child["state"]["message"] == message
+    assert child["state"]["type"] == "FAILED" and parent["run_count"] == child["run_count"] == 1
+    assert (letter["event"], letter["audit"], letter["message"]) == ("cfx.gate.fail", "dark", message)
+    assert (letter["details"]["verdict"], letter["flow_run"].rpartition("/")[2]) == ("fail", run)
+    for flow_run in (run, child["id"]):
+        shown = artifacts_of(stack, flow_run)
+        assert shown["dark-verdict"]["data"].startswith(f"## Release check failed\n\n- {message.partition(': ')[2]}")
+        (link,) = re.findall(r"\]\((.*)\)", shown["dark-report"]["data"])
+        page = httpx.get(link)
+        assert link == letter["details"]["report"] and page.status_code == 200 and "brightness" in page.text
+    time.sleep(max(0.0, ended + 3 - time.monotonic()))
+    assert len(inbox.letters) == 1
+
+
+@pytest.mark.slow
+def test_strangers_and_other_sites_are_refused_by_the_documented_server(stack: Stack) -> None:
+    api = str(stack.client.base_url).rstrip("/")
+    foreign = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "POST"}
+    assert httpx.get(f"{api}/health").status_code == 200
+    assert httpx.post(f"{api}/flow_runs/filter", json={}).status_code == 401
+    assert httpx.post(f"{api}/flow_runs/filter", json={}, auth=("admin", "guess")).status_code == 401
+    assert httpx.options(f"{api}/deployments/", headers=foreign).status_code == 400
+    own = httpx.options(f"{api}/deployments/", headers=foreign | {"Origin": f"http://127.0.0.1:{stack.port}"})
+    assert own.status_code == 200 and stack.request("POST", "/flow_runs/filter", json={})
 
 
 def test_a_notebooks_kernel_finds_the_product(from_wheel: Installation, tmp_path: Path) -> None:

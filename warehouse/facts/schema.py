@@ -332,8 +332,10 @@ POLICIES = _fact(
         _column("maximum_rise", pa.float64(), "how much further than in the base an attribute may move"),
         _optional("maximum_cd_rise", pa.float64(), "how much CD may rise above the base's"),
         _optional("explained", pa.bool_(), "undecided where the names explain too little of the answers; null: true"),
+        _optional("on_fail", pa.string(), "fail or warn: how a deployment's run ends when the gate fails; null: fail"),
+        _optional("on_inconclusive", pa.string(), "the same for a gate that is undecided; null: warn"),
     ],
-    gained=("explained",),
+    gained=("explained", "on_fail", "on_inconclusive"),
 )
 
 STAGES = _fact(
