@@ -42,6 +42,7 @@ from cfx.training.classifier import ClassifierTraining
 from cfx.types import Config
 from tasks.data.ingest import DataConfig
 from tasks.reading.gate import Policy
+from tasks.reading.publishing import Publishing
 from warehouse.facts.storage import warehouse_at
 
 Method = Annotated[DiME | FastDiME | MaskDiME | ACE | DVCE | SVCE | Blended | TIME, Field(discriminator="method")]
@@ -52,7 +53,7 @@ AUTO = "auto"  # train it here, from the audit's own data
 TRAINED_HERE = Path(AUTO)  # the weights of a network that is trained before the audit and has no file yet
 
 WITHOUT_EFFECT: Any = {  # on results: where, how fast and how often, and what is allowed
-    **dict.fromkeys(("warehouse", "gate", "batch_size", "workers", "device", "engine", "cluster"), True),
+    **dict.fromkeys(("warehouse", "gate", "publish", "batch_size", "workers", "device", "engine", "cluster"), True),
     **{who: {"limits", "auth", "ca"} for who in ("classifier", "judge")},
 }
 
@@ -191,6 +192,7 @@ class AuditConfig(BaseModel):
     canary: Canary | None = Field(None, description="a planted and a clean twin, audited alike: what can this audit see?")
     margin: float = Field(0.1, gt=0, description="an effect inside +- this is too small to matter")
     gate: Policy | None = Field(None, description="what it must not do; default: as the run is held to already")
+    publish: Publishing | None = Field(None, description="where its results are put when it is done, besides the warehouse")
     thumbnails: bool = Field(
         True, description="show images in the report, the explorer and Prefect's pages; other than before, it is another run"
     )

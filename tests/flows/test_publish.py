@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from tasks.reading.gate import Policy, set_policy
+from tasks.reading.publishing import MlflowConfig, Publishing, publish_all
 from warehouse.evidence.results import Results, measured, read_results
 from warehouse.report.render import report_path, write_report
 from warehouse.trackers.mlflow_run import mlflow_client, plainly_named, write_run
@@ -198,6 +200,21 @@ def test_a_prometheus_file_is_parsed_by_the_official_client(planted: Results, tm
         ("cfx_scorecard", row["metric"]): row["value"] for row in planted.scorecard
     }
     assert {sample.labels["audit"] for family in families.values() for sample in family.samples} == {planted.run["name"]}
+
+
+def test_settings_publish_a_finished_audit_and_a_tool_that_fails_is_a_warning(
+    root: Path, planted: Results, models: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = {"wandb": {"folder": tmp_path / "nosuch"}, "prometheus": {"file": tmp_path / "audit.prom"}}
+    with caplog.at_level("INFO", logger="trial"):
+        publish_all(root, "planted-run", Publishing.model_validate(wanted), logging.getLogger("trial"))
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert "not published to wandb: there is no folder" in caplog.text and (tmp_path / "audit.prom").is_file()
+    mlflow_id = MlflowConfig(tracking_uri=STORE, experiment="nightly", archive=False).write(root, planted)
+    assert models.get_run(mlflow_id).data.tags["cfx.run_id"] == "planted-run"
+    with pytest.raises(ValueError, match="MLFLOW_TRACKING_PASSWORD") as refused:
+        MlflowConfig(tracking_uri="https://me:secret@host")
+    assert "secret" not in str(refused.value)
 
 
 def test_bad_input_is_refused_before_work(root: Path, tmp_path: Path) -> None:

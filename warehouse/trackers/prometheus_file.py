@@ -37,9 +37,9 @@ def text_file(to: Path, audit: str) -> Path:
         raise UserError("prometheus_client is not installed; install it with: pip install 'cfx-audit[prometheus]'")
     path = to / f"cfx_{audit}{SUFFIX}" if to.is_dir() else to
     if path.suffix != SUFFIX:
-        raise UserError(f"--out: {path} does not end in {SUFFIX}, and node_exporter reads no other file")
+        raise UserError(f"{path} does not end in {SUFFIX}, and node_exporter reads no other file")
     if not path.absolute().parent.is_dir():
-        raise UserError(f"--out: there is no folder {path.absolute().parent}; make it first")
+        raise UserError(f"there is no folder {path.absolute().parent}; make it first")
     return path
 
 

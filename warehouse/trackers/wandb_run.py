@@ -36,7 +36,7 @@ def wandb_client(folder: Path) -> Any:
     Raises UserError where it is not installed, or where there is no such folder.
     """
     if not folder.is_dir():
-        raise UserError(f"--out: there is no folder {folder}; make it first")
+        raise UserError(f"there is no folder {folder} to write `wandb` in; make it first")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read when it is imported
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_DATA_DIR", str(folder.absolute() / "wandb"))  # of an artifact's files, otherwise in the home
