@@ -45,6 +45,7 @@ def mlflow(options: MlflowOptions) -> None:
 
     With --alias the exit codes are those of `cfx gate`: 0 pass, 1 fail, 3 inconclusive (2: bad input).
     """
+    from tasks.reading.release_checks import heading
     from warehouse.lens.gate import EXIT_CODES
 
     with user_errors():
@@ -61,26 +62,20 @@ def mlflow(options: MlflowOptions) -> None:
             raise UserError(f"run {options.run} has no policy yet; `cfx gate {options.run}` holds it to one")
         with evidence_files(options.warehouse, results, options.archive) as files:
             mlflow_id = mlflow_run.write_run(client, results, files, options.experiment)
-        said = {"run_id": options.run, "mlflow_run": mlflow_id, "experiment": options.experiment, "gate": None, "alias": None}
-        given = False
-        if found is not None and results.gate is not None:
-            release = mlflow_run.Release(found.name, str(found.version), options.alias)
-            given = mlflow_run.mark_version(client, release, results.gate, mlflow_id)
-            said |= {"model": release.model, "version": release.version}
-    gate = results.gate
-    said |= {"gate": gate.verdict if gate is not None else None, "alias": options.alias if given else None}
-    blocked = gate is not None and options.alias is not None and not given
+        gate = results.gate
+        alias = None
+        if found is not None and gate is not None and mlflow_run.mark_version(client, found, gate, mlflow_id, options.alias):
+            alias = options.alias
+    version = f"version {found.version} of {found.name}" if found is not None else ""
     if options.as_json:
-        print_json(said)
+        said = {"run_id": options.run, "mlflow_run": mlflow_id, "experiment": options.experiment, "gate": gate and gate.verdict}
+        print_json(said | {"model": options.model, "version": found and str(found.version), "alias": alias})
     else:
         out.print(f"MLflow run {mlflow_id} in experiment {escaped(options.experiment)}", soft_wrap=True)
-        if given:
-            out.print(
-                f"{escaped(str(options.alias))}: version {said['version']} of {escaped(str(options.model))}", soft_wrap=True
-            )
-    if blocked and gate is not None:
-        why = "; ".join(gate.reasons)
-        words = f"alias {options.alias} not given to version {said['version']} of {options.model}: gate {gate.verdict}, {why}"
+        if alias is not None:
+            out.print(f"{escaped(alias)}: {escaped(version)}", soft_wrap=True)
+    if options.alias is not None and alias is None and gate is not None:
+        words = f"{version} was not given the alias {options.alias}. {heading(gate)}"
         err.print(f"[bold red]blocked[/] {escaped(words)}", soft_wrap=True)
         raise typer.Exit(EXIT_CODES[gate.verdict])
 

@@ -84,7 +84,10 @@ def models(elsewhere: Path) -> Any:
 def test_an_mlflow_run_is_logged_once_and_a_failing_gate_blocks_the_alias(root: Path, planted: Results, models: Any) -> None:
     release = ("--model", "smile", "--version", "2", "--alias", "champion")
     code, printed = said(root, "mlflow", "planted-run", "--tracking-uri", STORE, *release)
-    assert code == 1 and "alias champion not given to version 2 of smile: gate fail, glasses effect" in printed
+    assert (
+        code == 1
+        and "blocked version 2 of smile was not given the alias champion. Release check failed: glasses effect" in printed
+    )
     assert models.get_registered_model("smile").aliases == {}
     assert models.get_model_version("smile", "2").tags["cfx.gate"] == "fail"
     mlflow_id = write_run(models, planted, [], "cfx")  # again
@@ -113,7 +116,7 @@ def test_an_undecided_gate_blocks_the_alias_and_one_that_passes_gives_it(root: P
     code, printed = said(root, *clean)
     assert code == 2 and "which version of smile was audited? It has 1, 2" in printed
     code, printed = said(root, *clean, "--version", "1")
-    assert code == 3 and "gate inconclusive, 32 images audited, at least 64 required" in printed
+    assert code == 3 and "Release check inconclusive: 32 images audited, at least 64 required" in printed
     assert models.get_registered_model("smile").aliases == {}
     set_policy(root, "clean-run", HELD_TO)
     code, printed = said(root, *clean, "--version", "1", "--json")

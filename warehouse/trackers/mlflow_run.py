@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from time import time
@@ -33,15 +32,6 @@ _SETTINGS = {  # read when MLflow is imported, and its own defaults where the us
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # seven take minutes before a wrong address is reported
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
-
-
-@dataclass(frozen=True)
-class Release:
-    """A version of a registered model that was audited, and the alias that it shall have; None: only marked by tags."""
-
-    model: str
-    version: str
-    alias: str | None
 
 
 def mlflow_client(tracking_uri: str | None) -> MlflowClient:
@@ -164,7 +154,7 @@ def audited_version(client: MlflowClient, model: str, version: str | None) -> Mo
         return client.get_model_version(model, wanted)
 
 
-def mark_version(client: MlflowClient, release: Release, gate: Gate, mlflow_id: str) -> bool:
+def mark_version(client: MlflowClient, audited: ModelVersion, gate: Gate, mlflow_id: str, alias: str | None) -> bool:
     """Tag the version with the result, and give it the alias if the release check passed. Returns whether it was given.
 
     An alias that the version has already is left where it is: to take it away could end what serves by it.
@@ -177,8 +167,8 @@ def mark_version(client: MlflowClient, release: Release, gate: Gate, mlflow_id: 
     }
     with mlflow_errors():
         for name, value in tags.items():
-            client.set_model_version_tag(release.model, release.version, name, value[:LONGEST])
-        if release.alias is None or gate.verdict != "pass":
+            client.set_model_version_tag(audited.name, str(audited.version), name, value[:LONGEST])
+        if alias is None or gate.verdict != "pass":
             return False
-        client.set_registered_model_alias(release.model, release.alias, release.version)
+        client.set_registered_model_alias(audited.name, alias, str(audited.version))
     return True
