@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from tasks.reading.gate import Policy, set_policy
 from tasks.reading.publishing import MlflowConfig, Publishing, publish_all
+from warehouse.evidence.model_card import About, model_card
 from warehouse.evidence.results import Results, measured, read_results
 from warehouse.report.render import report_path, write_report
 from warehouse.trackers.mlflow_run import mlflow_client, plainly_named, write_run
@@ -77,7 +78,7 @@ def models(elsewhere: Path) -> Any:
     client = mlflow_client(STORE)
     client.create_registered_model("smile")
     for number in (1, 2):
-        assert client.create_model_version("smile", source=str(elsewhere)).version == number
+        assert str(client.create_model_version("smile", source=str(elsewhere)).version) == str(number)
     return client
 
 
@@ -122,7 +123,15 @@ def test_an_undecided_gate_blocks_the_alias_and_one_that_passes_gives_it(root: P
     code, printed = said(root, *clean, "--version", "1", "--json")
     found = json.loads(printed)
     assert (code, found["gate"], found["alias"], found["version"]) == (0, "pass", "champion", "1")
-    assert models.get_model_version_by_alias("smile", "champion").version == 1
+    assert str(models.get_model_version_by_alias("smile", "champion").version) == "1"
+
+
+def test_a_server_that_does_not_answer_is_no_bad_input_and_its_password_is_not_repeated(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    code, printed = said(root, "mlflow", "clean-run", "--tracking-uri", "http://me:secret@127.0.0.1:1", "--model", "smile")
+    assert code == 1 and "Connection refused" in printed and "secret" not in printed
 
 
 def test_names_that_mlflow_does_not_take_stay_apart() -> None:
@@ -162,21 +171,19 @@ def test_an_offline_run_of_weights_and_biases(root: Path, planted: Results, tmp_
     assert [file["path"] for file in evidence["manifest"]["contents"]] == ["report.html"]
 
 
-def test_a_model_card_is_read_by_the_hub(root: Path, planted: Results, tmp_path: Path) -> None:
-    about = ("--license", "apache-2.0", "--base-model", "timm/resnet18.a1_in1k", "--dataset", "me/faces", "--model", "smile")
-    code, _ = said(root, "card", "planted-run", "-o", str(tmp_path / "card.md"), *about)
+def test_a_model_card_is_read_by_the_hub(planted: Results, tmp_path: Path) -> None:
+    about = About("apache-2.0", "timm/resnet18.a1_in1k", ("me/faces",), "smile")
+    (tmp_path / "card.md").write_text(model_card(planted, about))
     card = ModelCard.load(tmp_path / "card.md")
     data = card.data
-    assert code == 0 and (data.license, data.base_model, data.datasets) == ("apache-2.0", "timm/resnet18.a1_in1k", ["me/faces"])
+    assert (data.license, data.base_model, data.datasets) == ("apache-2.0", "timm/resnet18.a1_in1k", ["me/faces"])
     assert data.model_name == "smile" and {"image-classification", "cfx"} <= set(data.tags)
     values = {result.metric_type: result.metric_value for result in data.eval_results}
     assert planted.accuracy is not None and values["accuracy"] == planted.accuracy["value"]
     assert values["release_check"] == "failed"
     assert {row["metric"]: row["value"] for row in planted.scorecard}.items() <= values.items()
     assert "- Contact: [to be filled in]" in card.text and "[to be filled in]" not in card.text.split("- Intended use")[0]
-    assert "<b>" not in card.text
-    code, printed = said(root, "card", "planted-run", "-o", str(tmp_path / "card.md"))
-    assert code == 2 and "is there already" in printed
+    assert "<b>" not in card.text and "License: [to be filled in]" in model_card(planted)
 
 
 def test_a_prometheus_file_is_parsed_by_the_official_client(planted: Results, tmp_path: Path) -> None:
@@ -202,6 +209,9 @@ def test_a_prometheus_file_is_parsed_by_the_official_client(planted: Results, tm
     assert {name: values[name] for name in values if name[0] == "cfx_scorecard"} == {
         ("cfx_scorecard", row["metric"]): row["value"] for row in planted.scorecard
     }
+    guide = (Path(__file__).parents[2] / "docs/how-to/trackers.md").read_text(encoding="utf-8")
+    alerts = re.findall(r"\bcfx_[a-z_]+", "".join(line for line in guide.splitlines() if "alert:" in line))
+    assert set(alerts) == {"cfx_gate", "cfx_audit_finished_timestamp_seconds", "cfx_intervention_low"} <= families.keys()
     assert {sample.labels["audit"] for family in families.values() for sample in family.samples} == {planted.run["name"]}
 
 
@@ -220,20 +230,16 @@ def test_settings_publish_a_finished_audit_and_a_tool_that_fails_is_a_warning(
     assert "secret" not in str(refused.value)
 
 
-def test_bad_input_is_refused_before_work(root: Path, tmp_path: Path) -> None:
+def test_bad_input_is_refused_before_work(root: Path, models: Any, tmp_path: Path) -> None:
+    there = tmp_path / "README.md"
+    there.touch()
     for arguments, words in {
-        ("prometheus", "nobody"): "there is no run 'nobody'",
+        ("card", "clean-run", "-o", str(root)): "is a folder; name a file in it",
+        ("card", "clean-run", "-o", str(there)): "is there already; name another file",
         ("prometheus", "clean-run", "-o", "cfx.txt"): "cfx.txt does not end in .prom",
         ("wandb", "clean-run", "-o", "nosuch"): "there is no folder nosuch",
         ("mlflow", "clean-run", "--alias", "champion"): "name it with --model",
-        (
-            "mlflow",
-            "clean-run",
-            "--tracking-uri",
-            "sqlite:///n.db",
-            "--model",
-            "nosuch",
-        ): "MLflow has no registered model 'nosuch'",
+        ("mlflow", "clean-run", "--tracking-uri", STORE, "--model", "nosuch"): "MLflow has no registered model 'nosuch'",
     }.items():
         code, printed = said(root, *arguments)
         assert code == 2 and words in printed, arguments

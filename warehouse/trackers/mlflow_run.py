@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
 LONGEST = 5000  # letters of a tag, which MLflow cuts or refuses beyond
 _NOT_IN_A_NAME = re.compile(r"[^\w./: -]")
+_PASSWORD = re.compile(r"://[^/\s]+@")
 _SETTINGS = {  # read when MLflow is imported, and its own defaults where the user sets them
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # what is printed there is the command's own
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # seven take minutes before a wrong address is reported
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
@@ -57,7 +59,7 @@ def mlflow_errors() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        words = f"MLflow: {str(error).splitlines()[0]}"
+        words = "MLflow: " + _PASSWORD.sub("://…@", str(error).splitlines()[0])
         if error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"):
             raise TransientError(words) from error
         raise UserError(words) from error

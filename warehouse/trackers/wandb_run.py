@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +89,9 @@ def write_offline_run(results: Results, files: Sequence[Path], project: str, fol
 
 def _summary(results: Results) -> dict[str, object]:
     gate = results.gate
-    said = {"headline": results.verdict.headline, "gate": "none", "gate_reasons": list[str]()}
-    return measured(results) | said | ({} if gate is None else {"gate": gate.verdict, "gate_reasons": list(gate.reasons)})
+    said = {"gate": "none", "gate_reasons": []} if gate is None else {"gate": gate.verdict, "gate_reasons": list(gate.reasons)}
+    return {**measured(results), **said, "headline": results.verdict.headline}
 
 
 def _cells(rows: Sequence[Row], columns: Sequence[str]) -> list[list[object]]:
-    def cell(row: Mapping[str, object], column: str) -> object:
-        return row.get(column)
-
-    return [[cell(row, column) for column in columns] for row in rows]
+    return [[row[column] for column in columns] for row in rows]
