@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
+from portrait_run import write_portrait_run
 from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
@@ -26,9 +27,6 @@ from warehouse.report.render import report_path, write_report
 from warehouse.trackers.mlflow_run import mlflow_client, plainly_named, write_run
 from warehouse.trackers.prometheus_file import write_text_file
 from warehouse.trackers.wandb_run import write_offline_run
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "warehouse"))
-from portrait_run import write_portrait_run
 
 HOSTILE = '<b>|hat"\\\n\x07'
 STORE = "sqlite:///mlflow.db"

@@ -110,9 +110,7 @@ def tags_of(results: Results) -> dict[str, str]:
     """What the audit says, as tags; `mlflow.note.content` is what MLflow shows as the run's description."""
     run, gate, said = results.run, results.gate, results.verdict
     tags = {"cfx.run_id": run["run_id"], "cfx.audit": run["name"], "cfx.verdict": said.headline, "cfx.status": run["status"]}
-    tags |= {"cfx.gate": "none", "cfx.gate.reasons": ""}
-    if gate is not None:
-        tags |= {"cfx.gate": gate.verdict, "cfx.gate.reasons": "\n".join(gate.reasons)}
+    tags |= {"cfx.gate": "none"} if gate is None else {"cfx.gate": gate.verdict, "cfx.gate.reasons": "\n".join(gate.reasons)}
     return tags | {"mlflow.note.content": f"**{said.headline}.** {' '.join(said.sentences)}".replace("<", "&lt;")}
 
 
