@@ -22,9 +22,10 @@ from prefect.artifacts import (
 from prefect.exceptions import UnfinishedRun
 from prefect.futures import PrefectFuture, as_completed
 
-from flows.release import RESULTS, Release
+from flows.release import Release
 from tasks.reading.contact_sheet import strip
-from tasks.reading.gate import markdown_text, title
+from tasks.reading.gate import markdown_text
+from tasks.reading.release_checks import WORDS, in_words
 from tasks.run import Run
 from tasks.stages.run_record import code_version
 from warehouse.facts.shards import Shard
@@ -93,18 +94,14 @@ def show_release(release: Release) -> None:
 
 def verdict_page(release: Release) -> str:
     """Markdown: the release check and its reasons, the verdict in words, the worst group, where the report is, every rule."""
-    head = f"## Release check {RESULTS[release.gate.verdict]}"
+    head = f"## Release check {WORDS[release.gate.verdict]}"
     reasons = [f"- {markdown_text(reason)}" for reason in release.gate.reasons]
     said = [f"**{markdown_text(release.verdict.headline)}.**", *map(markdown_text, release.verdict.sentences[:2])]
     facts = [] if release.worst is None else [f"- Worst group: {markdown_text(group(release.worst))}"]
     report = f"[open]({release.link})" if release.link is not None else f"the file `{release.file}`"
     facts += [f"- Report: {report}", f"- Run: `{release.run_id}`"]
-    names = ("rule", "result", "value", "limit", "images")
-    rules = [
-        (title(rule), rule["result"], number(rule["value"]), number(rule["threshold"]), count(rule["n"]))
-        for rule in release.gate.rules
-    ]
-    parts = (head, "\n".join(reasons), "\n\n".join(said), "\n".join(facts), markdown_table(names, rules))
+    rules = markdown_table(("result", "check"), [(WORDS[rule["result"]], in_words(rule)) for rule in release.gate.rules])
+    parts = (head, "\n".join(reasons), "\n\n".join(said), "\n".join(facts), rules)
     return "\n\n".join(parts) + "\n"
 
 

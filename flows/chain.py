@@ -13,6 +13,7 @@ from tasks.check import check
 from tasks.config import AuditConfig
 from tasks.networks import give_back
 from tasks.reading.gate import gate
+from tasks.reading.publishing import publish_all
 from tasks.run import Run
 from tasks.stages import canary, interventions, learn, queries, run_record
 from tasks.stages.attributes import attributes
@@ -114,6 +115,7 @@ def conclude(run: Run, work: Work) -> None:
     report = write_report(run.root, run.id)
     work.publish(run, report)
     work.log().info("gate: %s; report %s", verdict, report)
+    publish_all(run.root, run.id, run.config.publish, work.log())
 
 
 @contextmanager
@@ -146,6 +148,8 @@ def canary_audits(config: AuditConfig) -> list[AuditConfig]:
     assert config.canary is not None
     twins = {"planted": config.canary.planted, "clean": config.canary.clean}
     return [
-        config.model_copy(update={"name": f"{config.name}-canary-{twin}", "classifier": classifier, "canary": None})
+        config.model_copy(
+            update={"name": f"{config.name}-canary-{twin}", "classifier": classifier, "canary": None, "publish": None}
+        )
         for twin, classifier in twins.items()
     ]

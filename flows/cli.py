@@ -22,6 +22,7 @@ from flows.commands.init import init
 from flows.commands.portraits import reliance
 from flows.commands.propose import propose
 from flows.commands.prune import prune
+from flows.commands.publish import card, mlflow, prometheus, wandb
 from flows.commands.report import report
 from flows.commands.serve import serve
 from flows.commands.train import classifier, oracle, portraits, prior
@@ -32,6 +33,7 @@ from flows.commands.verify import export, verify
 AUDITING: tuple[Callable[..., None], ...] = (demo, init, check, audit, calibrate, explain, propose)
 ASKING: tuple[Callable[..., None], ...] = (query, views, report, gate, compare, verify, export, serve)
 PREPARING: tuple[Callable[..., None], ...] = (import_data, import_prior, reliance, prune, alarm, benchmark)
+PUBLISHING: tuple[Callable[..., None], ...] = (mlflow, wandb, card, prometheus)
 TRAINING: tuple[Callable[..., None], ...] = (prior, oracle, classifier, robust, hit, portraits)
 
 app = typer.Typer(
@@ -61,6 +63,10 @@ train = typer.Typer(no_args_is_help=True, help="Train a prior, an oracle, or the
 for command in TRAINING:
     train.command()(command)
 app.add_typer(train, name="train")
+publish = typer.Typer(no_args_is_help=True, help="Put a run's results where teams look: MLflow, W&B, a model card, Prometheus.")
+for command in PUBLISHING:
+    publish.command()(command)
+app.add_typer(publish, name="publish")
 
 if __name__ == "__main__":
     app(prog_name="cfx")

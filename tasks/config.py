@@ -42,6 +42,7 @@ from cfx.training.classifier import ClassifierTraining
 from cfx.types import Config
 from tasks.data.ingest import DataConfig
 from tasks.reading.gate import Policy
+from tasks.reading.publishing import Publishing
 from tasks.reading.report_url import ReportUrl
 from warehouse.facts.storage import warehouse_at
 
@@ -53,7 +54,7 @@ AUTO = "auto"  # train it here, from the audit's own data
 TRAINED_HERE = Path(AUTO)  # the weights of a network that is trained before the audit and has no file yet
 
 WITHOUT_EFFECT: Any = {  # on results: where, how fast and how often, and what is allowed
-    **dict.fromkeys(("warehouse", "gate", "report_url", "batch_size", "workers", "device", "engine", "cluster"), True),
+    **dict.fromkeys(("warehouse", "gate", "report_url", "publish", "batch_size", "workers", "device", "engine", "cluster"), True),
     **{who: {"limits", "auth", "ca"} for who in ("classifier", "judge")},
 }
 
@@ -197,6 +198,7 @@ class AuditConfig(BaseModel):
         description="where people open the report, for the link in Prefect: the address of the folder `reports` "
         "(https://host/reports/), or one with `{run}` in it, such as the explorer's (http://host:8100/runs/{run}/report)",
     )
+    publish: Publishing | None = Field(None, description="where its results are put when it is done, besides the warehouse")
     thumbnails: bool = Field(
         True, description="show images in the report, the explorer and Prefect's pages; other than before, it is another run"
     )

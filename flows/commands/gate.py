@@ -39,6 +39,7 @@ def gate(options: GateOptions) -> None:
     with user_errors():
         from flows.settings import load
         from tasks.reading import gate as gates
+        from tasks.reading import release_checks
         from warehouse.report.render import report_path, write_report
 
         before = gates.policy_of(options.warehouse, options.run)
@@ -51,10 +52,10 @@ def gate(options: GateOptions) -> None:
         if gates.policy_of(options.warehouse, options.run) != before and report_path(options.warehouse, options.run).exists():
             write_report(options.warehouse, options.run)
         if options.junit is not None:
-            options.junit.write_text(gates.junit(found), encoding="utf-8")
+            options.junit.write_text(release_checks.junit(found), encoding="utf-8")
         if options.summary is not None:
             with options.summary.open("a", encoding="utf-8") as page:
-                page.write(gates.summary(found))
+                page.write(release_checks.summary(found))
     if options.as_json:
         verdict = {
             "run_id": options.run,

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
-from xml.etree import ElementTree
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from warehouse.facts.schema import POLICIES
 from warehouse.lens import gate as kept
-from warehouse.lens.fetch import Row
 from warehouse.lens.gate import Gate
-from warehouse.report.formatting import markdown_table, number
 
 
 class Policy(BaseModel):
@@ -72,46 +69,6 @@ def policy_of(root: Path, run_id: str) -> tuple[Policy | None, str | None]:
     return Policy.model_validate({name: now[name] for name in Policy.model_fields if name not in unset}), now["base"]
 
 
-def title(rule: Row) -> str:
-    """effect: glasses"""
-    return f"{rule['rule']}: {rule['subject']}" if rule["subject"] else str(rule["rule"])
-
-
-def junit(found: Gate) -> str:
-    """The rules as JUnit XML: a failed rule is a failure, an inconclusive one an error, so that no CI takes it for a pass."""
-    results = [rule["result"] for rule in found.rules]
-    counts = {"tests": len(results), "failures": results.count("fail"), "errors": results.count("inconclusive")}
-    suite = ElementTree.Element("testsuite", {"name": f"cfx gate {found.run_id}"} | {key: str(n) for key, n in counts.items()})
-    for rule in found.rules:
-        case = ElementTree.SubElement(suite, "testcase", classname=found.run_id, name=_plain(title(rule)))
-        if rule["result"] != "pass":
-            kind = "failure" if rule["result"] == "fail" else "error"
-            ElementTree.SubElement(case, kind, message=_plain(rule["reason"]), type=rule["result"])
-    return str(ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)) + "\n"
-
-
-def summary(found: Gate) -> str:
-    """The verdict and its rules as Markdown, for a CI's summary page."""
-    rows = [
-        (
-            rule["result"],
-            title(rule),
-            *(number(rule[key]) for key in ("value", "low", "high", "threshold")),
-            rule["n"],
-            rule["reason"],
-        )
-        for rule in found.rules
-    ]
-    reasons = "".join(f"- {markdown_text(reason)}\n" for reason in found.reasons)
-    table = markdown_table(("result", "rule", "value", "low", "high", "bound", "n", "in words"), rows)
-    return f"## Gate: {found.verdict}\n\nRun `{found.run_id}`\n\n{reasons}\n{table}\n"
-
-
 def markdown_text(text: str) -> str:
     """Text that starts no HTML in Markdown."""
     return text.replace("<", "&lt;").replace("\n", " ")
-
-
-def _plain(text: str) -> str:
-    """Text without the control characters that XML cannot hold."""
-    return "".join(letter for letter in text if letter.isprintable())

@@ -58,7 +58,11 @@ def lay_out(folder: Path) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory, prefect_server: dict[str, str]) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("audit")
     lay_out(folder)
-    return folder, run_audit(AuditConfig.model_validate(settings(folder)))
+    publish = {
+        "prometheus": {"file": str(folder / "trial.prom")},
+        "wandb": {"folder": str(folder / "nosuch")},
+    }  # one of them fails
+    return folder, run_audit(AuditConfig.model_validate(settings(folder, publish=publish)))
 
 
 def ask(folder: Path, sql: str) -> list[dict[str, Any]]:
@@ -67,6 +71,13 @@ def ask(folder: Path, sql: str) -> list[dict[str, Any]]:
 
 def times(root: Path) -> dict[str, int]:
     return {str(path.relative_to(root)): path.stat().st_mtime_ns for path in sorted(root.rglob("*.parquet"))}
+
+
+def test_results_are_published_where_the_settings_say_and_the_run_is_no_other_for_it(finished: tuple[Path, str]) -> None:
+    folder, run = finished
+    assert f'run="{run}"' in (folder / "trial.prom").read_text()
+    unpublished, published = (AuditConfig.model_validate(settings(folder, publish=each)) for each in (None, {"wandb": None}))
+    assert unpublished.result_hash() == published.result_hash()
 
 
 def test_every_image_is_explained_once_in_each_arm(finished: tuple[Path, str]) -> None:

@@ -96,12 +96,13 @@ def test_junit_and_markdown_hold_every_rule_and_no_html(root: Path, tmp_path: Pa
     xml, page = tmp_path / "gate.xml", tmp_path / "gate.md"
     code, _ = said(root, "gate", "planted-run", "--junit", str(xml), "--summary", str(page))
     rules = query(root, "from gate where run_id = 'planted-run'").to_pylist()
-    suite = ElementTree.parse(xml).getroot()
-    assert code == 1 and len(suite) == len(rules) == int(suite.get("tests", ""))
+    [suite] = ElementTree.parse(xml).getroot()
+    assert code == 1 and len(list(suite.iter("testcase"))) == len(rules) == int(suite.get("tests", ""))
     [failed] = suite.iter("failure")
-    assert str(failed.get("message")).startswith("glasses effect")
+    assert re.fullmatch(r"glasses effect \d+ points, limit 15", str(failed.get("message")))
     text = page.read_text()
-    assert text.startswith("## Gate: fail") and "<b>" not in text and text.count("\n| ") == len(rules) + 1
+    assert text.startswith(f"## Release check failed: {failed.get('message')}\n") and f"All {len(rules)} release checks" in text
+    assert "<b>" not in text and text.count("\n| ") == 2 * (len(rules) + 1)
 
 
 def test_a_policy_file_and_a_base_are_kept(root: Path, tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ create macro wilson(share, n, side) as (  -- end of the 95 % score interval of a
 create macro points(low, high, threshold) as (  -- an interval and its bound in words, in points: hundredths of a probability
     format(' (95% interval {:+.1f} to {:+.1f}), limit {:g}', round(100 * low, 1) + 0, round(100 * high, 1) + 0, round(100 * threshold, 3))
 );
+create macro signs(words) as (  -- numbers in words: a true minus, and no sign before zero
+    regexp_replace(regexp_replace(words, '(^|[ (])-([0-9])', '\1−\2', 'g'), '(^|[ (])[+−]0[.]0([^0-9]|$)', '\10.0\2', 'g')
+);
 create view gate as
 with held as (
     select policies.*, status, target_attribute, measured from policies join (
@@ -199,7 +202,7 @@ rules as (
         run_id, place, rule, null, value, low, high, threshold, n, result,
         -- The side of the interval that holds the bound, which is the longer one near 0 and 1.
         if(result = 'inconclusive' and not weak, try_cast(ceil(n * power(if(value < threshold, high - value, value - low) / abs(value - threshold), 2)) as bigint), null),
-        format('{} {:.3f} (95% interval {:.3f} to {:.3f}), at least {:.3f} required', rule, value, low, high, threshold)
+        format('{} {:.1f}% (95% interval {:.1f}% to {:.1f}%), at least {:g}% required', rule, 100 * value, 100 * low, 100 * high, round(100 * threshold, 3))
             || if(weak, ': the audit is too weak to clear anything', '')
     from judged_rates
     union all
@@ -223,7 +226,7 @@ rules as (
     from cds
 )
 select
-    *,
+    * replace (signs(reason) as reason),
     case
         when bool_or(result = 'fail') over run then 'fail'
         when bool_or(result = 'inconclusive') over run then 'inconclusive'

@@ -1,0 +1,1 @@
+"""Where teams look: what a run found, written by the clients of experiment trackers and monitoring."""
