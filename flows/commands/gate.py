@@ -39,6 +39,7 @@ def gate(options: GateOptions) -> None:
     with user_errors():
         from flows.settings import load
         from tasks.reading import gate as gates
+        from warehouse.lens.key_figures import key_figures
         from warehouse.report.render import report_path, write_report
 
         before = gates.policy_of(options.warehouse, options.run)
@@ -55,6 +56,7 @@ def gate(options: GateOptions) -> None:
         if options.summary is not None:
             with options.summary.open("a", encoding="utf-8") as page:
                 page.write(gates.summary(found))
+        figures = key_figures(options.warehouse, options.run) if options.as_json else {}
     if options.as_json:
         verdict = {
             "run_id": options.run,
@@ -62,7 +64,7 @@ def gate(options: GateOptions) -> None:
             "reasons": found.reasons,
             "images_needed": found.images_needed,
         }
-        print_json(verdict | {"rules": found.rules})
+        print_json(verdict | figures | {"rules": found.rules})
     else:
         table = Table("rule", "result", "in words", title=f"gate: {found.verdict}", title_justify="left")
         for rule in found.rules:

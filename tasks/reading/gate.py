@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from warehouse.facts.schema import POLICIES
 from warehouse.lens import gate as kept
 from warehouse.lens.fetch import Row
 from warehouse.lens.gate import Gate
@@ -32,6 +33,16 @@ class Policy(BaseModel):
     minimum_judge_flip_rate: float | None = Field(0.5, ge=0, le=1, description="floor of the judge's flip rate")
     maximum_rise: float = Field(0.15, gt=0, lt=1, description="how much further than in the base an attribute may move")
     maximum_cd_rise: float | None = Field(0.5, ge=0, description="how much CD may rise above the base's")
+    protected: tuple[str, ...] = Field(
+        (),
+        description="attributes that must change neither the answer nor how often it is wrong: annotated, or known to the oracle",
+    )
+    maximum_error_gap: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="how much more often it may err on images of one label without such an attribute than with it",
+    )
 
 
 def set_policy(root: Path, run_id: str, policy: Policy, base: str | None = None) -> bool:
@@ -39,8 +50,11 @@ def set_policy(root: Path, run_id: str, policy: Policy, base: str | None = None)
 
     Raises UserError for an unknown run, base or attribute.
     """
+    if policy_of(root, run_id) == (policy, base):  # also where it was kept before it had all of today's settings
+        return False
     forbidden = list(policy.forbidden) if policy.forbidden is not None else None
-    return kept.set_policy(root, run_id, policy.model_dump() | {"base": base, "forbidden": forbidden})
+    listed = {"base": base, "forbidden": forbidden, "protected": list(policy.protected)}
+    return kept.set_policy(root, run_id, policy.model_dump() | listed)
 
 
 def gate(root: Path, run_id: str, policy: Policy | None = None, base: str | None = None) -> Gate:
@@ -60,7 +74,8 @@ def policy_of(root: Path, run_id: str) -> tuple[Policy | None, str | None]:
     now = kept.read_policy(root, run_id)
     if now is None:
         return None, None
-    return Policy.model_validate({name: now[name] for name in Policy.model_fields}), now["base"]
+    since = {name for name in POLICIES.gained if now[name] is None}  # settings that are younger than this policy
+    return Policy.model_validate({name: now[name] for name in Policy.model_fields.keys() - since}), now["base"]
 
 
 def title(rule: Row) -> str:

@@ -332,8 +332,10 @@ POLICIES = _fact(
         _column("maximum_rise", pa.float64(), "how much further than in the base an attribute may move"),
         _optional("maximum_cd_rise", pa.float64(), "how much CD may rise above the base's"),
         _optional("explained", pa.bool_(), "undecided where the names explain too little of the answers; null: true"),
+        _optional("protected", pa.list_(pa.string()), "attributes whose groups it must treat alike; null: none"),
+        _optional("maximum_error_gap", pa.float64(), "how much more often it may err on one group of a label; null: 0.1"),
     ],
-    gained=("explained",),
+    gained=("explained", "protected", "maximum_error_gap"),
 )
 
 STAGES = _fact(
