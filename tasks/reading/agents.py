@@ -24,7 +24,6 @@ from warehouse.facts.schema import FACTS
 from warehouse.lens.catalog import VIEWS, header, view_sql
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.connect import query as answered
-from warehouse.lens.connect import views as listed
 from warehouse.lens.fetch import fetch
 from warehouse.lens.gate import check_run
 from warehouse.lens.gate import gate as gate_of
@@ -32,6 +31,7 @@ from warehouse.lens.key_figures import key_figures
 from warehouse.lens.plain_json import as_json
 from warehouse.lens.readonly import QueryTimeout
 from warehouse.lens.reference import meaning_of, reference
+from warehouse.lens.scans import columns_of
 from warehouse.lens.settled import settle
 from warehouse.report.plain_text import PlainText
 from warehouse.report.render import report_html
@@ -100,8 +100,7 @@ def report(root: Path, run: RunId) -> str:
 
 def views(root: Path) -> str:
     """Every fact and view that `query` can read, each with its meaning in a sentence."""
-    sentences = {name: FACTS[name].description for name in FACTS} | {name: header(name).text for name in VIEWS}
-    return "\n".join(f"{name}: {text.split('. ')[0].rstrip('.')}." for name, text in sentences.items())
+    return "\n".join(f"{name}: {text.split('. ')[0].rstrip('.')}." for name, text in _meanings().items())
 
 
 def describe(root: Path, name: Annotated[str, Field(description="a fact or view, as `views` lists them")]) -> str:
@@ -138,12 +137,20 @@ def report_page(root: Path, run: str) -> str:
 
 def view_page(root: Path, name: str) -> str:
     """One fact or view: its columns in words, and its SQL."""
-    known = {view.name: view for view in listed(root)}
+    known = _meanings()
     if name not in known:
         raise UserError(f"there is no fact or view {name!r}; there are {', '.join(known)}")
-    columns = [f"- `{column}` ({kind.lower()}): {meaning_of(name, column)}" for column, kind in known[name].columns]
+    with closing(open_warehouse(root, sql=f"from {name}")) as lens:
+        columns = [
+            f"- `{column}` ({kind.lower()}): {meaning_of(name, column)}" for column, kind in columns_of(lens, f"from {name}")
+        ]
     made = f"\n```sql\n{view_sql(name)}```\n" if name in VIEWS else ""
-    return f"# {name}\n\n{known[name].description}\n\n" + "\n".join(columns) + f"\n{made}"
+    return f"# {name}\n\n{known[name]}\n\n" + "\n".join(columns) + f"\n{made}"
+
+
+def _meanings() -> dict[str, str]:
+    """What each fact and view is, facts first."""
+    return {name: fact.description for name, fact in FACTS.items()} | {name: header(name).text for name in VIEWS}
 
 
 def _of_warehouse(root: Path, read: Callable[..., str], failure: type[Exception]) -> Callable[..., str]:
