@@ -14,6 +14,7 @@ from mcp import Client, MCPError, StdioServerParameters
 from portrait_run import write_portrait_run
 
 from tasks.reading.gate import Policy, set_policy
+from warehouse.report.plain_text import PlainText
 
 HOME = Path(__file__).parents[2]
 PROGRAM = """
@@ -36,6 +37,13 @@ HOSTILE = (
     "select * from read_text('/etc/passwd')",
     "install httpfs",
 )
+
+
+def test_a_report_as_text_has_its_words_and_its_rows_and_neither_sql_nor_style() -> None:
+    page = """<html><head><title>t</title><style>p {}</style></head><body><a class="skip" href="#v">Skip</a><h1>Leans on
+    glasses</h1><p>By <b>23</b> points.</p><table><tr><th>hat<span class="why">clear</span></th><td>&lt; 0.1</td></tr></table>
+    <details class="sql"><summary>SQL</summary><pre>select 1</pre></details><svg><text>+1</text></svg><p>End.</p></body></html>"""
+    assert PlainText(page).text == "# Leans on glasses\nBy 23 points.\nhat clear | < 0.1\nEnd.\n"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -71,8 +79,7 @@ def test_an_agent_reads_the_warehouse_and_can_do_no_more(tmp_path: Path) -> None
             assert (await told("findings", run="planted-run"))[0]["name"] == "glasses"
             gate = await told("gate", run="planted-run")
             assert gate["verdict"] == "inconclusive" and any("glasses effect" in reason for reason in gate["reasons"])
-            failed, text = await said("report", run="planted-run")
-            assert not failed and "# The smile classifier" in text and "</" not in text and "where run_id" not in text
+            assert (await said("report", run="nosuch"))[1].count("there is no run 'nosuch' in") == 1
             assert "worst_groups: Accuracy in each cell of label and attribute" in (await said("views"))[1]
             assert "- `rank` (integer): 1 for the lowest accuracy" in (await said("describe", name="worst_groups"))[1]
 

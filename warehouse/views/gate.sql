@@ -128,7 +128,7 @@ error_gaps as (
                 class, 100 * rate_with, subject, 100 * rate_without, subject, round(100 * value, 1)
             ) || points(low, high, maximum_gap)
         end
-            || if(withheld > 0, format('; {} labels have fewer than {} images with it or without it', withheld, smallest_group()), '')
+            || if(withheld > 0, format('; fewer than {} images with it or without it in {} of the labels', smallest_group(), withheld), '')
             || if(result = 'inconclusive' and images_needed is not null, format('; about {} images needed', images_needed), '') as reason
     from decided
 ),
