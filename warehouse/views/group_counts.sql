@@ -8,25 +8,28 @@
 --   class: the class that is predicted
 --   n: images
 create view group_counts as
-with annotated as (
-    select run_id, image_id, name[3:] as attribute, present, 'annotation' as known_by
-    from (unpivot (select run_id, image_id, columns('^a_') from images) on columns('^a_') into name name value present)
+with predicted as (
+    select run_id, image_id, label, class from images join predictions using (run_id, image_id)
 ),
-seen as (
-    select run_id, image_id, name[3:] as attribute, any_value(p > .5) as present, 'oracle' as known_by
+annotated as (
+    select run_id, name[3:] as attribute, 'annotation' as known_by, present, label, class, count(*) as n
     from (
-        unpivot (select run_id, image_id, columns('^p_') from attributes where arm = 'guided')
+        unpivot (select run_id, label, class, columns('^a_') from images join predictions using (run_id, image_id))
+        on columns('^a_') into name name value present
+    )
+    group by run_id, name, present, label, class
+),
+seen as (  -- of an image, the same for all its seeds
+    select run_id, image_id, any_value(columns('^p_')) from attributes where arm = 'guided' group by run_id, image_id
+),
+answered as (
+    select run_id, name[3:] as attribute, 'oracle' as known_by, p > .5 as present, label, class, count(*) as n
+    from (
+        unpivot (select run_id, label, class, columns('^p_') from predicted join seen using (run_id, image_id))
         on columns('^p_') into name name value p
     )
-    group by run_id, image_id, name
-),
-known as (
-    from annotated
-    union all
-    from seen anti join (select distinct run_id, attribute from annotated) using (run_id, attribute)
+    group by run_id, name, p > .5, label, class
 )
-select run_id, attribute, known_by, present, label, class, count(*) as n
-from known
-join predictions using (run_id, image_id)
-join (select run_id, image_id, label from images) using (run_id, image_id)
-group by run_id, attribute, known_by, present, label, class;
+from annotated
+union all
+from answered anti join (select distinct run_id, attribute from annotated) using (run_id, attribute);
