@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import cfx
+from flows.commands.agents import mcp
 from flows.commands.alarm import alarm
 from flows.commands.ask import query, views
 from flows.commands.audit import audit, demo
@@ -31,7 +32,7 @@ from flows.commands.train_robust import robust
 from flows.commands.verify import export, verify
 
 AUDITING: tuple[Callable[..., None], ...] = (demo, init, check, audit, calibrate, explain, propose)
-ASKING: tuple[Callable[..., None], ...] = (query, views, report, gate, compare, verify, export, serve)
+ASKING: tuple[Callable[..., None], ...] = (query, views, report, gate, compare, verify, export, serve, mcp)
 PREPARING: tuple[Callable[..., None], ...] = (import_data, import_prior, reliance, prune, alarm, benchmark)
 PUBLISHING: tuple[Callable[..., None], ...] = (mlflow, wandb, card, prometheus)
 TRAINING: tuple[Callable[..., None], ...] = (prior, oracle, classifier, robust, hit, portraits)

@@ -108,6 +108,7 @@ def check(config: AuditConfig, prepare: Prepare = train_networks) -> Run:
     networks = _networks(config, classifier, prepared.attributes, device)
     config, words = _calibrated(config, networks.oracle, device)
     _check_names(config, networks)
+    _check_protected(config, networks.attributes, listed.attributes)
     twins = _check_canary(config, classes, networks.attributes)
     examined = _examined(config, networks, labels, device)
     prints: Prints = {
@@ -241,6 +242,18 @@ def _check_names(config: AuditConfig, networks: Networks) -> None:
                 meant = f" (meant is {near(name, known)!r}?)" if near(name, known) else ""
                 there = f"the oracle does not know {name!r}{meant}; it knows {', '.join(known)}" if known else no_oracle
                 raise ConfigError(f"{place}: {there}")
+
+
+def _check_protected(config: AuditConfig, seen: tuple[str, ...], annotated: tuple[str, ...]) -> None:
+    """Raises ConfigError for a protected attribute that nobody annotated and no oracle sees, or that is the label itself."""
+    for name in config.gate.protected if config.gate is not None else ():
+        if name == config.target_attribute:
+            raise ConfigError(f"gate.protected: {name!r} is the label itself (`target_attribute`): an answer must go with it")
+        known = tuple(dict.fromkeys((*annotated, *seen)))
+        if name not in known:
+            meant = f" (meant is {near(name, known)!r}?)" if near(name, known) else ""
+            there = f"known are {', '.join(known)}" if known else "nothing is: annotate it in `data.table`, or set `oracle`"
+            raise ConfigError(f"gate.protected: {name!r} is neither annotated nor an attribute of the oracle{meant}; {there}")
 
 
 def _check_canary(config: AuditConfig, classes: tuple[str, ...], attributes: tuple[str, ...]) -> Prints:

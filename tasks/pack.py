@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from warehouse.evidence import annex_iv as drafts
 from warehouse.evidence import export as archives
 from warehouse.evidence import verify as reports
 from warehouse.evidence.export import export
@@ -13,5 +14,7 @@ __all__ = ["Verification", "as_json", "export", "verify"]
 
 
 def verify(root: Path, run: str) -> Verification:
-    """Verify the report of a run, or the one in an archive. Raises UserError where there is none."""
+    """Verify the report of a run, the one in an archive, or a draft of Annex IV. Raises UserError where there is none."""
+    if run.endswith(".md"):
+        return drafts.verify_annex_iv(root, Path(run))
     return archives.verify_archive(Path(run)) if run.endswith(".zip") else reports.verify(root, run)

@@ -40,6 +40,7 @@ def gate(options: GateOptions) -> None:
         from flows.settings import load
         from tasks.reading import gate as gates
         from tasks.reading import release_checks
+        from warehouse.lens.key_figures import key_figures
         from warehouse.report.render import report_path, write_report
 
         before = gates.policy_of(options.warehouse, options.run)
@@ -56,6 +57,7 @@ def gate(options: GateOptions) -> None:
         if options.summary is not None:
             with options.summary.open("a", encoding="utf-8") as page:
                 page.write(release_checks.summary(found))
+        figures = key_figures(options.warehouse, options.run) if options.as_json else {}
     if options.as_json:
         verdict = {
             "run_id": options.run,
@@ -63,11 +65,11 @@ def gate(options: GateOptions) -> None:
             "reasons": found.reasons,
             "images_needed": found.images_needed,
         }
-        print_json(verdict | {"rules": found.rules})
+        print_json(verdict | figures | {"rules": found.rules})
     else:
         table = Table("rule", "result", "in words", title=f"gate: {found.verdict}", title_justify="left")
         for rule in found.rules:
-            table.add_row(escaped(gates.title(rule)), f"[{COLOURS[rule['result']]}]{rule['result']}[/]", escaped(rule["reason"]))
+            table.add_row(escaped(release_checks.name(rule)), f"[{COLOURS[rule['result']]}]{rule['result']}[/]", escaped(rule["reason"]))
         out.print(table)
         for reason in found.reasons:
             out.print(f"{found.verdict}: {escaped(reason)}", soft_wrap=True)

@@ -12,7 +12,7 @@ from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, check_out, err,
 
 
 def verify(
-    run: Annotated[str, typer.Argument(help="run id, or an archive that `cfx export` wrote")],
+    run: Annotated[str, typer.Argument(help="run id, or a file that `cfx export` wrote: an archive, or a draft of Annex IV")],
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
     as_json: AsJson = False,
 ) -> None:
@@ -33,27 +33,41 @@ def verify(
 
 
 def export(
-    what: Annotated[list[str], typer.Argument(metavar="[papers] RUN", help="run id; with `papers` before it, folders of images")],
-    to: Annotated[Path | None, typer.Option("--out", "-o", help="the archive; default: RUN.zip (`papers`: folder RUN)")] = None,
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[papers|annex-iv] RUN", help="run id; with `papers` before it, folders of images; with `annex-iv`, a draft"
+        ),
+    ],
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="the archive; default: RUN.zip (`papers`: folder RUN; `annex-iv`: RUN-annex-iv.md)"),
+    ] = None,
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
 ) -> None:
     """One archive with facts, configuration, report, model card and JSON; `cfx verify RUN.zip` checks it anywhere.
 
-    `cfx export papers RUN` writes originals and counterfactuals as DiME's released code does, for the metric scripts of papers.
+    `cfx export papers RUN` writes originals and counterfactuals as DiME's released code does, for the metric scripts of papers;
+    `cfx export annex-iv RUN` a draft of the technical documentation of the EU AI Act, Annex IV, with references to other texts.
     """
     with user_errors():
+        from warehouse.evidence.annex_iv import write_annex_iv
         from warehouse.evidence.export import export as archive
         from warehouse.evidence.papers import export_papers
 
         match what:
-            case ["papers"]:
-                raise UserError("papers of which run? Give its id: cfx export papers RUN")
+            case ["papers" | "annex-iv" as kind]:
+                raise UserError(f"{kind} of which run? Give its id: cfx export {kind} RUN")
             case [run]:
                 if to is not None:
                     check_out(to)
                 written = archive(warehouse, run, to or Path(f"{run}.zip"))
             case ["papers", run]:
                 written = export_papers(warehouse, run, to or Path(run))
+            case ["annex-iv", run]:
+                if to is not None:
+                    check_out(to)
+                written = write_annex_iv(warehouse, run, to or Path(f"{run}-annex-iv.md"))
             case _:
-                raise UserError(f"export takes a run, or `papers` and a run, but got {' '.join(what)!r}")
+                raise UserError(f"export takes a run, or `papers` and a run, or `annex-iv` and a run, but got {' '.join(what)!r}")
         out.print(str(written), soft_wrap=True)

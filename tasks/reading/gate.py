@@ -37,6 +37,16 @@ class Policy(BaseModel):
     on_inconclusive: Literal["fail", "warn"] = Field(
         "warn", description="the same of a run whose gate is undecided; exit codes of `cfx gate` depend on neither"
     )
+    protected: tuple[str, ...] = Field(
+        (),
+        description="attributes that must change neither the answer nor how often it is wrong: annotated, or known to the oracle",
+    )
+    maximum_error_gap: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="how much more often it may err on images of one label without such an attribute than with it",
+    )
 
 
 def set_policy(root: Path, run_id: str, policy: Policy, base: str | None = None) -> bool:
@@ -44,8 +54,11 @@ def set_policy(root: Path, run_id: str, policy: Policy, base: str | None = None)
 
     Raises UserError for an unknown run, base or attribute.
     """
+    if policy_of(root, run_id) == (policy, base):  # also where it was kept before it had all of today's settings
+        return False
     forbidden = list(policy.forbidden) if policy.forbidden is not None else None
-    return kept.set_policy(root, run_id, policy.model_dump() | {"base": base, "forbidden": forbidden})
+    listed = {"base": base, "forbidden": forbidden, "protected": list(policy.protected)}
+    return kept.set_policy(root, run_id, policy.model_dump() | listed)
 
 
 def gate(root: Path, run_id: str, policy: Policy | None = None, base: str | None = None) -> Gate:

@@ -92,6 +92,7 @@ FAST = {"method": "fastdime", "steps": 10, "tau": 2, "perceptual": 1.0}
         ({"oracle": {"weights": "colliding.safetensors"}}, ["oracle", "'Hat' and 'hat'", "rename"]),
         ({"oracle": {"weights": "oracle.safetensors", "attributes": ["Smile", "smile", "hat"]}}, ["'Smile' and 'smile'"]),
         ({"gate": {"forbidden": ["monocle"]}}, ["gate.forbidden", "'monocle'", "smile, hat, beard"]),
+        ({"gate": {"protected": ["hatt"]}}, ["gate.protected", "'hatt' is neither annotated", "known are smile"]),
         ({"warehouse": "file"}, ["warehouse", "is a file"]),
         ({"warehouse": "file/below/it"}, ["warehouse", "file is a file"]),
         ({"saliency": {"regions": "none"}}, ["saliency", "none"]),

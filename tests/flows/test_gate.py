@@ -82,7 +82,7 @@ def test_report_gate_and_query_say_the_same(root: Path, run: str) -> None:
     shown = conditions(page)
     assert len(shown) == len(rules) > 5
     for (subject, result, bound, value, interval, n), rule in zip(shown, rules, strict=True):
-        way = signed if rule["rule"] in ("effect", "rise", "edited rise") else number
+        way = signed if rule["rule"] in ("effect", "edited effect", "rise", "edited rise") else number
         assert rule["reason"] in subject and result.startswith(rule["result"])
         assert (bound, value, n) == (number(rule["threshold"]), way(rule["value"]), str(rule["n"]))
         assert interval == ("–" if rule["low"] is None else f"{way(rule['low'])} to {way(rule['high'])}")

@@ -24,6 +24,8 @@ POLICY: dict[str, Any] = {
     "maximum_rise": 0.1,
     "maximum_cd_rise": None,
     "explained": None,
+    "protected": None,
+    "maximum_error_gap": None,
 }
 EFFECTS = {"smile": 0.3, "hat": 0.25, "beard": 0.0}
 

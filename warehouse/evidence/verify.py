@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -73,10 +75,25 @@ def _files(root: Path, run_id: str, page: bytes) -> tuple[int, list[str]]:
 
 def _numbers(root: Path, run_id: str, page: str) -> tuple[int, int, list[str]]:
     read = Page(page)
+    counted, same, differing = asked_again(root, run_id, read.content["questions"])
+    seen, again = read.seen, Page(report_html(root, run_id)).seen
+    pairs = list(zip(seen, again, strict=False))
+    same += sum(a == b for a, b in pairs)
+    differing += [f"on the page: {a} in the report, {b} in the facts" for a, b in pairs if a != b][:10]
+    if len(seen) != len(again):
+        differing.append(f"on the page: {len(seen)} numbers in the report, {len(again)} from the facts")
+    return counted + len(seen), same, differing
+
+
+def asked_again(root: Path, run_id: str, questions: Mapping[str, Any]) -> tuple[int, int, list[str]]:
+    """How many numbers these answers hold, how many come out the same from the rows of the facts, and what differs.
+
+    questions: name -> {"sql": the query, "rows": its answer as it was written down}.
+    """
     counted, same, differing = 0, 0, []
     with closing(open_warehouse(root, from_rows=True)) as lens:
         settle(lens, run_id)
-        for name, question in read.content["questions"].items():
+        for name, question in questions.items():
             now = dict(numbers(fetch(lens, question["sql"])))
             before = dict(numbers(question["rows"]))
             for place, value in before.items():
@@ -88,13 +105,7 @@ def _numbers(root: Path, run_id: str, page: str) -> tuple[int, int, list[str]]:
             differing += [
                 f"{name}{place}: missing in the report" for place in now.keys() - dict(numbers(question["rows"])).keys()
             ]
-    seen, again = read.seen, Page(report_html(root, run_id)).seen
-    pairs = list(zip(seen, again, strict=False))
-    same += sum(a == b for a, b in pairs)
-    differing += [f"on the page: {a} in the report, {b} in the facts" for a, b in pairs if a != b][:10]
-    if len(seen) != len(again):
-        differing.append(f"on the page: {len(seen)} numbers in the report, {len(again)} from the facts")
-    return counted + len(seen), same, differing
+    return counted, same, differing
 
 
 def _same(a: float, b: float) -> bool:

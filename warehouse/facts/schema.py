@@ -334,8 +334,10 @@ POLICIES = _fact(
         _optional("explained", pa.bool_(), "undecided where the names explain too little of the answers; null: true"),
         _optional("on_fail", pa.string(), "fail or warn: how a deployment's run ends when the gate fails; null: fail"),
         _optional("on_inconclusive", pa.string(), "the same for a gate that is undecided; null: warn"),
+        _optional("protected", pa.list_(pa.string()), "attributes whose groups it must treat alike; null: none"),
+        _optional("maximum_error_gap", pa.float64(), "how much more often it may err on one group of a label; null: 0.1"),
     ],
-    gained=("explained", "on_fail", "on_inconclusive"),
+    gained=("explained", "on_fail", "on_inconclusive", "protected", "maximum_error_gap"),
 )
 
 STAGES = _fact(

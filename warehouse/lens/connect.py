@@ -116,12 +116,15 @@ def _unsummed(rows: dict[str, list[Root]], sums: dict[str, list[Root]]) -> dict[
     return {run: paths for run, paths in rows.items() if not {path.name for path in paths} <= done.get(run, set())}
 
 
-def query(root: Path, sql: str, values: Mapping[str, object] | None = None, seconds: float = 300) -> pa.Table:
+def query(
+    root: Path, sql: str, values: Mapping[str, object] | None = None, seconds: float = 300, most: int | None = None
+) -> pa.Table:
     """The answer to one SELECT (also FROM, WITH, DESCRIBE, SUMMARIZE, SHOW) over the facts and views.
 
     Columns of one name are told apart, as SQL itself does it in a subquery: effect, effect_1.
 
     values: those of its parameters: `query(root, "from scorecard where run_id = $run", {"run": run_id})`.
+    most: rows that are read, of an answer that may be longer.
     Raises ReadOnlyError for anything else, DamagedShard for a broken file, QueryTimeout after so many seconds, and DuckDB's own
     error for wrong SQL.
     """
@@ -130,13 +133,26 @@ def query(root: Path, sql: str, values: Mapping[str, object] | None = None, seco
         limit.start()
         try:
             refuse_writes(con, sql)
-            return _with_integers(_told_apart(con.execute(sql, values or None).to_arrow_table()))
+            answer = con.execute(sql, values or None)
+            return _with_integers(_told_apart(answer.to_arrow_table() if most is None else _first(answer, most)))
         except duckdb.PermissionException as error:
             raise refused(str(error)) from error
         except duckdb.InterruptException as error:
             raise QueryTimeout(seconds) from error
         finally:
             limit.cancel()
+
+
+def _first(answer: duckdb.DuckDBPyConnection, most: int) -> pa.Table:
+    """The first rows; those after them are not computed where DuckDB need not."""
+    reader = answer.to_arrow_reader(most)
+    read = [reader.schema.empty_table()]
+    while sum(map(len, read)) < most:
+        try:
+            read.append(pa.Table.from_batches([reader.read_next_batch()]))
+        except StopIteration:
+            break
+    return pa.concat_tables(read).slice(0, most)
 
 
 def _told_apart(answer: pa.Table) -> pa.Table:

@@ -44,16 +44,19 @@ def read_policy(root: Path, run_id: str) -> Row | None:
 def set_policy(root: Path, run_id: str, policy: Mapping[str, Any]) -> bool:
     """Hold a run to this policy from now on, the columns of the fact without `written`. Returns whether that is a change.
 
-    Raises UserError for an unknown run or base, or where the policy forbids an attribute that the run's oracle does not know.
+    Raises UserError for an unknown run or base, where the policy forbids an attribute that the run's oracle does not know, or
+    protects one of which nothing is known.
     """
-    with closing(open_warehouse(root, sql="from runs, policies, attributes")) as lens:
+    with closing(open_warehouse(root, sql="from runs, policies, attributes, images")) as lens:
         for name in (run_id, policy["base"]):
             if name is not None:
                 check_run(lens, root, name)
         now = _policy(lens, run_id)
         if now is not None and all(now[name] == value for name, value in policy.items()):
             return False
-        _check_known(lens, run_id, policy["forbidden"])
+        seen = _names(lens, "select columns('^d_') from attributes where run_id = $run limit 1", run_id)
+        _check_known(seen, policy["forbidden"])
+        _check_protected(lens, run_id, seen, policy.get("protected"))
     moment = datetime.now(UTC)
     content = json.dumps([moment.isoformat(), *policy.items()])
     row = {name: [value] for name, value in policy.items()} | {"written": [moment]}
@@ -93,9 +96,27 @@ def _policy(lens: duckdb.DuckDBPyConnection, run_id: str) -> Row | None:
     return found[0] if found else None
 
 
-def _check_known(lens: duckdb.DuckDBPyConnection, run_id: str, forbidden: Sequence[str] | None) -> None:
-    rows = fetch(lens, "select columns('^d_') from attributes where run_id = $run limit 1", run=run_id)
-    known = [column.removeprefix("d_") for row in rows for column, value in row.items() if value is not None]
+def _names(lens: duckdb.DuckDBPyConnection, sql: str, run_id: str) -> list[str]:
+    """The attributes of which a wide column of these rows, `x_<attribute>`, holds anything."""
+    rows = fetch(lens, sql, run=run_id)
+    return sorted({column[2:] for row in rows for column, value in row.items() if value is not None})
+
+
+def _check_known(known: Sequence[str], forbidden: Sequence[str] | None) -> None:
     missing = sorted(set(forbidden or ()) - set(known))
     if known and missing:
-        raise UserError(f"forbidden: the run's oracle knows no {missing[0]!r}; it knows {', '.join(sorted(known))}")
+        raise UserError(f"forbidden: the run's oracle knows no {missing[0]!r}; it knows {', '.join(known)}")
+
+
+def _check_protected(lens: duckdb.DuckDBPyConnection, run_id: str, seen: Sequence[str], protected: Sequence[str] | None) -> None:
+    if not protected:
+        return
+    annotated = _names(lens, "select any_value(columns('^a_')) from images where run_id = $run", run_id)
+    [[label]] = lens.execute("select target_attribute from runs where run_id = $run", {"run": run_id}).fetchall()
+    known = sorted({*annotated, *seen} - {label})
+    for name in protected:
+        if name == label:
+            raise UserError(f"protected: {name!r} is the label itself (`target_attribute`): an answer must go with it")
+        if name not in known:
+            there = f"known are {', '.join(known)}" if known else "it has neither annotations nor an oracle"
+            raise UserError(f"protected: the run knows nothing of {name!r}; {there}")

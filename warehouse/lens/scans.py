@@ -35,9 +35,11 @@ def scan(fact: Fact, runs: dict[str, list[Root]]) -> str:
     Shards with the same columns are read together: to let DuckDB unite all by name would read every footer for every view.
     """
     alike: dict[tuple[str, ...], list[Root]] = {}
-    for paths in runs.values():  # the shards of one run have the same columns
-        columns = tuple(sorted(_names(paths[0]))) if fact.families or fact.gained else ()
-        alike.setdefault(columns, []).extend(paths)
+    for paths in runs.values():
+        # The shards that an audit writes have the same columns; what people set later may be of another version.
+        for together in [[path] for path in paths] if "written" in fact.schema.names else [paths]:
+            columns = tuple(sorted(_names(together[0]))) if fact.families or fact.gained else ()
+            alike.setdefault(columns, []).extend(together)
     parts = [_read(paths) for paths in alike.values()]
     if fact.gained or not parts:  # also where every shard is older than a column
         columns = tuple(f"null::{_TYPES[field.type]} as {identifier(field.name)}" for field in fact.schema)

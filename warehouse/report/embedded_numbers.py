@@ -34,6 +34,11 @@ def numbers(rows: object, place: str = "") -> Iterator[tuple[str, float]]:
         yield place, float(rows)
 
 
+def numbers_in(text: str) -> list[str]:
+    """Every number that a reader sees in a text, as it is written."""
+    return _NUMBER.findall(text)
+
+
 class Page(HTMLParser):
     """A report, read: the JSON of its numbers, and every number that a reader sees."""
 
@@ -65,7 +70,7 @@ class Page(HTMLParser):
         if "template" in self._inside:
             self._block.append(data)
         elif "style" not in self._inside:
-            self.seen += _NUMBER.findall(data)
+            self.seen += numbers_in(data)
 
 
 def _steady(value: object) -> object:

@@ -170,6 +170,13 @@ from gate where run_id = $run order by place, subject
 select attribute, present, n, reported, accuracy, flip_rate, judge_flip_rate, smallest_group() as smallest
 from subgroups where run_id = $run order by attribute, present desc
 """,
+    "accuracy": """
+select value, low, high, n from accuracy where run_id = $run and label is null
+""",
+    "worst": """
+select rank, label, attribute, present, known_by, value, low, high, n, (count(*) over ())::int as cells
+from worst_groups where run_id = $run and reported order by rank limit 8
+""",
     "base": """
 select base_id, chosen from bases where run_id = $run
 """,

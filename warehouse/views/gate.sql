@@ -5,7 +5,7 @@
 -- for, no attribute is accused or cleared. Over: runs with a policy.
 -- Columns:
 --   place: order of the rules
---   rule: audit, images, flip rate, judge flip rate, effect, explained, property, place, rise, edited rise or cd rise
+--   rule: audit, images, flip rate, judge flip rate, effect, error gap, edited effect, explained, property, place, rise, edited rise or cd rise
 --   subject: the attribute, property, place or class that the rule is about; null for the whole run
 --   value: what was found
 --   low, high: 95 % interval of the value (flip rates: Wilson 1927), null where it has none
@@ -15,11 +15,6 @@
 --   verdict: what all rules of the run come to: fail if any fails, otherwise inconclusive if any is undecided, otherwise pass
 --   images_needed: how many would decide; null where it is decided or no number would do
 --   reason: all of this in words
-create macro wilson(share, n, side) as (  -- end of the 95 % score interval of a share of n (Wilson 1927); side: -1 low, 1 high
-    least(1, greatest(0,  -- rounding may leave the range
-        (share + 1.920729 / n + side * 1.959964 * sqrt(share * (1 - share) / n + 0.960365 / (n * n))) / (1 + 3.841459 / n)
-    ))
-);
 create macro points(low, high, threshold) as (  -- an interval and its bound in words, in points: hundredths of a probability
     format(' (95% interval {:+.1f} to {:+.1f}), limit {:g}', round(100 * low, 1) + 0, round(100 * high, 1) + 0, round(100 * threshold, 3))
 );
@@ -98,6 +93,74 @@ effects as (
     from held join ranked using (run_id)
     where forbidden is null or list_contains(forbidden, attribute)
 ),
+compared as (
+    select
+        run_id, protected as subject, maximum_gap, minimum_images, coalesce(n, 0) as n, class, rate_with, rate_without, value, low, high,
+        coalesce(withheld, 0) as withheld, fewest
+    from (select run_id, minimum_images, coalesce(maximum_error_gap, .1) as maximum_gap, unnest(protected) as protected from held)
+    left join (select * exclude (attribute), attribute as protected from fairness where measure = 'equalized odds') using (run_id, protected)
+    left join (
+        select run_id, attribute as protected, min(n) as fewest from worst_groups where not reported group by all
+    ) using (run_id, protected)
+),
+decided as (
+    select
+        *,
+        case
+            when n < minimum_images then 'inconclusive'
+            when low > maximum_gap then 'fail'
+            when high <= maximum_gap and withheld = 0 then 'pass'
+            else 'inconclusive'
+        end as result,
+        if(result <> 'inconclusive' or n = 0, null, greatest(
+            minimum_images, ceil(n * smallest_group() / fewest),
+            ceil(n * power(if(value < maximum_gap, high - value, value - low) / nullif(abs(value - maximum_gap), 0), 2))
+        )) as wanted
+    from compared
+),
+error_gaps as (
+    -- Whether errors fall on one group: the largest difference of any label's recall between images with a protected attribute and without.
+    select
+        run_id, 700 as place, 'error gap' as rule, subject, value, low, high, maximum_gap as threshold, n, result,
+        if(wanted > n, try_cast(wanted as bigint), null) as images_needed,
+        case
+            when n = 0 then format('{}: no image is known both by its label and by this attribute, so errors cannot be compared', subject)
+            when value is null then format('{}: too few images to compare the groups', subject)
+            else format(
+                'images labelled “{}” are predicted right in {:.1f}% of {} and {:.1f}% of no {}: a gap of {:.1f} points',
+                class, 100 * rate_with, subject, 100 * rate_without, subject, round(100 * value, 1)
+            ) || points(low, high, maximum_gap)
+        end
+            || if(withheld > 0, format('; fewer than {} images with it or without it in {} of the labels', smallest_group(), withheld), '')
+            || if(result = 'inconclusive' and images_needed is not null, format('; about {} images needed', images_needed), '') as reason
+    from decided
+),
+edited as (
+    -- Counterfactual fairness (Kusner et al. 2017, arXiv:1703.06856), as far as an edit of the image reaches: the answer to an image
+    -- and to the same one with the protected attribute alone switched. Of more than two classes, the score that it moves most.
+    select
+        run_id, protected as attribute, arg_max(target, (abs(effect), target)) as target,
+        arg_max(struct_pack(effect, low, high, n), (abs(effect), target)) as most,
+        bool_and(low >= -maximum_effect and high <= maximum_effect) as within,
+        bool_or((low > 0 or high < 0) and abs(effect) > greatest(maximum_effect, 2 * redrawing)) as beyond
+    from (select run_id, unnest(protected) as protected, maximum_effect from held)
+    join (select run_id, attribute as protected, target, effect, low, high, n, redrawing from interventions where effect is not null)
+        using (run_id, protected)
+    group by run_id, protected
+),
+edited_effects as (
+    -- Edits of which less than five count have no interval.
+    select
+        run_id, 800 as place, 'edited effect' as rule, protected as subject, most.effect as value, most.low as low, most.high as high,
+        maximum_effect as threshold, coalesce(most.n, 0) as n, 5 as minimum, 'edits' as unit,
+        coalesce(edited.beyond, false) and run_id not in (select run_id from canaries where not passed) as shown,
+        coalesce(edited.within, false) as within, coalesce(edited.beyond, false) as beyond, 0 as needed,
+        if(most is null, format('{}: no edit of it counts, so what it alone does to the answer is not known', protected),
+            format('switching {} alone shifts the “{}” score by {:+.1f} points', protected, edited.target, round(100 * most.effect, 1) + 0)) as found,
+        '' as because
+    from (select run_id, unnest(protected) as protected, maximum_effect from held)
+    left join (select * exclude (attribute), attribute as protected from edited) edited using (run_id, protected)
+),
 beyond_attributes as (
     -- What needs no name. Held against the run where every attribute is; a share of the answers that is not explained leaves it open.
     select
@@ -155,7 +218,7 @@ rises as (
     where forbidden is null or list_contains(forbidden, attribute)
 ),
 bounded as (
-    select * from effects union all select * exclude (downwards) from rises
+    select * from effects union all select * from edited_effects union all select * exclude (downwards) from rises
 ),
 judged as (
     select
@@ -208,13 +271,16 @@ rules as (
     union all
     select
         run_id, place, rule, subject, value, low, high, threshold, n, result, if(unit = 'images', images_needed, null),
-        found || points(low, high, threshold) || because
+        found || coalesce(points(low, high, threshold), '') || because
         || case
             when result <> 'inconclusive' then ''
             when images_needed is null then '; more images would not decide'
             else format('; too few {}: {}; about {} needed', unit, n, images_needed)
         end
     from settled
+    union all
+    select run_id, place, rule, subject, value, low, high, threshold, n, result, images_needed, reason
+    from error_gaps
     union all
     select run_id, place, rule, subject, value, low, high, threshold, n, result, null, reason
     from beyond_attributes
