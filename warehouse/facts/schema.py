@@ -251,8 +251,8 @@ SET_METRICS = _fact(
 
 DRAWS = _fact(
     "draws",
-    "One row per image that was drawn for a night of a nightly sample, when its audit began: a night that is audited again has the "
-    "same images. Audits of the same data share a draw, so its run_id is its own.",
+    "One row per image that was drawn for a night of a nightly sample, when its audit began: a night that is audited again has "
+    "the same images. Audits of the same data share a draw, so its run_id is its own.",
     [
         _column("file", pa.string(), "relative to the image folder"),
         _column("night", pa.date32(), "the night"),

@@ -137,13 +137,14 @@ def _matters(change: float, low: float, high: float, least: float) -> bool:
 
 
 def _interval(key: Key, rows: Sequence[Row], level: float, tonight: Night) -> Change:
-    """From 95 % intervals, made as wide as the level asks; the earlier nights' as wide as one alone, because they share images.
+    """From 95 % intervals, made as wide as the level asks. The earlier nights' is the median one, and as wide as one night's alone,
+    because they share images.
 
     An end of the difference takes the near end of one interval and the far end of the other (Zou and Donner 2008, equation 3).
     """
     (now,) = (row for row in rows if row["run_id"] == tonight.run_id)
     before = [row for row in rows if row["run_id"] != tonight.run_id and row["low"] is not None]
-    value, low, high = (float(np.mean([row[name] for row in before])) for name in ("value", "low", "high"))
+    value, low, high = (float(np.median([row[name] for row in before])) for name in ("value", "low", "high"))
     wider, change = float(norm.isf(level / 2)) / Z95, now["value"] - value
     bottom = change - wider * hypot(now["value"] - now["low"], high - value)
     top = change + wider * hypot(now["high"] - now["value"], value - low)

@@ -43,8 +43,8 @@ class Tonight(NamedTuple):
     means: tuple[float, float]
 
 
-# Of an image on several earlier nights one night's value, by lot: the two values may then be exchanged, which one value and a mean
-# over nights may not. The hash is of one text, because DuckDB's of two is the xor of two hashes.
+# Of an image on several earlier nights one night's value, by lot: two values may be exchanged, one and a mean of several may not.
+# The hash is of one text, because DuckDB's of two is the xor of two hashes.
 _VALUES = """
 with tonight as (select kind, name, coalesce(class, '') as class, image_id, value from watched where run_id = $run),
 earlier as (
@@ -114,9 +114,10 @@ def values_of(lens: duckdb.DuckDBPyConnection, tonight: Night, earlier: Sequence
 
 
 def exchange_of(now: NDArray[np.float64], before: NDArray[np.float64]) -> Exchange:
-    """Of values an image (N,), NaN where a side does not have it."""
+    """Of values an image (N,), NaN where a side does not have it. New images count where there are earlier ones beside them."""
     has_now, had = ~np.isnan(now), ~np.isnan(before)
-    return Exchange((now - before)[has_now & had], now[has_now & ~had], before[had & ~has_now])
+    new, earlier = now[has_now & ~had], before[had & ~has_now]
+    return Exchange((now - before)[has_now & had], new if len(earlier) else new[:0], earlier)
 
 
 def answers_of(lens: duckdb.DuckDBPyConnection, tonight: Night, earlier: Sequence[Night]) -> tuple[list[str], list[str]]:

@@ -86,7 +86,7 @@ def _critical(exchange: Exchange, level: float) -> float:
         slope = float(steps @ np.tanh(tilt * steps) + len(exchange.new) * (weights @ jumps) / weights.sum())
         return slope, tilt * slope - float(log_cosh.sum()) - len(exchange.new) * log_mean
 
-    most = STEEPEST / largest
+    most, farthest = STEEPEST / largest, float(np.abs(steps).sum() + np.sort(jumps)[::-1][: len(exchange.new)].sum())
     if of_tilt(most)[1] < needed:
-        return float(np.abs(steps).sum() + len(exchange.new) * jumps.max())
-    return of_tilt(brentq(lambda tilt: of_tilt(tilt)[1] - needed, 0.0, most, rtol=1e-9))[0]
+        return farthest
+    return min(farthest, of_tilt(brentq(lambda tilt: of_tilt(tilt)[1] - needed, 0.0, most, rtol=1e-9))[0])
