@@ -1,6 +1,6 @@
 """False alarms and missed shortcuts of `cfx trend`:  python benchmarks/nights.py [--quick] [--json] [--into FOLDER]
 
-Two classifiers of smiles are trained on Portraits; in their training sets glasses go with the label, by a correlation of .5 and .9.
+Two classifiers of smiles are trained on Portraits; in their training sets glasses go with the label, correlated by .5 and by .9.
 They answer a stock of portraits, and each portrait again with one attribute toggled, which stands for the edits of an audit.
 60 nights of a growing stock are then written as facts, as an audit writes them: a sample of 256 drawn by cfx's own nightly draw,
 of which some files are refused; 64 of them edited, of which some edits do not count; accuracy, effects of nine attributes, the
@@ -37,7 +37,8 @@ from cfx.classifiers import ClassifierConfig, load_classifier
 from cfx.evidence.explained import BOOTSTRAPS, log_odds, r2_of
 from cfx.evidence.properties import PROPERTIES, property_table
 from cfx.images import from_uint8
-from cfx.portraits import ATTRIBUTES, CLASSES, Portrait, draw, render
+from cfx.portraits import ATTRIBUTES, Portrait, draw, render
+from cfx.training.portraits import CLASSES
 from tasks.data.drawing import drawn, drawn_for_night
 from tasks.training.planted import Planting, train_planted
 from warehouse.facts.shards import write_shard
@@ -191,7 +192,8 @@ def _explained(stock: Stock, chosen: NDArray[np.int64], p: Floats) -> dict[str, 
     share = float(r2_of(y, guessed, np.arange(len(y))[None])[0])
     row: dict[str, Any] = {
         "class": CLASSES[1], "inputs": "label and attributes", "r2": share, "low": float(low), "high": float(high),
-        "model": "ridge", "names": True, "ceiling": True, "missing": 0.0, "missing_low": 0.0, "missing_high": 0.0, "cleared": True, "why": "",
+        "model": "ridge", "names": True, "ceiling": True,
+        "missing": 0.0, "missing_low": 0.0, "missing_high": 0.0, "cleared": True, "why": "",
         "n": len(y),
     }  # fmt: skip
     return {name: [value] for name, value in row.items()}

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pyarrow.types as pat
-from pydantic import Field, PrivateAttr
+from pydantic import Discriminator, Field, PrivateAttr, Tag
 
 from cfx.errors import UserError
 from cfx.types import Config
@@ -61,6 +61,19 @@ class Nightly(Config):
         return self._files
 
 
+def _kind_of_limit(value: object) -> str:
+    """Which of the ways to limit is meant, so that an error is about that one alone."""
+    if isinstance(value, Nightly) or (isinstance(value, dict) and "nightly" in value):
+        return "nightly"
+    return "first" if isinstance(value, First | dict) else "rows"
+
+
+Limit = Annotated[
+    Annotated[int, Field(ge=1), Tag("rows")] | Annotated[First, Tag("first")] | Annotated[Nightly, Tag("nightly")],
+    Discriminator(_kind_of_limit),
+]
+
+
 class Annotations(Config):
     """Which rows of a table are audited, and what its columns mean."""
 
@@ -78,7 +91,7 @@ class Annotations(Config):
     )
     split_column: str | None = Field(None, description="column that says which split an image belongs to")
     split: str | None = Field(None, description="audit this split only")
-    limit: Annotated[int, Field(ge=1)] | First | Nightly | None = Field(
+    limit: Limit | None = Field(
         None,
         description="audit a sample of so many rows, drawn by a hash of their file names, alike in every label; `{first: 128}` "
         "takes the first 128 in order of their file names, `{nightly: 256}` another sample every night",

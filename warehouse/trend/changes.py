@@ -137,7 +137,7 @@ def _matters(change: float, low: float, high: float, least: float) -> bool:
 
 
 def _interval(key: Key, rows: Sequence[Row], level: float, tonight: Night) -> Change:
-    """From 95 % intervals, made as wide as the level asks. The earlier nights' is the median one, and as wide as one night's alone,
+    """From 95 % intervals, made as wide as the level asks. The earlier nights' is the median one, as wide as one night's alone,
     because they share images.
 
     An end of the difference takes the near end of one interval and the far end of the other (Zou and Donner 2008, equation 3).
