@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,8 @@ import duckdb
 from cfx.errors import UserError
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row
-from warehouse.trend.changes import Change, changes_of
-from warehouse.trend.nights import READ, Key, Night, night_of, nights_of, series_of
+from warehouse.trend.changes import Change, compared
+from warehouse.trend.nights import READ, Key, Night, night_of, nights_of
 
 LAST = 30  # nights that tonight is compared with
 
@@ -49,7 +49,7 @@ class Trend:
 
 
 @dataclass(frozen=True)
-class _Comparison:
+class _History:
     """Nights, oldest first, each of which is compared with those before it, or all of them with one base."""
 
     nights: Sequence[Night]
@@ -79,29 +79,33 @@ def trend(root: Path, subject: str, last: int = LAST, against: str | None = None
     with closing(open_warehouse(root, sql=READ)) as lens:
         nights = nights_of(lens, subject)
         base = night_of(lens, against, nights[-1].classes) if against is not None else None
-        compared, tonight = _Comparison(nights, last, base), nights[-1]
-        references = compared.references(len(nights) - 1)
+        history, tonight = _History(nights, last, base), nights[-1]
+        references = history.references(len(nights) - 1)
         if base is not None and not references:
             raise UserError(f"--against: {against} is the run itself; give another one, or leave it out")
-        level, changes = changes_of(lens, tonight, references)
+        found = compared(lens, tonight, references)
         return Trend(
             tonight.audit,
             tonight.run_id,
             tuple(night.run_id for night in references),
-            level,
+            found.level,
             tuple(what for what in tonight.known if references and tonight.known[what] != references[-1].known.get(what)),
-            tuple(changes),
-            tuple(_alarm(lens, compared, change) for change in changes if change.alarm),
-            series_of(lens, [*references, tonight]),
+            tuple(found.changes),
+            tuple(_alarms(lens, history, [change for change in found.changes if change.alarm])),
+            found.series,
         )
 
 
-def _alarm(lens: duckdb.DuckDBPyConnection, compared: _Comparison, change: Change) -> Alarm:
-    """With how many nights in a row, at most `last`, the quantity has been alarming; each against those before it."""
-    first = len(compared.nights) - 1
-    for i in range(first - 1, max(0, first - compared.last), -1):
-        _, before = changes_of(lens, compared.nights[i], compared.references(i))
-        if not any(one.alarm and one.key == change.key for one in before):
+def _alarms(lens: duckdb.DuckDBPyConnection, history: _History, changes: list[Change]) -> Iterator[Alarm]:
+    """With how many nights in a row, at most `last`, each quantity has been alarming, every night against those before it."""
+    tonight = len(history.nights) - 1
+    first = {change.key: tonight for change in changes}
+    for i in range(tonight - 1, max(0, tonight - history.last), -1):
+        lasting = {key for key, since in first.items() if since == i + 1}
+        if not lasting:
             break
-        first = i
-    return Alarm(change, len(compared.nights) - first, compared.nights[first].run_id)
+        before = compared(lens, history.nights[i], history.references(i)).changes
+        first |= {change.key: i for change in before if change.alarm and change.key in lasting}
+    for change in changes:
+        since = first[change.key]
+        yield Alarm(change, tonight - since + 1, history.nights[since].run_id)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import hypot
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
@@ -85,30 +86,40 @@ class Change:
         return f"{self.subject}: {sides}, changed by {self.change:+.2f} ({self.low:+.2f} to {self.high:+.2f})"
 
 
-def changes_of(lens: duckdb.DuckDBPyConnection, tonight: Night, earlier: Sequence[Night]) -> tuple[float, list[Change]]:
-    """The two-sided level of one test, and every quantity of which either side has enough.
+class Compared(NamedTuple):
+    """level: of one test, two-sided. series: rows of the view `trend` by quantity, of tonight and the earlier nights."""
+
+    level: float
+    changes: list[Change]
+    series: dict[Key, list[Row]]
+
+
+def compared(lens: duckdb.DuckDBPyConnection, tonight: Night, earlier: Sequence[Night]) -> Compared:
+    """Every quantity of which either side has enough.
 
     Properties and places where one of these nights found that the classifier relies on them; the others count as tests all the
     same, because tonight chooses, too.
     """
+    series = series_of(lens, [*earlier, tonight])
     if not earlier:
-        return FALSE_ALARMS / NIGHTS, []
+        return Compared(FALSE_ALARMS / NIGHTS, [], series)
     values = {key: found for key, found in values_of(lens, tonight, earlier) if _enough(key, found.exchange)}
     answers = answers_of(lens, tonight, earlier)
-    series = series_of(lens, [*earlier, tonight])
     intervals = {key: rows for key, rows in series.items() if key[0] in INTERVALS and _on_both(rows, tonight)}
-    compared = min(map(len, answers)) >= FEWEST
-    level = FALSE_ALARMS / NIGHTS / max(1, len(values) + len(intervals) + compared)
+    answered = min(map(len, answers)) >= FEWEST
+    level = FALSE_ALARMS / NIGHTS / max(1, len(values) + len(intervals) + answered)
     found = [
         *(_mean(key, of, level, tonight) for key, of in values.items() if key[0] in MEANS),
         *(_interval(key, rows, level, tonight) for key, rows in intervals.items()),
         *(_drifted(key, of.means, of_values(of.exchange.new, of.exchange.earlier), level, len(of.exchange.new))
           for key, of in values.items() if key[0] not in MEANS),
         *([_drifted(("predicted", "predicted classes", ""), (None, None), of_classes(*answers, level), level, len(answers[0]))]
-          if compared else []),
+          if answered else []),
     ]  # fmt: skip
     confirmed = {key for key, rows in series.items() if any(row["confirmed"] for row in rows)}
-    return level, [change for change in found if change.kind not in ("property", "place") or change.key in confirmed]
+    return Compared(
+        level, [change for change in found if change.kind not in ("property", "place") or change.key in confirmed], series
+    )
 
 
 def _enough(key: Key, exchange: Exchange) -> bool:
