@@ -47,13 +47,13 @@ from warehouse.trend.alarms import trend
 
 Floats = NDArray[np.float64]
 EDITED = tuple(name for name in ATTRIBUTES if name != "smile")
-NIGHTS, CHANGES = 60, 30
+NIGHTS, CHANGES, AFTER = 60, 30, 3  # AFTER: nights that are judged once it has changed
 SAMPLE, EDITS, LOOKED_AT = 256, 64, 96  # images a night; edited; that the explained share is of, as in an audit
 START, ARRIVE = 700, 8  # images of the stock on the first night, and more every night
 REFUSED, COUNTED = 0.03, 0.7  # largest share of files refused in a night; share of edits that count
 UNLIKE = 0.03  # sd of what an edit does beside its attribute, in probability
 JITTER = 0.1  # sd of the noisy classifier's log-odds from night to night
-SCENARIOS = {"unchanged": 6, "noisy": 2, "anew": 2, "grown": 3, "stronger": 1}  # repetitions
+SCENARIOS = {"unchanged": 4, "noisy": 1, "anew": 1, "grown": 2, "stronger": 1}  # repetitions
 BEFORE_AND_AFTER = {"grown": ("clean", "planted"), "stronger": ("correlated .5", "correlated .9")}
 GRADED = 100  # first seed; 0 and 1 were seen while the method was written
 
@@ -211,11 +211,11 @@ def _explained(stock: Stock, chosen: NDArray[np.int64], p: Floats) -> dict[str, 
     return {name: [value] for name, value in row.items()}
 
 
-def judged(stock: Stock, setting: Setting, nights: int = NIGHTS) -> dict[str, Any]:
+def judged(stock: Stock, setting: Setting) -> dict[str, Any]:
     """Alarms of every night, in order; and what single 95 % intervals, each night against the last, would have said."""
     with TemporaryDirectory() as folder:
-        runs = write_nights(Path(folder), stock, setting)[:nights]
-        found = [trend(Path(folder), run) for run in runs]
+        runs = write_nights(Path(folder), stock, setting)
+        found = [trend(Path(folder), run) for run in runs[: CHANGES + AFTER if setting.scenario in BEFORE_AND_AFTER else NIGHTS]]
     alarms = [[alarm.change.subject for alarm in one.alarms if alarm.nights == 1] for one in found]
     lasting = [bool(one.alarms) for one in found]
     naive = [len(list(_naive(one.series, one.run_id, one.references[-1]))) if one.references else 0 for one in found]
@@ -223,7 +223,9 @@ def judged(stock: Stock, setting: Setting, nights: int = NIGHTS) -> dict[str, An
     return {
         "scenario": setting.scenario,
         "seed": setting.seed,
+        "nights": len(found),
         "alarms": sum(map(len, alarms)),
+        "alarming_nights": sum(lasting),
         "before_the_change": sum(map(len, alarms[:CHANGES])),
         "first_night": first if setting.scenario in BEFORE_AND_AFTER else None,
         "subjects": sorted({name for night in alarms for name in night}),
@@ -268,7 +270,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one repetition of `unchanged` and of `grown`")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--into", type=Path, help="where classifiers and their answers are kept; default: a new folder")
+    parser.add_argument("--into", type=Path, help="where answers and finished repetitions are kept; default: a new folder")
     parser.add_argument("--seed", type=int, default=GRADED, help="of the first repetition")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -280,7 +282,10 @@ def main() -> None:
     rows = []
     for scenario, times in repetitions.items():
         for i in range(times):
-            rows.append(judged(stock, Setting(scenario, arguments.seed + i)))
+            done = into / f"{scenario}-{arguments.seed + i}.json"
+            if not done.exists():
+                done.write_text(json.dumps(judged(stock, Setting(scenario, arguments.seed + i))))
+            rows.append(json.loads(done.read_text()))
     truth = {
         name: {
             "accuracy": round(float(((one.p > 0.5) == stock.labels).mean()), 3),

@@ -16,18 +16,22 @@ from warehouse.trend.changes import Change, compared
 from warehouse.trend.nights import READ, Key, Night, night_of, nights_of
 
 LAST = 30  # nights that tonight is compared with
+WEEK = 7  # nights that an alarm is followed back
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """A change that is neither chance nor too small. nights: for so many in a row, 1 of a new one; since: the first of them."""
+    """A change that is neither chance nor too small. nights: for so many in a row, 1 of a new one, WEEK also of more; since: the
+    first of them."""
 
     change: Change
     nights: int
     since: str
 
     def __str__(self) -> str:
-        return f"{self.change}" + (f"; for {self.nights} nights, since {self.since}" if self.nights > 1 else "")
+        if self.nights == 1:
+            return str(self.change)
+        return f"{self.change}; for {self.nights} nights{' or more' if self.nights == WEEK else f', since {self.since}'}"
 
 
 @dataclass(frozen=True)
@@ -97,10 +101,10 @@ def trend(root: Path, subject: str, last: int = LAST, against: str | None = None
 
 
 def _alarms(lens: duckdb.DuckDBPyConnection, history: _History, changes: list[Change]) -> Iterator[Alarm]:
-    """With how many nights in a row, at most `last`, each quantity has been alarming, every night against those before it."""
+    """With how many nights in a row, at most WEEK, each quantity has been alarming, every night against those before it."""
     tonight = len(history.nights) - 1
     first = {change.key: tonight for change in changes}
-    for i in range(tonight - 1, max(0, tonight - history.last), -1):
+    for i in range(tonight - 1, max(0, tonight - WEEK), -1):
         lasting = {key for key, since in first.items() if since == i + 1}
         if not lasting:
             break
