@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from cfx.user_code import importable_from
+from tasks.check import check
+from tasks.config import AuditConfig
 from tasks.data.annotations import listing
 from tasks.data.drawing import drawn
-from tasks.data.ingest import DataConfig, check, fingerprint
+from tasks.data.ingest import DataConfig, fingerprint
+from tasks.data.ingest import check as check_data
 from tasks.data.nightly import keep, of_night, settled
+from tasks.run import Run
+from tasks.stages.ingest import ingest
+from tests.cases.tiny import lay_out, settings
+from warehouse.facts.shards import read_shard
 from warehouse.lens.connect import query
 
 
@@ -93,7 +103,7 @@ def test_a_stock_that_is_smaller_than_a_night_is_taken_whole_and_said_in_words(t
     stock(tmp_path, 40)
     assert len(files_of(data_of(tmp_path))) == 40
     stock(tmp_path, 600)
-    said = check(data_of(tmp_path, date="2025-01-01")).sample
+    said = check_data(data_of(tmp_path, date="2025-01-01")).sample
     assert said is not None
     assert said.startswith("60 of 600 images for the night of 2025-01-01, 50% of them the same every night, drawn by chance")
 
@@ -108,3 +118,31 @@ def test_other_seeds_are_other_draws() -> None:
     names = [f"{i}.png" for i in range(400)]
     one, two, again = (drawn(names, [None] * 400, 100, seed) for seed in (0, "2025-01-01", 0))
     assert one == again and 10 < len({*one} & {*two}) < 45  # 25 by chance
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("nights")
+    lay_out(home)
+    importable_from(home)
+    return home
+
+
+def test_an_audit_of_a_night_is_a_run_of_its_own_and_the_same_after_a_kill(home: Path) -> None:
+    def night(day: int) -> Run:
+        plain = settings(home)
+        limit = {"nightly": 4, "date": f"2025-01-0{day}"}
+        return check(AuditConfig.model_validate(plain | {"prior": None, "data": plain["data"] | {"limit": limit}}))
+
+    begun = night(1)
+    images = read_shard(ingest(begun)[0], ["path"])["path"].to_pylist()
+    assert len(images) == 4 and night(2).id != begun.id
+    table = home / "data/attributes.csv"
+    _, *rows = table.read_text().splitlines()
+    for i, row in enumerate(rows):
+        name, rest = row.split(",", 1)
+        shutil.copy(home / "data/images" / name, home / f"data/images/later-{i}.png")
+        table.write_text(table.read_text().rstrip("\n") + f"\nlater-{i}.png,{rest}\n")
+    again = night(1)
+    assert again.id == begun.id and files_of(again.config.data) == images
+    assert pickle.loads(pickle.dumps(again)).config.data.limit.files == tuple(images)  # to a worker and back
