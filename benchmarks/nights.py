@@ -293,7 +293,7 @@ def main() -> None:
         }
         for name, one in stock.answers.items()
     }
-    found = {
+    found: dict[str, Any] = {
         "seconds": round(time.monotonic() - started, 1),
         "nights": NIGHTS,
         "truth": truth,

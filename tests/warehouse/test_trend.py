@@ -82,7 +82,7 @@ def test_counts_of_a_rare_class_have_the_p_value_of_tables_drawn_and_not_the_asy
     assert 0.5 * exact < found.p < 2 * exact  # 7e-13 asymptotically
 
 
-def write_night(root: Path, night: int, ids: list[str], right: Floats, effects: Floats, **columns: Any) -> str:
+def write_night(root: Path, night: int, ids: list[str], right: NDArray[np.bool_], effects: Floats, **columns: Any) -> str:
     """A finished run of the audit `nightly`: labels all of the first class; effects of one attribute on the first images."""
     run, began = f"nightly-{night}", datetime(2025, 1, 1, tzinfo=UTC) + timedelta(days=night)
     settings = {"name": "nightly", "started": began, "finished": began, "margin": 0.1} | columns
@@ -94,7 +94,7 @@ def write_night(root: Path, night: int, ids: list[str], right: Floats, effects: 
     return run
 
 
-def bits(n: int, wrong: int) -> Floats:
+def bits(n: int, wrong: int) -> NDArray[np.bool_]:
     return np.arange(n) >= wrong
 
 
@@ -108,12 +108,13 @@ def fixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for night in range(5):
         write_night(root, night, ids, bits(64, 32 if night >= 3 else 4), large if night >= 3 else small)
     began = datetime(2025, 1, 2, tzinfo=UTC)
-    for name, columns in {
+    others: dict[str, dict[str, Any]] = {
         "other": {"name": "other"},
         "unfinished": {"name": "nightly", "status": "started", "finished": None},
         "three": {"name": "nightly", "classes": ["a", "b", "c"]},
-    }.items():
-        write_shard(root, "runs", name, "event", facts.run_rows(**{"started": began, **columns}))
+    }
+    for name, columns in others.items():
+        write_shard(root, "runs", name, "event", facts.run_rows(started=began, **columns))
     return root
 
 
