@@ -29,10 +29,11 @@ from flows.commands.serve import serve
 from flows.commands.train import classifier, oracle, portraits, prior
 from flows.commands.train_hit import hit
 from flows.commands.train_robust import robust
+from flows.commands.trend import trend
 from flows.commands.verify import export, verify
 
 AUDITING: tuple[Callable[..., None], ...] = (demo, init, check, audit, calibrate, explain, propose)
-ASKING: tuple[Callable[..., None], ...] = (query, views, report, gate, compare, verify, export, serve, mcp)
+ASKING: tuple[Callable[..., None], ...] = (query, views, report, gate, compare, trend, verify, export, serve, mcp)
 PREPARING: tuple[Callable[..., None], ...] = (import_data, import_prior, reliance, prune, alarm, benchmark)
 PUBLISHING: tuple[Callable[..., None], ...] = (mlflow, wandb, card, prometheus)
 TRAINING: tuple[Callable[..., None], ...] = (prior, oracle, classifier, robust, hit, portraits)

@@ -47,8 +47,11 @@ def _type(annotation: Any) -> str:
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
-    """The types of a union; none of any other annotation."""
-    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    """The types of a union, also of one within it; none of any other annotation."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    return tuple(one for part in parts for one in _alternatives(part) or (part,))
 
 
 def _bare(annotation: Any) -> Any:

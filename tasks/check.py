@@ -31,6 +31,7 @@ from tasks.advice.understanding import understood
 from tasks.advice.words_check import Worded, calibrate_words, words_warnings
 from tasks.config import AuditConfig
 from tasks.data import ingest as data
+from tasks.data import nightly
 from tasks.data.ingest import labelled_sample
 from tasks.data.labels import Labels, match_labels
 from tasks.data.near_names import near, unmatched_warnings
@@ -91,6 +92,7 @@ def check(config: AuditConfig, prepare: Prepare = train_networks) -> Run:
     device = device_of(config)
     look_beside(config.folder)
     with setting("data"):
+        config = config.model_copy(update={"data": nightly.settled(config.warehouse, config.data)})
         listed = data.check(config.data)
         data_print = data.fingerprint(config.data)
         check_names_differ(listed.attributes)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,11 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pyarrow.types as pat
-from pydantic import Field
+from pydantic import Discriminator, Field, PrivateAttr, Tag
 
 from cfx.errors import UserError
 from cfx.types import Config
-from tasks.data.drawing import drawn
+from tasks.data.drawing import drawn, drawn_for_night
 from tasks.data.yes_or_no import why_not, yes_or_no
 
 FIXED = 5  # columns of a listing before its attributes
@@ -28,6 +30,48 @@ class First(Config):
     """The first rows instead of a sample: one class alone where files are sorted by class."""
 
     first: int = Field(ge=1, description="rows, in order of their file names")
+
+
+class Nightly(Config):
+    """Another sample every night, of a table that grows."""
+
+    nightly: int = Field(ge=2, description="rows a night, drawn by a hash of night and file name, alike in every label")
+    kept: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of them that every night has, drawn as `limit: 256` draws: nights are compared on the same images",
+    )
+    date: datetime.date = Field(
+        default_factory=lambda: datetime.datetime.now(datetime.UTC).date(),
+        description="the night; default: today, UTC. Audited again, a night has the images that it was begun with",
+    )
+
+    _files: tuple[str, ...] | None = PrivateAttr(None)
+
+    def of(self, files: Sequence[str]) -> Nightly:
+        """The same night, with the files that were drawn for it."""
+        known = self.model_copy()
+        known._files = tuple(files)
+        return known
+
+    @property
+    def files(self) -> tuple[str, ...] | None:
+        """What was drawn, once that is settled."""
+        return self._files
+
+
+def _kind_of_limit(value: object) -> str:
+    """Which of the ways to limit is meant, so that an error is about that one alone."""
+    if isinstance(value, Nightly) or (isinstance(value, dict) and "nightly" in value):
+        return "nightly"
+    return "first" if isinstance(value, First | dict) else "rows"
+
+
+Limit = Annotated[
+    Annotated[int, Field(ge=1), Tag("rows")] | Annotated[First, Tag("first")] | Annotated[Nightly, Tag("nightly")],
+    Discriminator(_kind_of_limit),
+]
 
 
 class Annotations(Config):
@@ -47,10 +91,10 @@ class Annotations(Config):
     )
     split_column: str | None = Field(None, description="column that says which split an image belongs to")
     split: str | None = Field(None, description="audit this split only")
-    limit: Annotated[int, Field(ge=1)] | First | None = Field(
+    limit: Limit | None = Field(
         None,
         description="audit a sample of so many rows, drawn by a hash of their file names, alike in every label; `{first: 128}` "
-        "takes the first 128 in order of their file names",
+        "takes the first 128 in order of their file names, `{nightly: 256}` another sample every night",
     )
 
     def image_files(self) -> list[str]:
@@ -71,10 +115,21 @@ def listing(config: Annotations) -> pa.Table:
             return rows
         case First(first=first):
             return rows.slice(0, first)
-        case n:
+        case limit:
             once = rows.filter(pc.invert(rows["again"]))
-            files = [file or "" for file in once["file"].to_pylist()]
-            return once.take(drawn(files, [label or None for label in once["label"].to_pylist()], n))
+            return once.take(_drawn(once, limit))
+
+
+def _drawn(rows: pa.Table, limit: int | Nightly) -> list[int]:
+    """Which of the rows are in the sample."""
+    files = [file or "" for file in rows["file"].to_pylist()]
+    labels = [label or None for label in rows["label"].to_pylist()]
+    if isinstance(limit, int):
+        return drawn(files, labels, limit)
+    if limit.files is not None:
+        chosen = set(limit.files)
+        return [position for position, file in enumerate(files) if file in chosen]
+    return drawn_for_night(files, labels, limit.nightly, limit.kept, limit.date.isoformat())
 
 
 def sample_of(config: Annotations) -> str | None:
@@ -83,6 +138,8 @@ def sample_of(config: Annotations) -> str | None:
     if len(rows) == len(every):
         return None
     said = f"{len(rows):,} of {len(every):,} images"
+    if isinstance(config.limit, Nightly):
+        said += f" for the night of {config.limit.date}, {config.limit.kept:.0%} of them the same every night"
     if isinstance(config.limit, First):
         return f"{said}, the first by file name"
     if not any(rows["label"].to_pylist()):

@@ -13,25 +13,37 @@ from collections.abc import Mapping, Sequence
 SEED = 0
 
 
-def drawn(names: Sequence[str], strata: Sequence[str | None], n: int) -> list[int]:
+def drawn(names: Sequence[str], strata: Sequence[str | None], n: int, seed: int | str = SEED) -> list[int]:
     """Positions, ascending, of n names drawn by their hash: from each stratum its share (`shares`); all of them if n is enough.
 
-    names and strata are of one length; None is a stratum like any other.
+    names and strata are of one length; None is a stratum like any other. Another seed, such as a date, is another draw.
     """
     if n >= len(names):
         return list(range(len(names)))
     left = shares(Counter(strata), n)
     chosen = []
-    for position in by_lot(names):
+    for position in by_lot(names, seed):
         if left[strata[position]]:
             left[strata[position]] -= 1
             chosen.append(position)
     return sorted(chosen)
 
 
-def by_lot(names: Sequence[str]) -> list[int]:
+def drawn_for_night(names: Sequence[str], strata: Sequence[str | None], n: int, kept: float, night: str) -> list[int]:
+    """Positions, ascending, of n names, of which a share `kept` is drawn alike every night and the others for this night alone.
+
+    Sampling with partial replacement (Patterson 1950): the part that stays shows a change of the classifier on the same images,
+    the new part what the images have become.
+    """
+    stay = drawn(names, strata, round(kept * n))
+    others = sorted({*range(len(names))} - {*stay})
+    new = drawn([names[i] for i in others], [strata[i] for i in others], n - len(stay), night) if others else []
+    return sorted([*stay, *(others[i] for i in new)])
+
+
+def by_lot(names: Sequence[str], seed: int | str = SEED) -> list[int]:
     """All positions, in the order of the names' seeded hashes."""
-    return sorted(range(len(names)), key=lambda position: (lot(names[position]), position))
+    return sorted(range(len(names)), key=lambda position: (lot(names[position], seed), position))
 
 
 def shares(sizes: Mapping[str | None, int], n: int) -> dict[str | None, int]:
@@ -55,6 +67,6 @@ def shares(sizes: Mapping[str | None, int], n: int) -> dict[str | None, int]:
     return given
 
 
-def lot(name: str) -> bytes:
+def lot(name: str, seed: int | str = SEED) -> bytes:
     """What a name draws."""
-    return hashlib.sha256(f"{SEED}\0{name}".encode()).digest()[:8]
+    return hashlib.sha256(f"{seed}\0{name}".encode()).digest()[:8]

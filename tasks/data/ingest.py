@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, Wi
 from cfx.errors import UserError
 from cfx.images import BYTES_PER_PIXEL, MAX_PIXELS, Refused, Resample, decode_png, read_image
 from cfx.paths import PATH
-from tasks.data.annotations import FIXED, MOST_LABELS, Annotations, First, annotations_of, listing, sample_of
+from tasks.data.annotations import FIXED, MOST_LABELS, Annotations, First, Nightly, annotations_of, listing, sample_of
 from tasks.data.drawing import by_lot, drawn
 from tasks.data.files import is_inside, names_below, read, stamps
 from tasks.data.formats.folders import image_names
@@ -161,15 +162,18 @@ def _too_few(counts: Counter[str], config: DataConfig) -> tuple[str, ...]:
 
 def fingerprint(config: DataConfig) -> str:
     """SHA-256 over the table's bytes, the annotations', the images selected and how they are resampled; where they lie and when
-    they were written does not matter.
+    they were written does not matter. Of a nightly sample the rows drawn count instead of the table, which grows.
 
     Up to 1 GiB of images their contents are hashed; beyond that, and in an object store, their names, sizes and the store's own
     checksums, to keep this a matter of seconds (every image's own SHA-256 is its image_id anyway).
     """
-    names = [name for name in selected(config)["file"].to_pylist() if name]
+    rows = selected(config)
+    names = [name for name in rows["file"].to_pylist() if name]
     files = stamps(config.images, names)
     whole = isinstance(config.images, Path) and sum(max(0, size) for size, _ in files.values()) <= HASHED_WHOLE
     known = _sha256(config.table) if config.table is not None else b""
+    if isinstance(config.limit, Nightly):
+        known = json.dumps(rows.drop_columns("row").to_pylist()).encode()
     digest = hashlib.sha256(known + config.resample.encode())
     if config.annotations is not None:
         digest.update(_sha256(config.annotations))

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from tasks.data.annotations import FIXED, annotations_of, columns_of, left_out
 from tasks.data.ingest import TooManyRejected, admit, paged, selected
+from tasks.data.nightly import keep
 from tasks.data.seen_files import SeenFiles
 from tasks.run import Run
 from tasks.stage import Rows, stage
@@ -53,6 +54,7 @@ def ingest(run: Run) -> list[Shard]:
     of one shard and the table; what duplicates are found by is on disk.
     Raises TooManyRejected as soon as the share of refused files is sure to pass `max_rejected`; their reasons are on disk then.
     """
+    keep(run.root, run.config.data)
     if run.config.data.annotations is not None:
         take_annotations(run)
     listing, seen, reasons = selected(run.config.data), SeenFiles(), Counter[str]()

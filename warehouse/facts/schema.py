@@ -249,6 +249,16 @@ SET_METRICS = _fact(
     ],
 )
 
+DRAWS = _fact(
+    "draws",
+    "One row per image that was drawn for a night of a nightly sample, when its audit began: a night that is audited again has "
+    "the same images. Audits of the same data share a draw, so its run_id is its own.",
+    [
+        _column("file", pa.string(), "relative to the image folder"),
+        _column("night", pa.date32(), "the night"),
+    ],
+)
+
 EDITS = _fact(
     "edits",
     "One row per image and attribute: that attribute edited alone, its sham, the same redrawing without the edit, and the image "
@@ -581,6 +591,7 @@ FACTS: dict[str, Fact] = {
         FEATURES,
         PAIRS,
         SET_METRICS,
+        DRAWS,
         EDITS,
         EFFECTS,
         CANARIES,

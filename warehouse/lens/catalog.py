@@ -93,6 +93,8 @@ VIEWS = (
     "truth_agreement",
     "stage_costs",
     "near_copies",
+    "watched",
+    "trend",
 )
 
 

@@ -1,6 +1,6 @@
 """Data retention: whole runs that are past their time leave the warehouse, their images and reports with them.
 
-`edits` stay: audits of the same images share them, and they belong to no run.
+`edits` and `draws` stay: audits of the same images share them, and they belong to no run.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ _TYPES = {
     pa.float32(): "float",
     pa.float64(): "double",
     pa.timestamp("us", tz="UTC"): "timestamptz",
+    pa.date32(): "date",
     pa.list_(pa.string()): "varchar[]",
     pa.list_(pa.int64()): "bigint[]",
     pa.list_(pa.float32()): "float[]",
