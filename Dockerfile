@@ -33,5 +33,5 @@ USER 10001:10001
 WORKDIR /work
 EXPOSE 8100
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
-    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8100/style.css', timeout=4)"]
+    CMD ["python", "-c", "__import__('urllib.request').request.urlopen('http://127.0.0.1:8100/style.css',timeout=4)"]
 CMD ["cfx", "serve", "--host", "0.0.0.0", "--expose", "--name", "127.0.0.1", "--name", "localhost"]

@@ -90,7 +90,7 @@ def install_locked(folder: Path, wheel: Path) -> Installation:
     Packages are linked, not installed: gigabytes. Their versions are those that are here, which `make lock` wrote down. Raises
     PackageNotFoundError for a package of the lock that is not here.
     """
-    linked = folder / "dependencies"
+    linked = folder.resolve() / "dependencies"
     linked.mkdir(parents=True)
     for pin in pins(LOCKS[1]):
         if pin.marker is None or pin.marker.evaluate():
