@@ -2,14 +2,23 @@
 #   make demo    audit a classifier with a planted shortcut, print the table, write the report
 #   make test    lint, types, tests
 #   make docs    the pages of docs/ as a site, build/site/index.html
-#   make lock    write requirements.lock: exactly what .venv holds, with hashes
+#   make lock    write requirements.lock, exactly what .venv holds with hashes, and requirements-runtime.lock, the same for users
+#   make dist    the wheel and the source distribution, dist/
+#   make image   the wheel, and with it a container image: VARIANT=cpu or cuda, ENGINE=docker or podman
+#   make sbom    what an installation is made of, with licences, as CycloneDX: build/sbom.json
+#   make notes   what the changelog says of this version
+#   make release-check    the wheel and its lock in an empty environment, for real: minutes and gigabytes
 #   make clean   remove .venv and the caches
 
 PYTHON ?= python3
 PY     := .venv/bin/python
 READY  := .venv/ready
 
-.PHONY: demo test docs setup lock browser clean
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)".*/\1/p' cfx/version.py)
+ENGINE  ?= docker
+VARIANT ?= cpu
+
+.PHONY: demo test docs setup lock dist image sbom notes release-check browser clean
 
 demo: $(READY)
 	@.venv/bin/cfx demo
@@ -48,6 +57,34 @@ lock: $(READY)
 	@.venv/bin/uv pip compile --quiet --universal --python-version 3.11.5 --all-extras --generate-hashes --no-annotate \
 	    --custom-compile-command 'make lock' --constraint constraints.txt --constraint .venv/installed.txt \
 	    --output-file requirements.lock pyproject.toml
+	@.venv/bin/uv pip compile --quiet --universal --python-version 3.11.5 --extra all --generate-hashes --no-annotate \
+	    --custom-compile-command 'make lock' --constraint requirements.lock --output-file requirements-runtime.lock pyproject.toml
+
+# What a release is made of: docs/how-to/release.md.
+dist: $(READY)
+	@rm -rf dist
+	@$(PY) -m build --no-isolation --outdir dist . >/dev/null 2>&1 || $(PY) -m build --no-isolation --outdir dist .
+	@ls dist/*
+
+image: dist
+	$(ENGINE) build --build-arg VARIANT=$(VARIANT) --tag cfx-audit:$(VARIANT) --tag cfx-audit:$(VERSION)-$(VARIANT) .
+
+# Of an environment with what requirements-runtime.lock lists, in the versions of .venv: right after make lock they are the same.
+sbom: dist
+	@rm -rf build/locked && mkdir -p build
+	@$(PY) -c 'from pathlib import Path; from tests.packaging.installations import install_locked; \
+	    install_locked(Path("build/locked"), next(Path("dist").glob("*.whl")))'
+	@sed 's/^dynamic = .*/version = "$(VERSION)"/' pyproject.toml > build/pyproject.toml
+	@.venv/bin/cyclonedx-py environment --pyproject build/pyproject.toml --output-reproducible --validate \
+	    --output-file build/sbom.json build/locked/venv/bin/python
+	@rm -rf build/locked build/pyproject.toml
+	@echo build/sbom.json
+
+notes:
+	@awk '/^## \[/ { on = index($$0, "## [$(VERSION)]") == 1; next } on' CHANGELOG.md
+
+release-check: $(READY)
+	@$(PY) -m pytest -q -m long tests/packaging/test_release.py
 
 # The report is tested in a real browser.
 browser: $(READY)

@@ -15,6 +15,10 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8100,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     expose: Annotated[bool, typer.Option("--expose", help="allow an address that other machines can reach")] = False,
+    name: Annotated[
+        list[str] | None,
+        typer.Option("--name", help="another host name to answer to, repeatable; exposed: these alone, or any if none"),
+    ] = None,
 ) -> None:
     """Browse audits in a web browser, and review their findings; on this machine alone unless --expose is given."""
     with user_errors():
@@ -23,4 +27,4 @@ def serve(
         from tasks.reading.serve import serve as served
 
         out.print(f"http://{host}:{port}", soft_wrap=True)
-        served(warehouse, host, port, expose)
+        served(warehouse, host, port, expose, tuple(name or ()))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.installations import ROOT, Installation, build_wheel, install
+from tests.packaging.installations import ROOT, Installation, build_wheel, install, install_locked
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +15,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def from_wheel(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Installation:
     return install(tmp_path_factory.mktemp("wheel") / "venv", wheel)
+
+
+@pytest.fixture(scope="session")
+def locked(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Installation:
+    """The wheel, and beside it only what requirements-runtime.lock lists."""
+    return install_locked(tmp_path_factory.mktemp("locked"), wheel)
 
 
 @pytest.fixture(scope="session")

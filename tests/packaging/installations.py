@@ -7,11 +7,16 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+
 ROOT = Path(__file__).parents[2]
+LOCKS = (ROOT / "requirements.lock", ROOT / "requirements-runtime.lock")  # a checkout's .venv, and what a wheel runs with
 PACKAGES = ("cfx", "warehouse", "tasks", "flows")
 LYING_ABOUT = (*PACKAGES, "tests", "utils")
 OURS = ("PYTHONPATH", "PREFECT_API_URL", "PREFECT_TEST_MODE", "VIRTUAL_ENV")  # of the tests' own process
@@ -28,7 +33,7 @@ class Installation:
     def python(self) -> Path:
         return self.folder / "bin" / "python"
 
-    def run(self, *command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, cwd: Path, seconds: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
         """A command of the environment (`python`, `cfx`); its output is shown if it fails."""
         ended = subprocess.run(
             [str(self.folder / "bin" / command[0]), *command[1:]],
@@ -37,7 +42,7 @@ class Installation:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=600,
+            timeout=seconds,
         )
         assert ended.returncode == 0, f"{command} ended with {ended.returncode}\n{ended.stdout[-8000:]}"
         return ended
@@ -54,11 +59,14 @@ def build_wheel(folder: Path) -> Path:
     return wheel
 
 
-def install(folder: Path, what: Path) -> Installation:
-    """A new environment with a wheel, or with a checkout as an editable installation."""
+def install(folder: Path, what: Path, dependencies: Iterable[str] = ()) -> Installation:
+    """A new environment with a wheel, or with a checkout as an editable installation.
+
+    dependencies: the folders in which its dependencies are found; default, those of the tests' own environment.
+    """
     venv.create(folder, with_pip=False, symlinks=True)
     home = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder), "platbase": str(folder)}))
-    heavy = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    heavy = set(dependencies) or {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     (home / "zz-dependencies.pth").write_text("\n".join(heavy))  # their own .pth files are not followed: no other cfx comes in
     editable = ["--no-build-isolation", "--editable"] if what.is_dir() else []
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--no-deps", "--no-index", "-q"]
@@ -67,6 +75,30 @@ def install(folder: Path, what: Path) -> Installation:
     prefect.write_text('#!/bin/sh\nexec "$(dirname "$0")/python" -m prefect "$@"\n')
     prefect.chmod(0o755)
     return Installation(folder, what if what.is_dir() else home)
+
+
+def pins(lock: Path) -> list[Requirement]:
+    """The lines of a lock: a version each, and on which platforms."""
+    return [
+        Requirement(line.removesuffix("\\")) for line in lock.read_text().splitlines() if "==" in line and line[0] not in "# "
+    ]
+
+
+def install_locked(folder: Path, wheel: Path) -> Installation:
+    """A new environment with the wheel and what requirements-runtime.lock lists, and nothing else of the tests' environment.
+
+    Packages are linked, not installed: gigabytes. Their versions are those that are here, which `make lock` wrote down. Raises
+    PackageNotFoundError for a package of the lock that is not here.
+    """
+    linked = folder.resolve() / "dependencies"
+    linked.mkdir(parents=True)
+    for pin in pins(LOCKS[1]):
+        if pin.marker is None or pin.marker.evaluate():
+            found = metadata.distribution(pin.name)
+            for top in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
+                if not (linked / top).exists():
+                    (linked / top).symlink_to(Path(str(found.locate_file(top))).resolve())
+    return install(folder / "venv", wheel, [str(linked)])
 
 
 def litter(folder: Path, modules: bool = True, packages: bool = False) -> Path:

@@ -1,21 +1,26 @@
-"""The demo, from a wheel in an empty environment: it finds the planted shortcut, accuses nobody else, and tells machines so."""
+"""The first steps, with the wheel and what the lock lists and nothing else: the demo finds the planted shortcut, accuses nobody
+else, and tells machines so; the gate fails one twin; the explorer shows both."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from flows.cli import app
-from tests.packaging.installations import Installation, litter
+import cfx
+from tests.packaging.installations import ROOT, Installation, litter
 from warehouse.lens.connect import query
 
 pytestmark = pytest.mark.slow
 
 
-def test_demo_ranks_glasses_first_for_the_planted_twin_only(from_wheel: Installation, tmp_path: Path) -> None:
-    line = from_wheel.run("cfx", "demo", "--images", "64", "--json", cwd=litter(tmp_path)).stdout.splitlines()[-1]
-    found, folder = json.loads(line), tmp_path / "cfx-demo"
+def test_demo_ranks_glasses_first_for_the_planted_twin_only(locked: Installation, tmp_path: Path) -> None:
+    steps = ROOT / "tests" / "packaging" / "first_steps.py"
+    line = locked.run("python", str(steps), "64", cwd=litter(tmp_path)).stdout.splitlines()[-1]
+    seen = json.loads(line)
+    assert seen["version"] == cfx.__version__
+    assert seen["explorer"]["listed"] == ["planted", "clean"] and seen["explorer"]["foreign"] == 400
+    found, folder = seen["demo"], tmp_path / "cfx-demo"
     planted, clean = found["planted"], found["clean"]
     assert planted["flip_rate"] >= 0.95 and clean["flip_rate"] >= 0.95
     first = planted["attributes"][0]
@@ -27,8 +32,8 @@ def test_demo_ranks_glasses_first_for_the_planted_twin_only(from_wheel: Installa
     for twin in (planted, clean):  # nothing that has no name is accused
         assert not [row for row in twin["findings"] if row["kind"] != "attribute" and row["verdict"] == "confirmed"]
     assert {"seconds", "planted", "clean"} == set(found)
-    assert held(folder, planted["run_id"]) == (1, "fail", ["glasses"])
-    assert held(folder, clean["run_id"]) == (0, "pass", [])
+    assert held(seen["gates"]["planted"]) == (1, "fail", ["glasses"])
+    assert held(seen["gates"]["clean"]) == (0, "pass", [])
     for twin in (planted, clean):
         page = (folder / "warehouse" / "reports" / f"{twin['run_id']}.html").read_text()
         assert "Do saliency and change lie where the attribute shows?" in page  # graded by the renderer's truth
@@ -39,14 +44,7 @@ def test_demo_ranks_glasses_first_for_the_planted_twin_only(from_wheel: Installa
     }
 
 
-def held(folder: Path, run: str) -> tuple[int, str, list[str]]:
-    """What the gate says of a run: exit code, verdict, the attributes that fail.
-
-    The demo's 128 images settle effects of .15, the gate's default; these 64 take a wider bound.
-    """
-    (folder / "gate.yaml").write_text("maximum_effect: 0.2\n")
-    policy = ["--policy", str(folder / "gate.yaml")]
-    ended = CliRunner().invoke(app, ["gate", run, *policy, "-w", str(folder / "warehouse"), "--json"])
-    found = json.loads(ended.stdout)
-    assert (found["verdict"] == "fail") == any(reason.startswith("glasses effect") for reason in found["reasons"])
-    return ended.exit_code, found["verdict"], [rule["subject"] for rule in found["rules"] if rule["result"] == "fail"]
+def held(gate: dict[str, Any]) -> tuple[int, str, list[str]]:
+    """What the gate says of a run: exit code, verdict, the attributes that fail."""
+    assert (gate["verdict"] == "fail") == any(reason.startswith("glasses effect") for reason in gate["reasons"])
+    return gate["code"], gate["verdict"], [rule["subject"] for rule in gate["rules"] if rule["result"] == "fail"]

@@ -12,12 +12,12 @@ from pathlib import Path
 
 
 @contextmanager
-def serving(root: Path) -> Iterator[str]:
-    """The address of an explorer of a warehouse."""
+def serving(root: Path, *options: str) -> Iterator[str]:
+    """The address of an explorer of a warehouse, started with these options."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("cfx")), "serve", "-w", str(root), "--port", str(port)]
+    command = [str(Path(sys.executable).with_name("cfx")), "serve", "-w", str(root), "--port", str(port), *options]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         for _ in range(300):
             try:

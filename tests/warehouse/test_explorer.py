@@ -28,6 +28,8 @@ from warehouse.report.render import report_html
 
 NAMES = {"glasses": "<script>document.title='owned'</script>"}
 
+HOSTS = ("audits.example", "127.0.0.1", "elsewhere.example")
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -99,6 +101,12 @@ def test_nothing_but_a_review_or_a_name_can_be_written(address: str, root: Path)
 def test_another_name_for_this_machine_is_refused(address: str) -> None:
     # A page elsewhere could otherwise point a name of its own at 127.0.0.1 and read the pictures.
     assert status(urllib.request.Request(f"{address}/", headers={"Host": "audits.example"})) == 400
+
+
+def test_an_exposed_explorer_answers_to_the_names_that_it_is_given_alone(root: Path) -> None:
+    with serving(root, "--expose", "--name", "audits.example") as at:
+        found = {host: status(urllib.request.Request(f"{at}/style.css", headers={"Host": host})) for host in HOSTS}
+    assert found == {"audits.example": 200, "127.0.0.1": 400, "elsewhere.example": 400}
 
 
 def test_a_host_that_others_can_reach_is_refused_unless_told(root: Path) -> None:
