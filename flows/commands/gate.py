@@ -69,7 +69,9 @@ def gate(options: GateOptions) -> None:
     else:
         table = Table("rule", "result", "in words", title=f"gate: {found.verdict}", title_justify="left")
         for rule in found.rules:
-            table.add_row(escaped(release_checks.name(rule)), f"[{COLOURS[rule['result']]}]{rule['result']}[/]", escaped(rule["reason"]))
+            table.add_row(
+                escaped(release_checks.name(rule)), f"[{COLOURS[rule['result']]}]{rule['result']}[/]", escaped(rule["reason"])
+            )
         out.print(table)
         for reason in found.reasons:
             out.print(f"{found.verdict}: {escaped(reason)}", soft_wrap=True)
