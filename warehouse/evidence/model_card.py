@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from warehouse.evidence.results import Results, shown_claims
+from warehouse.evidence.results import WORDS, Results, release_check, shown_claims
 from warehouse.lens.fetch import Row
 from warehouse.report.formatting import markdown_table, percent, points
 from warehouse.report.metric_names import in_order
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 TASK = "image-classification"
 TAGS = (TASK, "counterfactual-audit", "cfx")
-WORDS = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def _text(name: str, results: Results, about: About) -> str:
     parts = [
         f"# {_inert(name)}",
         _inert(f"**{said.headline}.** " + " ".join(said.sentences)),
-        f"## Release check\n\n{_release_check(results)}",
+        f"## Release check\n\n{_inert(release_check(results))}",
         f"## Accuracy\n\n{_accuracy(results.accuracy)}",
         f"## What moves the answers\n\n{_effects(results)}",
         "## Limits\n\nAn audit sees attributes that its oracle names, changes that its generator can draw, and the properties "
@@ -91,12 +90,6 @@ def _text(name: str, results: Results, about: About) -> str:
         f"(`cfx export {run['run_id']}`), which is a warehouse when it is unpacked: `cfx query` and `cfx verify` work on it.",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _release_check(results: Results) -> str:
-    if results.gate is None:
-        return "Held to no policy."
-    return _inert(f"Release check {WORDS[results.gate.verdict]}: {'; '.join(results.gate.reasons)}.")
 
 
 def _accuracy(row: Row | None) -> str:

@@ -24,6 +24,7 @@ with counted as (
 )
 select value, wilson(value, n, -1) as low, wilson(value, n, 1) as high, n from counted where n > 0
 """
+WORDS = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
 COSTS = "select stage, shards, seconds from stage_costs where run_id = $run order by stage"
 
 
@@ -62,6 +63,13 @@ def read_results(root: Path, run_id: str) -> Results:
         scorecard=found["scorecard"],
         costs=costs,
     )
+
+
+def release_check(results: Results) -> str:
+    """The gate in one sentence: its verdict and every reason."""
+    if results.gate is None:
+        return "Held to no policy."
+    return f"Release check {WORDS[results.gate.verdict]}: {'; '.join(results.gate.reasons)}."
 
 
 def measured(results: Results) -> dict[str, float]:

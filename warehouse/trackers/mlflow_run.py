@@ -16,7 +16,7 @@ from time import time
 from typing import TYPE_CHECKING
 
 from cfx.errors import TransientError, UserError
-from warehouse.evidence.results import Results, measured
+from warehouse.evidence.results import Results, measured, release_check
 from warehouse.lens.gate import Gate
 from warehouse.report.scope import model_name
 
@@ -111,7 +111,8 @@ def tags_of(results: Results) -> dict[str, str]:
     run, gate, said = results.run, results.gate, results.verdict
     tags = {"cfx.run_id": run["run_id"], "cfx.audit": run["name"], "cfx.verdict": said.headline, "cfx.status": run["status"]}
     tags |= {"cfx.gate": "none"} if gate is None else {"cfx.gate": gate.verdict, "cfx.gate.reasons": "\n".join(gate.reasons)}
-    return tags | {"mlflow.note.content": f"**{said.headline}.** {' '.join(said.sentences)}".replace("<", "&lt;")}
+    note = f"**{said.headline}.** {' '.join(said.sentences)}\n\n{release_check(results)}"
+    return tags | {"mlflow.note.content": note.replace("<", "&lt;")}
 
 
 def _params(results: Results) -> dict[str, str]:
