@@ -25,11 +25,12 @@ from prefect.futures import PrefectFuture, as_completed
 from flows.release import Release
 from tasks.reading.contact_sheet import strip
 from tasks.reading.gate import markdown_text
-from tasks.reading.release_checks import WORDS, in_words
+from tasks.reading.release_checks import in_words
 from tasks.run import Run
 from tasks.stages.run_record import code_version
 from warehouse.facts.shards import Shard
 from warehouse.lens.fetch import Row
+from warehouse.lens.gate import IN_WORDS
 from warehouse.report.formatting import count, markdown_table, number, percent
 from warehouse.report.metric_names import in_order
 
@@ -94,13 +95,13 @@ def show_release(release: Release) -> None:
 
 def verdict_page(release: Release) -> str:
     """Markdown: the release check and its reasons, the verdict in words, the worst group, where the report is, every rule."""
-    head = f"## Release check {WORDS[release.gate.verdict]}"
+    head = f"## Release check {IN_WORDS[release.gate.verdict]}"
     reasons = [f"- {markdown_text(reason)}" for reason in release.gate.reasons]
     said = [f"**{markdown_text(release.verdict.headline)}.**", *map(markdown_text, release.verdict.sentences[:2])]
     facts = [] if release.worst is None else [f"- Worst group: {markdown_text(group(release.worst))}"]
     report = f"[open]({release.link})" if release.link is not None else f"the file `{release.file}`"
     facts += [f"- Report: {report}", f"- Run: `{release.run_id}`"]
-    rules = markdown_table(("result", "check"), [(WORDS[rule["result"]], in_words(rule)) for rule in release.gate.rules])
+    rules = markdown_table(("result", "check"), [(IN_WORDS[rule["result"]], in_words(rule)) for rule in release.gate.rules])
     parts = (head, "\n".join(reasons), "\n\n".join(said), "\n".join(facts), rules)
     return "\n\n".join(parts) + "\n"
 

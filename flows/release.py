@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.reading.gate import Policy, policy_of
-from tasks.reading.release_checks import WORDS
 from tasks.reading.report_url import report_link
 from tasks.run import Run
 from warehouse.lens.fetch import Row
-from warehouse.lens.gate import Gate, verdict_of
+from warehouse.lens.gate import IN_WORDS, Gate, verdict_of
 from warehouse.report.embedded_numbers import Page
 from warehouse.report.verdict import RESTS_ON, Verdict, verdict
 
@@ -46,7 +45,7 @@ class Release:
         """Release check failed: glasses effect +23.3 points (…), limit 15, and 2 more"""
         first, *more = self.gate.reasons
         only = ", a warning only" if self.outcome == "warn" else ""
-        return f"Release check {WORDS[self.gate.verdict]}{only}: {first}{f', and {len(more)} more' if more else ''}"
+        return f"Release check {IN_WORDS[self.gate.verdict]}{only}: {first}{f', and {len(more)} more' if more else ''}"
 
     @property
     def details(self) -> dict[str, Any]:

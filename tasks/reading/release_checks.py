@@ -7,10 +7,9 @@ from xml.etree import ElementTree
 
 from tasks.reading.gate import markdown_text
 from warehouse.lens.fetch import Row
-from warehouse.lens.gate import Gate
+from warehouse.lens.gate import IN_WORDS, Gate
 from warehouse.report.formatting import markdown_table, number, percent, points
 
-WORDS = {"fail": "failed", "inconclusive": "inconclusive", "pass": "passed"}  # what decides comes first
 IN_POINTS = {"effect", "edited effect", "error gap", "property", "place", "rise", "edited rise"}
 RATES = {"flip rate", "judge flip rate"}
 _INTERVAL = re.compile(r" \(95% interval [^)]*\)")
@@ -22,7 +21,7 @@ def heading(found: Gate) -> str:
     if found.verdict == "pass":
         return f"Release check passed: all {len(found.rules)} checks"
     first, *more = (rule for rule in found.rules if rule["result"] == found.verdict)
-    return f"Release check {WORDS[found.verdict]}: {in_words(first)}" + (f", and {len(more)} more" if more else "")
+    return f"Release check {IN_WORDS[found.verdict]}: {in_words(first)}" + (f", and {len(more)} more" if more else "")
 
 
 def name(rule: Row) -> str:
@@ -93,9 +92,11 @@ def junit(found: Gate) -> str:
 
 def summary(found: Gate) -> str:
     """The verdict and its rules as Markdown, for a CI's summary page: what decides first, the statistics folded."""
-    rules = sorted(found.rules, key=lambda rule: list(WORDS).index(rule["result"]))
-    counts = ", ".join(f"{n} {word}" for result, word in WORDS.items() if (n := sum(rule["result"] == result for rule in rules)))
-    checks = markdown_table(("result", "check"), [(WORDS[rule["result"]], in_words(rule)) for rule in rules])
+    rules = sorted(found.rules, key=lambda rule: list(IN_WORDS).index(rule["result"]))
+    counts = ", ".join(
+        f"{n} {word}" for result, word in IN_WORDS.items() if (n := sum(rule["result"] == result for rule in rules))
+    )
+    checks = markdown_table(("result", "check"), [(IN_WORDS[rule["result"]], in_words(rule)) for rule in rules])
     rows = [(name(rule), *_numbers(rule), rule["n"], rule["reason"]) for rule in rules]
     statistics = markdown_table(("check", "value", "95 % interval", "bound", "n", "in words"), rows)
     return (

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from warehouse.evidence.results import WORDS, Results, release_check, shown_claims
+from warehouse.evidence.results import Results, release_check, shown_claims
 from warehouse.lens.fetch import Row
+from warehouse.lens.gate import IN_WORDS
 from warehouse.report.formatting import markdown_table, percent, points
 from warehouse.report.metric_names import in_order
 
@@ -64,7 +65,7 @@ def _eval_results(results: Results, about: About) -> Sequence[EvalResult]:
 
     found = [result("accuracy", "Accuracy", results.accuracy["value"])] if results.accuracy is not None else []
     if results.gate is not None:
-        found.append(result("release_check", "Release check", WORDS[results.gate.verdict]))
+        found.append(result("release_check", "Release check", IN_WORDS[results.gate.verdict]))
     found += [
         result("explained_share", f"Share of the answers that is explained, {row['class']}", row["share"])
         for row in results.explained

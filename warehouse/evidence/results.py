@@ -10,21 +10,13 @@ from pathlib import Path
 
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row, fetch
-from warehouse.lens.gate import Gate, check_run, verdict_of
+from warehouse.lens.gate import IN_WORDS, Gate, check_run, verdict_of
 from warehouse.lens.settled import settle
 from warehouse.report.queries import EVIDENCE, evidence
 from warehouse.report.verdict import Verdict, verdict
 
 QUESTIONS = ("runs", "layers", "ranked", "share", "claims", "compared", "scorecard", "rules")  # of the report
-ACCURACY = """
-with counted as (
-    select avg((class = label)::int) as value, count(*) as n
-    from predictions join (select run_id, image_id, label from images where label is not null) using (run_id, image_id)
-    where run_id = $run
-)
-select value, wilson(value, n, -1) as low, wilson(value, n, 1) as high, n from counted where n > 0
-"""
-WORDS = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
+ACCURACY = "select value, low, high, n from accuracy where run_id = $run and label is null"
 COSTS = "select stage, shards, seconds from stage_costs where run_id = $run order by stage"
 
 
@@ -69,7 +61,7 @@ def release_check(results: Results) -> str:
     """The gate in one sentence: its verdict and every reason."""
     if results.gate is None:
         return "Held to no policy."
-    return f"Release check {WORDS[results.gate.verdict]}: {'; '.join(results.gate.reasons)}."
+    return f"Release check {IN_WORDS[results.gate.verdict]}: {'; '.join(results.gate.reasons)}."
 
 
 def measured(results: Results) -> dict[str, float]:
@@ -82,7 +74,7 @@ def measured(results: Results) -> dict[str, float]:
 
 def _numbers(results: Results) -> Iterator[tuple[str, float | None]]:
     if results.gate is not None:
-        for result, name in (("pass", "passed"), ("fail", "failed"), ("inconclusive", "inconclusive")):
+        for result, name in IN_WORDS.items():
             yield f"release_checks/{name}", sum(rule["result"] == result for rule in results.gate.rules)
     if results.accuracy is not None:
         yield from _interval("accuracy", "", results.accuracy, "value")

@@ -21,6 +21,7 @@ from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.settled import settle
 
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
+IN_WORDS = {"fail": "failed", "inconclusive": "inconclusive", "pass": "passed"}  # what decides comes first
 
 
 @dataclass(frozen=True)
