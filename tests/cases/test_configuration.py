@@ -253,7 +253,7 @@ def path_settings(kind: type[BaseModel]) -> dict[str, dict[str, Any]]:
     return dict(below(schema, "", ()))
 
 
-NO_PATHS = {"data.file_column", "cluster"}  # whose words name a file, or which is an address, without being a path
+NO_PATHS = {"data.file_column", "cluster", "report_url"}  # whose words name a file, or which is an address, without being a path
 
 
 @pytest.mark.parametrize("kind", [AuditConfig, PriorTraining])
