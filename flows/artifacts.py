@@ -33,6 +33,7 @@ from warehouse.lens.fetch import Row
 from warehouse.lens.gate import IN_WORDS
 from warehouse.report.formatting import count, markdown_table, number, percent
 from warehouse.report.metric_names import in_order
+from warehouse.trend.alarms import Alarm
 
 PAUSE = 1.0  # seconds between two updates: each is a request to the server
 
@@ -93,6 +94,13 @@ def show_release(release: Release) -> None:
         create_markdown_artifact(where, key=key, description=about)
 
 
+def show_alarms(name: str, alarms: Sequence[Alarm]) -> None:
+    """What is other than in the nights before, where anything is."""
+    if alarms:
+        lines = [f"- {markdown_text(str(alarm))}" for alarm in alarms]
+        create_markdown_artifact("\n".join(lines), key=f"{name}-trend", description="other than in the nights before")
+
+
 def verdict_page(release: Release) -> str:
     """Markdown: the release check and its reasons, the verdict in words, the worst group, where the report is, every rule."""
     head = f"## Release check {IN_WORDS[release.gate.verdict]}"
@@ -107,9 +115,10 @@ def verdict_page(release: Release) -> str:
 
 
 def group(row: Row) -> str:
-    """without glasses: 84.4% right of 64 images"""
+    """smiling without glasses: 60.0% right of 25 images"""
     words = row["attribute"].replace("_", " ")
-    return f"{'with' if row['present'] else 'without'} {words}: {percent(row['accuracy'])} right of {count(row['n'])} images"
+    who = f"{row['label']} {'with' if row['present'] else 'without'} {words}"
+    return f"{who}: {percent(row['value'])} right of {count(row['n'])} images"
 
 
 def scorecard(release: Release) -> list[dict[str, str]]:

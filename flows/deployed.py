@@ -10,16 +10,19 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas import State
 from prefect.concurrency.sync import concurrency
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from cfx.errors import UserError
-from flows.artifacts import show_release
+from flows.artifacts import show_alarms, show_release
 from flows.audit import audit_to_release, run_audit
 from flows.benchmark import GRIDS, marks, run_benchmark
 from flows.config import load_config, training_config
 from flows.events import send_event
 from flows.terminal import reason_of
 from tasks.check import check
+from tasks.data.nightly import of_night
+from warehouse.trend.alarms import alarms
 
 
 @flow(name="nightly", flow_run_name="{config}", retries=0)
@@ -28,7 +31,10 @@ def nightly(config: Path, slots: str | None = None) -> State[str]:
 
     Where the gate fails and the policy's `on_fail` says so, which is its default, this run and the audit's end Failed with the
     reason as their message, when all is written. Either way one event says what came of it (`flows.events`), and so does one of
-    an audit that raises; of a process that dies Prefect itself says so.
+    an audit that raises; of a process that dies Prefect itself says so. What is other than in the nights before is an event, too,
+    on its first night.
+
+    A nightly sample is that of the day which the run was scheduled for: a run that is late, or tried again, has its images.
 
     slots: a Prefect global concurrency limit, such as the number of GPUs. The audit waits for one of its slots and holds it
     by a lease, which a killed run loses within a minute. Raises ConcurrencySlotAcquisitionError where there is no such limit.
@@ -39,12 +45,21 @@ def nightly(config: Path, slots: str | None = None) -> State[str]:
         with held:
             settings = load_config(config)
             name = settings.name
+            night = of_night(settings.data, flow_run.scheduled_start_time.date())
+            settings = settings.model_copy(update={"data": night})
             release = audit_to_release(check(settings), held=True)
         show_release(release)
+        changed = alarms(settings.warehouse, release.run_id)
+        show_alarms(name, changed)
     except Exception as error:
         send_event("audit.error", name, f"The audit itself failed: {reason_of(error)}")
         raise
     send_event(f"gate.{release.outcome}", name, release.message, **release.details)
+    for alarm in changed:
+        if alarm.nights == 1:
+            send_event(
+                "alarm.trend", name, str(alarm), **release.details | {"headline": f"Tonight is other than before: {alarm}"}
+            )
     if release.outcome == "fail":
         return Failed(message=release.message)
     return Completed(message=release.message, data=release.run_id)

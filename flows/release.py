@@ -25,7 +25,7 @@ class Release:
     verdict: Verdict
     gate: Gate
     policy: Policy
-    worst: Row | None  # of the groups that the report shows, the one that the classifier gets right least often
+    worst: Row | None  # of the view `worst_groups`, the first that the report shows
     scores: tuple[Row, ...]  # of the scorecard
     link: str | None  # http or https
     file: str  # where the report lies, with the machine unless it is a URL
@@ -64,14 +64,13 @@ def read_release(run: Run, report: Path) -> Release:
     questions = Page(report.read_text(encoding="utf-8")).content["questions"]
     runs, ranked, share, claims, compared, layers = (questions[name]["rows"] for name in RESTS_ON)
     policy, _ = policy_of(run.root, run.id)
-    groups = [row for row in questions["subgroups"]["rows"] if row["accuracy"] is not None]
     return Release(
         audit=run.config.name,
         run_id=run.id,
         verdict=verdict(runs[0], ranked, share, claims, compared[0], layers),
         gate=verdict_of(run.id, questions["rules"]["rows"]),
         policy=policy or Policy(),
-        worst=min(groups, key=lambda row: row["accuracy"], default=None),
+        worst=next(iter(questions["worst"]["rows"]), None),
         scores=tuple(questions["scorecard"]["rows"]),
         link=report_link(run.config.report_url, run.id),
         file=str(report) if "://" in str(report) else f"{report.absolute()} on {platform.node()}",
