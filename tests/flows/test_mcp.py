@@ -12,7 +12,9 @@ import anyio
 import pytest
 from mcp import Client, MCPError, StdioServerParameters
 from portrait_run import write_portrait_run
+from typer.testing import CliRunner
 
+from flows.cli import app
 from tasks.reading.gate import Policy, set_policy
 from warehouse.report.plain_text import PlainText
 
@@ -115,3 +117,13 @@ def test_an_agent_reads_the_warehouse_and_can_do_no_more(tmp_path: Path) -> None
     imported = Path(str(root) + ".imported")
     assert imported.read_text() == ""  # neither torch nor Prefect
     assert sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*")) == before
+
+
+def test_without_the_extra_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("mcp", "mcp.server", "mcp.server.mcpserver"):
+        monkeypatch.setitem(sys.modules, name, None)  # as where it is not installed
+    monkeypatch.delitem(sys.modules, "tasks.reading.agents", raising=False)
+    ended = CliRunner().invoke(app, ["mcp", "-w", str(tmp_path)])
+    assert ended.exit_code == 2 and "needs the extra `mcp`: pip install 'cfx-audit[mcp]'" in ended.output
+    ended = CliRunner().invoke(app, ["mcp", "-w", str(tmp_path / "none")])
+    assert ended.exit_code == 2 and "there is no warehouse at" in ended.output

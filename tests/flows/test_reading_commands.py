@@ -48,6 +48,7 @@ def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         ("verify|nosuch", 2, "there is no report of 'nosuch'"),
         ("export|nosuch", 2, "there is no run 'nosuch' in"),
         ("publish|card|nosuch", 2, "there is no run 'nosuch' in"),
+        ("export|annex-iv|nosuch", 2, "there is no run 'nosuch' in"),
         ("prune|--days|0|--keep|0", 0, "planted-run: would be deleted"),
     ],
 )

@@ -77,14 +77,18 @@ CROSSWALK = (
         NIST, "2.5", "validity and reliability; limits of generalisation", (CANARY, LIMITS), ("accuracy", "explained_share"),
         "behaviour outside of the audited data",
     ),
+    Point(NIST, "2.6", "safety risks evaluated", (), (), "all of it"),
+    Point(NIST, "2.7", "security and resilience evaluated", (), (), "all of it: an audit attacks nothing"),
     Point(
         NIST, "2.9", "the model explained, its output interpreted in context", (FINDINGS, EXAMPLES, ATTRIBUTES), ("findings",),
         "the context: who reads the output, and what for",
     ),
+    Point(NIST, "2.10", "privacy risk examined", (), (), "all of it, of the system; this audit withholds rates of small groups"),
     Point(
         NIST, "2.11", "fairness and bias evaluated", (SUBGROUPS, FINDINGS), ("fairness", "worst_groups", "interventions"),
         "groups that nobody annotated and no attribute model sees",
     ),
+    Point(NIST, "2.12", "environmental impact assessed", (), (), "all of it"),
     Point(
         NIST, "2.13", "how effective the metrics and processes themselves are", (CANARY, QUALITY), ("canaries",),
         "the effectiveness of the organisation's own processes",
@@ -103,6 +107,8 @@ CROSSWALK = (
         BIAS, "8", "treatment of unwanted bias through the life cycle", (COMPARISON, CONDITIONS), ("gate", "changes"),
         "the treatment itself: an audit before and after it shows what it did",
     ),
+    Point(GMLP, "1", "expertise of several disciplines, through the whole life cycle", (), (), "all of it"),
+    Point(GMLP, "2", "good software engineering and security practices", (), (), "all of it, of the device's software"),
     Point(
         GMLP, "3", "data sets represent the intended patients", (SCOPE, SUBGROUPS), ("images", "worst_groups"),
         "who the intended patients are",
