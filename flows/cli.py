@@ -21,6 +21,7 @@ from flows.commands.init import init
 from flows.commands.portraits import reliance
 from flows.commands.propose import propose
 from flows.commands.prune import prune
+from flows.commands.repair import repair
 from flows.commands.report import report
 from flows.commands.serve import serve
 from flows.commands.train import classifier, oracle, portraits, prior
@@ -28,7 +29,7 @@ from flows.commands.train_hit import hit
 from flows.commands.train_robust import robust
 from flows.commands.verify import export, verify
 
-AUDITING: tuple[Callable[..., None], ...] = (demo, init, check, audit, calibrate, explain, propose)
+AUDITING: tuple[Callable[..., None], ...] = (demo, init, check, audit, calibrate, explain, propose, repair)
 ASKING: tuple[Callable[..., None], ...] = (query, views, report, gate, compare, verify, export, serve)
 PREPARING: tuple[Callable[..., None], ...] = (import_data, import_prior, reliance, prune, benchmark)
 TRAINING: tuple[Callable[..., None], ...] = (prior, oracle, classifier, robust, hit, portraits)

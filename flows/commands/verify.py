@@ -33,27 +33,39 @@ def verify(
 
 
 def export(
-    what: Annotated[list[str], typer.Argument(metavar="[papers] RUN", help="run id; with `papers` before it, folders of images")],
-    to: Annotated[Path | None, typer.Option("--out", "-o", help="the archive; default: RUN.zip (`papers`: folder RUN)")] = None,
+    what: Annotated[
+        list[str], typer.Argument(metavar="[papers|training] RUN", help="run id; after `papers` or `training`, images")
+    ],
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", "--to", "-o", help="default: RUN.zip (`papers`: folder RUN; `training`: folder RUN-training)"),
+    ] = None,
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
 ) -> None:
     """One archive with facts, configuration, report, model card and JSON; `cfx verify RUN.zip` checks it anywhere.
 
     `cfx export papers RUN` writes originals and counterfactuals as DiME's released code does, for the metric scripts of papers.
+    `cfx export training RUN` writes images, edits and counterfactuals with labels that can be trusted, balanced by what was
+    confirmed: train/<label>/*.png, held_out/<label>/*.png and table.csv.
     """
     with user_errors():
         from warehouse.evidence.export import export as archive
         from warehouse.evidence.papers import export_papers
+        from warehouse.evidence.training_set import export_training
 
         match what:
-            case ["papers"]:
-                raise UserError("papers of which run? Give its id: cfx export papers RUN")
+            case ["papers" | "training" as kind]:
+                raise UserError(f"{kind} of which run? Give its id: cfx export {kind} RUN")
             case [run]:
                 if to is not None:
                     check_out(to)
                 written = archive(warehouse, run, to or Path(f"{run}.zip"))
             case ["papers", run]:
                 written = export_papers(warehouse, run, to or Path(run))
+            case ["training", run]:
+                written = to or Path(f"{run}-training")
+                for line in export_training(warehouse, run, written).sentences():
+                    out.print(escaped(line), soft_wrap=True)
             case _:
-                raise UserError(f"export takes a run, or `papers` and a run, but got {' '.join(what)!r}")
+                raise UserError(f"export takes a run, or `papers` or `training` and a run, but got {' '.join(what)!r}")
         out.print(str(written), soft_wrap=True)
