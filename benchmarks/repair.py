@@ -18,10 +18,12 @@ import resource
 import sys
 import time
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cfx.classifiers import ClassifierConfig, TorchClassifier, load_classifier
 from cfx.images import from_uint8
@@ -74,10 +76,16 @@ def audited(config: AuditConfig) -> str:
     return audit_in_process(check(config, expect_networks))
 
 
+@cache
+def grading() -> tuple[Tensor, Tensor, Tensor]:
+    """Images, labels and attributes of the portraits that grade."""
+    return rendered(GRADED, GRADING_SEED)
+
+
 @torch.no_grad()
 def graded(classifier: TorchClassifier) -> dict[str, Any]:
     """Accuracy, worst group of label and glasses, and the exact effect of glasses, on portraits with independent attributes."""
-    images, labels, attributes = rendered(GRADED, GRADING_SEED)
+    images, labels, attributes = grading()
     right = torch.cat([classifier(from_uint8(part)).argmax(1) for part in images.split(250)]) == labels
     groups = [
         float(right[(labels == label) & (attributes[:, GLASSES] == value)].float().mean()) for label in (0, 1) for value in (0, 1)

@@ -31,19 +31,23 @@ from cfx.training.loop import cosine, descend, set_rate
 from cfx.types import Config
 
 RepairMethod = Literal["fine-tune", "reweight", "last-layer"]
-_MILD = Augmentation(shift=0.02, zoom=0.02, blur=0.3, contrast=0.1, brightness=0.1, noise=0.1, erase=0)
+MILD = Augmentation(shift=0.02, zoom=0.02, blur=0.3, contrast=0.1, brightness=0.1, noise=0.1, erase=0)
 BATCH = 64  # images a forward pass that takes features
 
 
 class Repair(Config):
     """How a classifier is trained on."""
 
-    method: RepairMethod = "fine-tune"
+    method: RepairMethod = Field("fine-tune", description="as the option `--method`")
     steps: int = Field(300, ge=1, description="optimizer steps of fine-tune and reweight")
     batch: int = Field(32, ge=1, description="images an optimizer step")
     learning_rate: float = Field(3e-4, gt=0, description="AdamW's, a cosine down to 0")
     weight_decay: float = Field(0.02, ge=0)
-    augmentation: Augmentation = _MILD
+    augmentation: Augmentation | None = Field(
+        None,
+        description="default: that of the classifier's own training, where its file says it, so that what it learned to overlook "
+        "it still does; else mild: shift and zoom .02, blur .3, contrast, brightness and noise .1",
+    )
     strength: float = Field(0.1, gt=0, description="C, the inverse of last-layer's L2 penalty, on standardised features")
     seed: int = 0
 
@@ -77,7 +81,7 @@ def repaired(
         for step in range(config.steps):
             set_rate(optimizer, config.learning_rate * cosine(step, config.steps, max(1, config.steps // 20)))
             chosen = torch.multinomial(weights, config.batch, replacement=True, generator=chance)
-            x = augment(from_uint8(images[chosen]), config.augmentation, chance).to(device)
+            x = augment(from_uint8(images[chosen]), config.augmentation or MILD, chance).to(device)
             report(step + 1, descend(cross_entropy(classifier(x), labels[chosen].to(device)), optimizer))
     finally:
         for part in trained:

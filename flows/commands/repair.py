@@ -39,8 +39,9 @@ class RepairOptions:
         typer.Option("--to", help="the .safetensors file to write; default: repairs/RUN-METHOD.safetensors in the warehouse"),
     ] = None
     method: Annotated[
-        str, typer.Option(help="fine-tune (images, edits, counterfactuals), reweight (images alone), last-layer (DFR)")
-    ] = "fine-tune"
+        str | None,
+        typer.Option(help="fine-tune (the default: images, edits, counterfactuals), reweight (images alone), last-layer (DFR)"),
+    ] = None
     config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML with settings of the training")] = None
     audit: Annotated[bool, typer.Option("--audit/--no-audit", help="audit the repaired classifier, too")] = True
     warehouse: Warehouse = DEFAULT_WAREHOUSE
@@ -66,10 +67,12 @@ def repair(options: RepairOptions) -> None:
         from tasks.training.repair import subject_of
         from warehouse.report.repair import write_page
 
-        if options.method not in METHODS:
+        if options.method not in (None, *METHODS):
             raise UserError(f"--method: there is no {options.method!r}; there are {', '.join(METHODS)}")
-        settings = training_config(Repair, options.config, {"method": options.method})
-        to = _place(options)
+        settings = training_config(Repair, options.config)
+        if options.method is not None:
+            settings = settings.model_copy(update={"method": options.method})
+        to = _place(options, settings.method)
         subject = subject_of(options.warehouse, options.run)
         to.parent.mkdir(parents=True, exist_ok=True)
         with one_thread(), training_bar(err, options.quiet, settings.steps) as reported:
@@ -89,12 +92,12 @@ def repair(options: RepairOptions) -> None:
         print_json(said | {"yaml": str(file), "page": str(page)})
 
 
-def _place(options: RepairOptions) -> Path:
+def _place(options: RepairOptions, method: str) -> Path:
     """The file of the new weights. Raises UserError for one that cannot be."""
     if options.to is None:
         if not isinstance(options.warehouse, type(Path())):
             raise UserError(f"--to: the warehouse {options.warehouse} is no local folder; name a local file for the weights")
-        return options.warehouse / "repairs" / f"{options.run}-{options.method}.safetensors"
+        return options.warehouse / "repairs" / f"{options.run}-{method}.safetensors"
     if options.to.suffix != ".safetensors":
         raise UserError(f"--to: {options.to} must end in .safetensors, which is what is written")
     if not options.to.absolute().parent.is_dir():

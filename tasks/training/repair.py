@@ -24,6 +24,7 @@ from cfx.classifiers.program import Program
 from cfx.errors import UserError
 from cfx.images import decode_png
 from cfx.random import derived_seed
+from cfx.training.augment import Augmentation
 from cfx.training.repair import Repair, repaired
 from tasks.config import AuditConfig
 from tasks.networks import fingerprint
@@ -168,6 +169,10 @@ def repair(
     if settings.method == "reweight":
         trained = weighted([each for each in trained if each.kind == "original"])
     source = cast(ClassifierConfig, config.classifier)
+    facts: Facts = read_facts(weights_path(source.weights)) if source.weights is not None else {}
+    own: Any = facts.get("training", {}).get("augmentation")
+    if settings.augmentation is None and own is not None:
+        settings = settings.model_copy(update={"augmentation": Augmentation.model_validate(own)})
     if to.exists():
         if read_facts(to).get("repair") != made:
             raise UserError(f"{to} is there already, and is no such repair of run {run['run_id']!r}; give another file with --to")
@@ -175,7 +180,6 @@ def repair(
     else:
         x, labels, weights = _tensors(trained, classifier)
         repaired(classifier, x, labels, weights, settings, report)
-        facts = read_facts(weights_path(source.weights)) if source.weights is not None else {}
         save_network(to, classifier.network.module, cast(Facts, {**facts, "repair": made}))
     after, says = _graded(classifier, data, held_out, edits, goals)
     counts = {kind: sum(each.kind == kind for each in trained) for kind in ("original", "edit", "counterfactual")}

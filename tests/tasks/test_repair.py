@@ -4,6 +4,7 @@ be repaired is refused before work starts, with the way out."""
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,6 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def finished(drawn: Path, tmp_path: Path) -> Finished:
     """A copy of that run, ended with this classifier in its configuration."""
-    import shutil
 
     def end(**classifier: Any) -> Path:
         root = tmp_path / "w"
@@ -144,8 +144,7 @@ def finished(drawn: Path, tmp_path: Path) -> Finished:
         known = fingerprint(load_classifier(ClassifierConfig(weights=weights)))
         row |= {"status": "finished", "finished": row["started"], "config": json.dumps(config | {"classifier": section})}
         row |= {"fingerprints": json.dumps({"classifier": known}), "attempted": 64, "explained": 64, "flipped": 60}
-        names = [column.name for column in RUNS.columns]
-        write_shard(root, "runs", RUN, "finished", {name: [row.get(name)] for name in names})
+        write_shard(root, "runs", RUN, "finished", {name: [row[name]] for name in RUNS.schema.names})
         return root
 
     return end

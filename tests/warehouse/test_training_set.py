@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from facts import image_ids, png
+from facts import image_ids
+from PIL import Image
 from portrait_run import write_portrait_run
 from torchvision.datasets import ImageFolder
 from typer.testing import CliRunner
@@ -38,10 +40,17 @@ def found(root: Path) -> TrainingSet:
     return training_set(root, RUN)
 
 
+def grey(value: int) -> bytes:
+    """64 x 64 pixels, as the run's images."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), (value, value, value)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def edit_rows(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     n = len(rows)
     fixed = {"confirmed": True, "side": 0.0, "side_attribute": None, "mask_fraction": 0.1, "nfe_forward": 20, "seconds": 0.1}
-    pngs = {"png": png(90), "sham_png": png(100), "pasted_png": png(110), "l1": 0.1, "sham_l1": 0.1, "d_glasses": 0.9}
+    pngs = {"png": grey(90), "sham_png": grey(100), "pasted_png": grey(110), "l1": 0.1, "sham_l1": 0.1, "d_glasses": 0.9}
     named = {name: [row[name] for row in rows] for name in ("image_id", "attribute", "switched_on")}
     return named | {name: [value] * n for name, value in (fixed | pngs).items()}
 

@@ -141,9 +141,8 @@ def training_set(root: Path, run_id: str) -> TrainingSet:
     originals = halved(list(_originals(images, by_oracle, run["classes"], attributes, left_out)))
     _check_groups(originals, attributes, run_id, left_out)
     trained = {sample.source: sample for sample in originals if sample.split == TRAIN}
-    edited = [row for row in edits if row["attribute"] in attributes]
     more = [
-        *_edits(edited, run["classes"], attributes, trained, left_out),
+        *_edits(edits, run, attributes, trained, left_out),
         *_counterfactuals(drawn, _Shown.of(run, originals, by_oracle), attributes, trained, left_out),
     ]
     return TrainingSet(run_id, tuple(run["classes"]), attributes, tuple(weighted([*originals, *more])), dict(left_out))
@@ -226,25 +225,30 @@ def _check_groups(originals: Sequence[Sample], attributes: Sequence[str], run_id
 
 
 def _edits(
-    rows: Iterable[Row], classes: Sequence[str], attributes: Sequence[str], trained: Mapping[str, Sample], left_out: Counter[str]
+    rows: Iterable[Row], run: Row, attributes: Sequence[str], trained: Mapping[str, Sample], left_out: Counter[str]
 ) -> Iterator[Sample]:
-    """Two images an edit, redrawn and pasted; they keep the label."""
+    """Two images an edit, redrawn and pasted; they keep the label. One of what was not confirmed, too, where the judge says so:
+    with it a classifier does not change one shortcut for another."""
     for row in rows:
-        source, place = trained.get(row["image_id"]), attributes.index(row["attribute"])
+        source, name = trained.get(row["image_id"]), row["attribute"]
+        if name == run["target_attribute"]:
+            continue
         if source is None:
             left_out["edits of images that are held out or left out"] += 2
             continue
-        values = tuple(row["switched_on"] if i == place else value for i, value in enumerate(source.values))
-        name = f"{source.name}-{quote(row['attribute'], safe='')}-{'on' if row['switched_on'] else 'off'}"
+        values = tuple(row["switched_on"] if each == name else v for each, v in zip(attributes, source.values, strict=True))
+        file = f"{source.name}-{quote(name, safe='')}-{'on' if row['switched_on'] else 'off'}"
         for png, judged, suffix in (("png", "judged", ""), ("pasted_png", "judged_pasted", "-pasted")):
             if not row["counted"]:
                 left_out["edits in which the oracle does not see the attribute change, or sees another change"] += 1
-            elif row[judged] is not None and classes[row[judged] - 1] != source.label:
+            elif row[judged] is None and name not in attributes:
+                left_out["edits of what is not confirmed, without a judge that sees the label"] += 1
+            elif row[judged] is not None and run["classes"][row[judged] - 1] != source.label:
                 left_out["edits in which the judge does not see the label"] += 1
             elif row[png] is None:
                 left_out["edits of which no image is kept (cfx prune)"] += 1
             else:
-                yield replace(source, name=name + suffix, png=row[png], values=values, kind="edit")
+                yield replace(source, name=file + suffix, png=row[png], values=values, kind="edit")
 
 
 @dataclass(frozen=True)
