@@ -14,12 +14,11 @@ from cfx.classifiers import ClassifierConfig
 from flows.paths import absolute
 from tasks.check import prior_of
 from tasks.config import AuditConfig
-from tasks.reading.gate import Policy, policy_of
+from tasks.reading.gate import Policy, gate, policy_of
 from tasks.training.repair import Repaired, Subject, record, repaired_config
 from warehouse.evidence.training_set import HELD_OUT
 from warehouse.lens.connect import open_warehouse, query
 from warehouse.lens.fetch import Row, fetch
-from warehouse.lens.gate import gate
 
 KINDS = ("access", "method")  # settings that tell kinds of a section apart
 USE = "use"  # column of the table of a repair: train, held_out, or neither

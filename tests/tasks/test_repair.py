@@ -171,7 +171,8 @@ def test_a_repair_leaves_weights_numbers_a_page_and_the_next_audit(finished: Fin
     assert (root / "old.safetensors").read_bytes() == old
     assert read_facts(new)["repair"]["run"] == RUN  # type: ignore[typeddict-item]
     config = load_config(Path(found["yaml"]))
-    assert config.classifier.weights == new and config.name == "demo-repaired"
+    assert isinstance(config.classifier, ClassifierConfig) and config.classifier.weights == new.resolve()
+    assert config.name == "demo-repaired"
     page = Path(found["page"]).read_text()
     assert "<script" not in page and page.count("data:image/png") >= 2 * len(found["pairs"]) > 0
     written = new.stat().st_mtime_ns
