@@ -1,6 +1,6 @@
 """Repair the planted classifier of smiles by each method, and grade it on portraits that no repair has seen.
 
-    .venv/bin/python -m benchmarks.repair --json                    # everything, about ten minutes of two cores
+    .venv/bin/python -m benchmarks.repair --json                    # everything
     .venv/bin/python -m benchmarks.repair --only demo --folder F    # the demo's data, in F; audits that are there are taken
 
 Two sets of audited images: the demo's, in which glasses go with nothing, and one as the classifier was trained on, in which they
