@@ -13,6 +13,7 @@ from pydantic_core import PydanticUndefined
 from cfx.diffusion.guided import GuidedDiffusion
 from cfx.training.classifier import ClassifierTraining
 from cfx.training.hit import HiTTraining
+from cfx.training.repair import Repair
 from cfx.training.robust import RobustTraining
 from tasks.config import AuditConfig, Method
 
@@ -92,6 +93,7 @@ def reference() -> str:
         ClassifierTraining,
         RobustTraining,
         HiTTraining,
+        Repair,
         GuidedDiffusion,
     ]
     seen: list[type[BaseModel]] = []

@@ -36,12 +36,18 @@ def export(
     what: Annotated[
         list[str],
         typer.Argument(
-            metavar="[papers|annex-iv] RUN", help="run id; with `papers` before it, folders of images; with `annex-iv`, a draft"
+            metavar="[papers|training|annex-iv] RUN",
+            help="run id; after `papers` or `training`, folders of images; after `annex-iv`, a draft",
         ),
     ],
     to: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="the archive; default: RUN.zip (`papers`: folder RUN; `annex-iv`: RUN-annex-iv.md)"),
+        typer.Option(
+            "--out",
+            "--to",
+            "-o",
+            help="default: RUN.zip (`papers`: folder RUN; `training`: folder RUN-training; `annex-iv`: RUN-annex-iv.md)",
+        ),
     ] = None,
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
 ) -> None:
@@ -49,14 +55,17 @@ def export(
 
     `cfx export papers RUN` writes originals and counterfactuals as DiME's released code does, for the metric scripts of papers;
     `cfx export annex-iv RUN` a draft of the technical documentation of the EU AI Act, Annex IV, with references to other texts.
+    `cfx export training RUN` writes images, edits and counterfactuals with labels that can be trusted, balanced by what was
+    confirmed: train/<label>/*.png, held_out/<label>/*.png and table.csv.
     """
     with user_errors():
         from warehouse.evidence.annex_iv import write_annex_iv
         from warehouse.evidence.export import export as archive
         from warehouse.evidence.papers import export_papers
+        from warehouse.evidence.training_set import export_training
 
         match what:
-            case ["papers" | "annex-iv" as kind]:
+            case ["papers" | "training" | "annex-iv" as kind]:
                 raise UserError(f"{kind} of which run? Give its id: cfx export {kind} RUN")
             case [run]:
                 if to is not None:
@@ -68,6 +77,11 @@ def export(
                 if to is not None:
                     check_out(to)
                 written = write_annex_iv(warehouse, run, to or Path(f"{run}-annex-iv.md"))
+            case ["training", run]:
+                written = to or Path(f"{run}-training")
+                for line in export_training(warehouse, run, written).sentences():
+                    out.print(escaped(line), soft_wrap=True)
             case _:
-                raise UserError(f"export takes a run, or `papers` and a run, or `annex-iv` and a run, but got {' '.join(what)!r}")
+                kinds = "`papers`, `training` or `annex-iv` and a run"
+                raise UserError(f"export takes a run, or {kinds}, but got {' '.join(what)!r}")
         out.print(str(written), soft_wrap=True)

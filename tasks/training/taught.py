@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from cfx.attributes.oracle import OracleConfig
 from cfx.checkpoint import Facts, save_network
+from cfx.classifiers.last_layer import Floats, features, last_linear
 from cfx.classifiers.network import Network, NetworkConfig, load_network
 from cfx.errors import UserError
 from cfx.images import decode_png
@@ -35,8 +35,6 @@ OUTPUTS = ("outputs", "num_classes")  # arguments by which factories are told ho
 WORTH = 0.7  # share of held-out marks that an output must get right to be worth having
 NAMED = "select name, has, lacks from given_names where run_id = $run and name is not null order by name, written"
 KEPT = "select image_id, png from images where run_id = $run and png is not null"
-
-Floats = NDArray[np.float64]
 
 
 class Taught(NamedTuple):
@@ -64,7 +62,7 @@ def teach_oracle(root: Path, run_id: str, to: Path) -> list[Taught]:
     known = list(source.attributes or facts.get("attributes", ())) if isinstance(source, OracleConfig) else []
     if again := set(known) & {name for name, *_ in lessons}:
         raise UserError(f"{min(again)!r} is an attribute of the oracle already; nothing was learned anew")
-    last, path = _last_linear(network)
+    last, path = last_linear(network)
     pngs = {row["image_id"]: row["png"] for row in query(root, KEPT, {"run": run_id}).to_pylist()}
     learned = [_learned(network, last, pngs, *lesson) for lesson in lessons]
     rows = [(weight, bias) for _, weight, bias in learned]
@@ -114,17 +112,6 @@ def _features_from(config: Mapping[str, Any], run_id: str) -> NetworkConfig:
     return NetworkConfig.model_validate(classifier)
 
 
-def _last_linear(network: Network) -> tuple[nn.Linear, str]:
-    """The layer that gives the logits, and where it is in the network's module."""
-    linear = [(name, module) for name, module in network.module.named_modules() if isinstance(module, nn.Linear)]
-    if not linear or linear[-1][1].out_features != network.outputs():
-        raise UserError(
-            f"--teach: {network.name} does not end in a linear layer, so its features cannot be taught one output more"
-        )
-    name, last = linear[-1]
-    return last, name
-
-
 def _learned(
     network: Network, last: nn.Linear, pngs: Mapping[str, bytes], name: str, has: Sequence[str], lacks: Sequence[str]
 ) -> tuple[Taught, Floats, float]:
@@ -132,33 +119,20 @@ def _learned(
     lost = [image_id for image_id in (*has, *lacks) if image_id not in pngs]
     if lost:
         raise UserError(f"--teach: the audit kept no copy of image {lost[0]}; audit again with `thumbnails: true`")
-    features = _features(network, last, decode_png([pngs[image_id] for image_id in (*has, *lacks)]))
+    seen = features(network, last, decode_png([pngs[image_id] for image_id in (*has, *lacks)]))
     answers = np.array([1] * len(has) + [0] * len(lacks))
     scale, model = StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=2_000)
-    held_out = cross_val_predict(make_pipeline(scale, model), features, answers, cv=LeaveOneOut())
+    held_out = cross_val_predict(make_pipeline(scale, model), seen, answers, cv=LeaveOneOut())
     accuracy = float((held_out == answers).mean())
     if accuracy < WORTH:
         raise UserError(
             f"--teach: {name!r} is told right on {accuracy:.0%} of the marked images that were held out; mark more of them, or "
             "check that those that have it have one thing in common"
         )
-    model.fit(scale.fit_transform(features), answers)
+    model.fit(scale.fit_transform(seen), answers)
     weight: Floats = model.coef_[0] / scale.scale_
     bias = float(model.intercept_[0] - weight @ scale.mean_)
     return Taught(name, len(has), len(lacks), accuracy), weight, bias
-
-
-@torch.no_grad()
-def _features(network: Network, last: nn.Linear, x: Tensor) -> Floats:
-    """What the last layer is given for images x (N, 3, H, W) in [-1, 1]: (N, F)."""
-    seen: list[Tensor] = []
-    handle = last.register_forward_hook(lambda _, given, __: seen.append(given[0]))
-    try:
-        network(x)
-    finally:
-        handle.remove()
-    features: Floats = torch.cat(seen).double().numpy()
-    return features
 
 
 def _put(module: nn.Module, path: str, layer: nn.Linear) -> None:
