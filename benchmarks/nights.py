@@ -6,11 +6,13 @@ nightly draw, of which some files are refused; 64 of them edited, of which some 
 attributes, the explained share (ridge alone, for time), confidence and measured properties. Every night is judged by `cfx trend`
 against those before it.
 
-unchanged: the bundled planted classifier, all nights. noisy: its answers differ a little every night, as of a service on other
-hardware. anew: no image is kept from night to night. large: nor is one, of a stock ten times as large (every portrait ten times
-over, as if photographed so often), so that most of a night's images are new. grown: the bundled clean classifier, in whose training
-set glasses and label agree in .5 of the portraits, and from night 30 on (the first is 0) the planted one, .9. stronger: two that
-are trained for it, a correlation of .5 and of .9 (agreement .75 and .95).
+unchanged: the bundled planted classifier, all nights.
+noisy: its answers differ a little every night, as of a service on other hardware.
+anew: no image is kept from night to night.
+large: nor is one, of a stock ten times as large (every portrait ten times over): most images are new.
+grown: the bundled clean classifier, in whose training set glasses and label agree in .5 of the portraits, and from night 30 on
+(the first is 0) the planted one, .9.
+stronger: two that are trained for it, a correlation of .5 and of .9 (agreement .75 and .95).
 """
 
 from __future__ import annotations
