@@ -6,10 +6,13 @@ nightly draw, of which some files are refused; 64 of them edited, of which some 
 attributes, the explained share (ridge alone, for time), confidence and measured properties. Every night is judged by `cfx trend`
 against those before it.
 
-unchanged: the bundled planted classifier, all nights. noisy: its answers differ a little every night, as of a service on other
-hardware. anew: no image is kept from night to night. grown: the bundled clean classifier, in whose training set glasses and label
-agree in .5 of the portraits, and from night 30 on (the first is 0) the planted one, .9. stronger: two that are trained for it, a
-correlation of .5 and of .9 (agreement .75 and .95).
+unchanged: the bundled planted classifier, all nights.
+noisy: its answers differ a little every night, as of a service on other hardware.
+anew: no image is kept from night to night.
+large: nor is one, of a stock ten times as large (every portrait ten times over): most images are new.
+grown: the bundled clean classifier, in whose training set glasses and label agree in .5 of the portraits, and from night 30 on
+(the first is 0) the planted one, .9.
+stronger: two that are trained for it, a correlation of .5 and of .9 (agreement .75 and .95).
 """
 
 from __future__ import annotations
@@ -50,10 +53,11 @@ EDITED = tuple(name for name in ATTRIBUTES if name != "smile")
 NIGHTS, CHANGES, AFTER = 60, 30, 3  # AFTER: nights that are judged once it has changed
 SAMPLE, EDITS, LOOKED_AT = 256, 64, 96  # images a night; edited; that the explained share is of, as in an audit
 START, ARRIVE = 700, 8  # images of the stock on the first night, and more every night
+TIMES = 10  # as large a stock in the scenario `large`
 REFUSED, COUNTED = 0.03, 0.7  # largest share of files refused in a night; share of edits that count
 UNLIKE = 0.03  # sd of what an edit does beside its attribute, in probability
 JITTER = 0.1  # sd of the noisy classifier's log-odds from night to night
-SCENARIOS = {"unchanged": 4, "noisy": 1, "anew": 1, "grown": 2, "stronger": 1}  # repetitions
+SCENARIOS = {"unchanged": 4, "noisy": 1, "anew": 1, "large": 2, "grown": 2, "stronger": 1}  # repetitions
 BEFORE_AND_AFTER = {"grown": ("clean", "planted"), "stronger": ("correlated .5", "correlated .9")}
 GRADED = 100  # first seed; 0 and 1 were seen while the method was written
 
@@ -119,15 +123,16 @@ def _asked(network: torch.nn.Module, people: list[Portrait]) -> Floats:
 def write_nights(root: Path, stock: Stock, setting: Setting) -> list[str]:
     """The facts of every night; returns the run ids."""
     chance = np.random.default_rng([setting.seed, 7])
-    order = chance.permutation(len(stock.labels))  # in which portraits come into the stock
+    times = TIMES if setting.scenario == "large" else 1
+    order = chance.permutation(times * len(stock.labels))  # in which portraits come into the stock
     counts = chance.random((len(order), len(EDITED))) < COUNTED
     beside = chance.normal(0, UNLIKE, (len(order), len(EDITED)))
-    kept = 0.0 if setting.scenario == "anew" else 0.5
+    kept = 0.0 if setting.scenario in ("anew", "large") else 0.5
     runs = []
     for night in range(NIGHTS):
-        there = order[: START + ARRIVE * night]
+        there = order[: times * (START + ARRIVE * night)]
         files = [f"{i:05d}.png" for i in there]
-        labels = [CLASSES[int(stock.labels[i])] for i in there]
+        labels = [CLASSES[int(stock.labels[i % len(stock.labels)])] for i in there]
         chosen = there[drawn_for_night(files, labels, SAMPLE, kept, f"night {night} of {setting.seed}")]
         chosen = chosen[chance.random(len(chosen)) >= chance.uniform(0, REFUSED)]
         answered = stock.answers[BEFORE_AND_AFTER.get(setting.scenario, ("planted", "planted"))[night >= CHANGES]]
@@ -153,7 +158,8 @@ def _write_night(
     root: Path, run: str, night: int, stock: Stock, chosen: NDArray[np.int64], answered: Answered,
     counts: NDArray[np.bool_], beside: Floats,
 ) -> None:  # fmt: skip
-    ids, labels, p = [f"{i:064x}" for i in chosen], [CLASSES[int(stock.labels[i])] for i in chosen], answered.p[chosen]
+    who = chosen % len(stock.labels)
+    ids, labels, p = [f"{i:064x}" for i in chosen], [CLASSES[int(label)] for label in stock.labels[who]], answered.p[who]
     n = len(ids)
     began = datetime(2025, 1, 1, tzinfo=UTC) + timedelta(days=night)
     row: dict[str, Any] = {
@@ -168,9 +174,9 @@ def _write_night(
     both = np.stack([1 - p, p], axis=1).astype(np.float32)
     said = [CLASSES[int(value > 0.5)] for value in p]
     write_shard(root, "predictions", run, "all", {"image_id": ids, "class": said, "probabilities": both.tolist()})
-    measured = {f"m_{name}": stock.properties[chosen, i] for i, name in enumerate(PROPERTIES)}
+    measured = {f"m_{name}": stock.properties[who, i] for i, name in enumerate(PROPERTIES)}
     write_shard(root, "properties", run, "all", {"image_id": ids} | measured)
-    write_shard(root, "explained", run, "all", _explained(stock, chosen, p))
+    write_shard(root, "explained", run, "all", _explained(stock, who, p))
     edited = chosen[drawn(ids, labels, EDITS)]
     parts = [_effects(stock, edited, answered, name, place, counts, beside) for place, name in enumerate(EDITED)]
     write_shard(root, "effects", run, "all", {column: [value for part in parts for value in part[column]] for column in parts[0]})
@@ -181,12 +187,13 @@ def _effects(
     beside: Floats,
 ) -> dict[str, Any]:  # fmt: skip
     """Edits of one attribute, alike redrawn and pasted, whose shams change nothing."""
-    n, before = len(edited), answered.p[edited]
-    after = np.clip(answered.toggled[edited, place] + beside[edited, place], 0, 1)
+    who = edited % len(stock.labels)
+    n, before = len(edited), answered.p[who]
+    after = np.clip(answered.toggled[who, place] + beside[edited, place], 0, 1)
     pairs = {arm: np.stack([1 - p, p], axis=1).astype(np.float32).tolist() for arm, p in (("before", before), ("after", after))}
     return {
         "image_id": [f"{i:064x}" for i in edited], "attribute": [name] * n, "edits": ["edits-1"] * n,
-        "switched_on": (~stock.attributes[edited, ATTRIBUTES.index(name)]).tolist(), "counted": counts[edited, place].tolist(),
+        "switched_on": (~stock.attributes[who, ATTRIBUTES.index(name)]).tolist(), "counted": counts[edited, place].tolist(),
         "side": [0.0] * n, "probabilities_before": pairs["before"], "probabilities_sham": pairs["before"],
         "probabilities_after": pairs["after"], "probabilities_pasted": pairs["after"],
         **{f"judge_{arm}": [None] * n for arm in ("before", "sham", "after", "pasted")},

@@ -86,7 +86,8 @@ def changes_table(found: Trend, means: Sequence[Change]) -> Table:
     table = Table("", "earlier", "tonight", "change", "images", "nights")
     for one in means:
         moved = f"{one.change:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
-        nights = bars([row["value"] for row in found.series[one.key]][-SHOWN:])
+        rows = sorted(found.series[one.key], key=lambda row: row["run_id"] == found.run_id)  # tonight last, after an older base
+        nights = bars([row["value"] for row in rows][-SHOWN:])
         table.add_row(_name(one), f"{one.earlier:.2f}", f"{one.tonight:.2f}", moved, f"{one.n} ({one.common})", nights)
     return table
 

@@ -153,7 +153,7 @@ def test_the_newest_run_of_an_audit_stands_for_it_and_one_run_may_be_the_referen
 @pytest.mark.parametrize(
     ("subject", "against", "words"),
     [
-        ("nosuch", None, "no audit and no finished run 'nosuch'; the audits are nightly, other"),
+        ("nosuch", None, "no audit and no finished run 'nosuch' in this warehouse; its audits: nightly, other"),
         ("unfinished", None, "no finished run 'unfinished'"),
         ("nightly", "nightly-4", "is the run itself"),
         ("nightly", "three", "are not those of tonight"),

@@ -85,7 +85,7 @@ def nights_of(lens: duckdb.DuckDBPyConnection, subject: str) -> list[Night]:
     last = last or next((night for night in reversed(runs) if night.audit == subject), None)
     if last is None:
         there = ", ".join(sorted({night.audit for night in runs})) or "none yet"
-        raise UserError(f"there is no audit and no finished run {subject!r}; the audits are {there}")
+        raise UserError(f"there is no audit and no finished run {subject!r} in this warehouse; its audits: {there} (--warehouse)")
     nights = [night for night in runs if (night.audit, night.classes) == (last.audit, last.classes)]
     return nights[: nights.index(last) + 1]
 
