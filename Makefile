@@ -66,8 +66,8 @@ dist: $(READY)
 	@$(PY) -m build --no-isolation --outdir dist . >/dev/null 2>&1 || $(PY) -m build --no-isolation --outdir dist .
 	@ls dist/*
 
-image: dist
-	$(ENGINE) build --build-arg VARIANT=$(VARIANT) --tag cfx-audit:$(VARIANT) --tag cfx-audit:$(VERSION)-$(VARIANT) .
+image: dist # podman drops the healthcheck of any other format
+	BUILDAH_FORMAT=docker $(ENGINE) build --build-arg VARIANT=$(VARIANT) --tag cfx-audit:$(VARIANT) --tag cfx-audit:$(VERSION)-$(VARIANT) .
 
 # Of an environment with what requirements-runtime.lock lists, in the versions of .venv: right after make lock they are the same.
 sbom: dist

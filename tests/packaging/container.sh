@@ -50,15 +50,15 @@ assert verdicts == {"planted": "fail", "clean": "pass"}
 assert seen["explorer"]["listed"] == ["planted", "clean"] and seen["explorer"]["foreign"] == 400
 CHECK
 
-setting() { buildah inspect --type image --format "{{ json .Docker.Config.$1 }}" "cfx-audit:$variant"; }
-mapfile -t command < <(setting Cmd | python3 -c 'import json, sys; print(*json.load(sys.stdin), sep="\n")')
-mapfile -t check < <(setting Healthcheck | python3 -c 'import json, sys; print(*json.load(sys.stdin)["Test"][1:], sep="\n")')
+setting() { buildah inspect --type image "cfx-audit:$variant" | python3 -c "import json, sys; print(*json.load(sys.stdin)['Docker']['config']$1, sep='\n')"; }
+mapfile -t command < <(setting "['Cmd']")
+mapfile -t check < <(setting "['Healthcheck']['Test'][1:]") # without the word CMD
 ! inside "$container" "${check[@]}" 2>/dev/null || { echo "the healthcheck passes without a server"; exit 1; }
 inside "$container" timeout 60 "${command[@]}" &
 for _ in $(seq 40); do
     sleep 1
     inside "$container" "${check[@]}" 2>/dev/null && healthy=yes && break
 done
-kill %1
+wait || true # for timeout: ending buildah would leave the server behind
 [ "${healthy:-}" = yes ] || { echo "the healthcheck never passed"; exit 1; }
 echo "$variant: built, first steps and healthcheck passed"

@@ -33,7 +33,7 @@ class Installation:
     def python(self) -> Path:
         return self.folder / "bin" / "python"
 
-    def run(self, *command: str, cwd: Path, seconds: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
         """A command of the environment (`python`, `cfx`); its output is shown if it fails."""
         ended = subprocess.run(
             [str(self.folder / "bin" / command[0]), *command[1:]],
@@ -42,7 +42,7 @@ class Installation:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=seconds,
+            timeout=3000,  # what installs gigabytes takes as long as its network
         )
         assert ended.returncode == 0, f"{command} ended with {ended.returncode}\n{ended.stdout[-8000:]}"
         return ended

