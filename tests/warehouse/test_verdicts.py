@@ -9,6 +9,7 @@ from facts import effect_rows, image_ids, run_rows
 from scipy.stats import norm, t
 from test_statistics import write_pairs
 
+from tasks.reading.gate import Policy, set_policy
 from tasks.stages.canary import Twins, judged
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import query
@@ -176,6 +177,9 @@ def test_edits_inside_the_margin_clear_what_explanations_move_by_less_than_it(tm
     [row] = ask(tmp_path, "from verdicts")
     assert row["q"] < 0.01 and row["high"] > 0.05 > row["effect"] and row["verdict"] == "clear"
     assert row["rests_on"].startswith("edits: ") and row["rests_on"].endswith("explanations move it by less, too")
+    for limit, result in ((0.05, "pass"), (0.03, "inconclusive")):  # the release check agrees, unless it allows less
+        set_policy(tmp_path, "r1", Policy(maximum_effect=limit))
+        assert ask(tmp_path, "select result from gate where rule = 'effect'") == [{"result": result}]
 
 
 def test_open_questions_say_how_many_images_would_settle_them(tmp_path: Path) -> None:

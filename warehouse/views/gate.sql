@@ -74,12 +74,14 @@ maybe_labels as (
 ),
 effects as (
     -- An effect is shown when explanations and edits confirm it, or when explanations found it and nobody made the edits. It is within
-    -- the limit when neither explanations nor edits can have moved it further, and something was tested.
+    -- the limit when neither explanations nor edits can have moved it further, and something was tested; of what edits cleared, theirs
+    -- is the interval that counts.
     select
         run_id, 10 + rank as place, 'effect' as rule, attribute as subject, effect as value, low, high, maximum_effect as threshold,
         n, minimum_images as minimum, 'images' as unit,
         (verdict = 'confirmed' or (verdict = 'suspected' and n_interventions = 0)) and (run_id, attribute) not in (from maybe_labels) as shown,
-        verdict not in ('confirmed', 'not tested') and rests_on not like 'nothing was tested%' and low >= -maximum_effect and high <= maximum_effect
+        verdict not in ('confirmed', 'not tested') and rests_on not like 'nothing was tested%'
+            and (low >= -maximum_effect and high <= maximum_effect or rests_on like 'edits: %' and abs(effect) <= maximum_effect)
             and coalesce(greatest(abs(intervention_low), abs(intervention_high)), abs(intervention), 0) <= maximum_effect as within,
         abs(effect) > maximum_effect or verdict = 'confirmed' as beyond,
         coalesce(ranked.images_needed, 0) as needed,
