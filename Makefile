@@ -84,7 +84,7 @@ notes:
 	@awk '/^## \[/ { on = index($$0, "## [$(VERSION)]") == 1; next } on' CHANGELOG.md
 
 release-check: $(READY)
-	@$(PY) -m pytest -q -m long tests/packaging/test_release.py
+	@$(PY) -m pytest -q -m long tests/packaging/test_release_notes.py
 
 # The report is tested in a real browser.
 browser: $(READY)

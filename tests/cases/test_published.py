@@ -672,7 +672,7 @@ def test_results_by_seed(tmp_path: Path, seeds: list[int], names: list[str]) -> 
         (["papers"], "papers of which run?"),
         (["papers", "nothing"], "no run 'nothing'"),
         (["papers", "RUN", "-o", "OUT"], "is there already"),
-        (["papers", "RUN", "more"], "export takes a run, or `papers` and a run"),
+        (["papers", "RUN", "more"], "export takes a run, or `papers`, `training` or `annex-iv` and a run"),
     ],
     ids=["no-run", "unknown-run", "written-twice", "too-many"],
 )

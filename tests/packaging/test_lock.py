@@ -71,7 +71,7 @@ def test_the_runtime_lock_is_the_part_of_the_lock_that_a_wheel_with_all_its_extr
 def test_the_lock_resolves_by_its_hashes_in_an_empty_environment(lock: Path, tmp_path: Path) -> None:
     """Every version is there, has a file for this machine with a hash of the lock, and nothing is missing that one of them needs.
 
-    That it installs is tested in test_release.py: gigabytes.
+    That it installs is tested in test_release_notes.py: gigabytes.
     """
     uv = [str(Path(sys.executable).with_name("uv")), "pip", "install", "--dry-run", "--require-hashes", "--quiet"]
     venv.create(tmp_path / "venv", with_pip=False)
