@@ -28,7 +28,7 @@ from cfx.training.augment import Augmentation
 from cfx.training.repair import Repair, repaired
 from tasks.config import AuditConfig
 from tasks.networks import fingerprint
-from warehouse.evidence.training_set import HELD_OUT, TRAIN, Sample, TrainingSet, training_set, weighted
+from warehouse.evidence.training_set import HELD_OUT, KINDS, TRAIN, Sample, TrainingSet, training_set, weighted
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.gate import check_run
@@ -182,7 +182,7 @@ def repair(
         repaired(classifier, x, labels, weights, settings, report)
         save_network(to, classifier.network.module, cast(Facts, {**facts, "repair": made}))
     after, says = _graded(classifier, data, held_out, edits, goals)
-    counts = {kind: sum(each.kind == kind for each in trained) for kind in ("original", "edit", "counterfactual")}
+    counts = {kind: sum(each.kind == kind for each in trained) for kind in KINDS}
     pairs = _pairs(edits, said, says, goals[0], data.classes)
     return Repaired(
         run["run_id"], to, data.attributes, settings, counts, len(held_out), data.left_out, before, after, tuple(pairs)

@@ -89,6 +89,9 @@ def test_an_edit_keeps_its_label_and_changes_its_attribute(found: TrainingSet) -
     edits = [each for each in found.samples if each.kind == "edit"]
     assert len(edits) >= 20 and len({each.name for each in edits}) == len(edits)
     assert all(each.label == originals[each.source].label and each.values != originals[each.source].values for each in edits)
+    shams = [each for each in found.samples if each.kind == "sham"]
+    assert 2 * len(shams) == len(edits) and {each.name.removesuffix("-sham") for each in shams} < {each.name for each in edits}
+    assert all(each.label == originals[each.source].label and each.values == originals[each.source].values for each in shams)
 
 
 def test_a_counterfactual_is_of_the_class_that_the_judge_sees_and_others_are_counted(root: Path, found: TrainingSet) -> None:

@@ -3,9 +3,10 @@ confirmed, as folders that torchvision's ImageFolder reads and a table.
 
     train/<label>/3f9a….png     held_out/<label>/8b01….png     table.csv
 
-An edit of an attribute that should not decide keeps its image's label: that is what is to be learned from it. A counterfactual
-has the class that it shows only where another network than the audited one says so. One half of the images is held out, and
-nothing that was drawn from them is in the set: with it a repaired classifier can be told how good it is.
+An edit of an attribute that should not decide keeps its image's label: that is what is to be learned from it, and of its sham, which
+is redrawn without it, that redrawing tells nothing. A counterfactual has the class that it shows only where another network than the
+audited one says so. One half of the images is held out, and nothing that was drawn from them is in the set: with it a repaired
+classifier can be told how good it is.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.gate import check_run
 
 TRAIN, HELD_OUT = "train", "held_out"
+KINDS = ("original", "edit", "sham", "counterfactual")
 COLUMNS = ("file", "label", "source", "kind", "weight", "split")  # of the table, beside one an attribute
 MOST = 20.0  # times the mean weight: beyond that a few images would be all that is learned
 SURE = 0.8  # probability from which the oracle is believed about an image that was drawn
@@ -38,9 +40,10 @@ IMAGES = "from images where run_id = $run order by image_id"
 SEEN = "select distinct on (image_id) * from attributes where run_id = $run and arm = 'guided' order by image_id, seed"
 EDITS = """
     select
-        e.image_id, e.attribute, e.switched_on, e.counted, d.png, d.pasted_png,
+        e.image_id, e.attribute, e.switched_on, e.counted, d.png, d.pasted_png, d.sham_png,
         list_position(e.judge_after, list_max(e.judge_after)) as judged,
-        list_position(e.judge_pasted, list_max(e.judge_pasted)) as judged_pasted
+        list_position(e.judge_pasted, list_max(e.judge_pasted)) as judged_pasted,
+        list_position(e.judge_sham, list_max(e.judge_sham)) as judged_sham
     from effects e
     join edits d on d.run_id = e.edits and d.image_id = e.image_id and d.attribute = e.attribute
     where e.run_id = $run
@@ -63,7 +66,7 @@ class Sample:
     label: str
     values: tuple[bool, ...]  # of the set's attributes
     source: str  # id of the image that it is, or was drawn from
-    kind: str  # original, edit or counterfactual
+    kind: str  # one of KINDS
     split: str
     weight: float = 1.0
 
@@ -227,18 +230,23 @@ def _check_groups(originals: Sequence[Sample], attributes: Sequence[str], run_id
 def _edits(
     rows: Iterable[Row], run: Row, attributes: Sequence[str], trained: Mapping[str, Sample], left_out: Counter[str]
 ) -> Iterator[Sample]:
-    """Two images an edit, redrawn and pasted; they keep the label. One of what was not confirmed, too, where the judge says so:
-    with it a classifier does not change one shortcut for another."""
+    """Three images an edit: redrawn, pasted, and its sham, which is redrawn without the edit and teaches to overlook redrawing. They
+    keep the label. Those of what was not confirmed, too, where the judge says so: with them a classifier does not change one
+    shortcut for another."""
     for row in rows:
         source, name = trained.get(row["image_id"]), row["attribute"]
         if name == run["target_attribute"]:
             continue
         if source is None:
-            left_out["edits of images that are held out or left out"] += 2
+            left_out["edits of images that are held out or left out"] += 3
             continue
-        values = tuple(row["switched_on"] if each == name else v for each, v in zip(attributes, source.values, strict=True))
+        edited = tuple(row["switched_on"] if each == name else v for each, v in zip(attributes, source.values, strict=True))
         file = f"{source.name}-{quote(name, safe='')}-{'on' if row['switched_on'] else 'off'}"
-        for png, judged, suffix in (("png", "judged", ""), ("pasted_png", "judged_pasted", "-pasted")):
+        for png, judged, suffix, kind, values in (
+            ("png", "judged", "", "edit", edited),
+            ("pasted_png", "judged_pasted", "-pasted", "edit", edited),
+            ("sham_png", "judged_sham", "-sham", "sham", source.values),
+        ):
             if not row["counted"]:
                 left_out["edits in which the oracle does not see the attribute change, or sees another change"] += 1
             elif row[judged] is None and name not in attributes:
@@ -248,7 +256,7 @@ def _edits(
             elif row[png] is None:
                 left_out["edits of which no image is kept (cfx prune)"] += 1
             else:
-                yield replace(source, name=file + suffix, png=row[png], values=values, kind="edit")
+                yield replace(source, name=file + suffix, png=row[png], values=values, kind=kind)
 
 
 @dataclass(frozen=True)

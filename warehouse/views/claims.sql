@@ -4,10 +4,11 @@
 -- reaction is larger than the margin and twice what redrawing alone does: edit and control may each be off by that. suspected: one of
 -- them, or both without that. clear: the explanations' interval inside the margin, with enough images to have seen more (3 / margin),
 -- and no reaction outside it; or the edits' interval inside it, with 2 / margin edits, beside that many images whose explanations
--- move it by less than the margin, if redrawing alone moves the answer by at most half of it. inconclusive: otherwise, and
--- wherever fewer than half of the images flip, or hardly more than without guidance (.25), or the judge follows fewer than a quarter,
--- or hardly more than without guidance (.1): then explanations tested nothing. not tested: what would be clear by the explanations,
--- of an attribute that was not edited: that guidance does not use it does not say that the classifier does not.
+-- move it by less than the margin, if redrawing alone, of any region or of the attribute's own, moves the answer by at most half of
+-- the margin. inconclusive: otherwise, and wherever fewer than half of the images flip, or hardly more than without guidance (.25), or
+-- the judge follows fewer than a quarter, or hardly more than without guidance (.1): then explanations tested nothing. not tested: what
+-- would be clear by the explanations, of an attribute that was not edited: that guidance does not use it does not say that the
+-- classifier does not.
 -- Over: every explanation with its null, flipped or not; edits that count.
 -- Columns:
 --   rank: confirmed before suspected, inconclusive, not tested and clear; among equals the largest |effect| first
@@ -47,13 +48,13 @@ evidence as (
         guided >= .5 and guided - unguided >= .25 as flipping,
         flipping and coalesce(judged >= .25 and judged - judged_unguided >= .1, true) as tried_for,
         r.low >= -margin and r.high <= margin and r.n * margin >= 3 and tried_for as within,
+        coalesce(least(i.redrawing, i.drift) <= margin / 2, true) as calm,
         abs(r.effect) <= margin and r.n * margin >= 3 and tried_for and coalesce(
-            i.low >= -margin and i.high <= margin and i.n * margin >= 2 and i.redrawing <= margin / 2, false
+            i.low >= -margin and i.high <= margin and i.n * margin >= 2 and calm, false
         ) as still,
         coalesce(abs(i.effect) > margin, false) as beyond,
         coalesce(abs(i.effect) > margin + 2 * i.redrawing, false) as decisive,
         i.redrawing,
-        coalesce(i.redrawing <= margin / 2, true) as calm,
         coalesce(i.low >= -margin and i.high <= margin and i.n * margin >= 3, false) as unmoved,
         coalesce((i.low > 0 or i.high < 0) and not (i.low >= -margin and i.high <= margin), false) as reacts,
         chance_beyond(r.effect, (r.high - r.low) / 2, r.sd)
