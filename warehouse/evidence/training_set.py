@@ -3,10 +3,10 @@ confirmed, as folders that torchvision's ImageFolder reads and a table.
 
     train/<label>/3f9a….png     held_out/<label>/8b01….png     table.csv
 
-An edit of an attribute that should not decide keeps its image's label: that is what is to be learned from it, and of its sham, which
-is redrawn without it, that redrawing tells nothing. A counterfactual has the class that it shows only where another network than the
-audited one says so. One half of the images is held out, and nothing that was drawn from them is in the set: with it a repaired
-classifier can be told how good it is.
+An edit of an attribute that should not decide keeps its image's label: that is what is to be learned from it, and of its sham,
+which is redrawn without it, that redrawing tells nothing. A counterfactual has the class that it shows only where another network
+than the audited one says so. One half of the images is held out, and nothing that was drawn from them is in the set: with it a
+repaired classifier can be told how good it is.
 """
 
 from __future__ import annotations
@@ -230,9 +230,9 @@ def _check_groups(originals: Sequence[Sample], attributes: Sequence[str], run_id
 def _edits(
     rows: Iterable[Row], run: Row, attributes: Sequence[str], trained: Mapping[str, Sample], left_out: Counter[str]
 ) -> Iterator[Sample]:
-    """Three images an edit: redrawn, pasted, and its sham, which is redrawn without the edit and teaches to overlook redrawing. They
-    keep the label. Those of what was not confirmed, too, where the judge says so: with them a classifier does not change one
-    shortcut for another."""
+    """Three images an edit: redrawn, pasted, and its sham, which is redrawn without the edit and teaches to overlook redrawing.
+    They keep the label. Those of what was not confirmed, too, where the judge says so: with them a classifier does not change
+    one shortcut for another."""
     for row in rows:
         source, name = trained.get(row["image_id"]), row["attribute"]
         if name == run["target_attribute"]:
