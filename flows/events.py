@@ -1,4 +1,4 @@
-"""What an audit tells Prefect: one event a run, which the automations of flows/automations turn into a notification."""
+"""What an audit tells Prefect: events, which the automations of flows/automations turn into a notification."""
 
 from __future__ import annotations
 

@@ -232,9 +232,9 @@ def _goals(root: Path, run: Row) -> list[int]:
     """Places of the classes that edits are held to: as in the view edit_effects the second of two, or else each asked for."""
     if len(run["classes"]) == 2:
         return [1]
-    asked = "select distinct target from explanations where run_id = $run order by target"
-    with closing(open_warehouse(root, sql=asked)) as lens:
-        return [run["classes"].index(row["target"]) for row in fetch(lens, asked, run=run["run_id"])] or [0]
+    targets = "select distinct target from explanations where run_id = $run order by target"
+    with closing(open_warehouse(root, sql=targets)) as lens:
+        return [run["classes"].index(row["target"]) for row in fetch(lens, targets, run=run["run_id"])] or [0]
 
 
 def _tensors(samples: Sequence[Sample], classifier: TorchClassifier) -> tuple[Tensor, Tensor, Tensor]:

@@ -69,29 +69,29 @@ def test_an_agent_reads_the_warehouse_and_can_do_no_more(tmp_path: Path) -> None
                 result = await client.call_tool(tool, values)
                 return bool(result.is_error), "".join(getattr(part, "text", "") for part in result.content)
 
-            async def told(tool: str, /, **values: Any) -> Any:
+            async def answer_of(tool: str, /, **values: Any) -> Any:
                 failed, text = await said(tool, **values)
                 assert not failed, text
                 return json.loads(text)
 
-            [run] = await told("runs")
+            [run] = await answer_of("runs")
             assert (run["run_id"], run["status"], run["images"]) == ("planted-run", "finished", 24)
-            verdict = await told("verdict", run="planted-run")
+            verdict = await answer_of("verdict", run="planted-run")
             assert verdict["headline"].endswith("may rely on glasses") and verdict["accuracy"]["value"] == 1
-            assert (await told("findings", run="planted-run"))[0]["name"] == "glasses"
-            gate = await told("gate", run="planted-run")
+            assert (await answer_of("findings", run="planted-run"))[0]["name"] == "glasses"
+            gate = await answer_of("gate", run="planted-run")
             assert gate["verdict"] == "inconclusive" and any("glasses effect" in reason for reason in gate["reasons"])
             assert (await said("report", run="nosuch"))[1].count("there is no run 'nosuch' in") == 1
             assert "worst_groups: Accuracy in each cell of label and attribute" in (await said("views"))[1]
             assert "- `rank` (integer): 1 for the lowest accuracy" in (await said("describe", name="worst_groups"))[1]
 
-            answer = await told("query", sql="select image_id, png from images order by 1", rows=3)
+            answer = await answer_of("query", sql="select image_id, png from images order by 1", rows=3)
             assert len(answer["rows"]) == 3 and answer["more"] and answer["rows"][0]["png"].endswith("bytes>")
-            assert await told("query", sql="select 1 as one, 1 / 0 as none") == {
+            assert await answer_of("query", sql="select 1 as one, 1 / 0 as none") == {
                 "rows": [{"one": 1, "none": None}],
                 "more": False,
             }
-            assert (await told("query", sql="describe runs"))["rows"][0]["column_name"] == "name"
+            assert (await answer_of("query", sql="describe runs"))["rows"][0]["column_name"] == "name"
             slow = "select count(*) from range(1000000) a, range(1000000) b where a.range * b.range % 7 = 3"
             failed, text = await said("query", sql=slow, timeout=0.2)
             assert failed and text.endswith("query timed out after 0.2 s; raise `timeout` (at most 300), or query fewer rows")

@@ -15,8 +15,7 @@ from warehouse.lens.settled import settle
 from warehouse.report.queries import EVIDENCE, evidence
 from warehouse.report.verdict import Verdict, verdict
 
-QUESTIONS = ("runs", "layers", "ranked", "share", "claims", "compared", "scorecard", "rules")  # of the report
-ACCURACY = "select value, low, high, n from accuracy where run_id = $run and label is null"
+QUESTIONS = ("runs", "layers", "ranked", "share", "claims", "compared", "accuracy", "scorecard", "rules")  # of the report
 COSTS = "select stage, shards, seconds from stage_costs where run_id = $run order by stage"
 
 
@@ -37,18 +36,18 @@ class Results:
 
 def read_results(root: Path, run_id: str) -> Results:
     """What a run found. Raises UserError for an unknown run."""
-    asked = ";".join((*(EVIDENCE[name] for name in QUESTIONS), ACCURACY, COSTS))
-    with closing(open_warehouse(root, sql=asked)) as lens:
+    sql = ";".join((*(EVIDENCE[name] for name in QUESTIONS), COSTS))
+    with closing(open_warehouse(root, sql=sql)) as lens:
         check_run(lens, root, run_id)
         settle(lens, run_id)
         found = {name: evidence(lens, name, run_id).rows for name in QUESTIONS}
-        accuracy, costs = fetch(lens, ACCURACY, run=run_id), fetch(lens, COSTS, run=run_id)
+        costs = fetch(lens, COSTS, run=run_id)
     (run,) = found["runs"]
     return Results(
         run=run,
         verdict=verdict(run, found["ranked"], found["share"], found["claims"], found["compared"][0], found["layers"]),
         gate=verdict_of(run_id, found["rules"]) if found["rules"] else None,
-        accuracy=accuracy[0] if accuracy else None,
+        accuracy=next(iter(found["accuracy"]), None),
         attributes=found["ranked"],
         explained=found["share"],
         claims=found["claims"],
