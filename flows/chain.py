@@ -24,6 +24,7 @@ from tasks.stages.predict import predict
 from tasks.stages.properties import measure_properties
 from tasks.stages.saliency import cross_examine
 from tasks.stages.set_metrics import compare_sets
+from tasks.stages.unchanged import query_again
 from tasks.stages.unnamed import look_beyond_names
 from tasks.understood import lines_of
 from warehouse.facts.shards import Shard
@@ -80,6 +81,7 @@ def audited(run: Run, work: Work) -> str:
     """Explain a classifier with counterfactuals and report what it relies on. Returns the run id."""
     with recorded(run, work.log()):
         images = work.do(ingest, run)
+        work.do(query_again, run, images)
         predicted = work.map(predict, run, images)
         measured_on_images = work.map(measure_properties, run, images)
         learned = work.do(learn.learn, run, images, work.all_of(predicted) if learn.needs_predictions(run) else [])
@@ -125,6 +127,8 @@ def recorded(run: Run, log: Log) -> Iterator[None]:
     Whatever becomes of the audit, the queries that it made are among its facts, and its networks are given back.
     """
     log.info("run %s in %s", run.id, run.root)
+    if (ended := run_record.finished(run)) is not None:
+        log.info(f"this run was finished on {ended:%Y-%m-%d at %H:%M} UTC, and its facts are used again")
     if run.sample is not None:
         log.info("data: %s", run.sample)
     if run.understood is not None:

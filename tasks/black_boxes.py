@@ -43,4 +43,4 @@ def tag_of(config: BlackBoxes) -> str:
 
 def _secret(config: BlackBoxes) -> str | None:
     auth = config.auth if isinstance(config, EndpointConfig) else None
-    return None if auth is None else os.environ.get(auth.env)
+    return None if auth is None else os.environ.get(auth.env, "").strip()  # a file read into it ends in a newline

@@ -188,6 +188,15 @@ class BlackBox:
         probabilities = torch.from_numpy(np.stack([known[name] for name in names]))
         return probabilities.clamp(min=FLOOR).log().float().to(x.device)
 
+    @torch.no_grad()
+    def anew(self, x: Tensor) -> Tensor:
+        """Probabilities (B, K) of x (B, 3, H, W) in [-1, 1], queried again whatever is known; they are counted, and not kept.
+
+        Raises as a call does.
+        """
+        shown = self.config.image.prepare(x)
+        return torch.from_numpy(as_probabilities(self._query(shown, self._ledger), len(shown), self.config, self.name))
+
     def _answers(self, names: list[str], shown: Array) -> dict[str, Array]:
         found = as_probabilities(self._query(shown, self._ledger), len(shown), self.config, self.name)
         answers = dict(zip(names, found, strict=True))

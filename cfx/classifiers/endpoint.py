@@ -1,19 +1,27 @@
-"""The way to a classifier over HTTP: verified TLS, a secret from outside, time-outs, retries with growing, jittered pauses.
+"""The way to a classifier over HTTP: verified TLS, a secret from outside, bounds in time and bytes, retries with growing pauses.
 
-Every attempt is recorded in the ledger before it is sent, so that a budget holds whatever the network does.
+Every attempt is recorded in the ledger before it is sent, so that a budget holds whatever the network does. Requests are made on
+an event loop: only there can a whole answer be given so much time, whose server may send a byte now and then for ever.
 """
 
 from __future__ import annotations
 
+import asyncio
+import email.utils
+import re
 import ssl
+import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 from pydantic import ConfigDict, Field, field_validator
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
 
 from cfx.classifiers.black_box import BlackBoxConfig, Ledger
 from cfx.errors import TransientError, UserError
@@ -21,6 +29,9 @@ from cfx.types import Config
 
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 NOT_REACHED = "not reached"  # no connection was made, so nothing was queried
+LARGEST = 64 * 2**20  # bytes of one answer: those to 16 images with 100,000 classes, in JSON, are half of it
+PLAIN = ("", "identity", "gzip", "deflate")  # what else an answer may be packed with grows without bound
+SECRETIVE = re.compile(r"key|token|secret|sig|passw|pwd|auth|credential", re.IGNORECASE)
 
 
 class Auth(Config):
@@ -48,11 +59,26 @@ class EndpointConfig(BlackBoxConfig):
             raise UserError("not an http:// or https:// address")
         if parts.username or parts.password:
             raise UserError("no name or password in an address: name an environment variable in `auth.env`")
+        if secret := next((name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if SECRETIVE.search(name)), None):
+            raise UserError(
+                f"no secret in an address, where every log and report shows it: send {secret!r} as a header, whose value stands "
+                "in an environment variable: `auth: {env: NAME, header: HEADER, scheme: ''}`"
+            )
         return url.rstrip("/")
 
 
 class Unavailable(TransientError):
-    """An attempt that may go better next time."""
+    """An attempt that may go better next time, after so many seconds where the server says so (`Retry-After`)."""
+
+    pause: float = 0.0
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """Where every request of this process is made. Its thread ends with the process."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="endpoints", daemon=True).start()
+    return loop
 
 
 class Endpoint:
@@ -61,7 +87,7 @@ class Endpoint:
     def __init__(self, config: EndpointConfig, secret: str | None) -> None:
         """Raises UserError if the configuration names a secret and there is none, FileNotFoundError without its `ca`."""
         self.config, self._secret = config, secret
-        headers = {}
+        headers = {"Accept-Encoding": "gzip, deflate"}
         if config.auth is not None:
             if not secret:
                 raise UserError(f"environment variable {config.auth.env} is not set; requests to {config.url} carry its value")
@@ -72,17 +98,18 @@ class Endpoint:
             )
         context = ssl.create_default_context(cafile=config.ca)
         limits = config.limits
-        self._client = httpx.Client(
+        self._client = httpx.AsyncClient(
             headers=headers,
             verify=context,
-            timeout=httpx.Timeout(limits.timeout, pool=None),  # waiting for a free connection is no time-out
+            timeout=limits.timeout,
             limits=httpx.Limits(max_connections=limits.concurrency, max_keepalive_connections=limits.concurrency),
         )
-        weakref.finalize(self, self._client.close)
+        self._free = asyncio.Semaphore(limits.concurrency)  # waiting for a free connection is no time-out
+        weakref.finalize(self, _close, self._client)
 
     def get(self, url: str) -> httpx.Response:
         """A page about the model; no image is sent."""
-        return self._patiently(lambda: self._client.get(url), url)
+        return self._patiently(lambda: self._request("GET", url), url)
 
     def post(self, url: str, content: bytes, headers: Mapping[str, str], images: int, ledger: Ledger) -> httpx.Response:
         """One call. Raises Unavailable once patience has run out, UserError for a call that the endpoint refuses."""
@@ -90,11 +117,11 @@ class Endpoint:
         def once() -> httpx.Response:
             with ledger.call(images) as call:
                 try:
-                    response = self._client.post(url, content=content, headers=dict(headers))
+                    response = self._request("POST", url, content, headers)
                 except (httpx.ConnectError, httpx.ConnectTimeout):
                     call.status = NOT_REACHED
                     raise
-                except httpx.TimeoutException:
+                except (httpx.TimeoutException, TimeoutError):
                     call.status = "timed out"
                     raise
                 except httpx.RequestError:
@@ -105,12 +132,32 @@ class Endpoint:
 
         return self._patiently(once, url)
 
+    def _request(self, method: str, url: str, content: bytes = b"", headers: Mapping[str, str] | None = None) -> httpx.Response:
+        """One answer, read whole. Raises httpx.RequestError, TimeoutError, or UserError for an answer of too many bytes."""
+        return asyncio.run_coroutine_threadsafe(self._read(method, url, content, headers or {}), _loop()).result()
+
+    async def _read(self, method: str, url: str, content: bytes, headers: Mapping[str, str]) -> httpx.Response:
+        async with (
+            self._free,
+            asyncio.timeout(self.config.limits.timeout),
+            self._client.stream(method, url, content=content, headers=headers) as response,
+        ):
+            packed, body = response.headers.get("Content-Encoding", ""), bytearray()
+            if packed.lower() not in PLAIN:
+                raise UserError(f"{url} packs its answers with {self._hidden(packed)!r}, where gzip and deflate are understood")
+            async for part in response.aiter_bytes():
+                body += part
+                if len(body) > LARGEST:
+                    raise UserError(f"{url} answered more than {LARGEST // 2**20} MiB to one call; no classifier says so much")
+            plain = [(name, value) for name, value in response.headers.items() if name.lower() != "content-encoding"]
+            return httpx.Response(response.status_code, headers=plain, content=bytes(body))
+
     def _patiently(self, once: Callable[[], httpx.Response], url: str) -> httpx.Response:
         patience = self.config.limits.patience
         attempts = Retrying(
             retry=retry_if_exception_type(Unavailable),
-            wait=wait_random_exponential(multiplier=0.2, max=20),
-            stop=stop_after_delay(patience),
+            wait=_pause,
+            stop=stop_before_delay(patience),
             reraise=True,
         )
         try:
@@ -122,11 +169,20 @@ class Endpoint:
     def _attempt(self, once: Callable[[], httpx.Response], url: str) -> httpx.Response:
         try:
             response = once()
+        except TimeoutError as error:
+            raise Unavailable(
+                f"{url}: no whole answer within {self.config.limits.timeout:g} seconds (`limits.timeout`)"
+            ) from error
         except httpx.RequestError as error:
-            raise Unavailable(f"{url}: {type(error).__name__}: {self._hidden(str(error))}") from error
-        message = f"{url} answered {response.status_code}: {self._hidden(response.text[:200])}"
+            message = f"{url}: {type(error).__name__}: {self._hidden(str(error))}"
+            if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
+                raise UserError(f"{message}; `ca` names the PEM file of an authority of your own") from error
+            raise Unavailable(message) from error
+        message = f"{url} answered {response.status_code}: {self._hidden(response.text)[:200]}"
         if response.status_code in TRANSIENT:
-            raise Unavailable(message)
+            unavailable = Unavailable(message)
+            unavailable.pause = _seconds(response.headers.get("Retry-After", ""))
+            raise unavailable
         if response.is_error or response.is_redirect:
             raise UserError(message)
         return response
@@ -134,3 +190,33 @@ class Endpoint:
     def _hidden(self, text: str) -> str:
         """Text that may be shown, whatever the other side echoes."""
         return text.replace(self._secret, "***") if self._secret else text
+
+
+def _close(client: httpx.AsyncClient) -> None:
+    asyncio.run_coroutine_threadsafe(client.aclose(), _loop())
+
+
+_GROWING = wait_random_exponential(multiplier=0.2, max=20)
+
+
+def _pause(state: RetryCallState) -> float:
+    """Seconds until the next attempt: growing and jittered, and no fewer than the server says."""
+    failed = state.outcome.exception() if state.outcome is not None else None
+    return max(_GROWING(state), failed.pause if isinstance(failed, Unavailable) else 0.0)
+
+
+def _seconds(text: str) -> float:
+    """A `Retry-After` in seconds from now (RFC 9110, 10.2.3: a number or a date); 0 for what is neither."""
+    if text.strip().isdecimal():
+        return float(text)
+    with suppress(ValueError):
+        return max(0.0, (email.utils.parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+    return 0.0
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it was raised from."""
+    at: BaseException | None = error
+    while at is not None:
+        yield at
+        at = at.__cause__ or at.__context__

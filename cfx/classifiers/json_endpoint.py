@@ -20,6 +20,7 @@ from cfx.errors import UserError
 from cfx.images import encode_png
 
 _JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+_JINJA.policies["json.dumps_kwargs"] = {"sort_keys": True, "default": str}  # of what is not there, an error that names it
 
 
 class JsonConfig(EndpointConfig):
@@ -31,6 +32,8 @@ class JsonConfig(EndpointConfig):
     send: Literal["png", "numbers"] = Field(
         "png", description="png: each image as base64 text of a PNG file; numbers: nested lists as `image` declares"
     )
+
+    version: str | None = Field(None, description="what you call this state of the model: another word is another run")
 
     @field_validator("request", "response")
     @classmethod
@@ -59,16 +62,18 @@ def load_json(config: JsonConfig, endpoint: Endpoint) -> tuple[Query, str]:
 
     def query(shown: Array, ledger: Ledger) -> object:
         images = _as_png(shown) if config.send == "png" else shown.tolist()
-        content = _filled(body, "request", images=images, pictures=images).encode()
+        content = _filled(body, f"{config.url}: template `request`", images=images, pictures=images).encode()
         response = endpoint.post(config.url, content, {"Content-Type": "application/json"}, len(shown), ledger)
         try:
             reply = response.json()
         except ValueError as error:
             raise UserError(f"{config.url} did not answer in JSON: {error}") from error
         try:
-            return json.loads(_filled(reading, "response", reply=reply))
+            return json.loads(_filled(reading, f"{config.url}: template `response`", reply=reply))
         except json.JSONDecodeError as error:
-            raise UserError(f"template `response` does not make a list of numbers ({error}); end it with `| tojson`") from error
+            raise UserError(
+                f"{config.url}: template `response` does not make a list of numbers ({error}); end it with `| tojson`"
+            ) from error
 
     return query, hashlib.sha256(config.url.encode()).hexdigest()
 
@@ -81,5 +86,13 @@ def _as_png(shown: Array) -> list[str]:
 def _filled(template: Template, name: str, **values: object) -> str:
     try:
         return template.render(values)
-    except TemplateError as error:
-        raise UserError(f"template `{name}` cannot be filled in: {error}") from error
+    except Exception as error:  # a template is the user's: it may add a word to a number, or print what is not there as JSON
+        raise UserError(f"{name} cannot be filled in: {error or type(error).__name__}; it was given {_few(values)}") from error
+
+
+def _few(values: dict[str, object]) -> str:
+    """The values of a template, in few words; images are only counted."""
+    shown = {
+        name: f"{len(value)} images" if isinstance(value, list) and name != "reply" else value for name, value in values.items()
+    }
+    return ", ".join(f"{name} = {str(value)[:200]}" for name, value in shown.items())

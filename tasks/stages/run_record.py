@@ -88,6 +88,13 @@ def start_run(run: Run) -> Shard:
     return write_shard(run.root, "runs", run.id, "started", _one(facts_of(run) | counts | event))
 
 
+def finished(run: Run) -> datetime | None:
+    """When this run was finished, if it was: the same classifier, data, settings and code were audited before."""
+    ends = [path.stem for path in written(run.root, "runs").get(run.id, []) if path.stem.startswith("finished")]
+    done = find_shard(run.root, "runs", run.id, max(ends)) if ends else None
+    return None if done is None else read_shard(done, ["finished"]).to_pylist()[0]["finished"]
+
+
 def fail_run(run: Run, reason: str) -> Shard:
     """An event of a run that raised: its reason is one line. Another try may still finish the run."""
     (first,) = read_shard(start_run(run)).to_pylist()

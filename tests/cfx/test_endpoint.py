@@ -1,8 +1,13 @@
 """Classifiers over HTTP, against a real server on loopback that fails in every way there is."""
 
+import gzip
 import logging
+import socketserver
 import ssl
 import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,7 @@ from cfx.classifiers import BlackBox, load_black_box
 from cfx.classifiers.endpoint import Unavailable
 from cfx.classifiers.json_endpoint import JsonConfig
 from cfx.classifiers.kserve import KServeConfig, answer_in
+from cfx.errors import UserError
 from tests.servers import CLASSES, Moody, brightness
 from warehouse.facts.query_ledger import BudgetSpent, QueryLedger
 
@@ -186,8 +192,8 @@ def test_certificates_are_verified(tmp_path: Path) -> None:
         authority.issue_cert("127.0.0.1").configure_cert(context)
         server.socket = context.wrap_socket(server.socket, server_side=True)
         url = server.url.replace("http:", "https:")
-        with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
-            kserve(url, memory(), limits={"patience": 0})
+        with pytest.raises(UserError, match="CERTIFICATE_VERIFY_FAILED.*`ca` names"):  # it is as bad the next time
+            kserve(url, memory())
         authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
         with pytest.raises(FileNotFoundError, match="nowhere.pem; `ca` is"):
             kserve(url, memory(), ca=tmp_path / "nowhere.pem")
@@ -226,3 +232,116 @@ def test_an_image_can_be_sent_as_png_in_base64() -> None:
         p = plain_json(server.url, memory(), send="png")(X).softmax(1)
     torch.testing.assert_close(p, RIGHT, atol=1 / 255, rtol=0)  # rounded to 8 bits
     assert (p != RIGHT).any()
+
+
+@contextmanager
+def answering(*answers: Callable[[Any], None]) -> Iterator[str]:
+    """The address of a server that answers its calls by writing what these functions write, one after another."""
+    left = list(answers)
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            while (line := self.rfile.readline()) not in (b"\r\n", b""):
+                if line.lower().startswith(b"content-length"):
+                    length = int(line.split(b":")[1])
+            self.rfile.read(length)
+            with suppress(OSError):
+                left.pop(0)(self.wfile)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads, server.block_on_close = True, False
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+ANSWER = b'{"predictions": [{"scores": [0.5, 0.5]}]}'
+GOOD = f"HTTP/1.1 200 OK\r\nContent-Length: {len(ANSWER)}\r\n\r\n".encode() + ANSWER
+
+
+def slowly(content: bytes) -> Callable[[Any], None]:
+    def write(file: Any) -> None:
+        for at in range(len(content)):
+            file.write(content[at : at + 1])
+            time.sleep(0.1)
+
+    return write
+
+
+@pytest.mark.parametrize("at_once", [0, 44], ids=["headers", "body"])
+def test_an_answer_that_comes_a_byte_at_a_time_is_given_up_after_the_timeout(at_once: int) -> None:
+    drip = b"HTTP/1.1 200 OK\r\nContent-Length:   999\r\n\r\n" + b" " * 40
+
+    def write(file: Any) -> None:
+        file.write(drip[:at_once])
+        slowly(drip[at_once:])(file)
+
+    ledger = memory()
+    with answering(write, lambda file: file.write(GOOD)) as url:
+        torch.testing.assert_close(plain_json(url, ledger)(X[:1]).softmax(1), torch.tensor([[0.5, 0.5]]))
+    assert ledger.calls(0)["status"] == ["timed out", "200"]
+
+
+def endlessly(file: Any) -> None:
+    file.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        file.write(b"100000\r\n" + b" " * 2**20 + b"\r\n")
+
+
+def packed(kind: str) -> Callable[[Any], None]:
+    content = gzip.compress(bytes(2**28), 1)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {kind}\r\nContent-Length: {len(content)}\r\n\r\n"
+    return lambda file: file.write(head.encode() + content)
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [(endlessly, "more than 64 MiB"), (packed("gzip"), "more than 64 MiB"), (packed("br"), "packs its answers with 'br'")],
+    ids=["endless", "gzip", "brotli"],
+)
+def test_an_answer_that_grows_without_bound_is_refused_once(write: Callable[[Any], None], words: str) -> None:
+    ledger = memory()
+    with answering(write) as url, pytest.raises(UserError, match=f"{url}.*{words}"):
+        plain_json(url, ledger, limits={"timeout": 20})(X[:1])
+    assert len(ledger.calls(0)["call"]) == 1
+
+
+def test_a_server_that_says_when_to_come_back_is_waited_for_or_given_up_at_once() -> None:
+    def busy(seconds: int) -> Callable[[Any], None]:
+        head = f"HTTP/1.1 503 Busy\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\n\r\n"
+        return lambda file: file.write(head.encode())
+
+    ledger, started = memory(), time.monotonic()
+    with answering(busy(1), lambda file: file.write(GOOD)) as url:
+        plain_json(url, ledger)(X[:1])
+    assert ledger.calls(0)["status"] == ["503", "200"] and time.monotonic() - started >= 1
+    with answering(busy(3600)) as url, pytest.raises(Unavailable, match="answered 503"):
+        plain_json(url, memory())(X[:1])
+
+
+@pytest.mark.parametrize(
+    ("response", "words"),
+    [
+        ("{{ reply.wrong | tojson }}", "no attribute 'wrong'"),
+        ("{{ reply + 1 }}", "unsupported operand"),
+        ("{{ reply.predictions | sum }}", "unsupported operand"),
+    ],
+)
+def test_a_template_that_does_not_fit_the_answer_is_named_with_its_endpoint(response: str, words: str) -> None:
+    ledger = memory()
+    with Moody() as server, pytest.raises(UserError, match=f"{server.url}.*template `response`.*{words}.*predictions"):
+        plain_json(server.url, ledger, response=response)(X[:2])
+    assert len(ledger.calls(0)["call"]) == 1
+
+
+def test_a_secret_in_an_address_is_refused_without_being_shown() -> None:
+    with pytest.raises(ValidationError, match="send 'api_key' as a header") as refused:
+        kserve(f"http://127.0.0.1:1?version=2&api_key={SECRET}", memory())
+    assert SECRET not in str(refused.value)
+
+
+def test_what_a_server_echoes_is_masked_before_it_is_cut() -> None:
+    long = SECRET * 20  # the echo's first 200 characters end inside it
+    with Moody([401]) as server, pytest.raises(UserError, match=r"answered 401.*\*\*\*$"):
+        kserve(server.url, memory(), long, auth={"env": "MODEL_TOKEN"})(X[:2])
