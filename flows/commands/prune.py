@@ -15,9 +15,18 @@ def prune(
     keep: Annotated[int, typer.Option(min=0, help="of each audit's name, always keep so many of the newest finished runs")] = 1,
     yes: Annotated[bool, typer.Option("--yes", help="delete; without it the runs are only listed")] = False,
 ) -> None:
-    """Delete old runs: their facts, images and reports. Nothing else refers to them, but a gate that compares with one."""
+    """Delete old runs: their facts, images and reports, and edits that no other run uses. What a policy compares with stays."""
     with user_errors():
-        from warehouse.lens.prune import expired, forget
+        from warehouse.lens.prune import compared_with, expired, forget
+        from warehouse.report.render import write_report
 
-        for run in expired(warehouse, days, keep):
-            out.print(f"{run}: {forget(warehouse, run)} files deleted" if yes else f"{run}: would be deleted; add --yes")
+        old = expired(warehouse, days, keep)
+        if not yes:
+            for run in old:
+                out.print(f"{run}: would be deleted; add --yes")
+            return
+        left = {other for run in old for other in compared_with(warehouse, run)} - set(old)
+        for run in old:
+            out.print(f"{run}: {forget(warehouse, run)} files deleted")
+        for run in sorted(left):
+            out.print(f"{run}: report written again, which compared it with one of these: {write_report(warehouse, run)}")

@@ -277,3 +277,11 @@ def test_a_shortcut_that_decides_more_than_before_fails_though_explanations_look
     assert hat["reason"].startswith("hat edited alone shifts the score +37.5 points further than in the base")
     assert found["edited rise", "beard"]["result"] == "pass"
     assert results(root, "before", base="after", maximum_effect=0.9)["edited rise", "hat"]["result"] == "pass"  # it fell
+
+
+def test_the_policy_set_last_decides_whatever_the_clocks_say(tmp_path):
+    write_run(tmp_path, "r", {"smile": 0.3})
+    ahead = POLICY | dict.fromkeys(POLICIES.gained) | {"maximum_effect": 0.9, "written": datetime(2100, 1, 1, tzinfo=UTC)}
+    write_shard(tmp_path, "policies", "r", "ahead", {name: [value] for name, value in ahead.items()})
+    assert set_policy(tmp_path, "r", POLICY) and not set_policy(tmp_path, "r", POLICY)
+    assert read_policy(tmp_path, "r")["maximum_effect"] == POLICY["maximum_effect"] != 0.9

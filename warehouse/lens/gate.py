@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def set_policy(root: Path, run_id: str, policy: Mapping[str, Any]) -> bool:
     """Hold a run to this policy from now on, the columns of the fact without `written`. Returns whether that is a change.
 
     Raises UserError for an unknown run or base, where the policy forbids an attribute that the run's oracle does not know, or
-    protects one of which nothing is known.
+    protects one of which nothing is known, or where another policy was set at the same time.
     """
     with closing(open_warehouse(root, sql="from runs, policies, attributes, images")) as lens:
         for name in (run_id, policy["base"]):
@@ -59,9 +59,16 @@ def set_policy(root: Path, run_id: str, policy: Mapping[str, Any]) -> bool:
         _check_known(seen, policy["forbidden"])
         _check_protected(lens, run_id, seen, policy.get("protected"))
     moment = datetime.now(UTC)
+    if now is not None:  # the last one set decides, also after one from a clock that is ahead of this one
+        moment = max(moment, now["written"] + timedelta(microseconds=1))
     content = json.dumps([moment.isoformat(), *policy.items()])
     row = {name: [value] for name, value in policy.items()} | {"written": [moment]}
     write_shard(root, "policies", run_id, hashlib.sha256(content.encode()).hexdigest()[:16], row)
+    held = read_policy(root, run_id)
+    if held is None or any(held[name] != value for name, value in policy.items()):
+        raise UserError(
+            f"gate: somebody else set another policy of run {run_id} at the same time, and it decides; set yours again"
+        )
     return True
 
 

@@ -1,37 +1,73 @@
-"""Data retention: whole runs that are past their time leave the warehouse, their images and reports with them.
+"""Data retention: whole runs that are past their time leave the warehouse, with all that was made for them alone.
 
-`edits` and `draws` stay: audits of the same images share them, and they belong to no run.
+Edits belong to no run: audits of the same images share them. They go with the last run that used them. `draws` stay, which name
+files of a night and hold no image: a night that is audited again has the same images.
 """
 
 from __future__ import annotations
 
+import shutil
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from warehouse.facts.storage import files_below
-from warehouse.lens.connect import open_warehouse
+from warehouse.facts.storage import cache_of, files_below
+from warehouse.lens.connect import open_warehouse, query
 
 _OLD = """
     select run_id from runs
     qualify started < $before and row_number() over (partition by name order by status = 'finished' desc, started desc) > $keep
     order by started, run_id
 """
+_BASES = "select run_id, base_id from bases where chosen = 'by policy'"
+_COMPARED = "select run_id from bases where base_id = $run and run_id <> $run order by run_id"
+_UNUSED = """
+    select distinct edits from effects where run_id = $run
+    except select edits from effects where run_id <> $run
+"""
+_AT_WORK = "select count(*) as runs from runs where run_id <> $run and status = 'started'"  # which may be about to use them
 
 
 def expired(root: Path, days: float, keep: int, now: datetime | None = None) -> list[str]:
-    """Runs that began more than so many days ago, oldest first; of each audit's name the `keep` newest finished ones stay."""
+    """Runs that began more than so many days ago, oldest first. Of each audit's name the `keep` newest finished ones stay, and so
+    does what the gate of a run that stays compares it with by its policy.
+    """
     before = (now or datetime.now(UTC)) - timedelta(days=days)
-    with closing(open_warehouse(root, sql=_OLD)) as lens:
-        return [run for (run,) in lens.execute(_OLD, {"before": before, "keep": keep}).fetchall()]
+    with closing(open_warehouse(root, sql=f"{_OLD}{_BASES}")) as lens:
+        old = [run for (run,) in lens.execute(_OLD, {"before": before, "keep": keep}).fetchall()]
+        bases = dict(lens.execute(_BASES).fetchall())
+    while needed := {base for run, base in bases.items() if run not in old} & set(old):
+        old = [run for run in old if run not in needed]
+    return old
+
+
+def compared_with(root: Path, run_id: str) -> list[str]:
+    """The runs that are compared with this one: without it their reports are no longer what their facts say."""
+    return [str(run) for run in query(root, _COMPARED, {"run": run_id})["run_id"].to_pylist()]
 
 
 def forget(root: Path, run_id: str) -> int:
     """Delete every file of a run, and return how many; killed on the way, it is called again: the run's own row goes last."""
     files = files_below(root / "facts", f"*/run_id={run_id}/*")
     files.sort(key=lambda path: path.parent.parent.name == "runs")
-    for path in [*files_below(root / "reports", f"{run_id}.*"), *files]:
+    shared = [path for edits in _unused_edits(root, run_id) for path in files_below(root / "facts", f"edits/run_id={edits}/*")]
+    beside = files_below(root / "reports", f"{run_id}.*")
+    for folder in ("answers", "words", "surrogates"):  # of an object store they are in this machine's cache
+        home = root / folder
+        here = home if isinstance(home, Path) else cache_of(home)
+        beside += [*files_below(here, f"{run_id}/*"), *files_below(here, f"{run_id}.*")]
+        if not isinstance(home, Path):
+            beside += files_below(cache_of(home / run_id), "*")
+    for path in [*beside, *shared, *files]:
         path.unlink(missing_ok=True)
-    for folder in {path.parent for path in files if isinstance(path, Path)}:
-        folder.rmdir()
-    return len(files)
+    for folder in {path.parent for path in [*shared, *files, *beside] if isinstance(path, Path)} - {root / "reports"}:
+        if not any(folder.iterdir()):
+            shutil.rmtree(folder)
+    return len(files) + len(shared) + len(beside)
+
+
+def _unused_edits(root: Path, run_id: str) -> list[str]:
+    """Edits that this run used, and no other; none while another run is at work."""
+    if query(root, _AT_WORK, {"run": run_id})["runs"][0].as_py():
+        return []
+    return [str(edits) for edits in query(root, _UNUSED, {"run": run_id})["edits"].to_pylist()]
