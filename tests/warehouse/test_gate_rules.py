@@ -284,4 +284,4 @@ def test_the_policy_set_last_decides_whatever_the_clocks_say(tmp_path):
     ahead = POLICY | dict.fromkeys(POLICIES.gained) | {"maximum_effect": 0.9, "written": datetime(2100, 1, 1, tzinfo=UTC)}
     write_shard(tmp_path, "policies", "r", "ahead", {name: [value] for name, value in ahead.items()})
     assert set_policy(tmp_path, "r", POLICY) and not set_policy(tmp_path, "r", POLICY)
-    assert read_policy(tmp_path, "r")["maximum_effect"] == POLICY["maximum_effect"] != 0.9
+    assert (read_policy(tmp_path, "r") or {})["maximum_effect"] == POLICY["maximum_effect"] != 0.9

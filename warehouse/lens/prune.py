@@ -6,7 +6,6 @@ files of a night and hold no image: a night that is audited again has the same i
 
 from __future__ import annotations
 
-import shutil
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -60,9 +59,9 @@ def forget(root: Path, run_id: str) -> int:
             beside += files_below(cache_of(home / run_id), "*")
     for path in [*beside, *shared, *files]:
         path.unlink(missing_ok=True)
-    for folder in {path.parent for path in [*shared, *files, *beside] if isinstance(path, Path)} - {root / "reports"}:
-        if not any(folder.iterdir()):
-            shutil.rmtree(folder)
+    for left in {path.parent for path in [*shared, *files, *beside] if isinstance(path, Path)} - {root / "reports"}:
+        if not any(left.iterdir()):
+            left.rmdir()
     return len(files) + len(shared) + len(beside)
 
 
