@@ -18,6 +18,7 @@ from prefect.tasks import Task
 from flows import artifacts, chain
 from flows.engine import Runner, one_gpu_per_task, one_thread, runner_for
 from flows.release import Release, read_release
+from flows.server import prefect_api
 from flows.transient import PAUSE, TRIES, may_pass
 from tasks.check import check
 from tasks.config import AuditConfig
@@ -118,5 +119,5 @@ def audit_checked(run: Run) -> str:
 
 def audit_to_release(run: Run, held: bool = False) -> Release:
     """Audit on the configured engine. held: its flow run ends Failed where the gate fails and the policy says so."""
-    with one_gpu_per_task(run.config, run.device):
+    with prefect_api(), one_gpu_per_task(run.config, run.device):
         return audit_tagged(run, runner_for(run.config), held)

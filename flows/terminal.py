@@ -16,6 +16,7 @@ from rich.console import Console
 
 from cfx.errors import UserCodeError, UserError
 from cfx.user_code import importable_from
+from flows.interrupt import end_when_interrupted
 
 
 def _warehouse(path: str) -> Path:
@@ -98,7 +99,7 @@ def escaped(text: str) -> str:
 
 
 def settle(quiet: bool) -> bool:
-    """Set Prefect and torch up for one machine; returns whether bars are shown."""
+    """Set Prefect and torch up for one machine, and Ctrl-C to end the command; returns whether bars are shown."""
     shown = not quiet and err.is_terminal
     for name, value in {
         "PREFECT_LOGGING_LEVEL": "ERROR" if shown else "INFO",
@@ -111,6 +112,7 @@ def settle(quiet: bool) -> bool:
         os.environ.setdefault(name, value)
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(in_one_line)
+    end_when_interrupted()
     importable_from(os.getcwd())  # a user's `module: my_package:my_network`
     return shown
 
