@@ -1,0 +1,176 @@
+"""An answer printed for people: a table where it fits, else one record a block; in a pipe plain columns, with nothing left out."""
+
+from __future__ import annotations
+
+import math
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROWS = 100  # that a terminal is shown
+_GAP, _LONGEST, _LINES, _LISTED = 2, 40, 3, 6  # between columns; of text in a table; of a value in a record; of a list's items
+_HASH = re.compile(r"[0-9a-f]{40,64}")
+_KINDS = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"RIFF": "WebP", b"GIF8": "GIF"}
+
+
+def printed(answer: pa.Table, width: int, rows: int = ROWS) -> str:
+    """An answer on a terminal of so many columns: a table, or one block a record where a table would be wider.
+
+    Long hashes are cut as far as they still differ from each other, long lists and texts are bounded and say so; so are the rows
+    (0: all of them).
+    """
+    shown = answer if not rows else answer.slice(0, rows)
+    if not answer.num_columns:
+        return "no columns\n"
+    texts = [_column(answer, i, shown.num_rows, bounded=True) for i in range(answer.num_columns)]
+    right = [_is_number(field.type) for field in answer.schema]
+    lines = _table(answer.column_names, texts, right) if shown.num_rows else ["no rows"]
+    if max(map(len, lines)) > width:
+        longer = [_column(answer, i, shown.num_rows, bounded=False) for i in range(answer.num_columns)]
+        lines = list(_records(answer.column_names, longer, width))
+    left = answer.num_rows - shown.num_rows
+    if left:
+        lines += ["", f"… {left:,} more rows; --rows 0 shows all, --out FILE.csv writes them"]
+    return "\n".join(lines) + "\n"
+
+
+def plain(answer: pa.Table) -> str:
+    """An answer for a pipe or a file: aligned columns, whole values, one line a row, and of an image its kind and size."""
+    texts = [_numbers(c.to_pylist()) if _is_float(c.type) else [_one_line(_whole(v)) for v in c.to_pylist()] for c in answer.columns]
+    right = [_is_number(field.type) for field in answer.schema]
+    return "\n".join(_table(answer.column_names, texts, right)) + "\n"
+
+
+def _table(names: Sequence[str], texts: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
+    """A head, a rule, and one line a row."""
+    widths = [max(len(name), *map(len, cells), 1) for name, cells in zip(names, texts, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        placed = (cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(cells, widths, right, strict=True))
+        return (" " * _GAP).join(placed).rstrip()
+
+    return [line(names), (" " * _GAP).join("─" * w for w in widths), *map(line, zip(*texts, strict=True))]
+
+
+def _records(names: Sequence[str], texts: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+    """One block a row: a line a column, long values over a few lines."""
+    room = max(map(len, names))
+    total = len(texts[0])
+    for i in range(total):
+        yield f"── {i + 1} of {total} ".ljust(min(width, 60), "─")
+        for name, cells in zip(names, texts, strict=True):
+            lines = textwrap.wrap(cells[i], max(width - room - _GAP, 20)) or [""]
+            if len(lines) > _LINES:
+                lines = [*lines[: _LINES - 1], f"… {len(cells[i]):,} characters"]
+            yield f"{name.ljust(room)}{' ' * _GAP}{lines[0]}".rstrip()
+            yield from (" " * (room + _GAP) + line for line in lines[1:])
+        yield ""
+
+
+def _column(answer: pa.Table, i: int, rows: int, bounded: bool) -> list[str]:
+    """The cells of a column as text. bounded: no longer than a table has room for."""
+    column = answer.column(i)
+    values = column.slice(0, rows).to_pylist()
+    if _is_float(column.type):
+        return _numbers(values)
+    texts = [_one_line(_text(value)) for value in values]
+    if all(_HASH.fullmatch(text) for text in texts if text) and any(texts):
+        return _distinct(texts, column.to_pylist())
+    if bounded:
+        return [text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…" for text in texts]
+    return texts
+
+
+def _distinct(texts: Sequence[str], every: Sequence[str | None]) -> list[str]:
+    """Hashes cut to as many characters, at least 8, as tell all those of the answer apart."""
+    different = {text for text in every if text}
+    length = next(n for n in range(8, 65) if n == 64 or len({text[:n] for text in different}) == len(different))
+    return [text[:length] + "…" if len(text) > length else text for text in texts]
+
+
+def _numbers(values: Sequence[float | None]) -> list[str]:
+    """Floats of a column with as many decimals as its smallest needs for three digits, six at most; beyond that as powers of ten."""
+    finite = [abs(value) for value in values if value is not None and math.isfinite(value)]
+    sizes = [value for value in finite if value > 0]
+    if sizes and (max(sizes) >= 1e9 or min(sizes) < 1e-12 <= max(sizes) < 1e-6):
+        return ["" if value is None else f"{value:.6g}" for value in values]
+    decimals = max((_decimals(value) for value in sizes), default=0)
+
+    def text(value: float | None) -> str:
+        if value is None:
+            return ""
+        said = f"{value:.{decimals}f}" if math.isfinite(value) else str(value)
+        return f"{value:.2g}" if value and math.isfinite(value) and not float(said) else said
+
+    return [text(value) for value in values]
+
+
+def _decimals(value: float) -> int:
+    """How many decimals show a number exactly, or its first four digits; at most six."""
+    enough = max(0, 3 - math.floor(math.log10(value)))
+    exact = next((n for n in range(7) if float(f"{value:.{n}f}") == value), 6)
+    return min(enough, exact, 6)
+
+
+def _whole(value: object) -> str:
+    """A value with nothing left out but an image's bytes."""
+    match value:
+        case str():
+            return value
+        case list():
+            return f"[{', '.join(map(_whole, value))}]"
+    return _text(value)
+
+
+def _text(value: object) -> str:
+    """A value that is no column of floats: bytes by kind and size, JSON whole, lists and structs in a few items."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return f"{value:.4g}"
+        case bytes():
+            return _bytes(value)
+        case list():
+            listed = ", ".join(map(_text, value[:_LISTED]))
+            return f"[{listed}]" if len(value) <= _LISTED else f"[{listed}, … {len(value):,} in all]"
+        case dict():
+            return "{" + ", ".join(f"{key}: {_text(inner)}" for key, inner in value.items()) + "}"
+        case str() if len(value) > 200 and value[0] in "{[" and value[-1] in "}]":
+            return f"JSON, {_size(len(value))}: see run_settings" if value[0] == "{" else f"JSON, {_size(len(value))}"
+        case datetime():
+            return value.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
+    return str(value)
+
+
+def _bytes(value: bytes) -> str:
+    kind = next((kind for head, kind in _KINDS.items() if value.startswith(head)), "bytes")
+    return f"{kind}, {_size(len(value))}"
+
+
+def _size(n: int) -> str:
+    """Bytes in a unit that people read: 2.1 kB."""
+    return f"{n} B" if n < 1000 else f"{n / 1000:.1f} kB" if n < 1_000_000 else f"{n / 1_000_000:.1f} MB"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    import pyarrow.types as types
+
+    return types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+
+
+def _is_float(kind: pa.DataType) -> bool:
+    import pyarrow.types as types
+
+    return types.is_floating(kind)
