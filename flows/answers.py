@@ -1,4 +1,4 @@
-"""An answer printed for people: a table where it fits, else one record a block; in a pipe plain columns, with nothing left out."""
+"""An answer printed for people: a table where it fits, else a block a record; in a pipe plain columns, nothing left out."""
 
 from __future__ import annotations
 
@@ -12,36 +12,42 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS = 100  # that a terminal is shown
+ROWS, BLOCKS = 100, 10  # that a terminal is shown
 _GAP, _LONGEST, _LINES, _LISTED = 2, 40, 3, 6  # between columns; of text in a table; of a value in a record; of a list's items
-_HASH = re.compile(r"[0-9a-f]{40,64}")
+_HASH, _RUN = re.compile(r"[0-9a-f]{40,64}"), re.compile(r"(.+-[0-9a-f]{4})[0-9a-f]{6}")  # an image's, and a run's id
 _KINDS = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"RIFF": "WebP", b"GIF8": "GIF"}
 
 
-def printed(answer: pa.Table, width: int, rows: int = ROWS) -> str:
+def printed(answer: pa.Table, width: int, rows: int | None = None) -> str:
     """An answer on a terminal of so many columns: a table, or one block a record where a table would be wider.
 
-    Long hashes are cut as far as they still differ from each other, long lists and texts are bounded and say so; so are the rows
-    (0: all of them).
+    Where a table does not fit otherwise, long hashes and run ids are cut as far as they still differ from each other, and long
+    texts. Long lists are bounded and say so; so are the rows (default: 100 of a table, 10 blocks; 0: all of them).
     """
-    shown = answer if not rows else answer.slice(0, rows)
     if not answer.num_columns:
         return "no columns\n"
-    texts = [_column(answer, i, shown.num_rows, bounded=True) for i in range(answer.num_columns)]
+    if not answer.num_rows:
+        return f"no rows\ncolumns: {', '.join(answer.column_names)}\n"
+    most = ROWS if rows is None else rows or answer.num_rows
     right = [_is_number(field.type) for field in answer.schema]
-    lines = _table(answer.column_names, texts, right) if shown.num_rows else ["no rows"]
-    if max(map(len, lines)) > width:
-        longer = [_column(answer, i, shown.num_rows, bounded=False) for i in range(answer.num_columns)]
-        lines = list(_records(answer.column_names, longer, width))
-    left = answer.num_rows - shown.num_rows
-    if left:
+    for bound in (False, True):
+        lines = _table(answer.column_names, [_cells(answer, i, most, bound) for i in range(answer.num_columns)], right)
+        if max(map(len, lines)) <= width:
+            break
+    else:
+        most = BLOCKS if rows is None else most
+        lines = list(_records(answer, min(most, answer.num_rows), width))
+    left = answer.num_rows - most
+    if left > 0:
         lines += ["", f"… {left:,} more rows; --rows 0 shows all, --out FILE.csv writes them"]
     return "\n".join(lines) + "\n"
 
 
 def plain(answer: pa.Table) -> str:
     """An answer for a pipe or a file: aligned columns, whole values, one line a row, and of an image its kind and size."""
-    texts = [_numbers(c.to_pylist()) if _is_float(c.type) else [_one_line(_whole(v)) for v in c.to_pylist()] for c in answer.columns]
+    texts = [
+        _numbers(c.to_pylist()) if _is_float(c.type) else [_one_line(_whole(v)) for v in c.to_pylist()] for c in answer.columns
+    ]
     right = [_is_number(field.type) for field in answer.schema]
     return "\n".join(_table(answer.column_names, texts, right)) + "\n"
 
@@ -57,33 +63,44 @@ def _table(names: Sequence[str], texts: Sequence[Sequence[str]], right: Sequence
     return [line(names), (" " * _GAP).join("─" * w for w in widths), *map(line, zip(*texts, strict=True))]
 
 
-def _records(names: Sequence[str], texts: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+def _records(answer: pa.Table, rows: int, width: int) -> Iterator[str]:
     """One block a row: a line a column, long values over a few lines."""
-    room = max(map(len, names))
-    total = len(texts[0])
-    for i in range(total):
-        yield f"── {i + 1} of {total} ".ljust(min(width, 60), "─")
-        for name, cells in zip(names, texts, strict=True):
+    room = max(map(len, answer.column_names))
+    texts = [_in_record(answer.column(i), rows) for i in range(answer.num_columns)]
+    for i in range(rows):
+        yield from ["", f"── {i + 1} of {answer.num_rows:,} ".ljust(min(width, 60), "─")][i == 0 :]
+        for name, cells in zip(answer.column_names, texts, strict=True):
             lines = textwrap.wrap(cells[i], max(width - room - _GAP, 20)) or [""]
             if len(lines) > _LINES:
                 lines = [*lines[: _LINES - 1], f"… {len(cells[i]):,} characters"]
             yield f"{name.ljust(room)}{' ' * _GAP}{lines[0]}".rstrip()
             yield from (" " * (room + _GAP) + line for line in lines[1:])
-        yield ""
 
 
-def _column(answer: pa.Table, i: int, rows: int, bounded: bool) -> list[str]:
-    """The cells of a column as text. bounded: no longer than a table has room for."""
+def _in_record(column: pa.ChunkedArray, rows: int) -> list[str]:
+    """The first cells of a column as text that need not be aligned."""
+    texts = [_one_line(_text(value)) for value in column.slice(0, rows).to_pylist()]
+    return _distinct(texts, column.to_pylist()) if _hashes(texts) else texts
+
+
+def _hashes(texts: Sequence[str]) -> bool:
+    return any(texts) and all(_HASH.fullmatch(text) for text in texts if text)
+
+
+def _cells(answer: pa.Table, i: int, rows: int, bound: bool) -> list[str]:
+    """The first cells of a column as text. bound: no longer than a table has room for."""
     column = answer.column(i)
-    values = column.slice(0, rows).to_pylist()
     if _is_float(column.type):
-        return _numbers(values)
-    texts = [_one_line(_text(value)) for value in values]
-    if all(_HASH.fullmatch(text) for text in texts if text) and any(texts):
+        return _numbers(column.slice(0, rows).to_pylist())
+    texts = [_one_line(_text(value)) for value in column.slice(0, rows).to_pylist()]
+    if not bound or not any(texts):
+        return texts
+    if _hashes(texts):
         return _distinct(texts, column.to_pylist())
-    if bounded:
-        return [text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…" for text in texts]
-    return texts
+    if all(_RUN.fullmatch(text) for text in texts if text):
+        cut = [_RUN.sub(r"\1…", text) for text in texts]
+        return cut if len(set(cut)) == len(set(texts)) else texts
+    return [text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…" for text in texts]
 
 
 def _distinct(texts: Sequence[str], every: Sequence[str | None]) -> list[str]:
@@ -94,7 +111,7 @@ def _distinct(texts: Sequence[str], every: Sequence[str | None]) -> list[str]:
 
 
 def _numbers(values: Sequence[float | None]) -> list[str]:
-    """Floats of a column with as many decimals as its smallest needs for three digits, six at most; beyond that as powers of ten."""
+    """Floats of a column with the same decimals, at most six: as many as the smallest needs; what would be 0 keeps two digits."""
     finite = [abs(value) for value in values if value is not None and math.isfinite(value)]
     sizes = [value for value in finite if value > 0]
     if sizes and (max(sizes) >= 1e9 or min(sizes) < 1e-12 <= max(sizes) < 1e-6):

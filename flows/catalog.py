@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,14 @@ from typing import Any
 from cfx.errors import UserError
 from flows.answers import printed
 from warehouse.lens.ask import ask, near_views
-from warehouse.lens.catalog import LENS, NAMES, VIEWS
+from warehouse.lens.catalog import LENS, NAMES, VIEWS, view_sql
 from warehouse.lens.connect import View, description, views
 from warehouse.lens.groups import GROUP_OF, GROUPS, example
-from warehouse.lens.names import OLD_COLUMNS
-from warehouse.lens.needed_views import needed_views
+from warehouse.lens.names import OLD_COLUMNS, made_of
 from warehouse.lens.reference import column_names, meaning_of
 
 _FIRST = 3  # rows of the first query
+_READ = re.compile(r"\b(?:from|join)\s+(?:main\.|facts\.)?(\w+)")
 
 
 def listed(every: bool, width: int) -> str:
@@ -58,9 +59,13 @@ def described(root: Path, name: str, width: int, sql: bool = False) -> str:
     Raises UserError for a name that is none, with those that may be meant.
     """
     view = _view(root, name)
-    old = {column: new for column, new in view.old_columns.items()}
+    old = view.old_columns
     rows = [(column, _kind(kind), meaning_of(name, column)) for column, kind in column_names(view) if column not in old]
-    lines = [name + (f" (old name of {view.old_name_of})" if view.old_name_of else ""), *textwrap.wrap(view.description, width), ""]
+    lines = [
+        name + (f" (old name of {view.old_name_of})" if view.old_name_of else ""),
+        *textwrap.wrap(view.description, width),
+        "",
+    ]
     wide, typed = (max(len(row[i]) for row in rows) + 2 for i in (0, 1))
     for column, kind, meaning in rows:
         said = textwrap.wrap(meaning, max(width - wide - typed - 2, 30)) or [""]
@@ -72,15 +77,30 @@ def described(root: Path, name: str, width: int, sql: bool = False) -> str:
     first = example(name)
     lines += ["", *textwrap.wrap(f'cfx query "{first}"', width, subsequent_indent="    ", break_on_hyphens=False), ""]
     if root.is_dir():
-        lines += printed(ask(root, first, most=_FIRST).rows, width).splitlines()
+        answer = ask(root, first, most=_FIRST)
+        lines += printed(answer.rows.drop_columns(list(answer.old)), width).splitlines()
     else:
         lines.append(f"(no warehouse at {root}; --warehouse names another)")
-    made = [used.removeprefix(LENS) for used in needed_views(f"from {name}", lens=True) if used.removeprefix(LENS) != name]
+    made = sources(name)
     if made:
-        lines += ["", *textwrap.wrap(f"made of: {', '.join(dict.fromkeys(made))}", width, subsequent_indent="  ")]
-    if view.sql:
-        lines += ["", view.sql.rstrip()] if sql else [f"its SQL: cfx docs {name} --sql"]
+        lines += ["", *textwrap.wrap(f"made of: {', '.join(made)}", width, subsequent_indent="  ")]
+    if view.sql and sql:
+        lines += ["", *map(str.rstrip, _statements(name))]
+    elif view.sql:
+        lines.append(f"its SQL: cfx docs {name} --sql")
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _statements(name: str) -> list[str]:
+    """The SQL that makes a view, and where it only renames another's columns, that one's, too."""
+    keys = [key for key in (f"{LENS}{name}", made_of(name)) if key in (*NAMES, *VIEWS)]
+    return [view_sql(key) for key in keys]
+
+
+def sources(name: str) -> list[str]:
+    """The facts and views that a view reads itself."""
+    read = (found for sql in _statements(name) for found in _READ.findall(sql))
+    return [source for source in dict.fromkeys(read) if source in GROUP_OF and source != name]
 
 
 def _kind(kind: str) -> str:

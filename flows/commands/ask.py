@@ -24,7 +24,7 @@ def query(
         str | None, typer.Option("--format", "-f", help="table, csv, json or parquet; default: as --out ends, else table")
     ] = None,
     to: Annotated[Path | None, typer.Option("--out", "-o", help="write the answer to this file")] = None,
-    rows: Annotated[int, typer.Option(min=0, help="most rows that a terminal is shown; 0: all")] = 100,
+    rows: Annotated[int | None, typer.Option(min=0, help="most rows that a terminal is shown; 0: all")] = None,
     timeout: Annotated[float, typer.Option(min=0.01, help="seconds after which a query is stopped")] = 300,
     seconds: Annotated[float | None, typer.Option(min=0.01, hidden=True)] = None,
 ) -> None:
@@ -44,14 +44,15 @@ def query(
         answer = ask(warehouse, text, seconds=timeout)
     for note in answer.notes:
         err.print(f"[yellow]note[/] {escaped(note)}", soft_wrap=True)
+    found = answer.rows.drop_columns(list(answer.old)) if form == "table" else answer.rows
     if form == "table" and to is None and out.is_terminal:
         from flows.answers import printed
 
-        out.print(escaped(printed(answer.rows, out.width, rows)), end="", soft_wrap=True, highlight=False)
+        out.print(escaped(printed(found, out.width, rows)), end="", soft_wrap=True, highlight=False)
     elif to is not None:
-        to.write_bytes(encoded(answer.rows, form))
+        to.write_bytes(encoded(found, form))
     else:
-        sys.stdout.buffer.write(encoded(answer.rows, form))
+        sys.stdout.buffer.write(encoded(found, form))
 
 
 def views(
@@ -67,7 +68,7 @@ def views(
         if as_json:
             print_json(all_as_json(warehouse, name))
         elif name is not None:
-            out.print(escaped(described(warehouse, name, out.width)), end="", soft_wrap=True, highlight=False)
+            out.print(escaped(described(warehouse, name, out.width, sql=True)), end="", soft_wrap=True, highlight=False)
         else:
             out.print(escaped(listed(every, out.width)), end="", soft_wrap=True, highlight=False)
 

@@ -1,4 +1,4 @@
-"""A person's query: under the names that people write, with a note on old names, and with the nearest names where one is wrong."""
+"""A person's query: under the names that people write, with notes on old ones, and the nearest where one is wrong."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ from warehouse.lens.scans import columns_of, identifier
 
 _ALIKE = 0.7  # of two names, `difflib`'s ratio above which one may be meant for the other
 _VIEWS_MEANT = {  # what people call it -> what it is called
-    "models": ("runs",), "audit": ("runs",), "run": ("runs",), "metrics": ("scorecard",), "scores": ("scorecard",), "results": ("findings",),
-    "groups": ("worst_groups", "subgroups"), "accuracy_by_group": ("worst_groups", "subgroups"), "settings": ("run_settings",),
-    "config": ("run_settings",), "counterfactuals": ("outcomes", "explanations"), "labels": ("images", "predictions"),
-    "interventions_by_image": ("edit_effects",), "costs": ("stage_costs",), "checks": ("gate",), "rules": ("gate",),
+    "models": ("runs",), "audit": ("runs",), "metrics": ("scorecard",), "scores": ("scorecard",), "results": ("findings",),
+    "groups": ("worst_groups", "subgroups"), "accuracy_by_group": ("worst_groups",),
+    "labels": ("images", "predictions"),
+    "settings": ("run_settings",), "config": ("run_settings",), "counterfactuals": ("outcomes", "explanations"),
+    "costs": ("stage_costs",), "checks": ("gate",), "rules": ("gate",),
 }  # fmt: skip
 _COLUMNS_MEANT = {
     "image": ("path", "image_id"), "file": ("path",), "filename": ("path",), "file_name": ("path",), "image_path": ("path",),
     "classifier": ("model",), "network": ("model",), "class": ("predicted", "target", "label"), "prediction": ("predicted",),
-    "pred": ("predicted",), "predicted_class": ("predicted",), "acc": ("accuracy",), "truth": ("label",), "true_label": ("label",),
-    "true_class": ("label",), "name": ("audit", "attribute"), "probability": ("confidence", "probabilities"), "score": ("confidence", "value"),
-    "date": ("started",), "time": ("started",), "created": ("started",), "pvalue": ("p_value",), "group": ("attribute", "label"),
-    "property": ("name",), "attribute": ("name",), "reason": ("why",), "status": ("verdict", "result"), "size": ("n",), "count": ("n",),
-    "effect": ("effect", "shift", "edit_effect"), "before": ("p_before",), "after": ("p_after",), "seconds": ("seconds",),
+    "pred": ("predicted",), "predicted_class": ("predicted",), "acc": ("accuracy",), "truth": ("label",),
+    "true_label": ("label",), "true_class": ("label",), "name": ("audit", "attribute"),
+    "probability": ("confidence", "probabilities"),
+    "score": ("confidence", "value"), "date": ("started",), "time": ("started",), "created": ("started",), "pvalue": ("p_value",),
+    "group": ("attribute", "label"), "property": ("name",), "attribute": ("name",), "reason": ("why", "rests_on"),
+    "why": ("reason", "rests_on"), "status": ("verdict", "result"), "effect": ("edit_effect", "shift"),
 }  # fmt: skip
 _NO_TABLE = re.compile(r"Table with name (\S+) does not exist")
 _NO_COLUMN = re.compile(r'Referenced column "([^"]+)" not found|does not have a column named "([^"]+)"')
@@ -45,19 +47,23 @@ class WrongQuery(UserError, duckdb.Error):
 
 @dataclass(frozen=True)
 class Answer:
-    """The rows, and what is to be said about the query: the old names in it."""
+    """The rows; notes on old names in the query; the columns that came along by `*` under an old name, beside the new one."""
 
     rows: pa.Table
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    old: tuple[str, ...] = ()
 
 
-def ask(root: Path, sql: str, values: Mapping[str, object] | None = None, seconds: float = 300, most: int | None = None) -> Answer:
+def ask(
+    root: Path, sql: str, values: Mapping[str, object] | None = None, seconds: float = 300, most: int | None = None
+) -> Answer:
     """The answer to a person's query; arguments and errors as of `warehouse.lens.connect.query`, but WrongQuery for wrong SQL.
 
     A query that was written when views had fewer columns may find a name in two of them now; it is answered as it was then.
     """
     try:
-        return Answer(query(root, sql, values, seconds, most, lens=True), tuple(_old_names(root, sql)))
+        rows = query(root, sql, values, seconds, most, lens=True)
+        return Answer(rows, tuple(_old_names(root, sql)), tuple(_along(sql, rows.column_names)))
     except (duckdb.BinderException, duckdb.CatalogException) as error:
         ambiguous = _AMBIGUOUS.search(str(error))
         if ambiguous is not None:
@@ -69,6 +75,14 @@ def ask(root: Path, sql: str, values: Mapping[str, object] | None = None, second
         raise WrongQuery(_said(root, sql, str(error))) from error
     except duckdb.Error as error:
         raise WrongQuery(str(error)) from error
+
+
+def _along(sql: str, found: list[str]) -> Iterator[str]:
+    """The columns of an answer that nobody named, and that are old names of others in it."""
+    tables, columns, aliases = _written(sql)
+    if len(tables) == 1:
+        old = OLD_COLUMNS.get(next(iter(tables)), {})
+        yield from (name for name in found if name in old and name not in columns | aliases and old[name] in found)
 
 
 def _old_names(root: Path, sql: str) -> Iterator[str]:

@@ -55,9 +55,7 @@ class View:
     old_columns: dict[str, str]
 
 
-def open_warehouse(
-    root: Path, from_rows: bool = False, sql: str | None = None, lens: bool = False
-) -> duckdb.DuckDBPyConnection:
+def open_warehouse(root: Path, from_rows: bool = False, sql: str | None = None, lens: bool = False) -> duckdb.DuckDBPyConnection:
     """A lens over the facts under root, also when there are none yet. One thread per connection: `.cursor()` for another.
 
     from_rows: the sums that an audit wrote down are made anew from the rows themselves, to check them.
@@ -134,7 +132,12 @@ def _unsummed(rows: dict[str, list[Root]], sums: dict[str, list[Root]]) -> dict[
 
 
 def query(
-    root: Path, sql: str, values: Mapping[str, object] | None = None, seconds: float = 300, most: int | None = None, lens: bool = False
+    root: Path,
+    sql: str,
+    values: Mapping[str, object] | None = None,
+    seconds: float = 300,
+    most: int | None = None,
+    lens: bool = False,
 ) -> pa.Table:
     """The answer to one SELECT (also FROM, WITH, DESCRIBE, SUMMARIZE, SHOW) over the facts and views.
 

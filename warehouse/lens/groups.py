@@ -5,6 +5,20 @@ from __future__ import annotations
 from warehouse.lens.names import OLD_VIEWS
 
 START, IMAGES = "start here", "images"
+_OTHERS = {
+    "groups": "subgroups fairness group_counts label_associations",
+    "evidence": "interventions attribute_shifts ranked_attributes explained_share places segments unnamed_findings "
+    "property_associations edit_quality mad cross_examination truth_agreement word_agreement layers near_copies",
+    "metrics": "fr judge_fr confidence bkl mnac cd fid sfid kid crossover_fid fs fva s3 cout im1 im2 insertion deletion "
+    "distances diversity absent",
+    "between audits": "trend watched changes edit_changes flip_changes bases audits canaries",
+    "people": "reviews marks agreement names given_names policies",
+    "costs": "stage_costs stages queries",
+    "benchmark": "benchmark cells graded truths",
+    "internals": "attribute_scores edit_answers annotations properties explained probes property_claims transplants place_claims "
+    "place_cells segment_claims measurements features pairs set_metrics draws attribute_sums annotation_sums annotated changed "
+    "compared crossed buckets resamples cd_intervals attribute_tests image_shifts claims",
+}
 GROUPS: dict[str, dict[str, str]] = {  # group -> view or fact -> itself in a few words; none: named in one line with others
     START: {
         "findings": "what the answer rests on, ranked, with verdicts",
@@ -30,37 +44,9 @@ GROUPS: dict[str, dict[str, str]] = {  # group -> view or fact -> itself in a fe
         "saliency": "where the classifier sees evidence, as images",
         "rejected": "inputs that were refused, with the reason",
     },
-    "groups": dict.fromkeys(("subgroups", "fairness", "group_counts", "label_associations"), ""),
-    "evidence": dict.fromkeys(
-        (
-            "interventions", "attribute_shifts", "ranked_attributes", "explained_share", "places", "segments", "unnamed_findings",
-            "property_associations", "edit_quality", "mad", "cross_examination", "truth_agreement", "word_agreement", "layers",
-            "near_copies",
-        ),
-        "",
-    ),
-    "metrics": dict.fromkeys(
-        (
-            "fr", "judge_fr", "confidence", "bkl", "mnac", "cd", "fid", "sfid", "kid", "crossover_fid", "fs", "fva", "s3", "cout", "im1",
-            "im2", "insertion", "deletion", "distances", "diversity", "absent",
-        ),
-        "",
-    ),
-    "between audits": dict.fromkeys(("trend", "watched", "changes", "edit_changes", "flip_changes", "bases", "audits", "canaries"), ""),
-    "people": dict.fromkeys(("reviews", "marks", "agreement", "names", "given_names", "policies"), ""),
-    "costs": dict.fromkeys(("stage_costs", "stages", "queries"), ""),
-    "benchmark": dict.fromkeys(("benchmark", "cells", "graded", "truths"), ""),
-    "internals": dict.fromkeys(
-        (
-            "attribute_scores", "edit_answers", "annotations", "properties", "explained", "probes", "property_claims", "transplants",
-            "place_claims", "place_cells", "segment_claims", "measurements", "features", "pairs", "set_metrics", "draws",
-            "attribute_sums", "annotation_sums", "annotated", "changed", "compared", "crossed", "buckets", "resamples", "cd_intervals",
-            "attribute_tests", "image_shifts", "claims",
-        ),
-        "",
-    ),
+    **{group: dict.fromkeys(names.split(), "") for group, names in _OTHERS.items()},
     "old names": {old: f"old name of {new}" for old, new in OLD_VIEWS.items()},
-}  # fmt: skip
+}
 GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}
 
 EXAMPLES = {
@@ -71,13 +57,13 @@ EXAMPLES = {
     "verdicts": "select audit, attribute, shift, edit_effect, q_value, verdict from verdicts order by run_id, rank limit 5",
     "gate": "select rule, subject, result, reason from gate order by run_id, place limit 5",
     "gate_verdicts": "select audit, verdict, passed, failed, undecided from gate_verdicts order by audit limit 5",
-    "scorecard": "select run_id, metric, value, n from scorecard order by all limit 5",
+    "scorecard": "select audit, metric, value, n from scorecard order by audit, metric limit 5",
     "runs": "select run_id, audit, model, status, started, flipped from runs order by started desc limit 5",
-    "run_settings": "select audit, setting, value from run_settings where setting like 'interventions.%' order by all limit 5",
-    "predictions": "select path, label, predicted, confidence from predictions where not correct order by confidence desc limit 5",
+    "run_settings": "select audit, setting, value from run_settings where setting like 'prior.%' order by all limit 5",
+    "predictions": "select path, label, predicted, confidence from predictions where not correct order by path limit 5",
     "outcomes": "select path, label, predicted, target, flipped, l1 from outcomes order by l1 limit 5",
-    "attribute_changes": "select path, attribute, before, after from attribute_changes where flipped order by abs(change) desc limit 5",
-    "edit_effects": "select path, attribute, target, effect from edit_effects where counted order by abs(effect) desc limit 5",
+    "attribute_changes": "select path, attribute, before, after from attribute_changes order by abs(change) desc limit 5",
+    "edit_effects": "select path, attribute, target, effect from edit_effects where counted order by path limit 5",
     "edits": "select path, attribute, switched_on, confirmed, png from edits order by path, attribute limit 5",
     "explanations": "select path, predicted, target, arm, p_target_cf, png from explanations order by path, arm limit 5",
     "images": "select path, split, label, width, height, png from images order by path limit 5",

@@ -1,9 +1,9 @@
 """The names that people write in SQL: views and columns of the schema `lens`, which their queries see before those of `main`.
 
-Facts keep the columns that they were written with, and the program's own SQL reads those; whoever asks finds the same under one word
-a thing (docs/reference/names.md). A view here is one of three: a file of warehouse/views/lens, which joins what one looks for first
-(path, label, predicted class); a view of `main` whose columns are renamed; or one that gains the audit's name. Old names of columns
-stand last in their view for one version, old names of views stay in `main`.
+Facts keep the columns that they were written with, and the program's own SQL reads those; whoever asks finds the same under one
+word a thing (docs/reference/names.md). A view here is one of three: a file of warehouse/views/lens, which joins what one looks
+for first (path, label, predicted class); a view of `main` whose columns are renamed; or one with the audit's name. Old names
+of columns stand last in their view for one version, old names of views stay in `main`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,10 @@ _UNDER_NEW_NAMES: dict[str, tuple[str, dict[str, str]]] = {  # a view by its new
     "attribute_shifts": ("attribute_effects", _SHIFT),
     "image_shifts": ("image_effects", {"effect": "shift"}),
 }
-_WITH_AUDIT = ("findings", "verdicts", "accuracy", "worst_groups", "subgroups", "confusion", "fairness", "gate", "gate_verdicts", "warnings")
+_WITH_AUDIT = (
+    "findings", "verdicts", "accuracy", "worst_groups", "subgroups", "confusion", "fairness", "gate", "gate_verdicts", "warnings",
+    "scorecard",
+)  # fmt: skip
 
 NAMED = (*WRITTEN, *_UNDER_NEW_NAMES, *(name for name in dict.fromkeys((*_WITH_AUDIT, *OLD_COLUMNS)) if name not in WRITTEN))
 
@@ -83,10 +86,12 @@ def renamed(name: str) -> dict[str, str]:
 
 
 def renaming_sql(name: str) -> str:
-    """The SQL of a view that no file writes: the view of `main`, with the audit's name, its columns renamed, the old names last."""
+    """The SQL of a view that no file writes: the view of `main`, with the audit's name and its columns renamed."""
     columns = ", ".join(f"{old} as {new}" for new, old in renamed(name).items())
     kept = "".join(f", v.{old}" for old in OLD_COLUMNS.get(name, {}))
     shown = f"v.* exclude (run_id){f' rename ({columns})' if columns else ''}{kept}"
     audit = name in _WITH_AUDIT
     join = "\nleft join (select run_id, name as audit from main.runs) using (run_id)" if audit else ""
-    return f"create view lens.{name} as\nselect v.run_id, {'audit, ' if audit else ''}{shown}\nfrom main.{made_of(name)} v{join};\n"
+    return (
+        f"create view lens.{name} as\nselect v.run_id, {'audit, ' if audit else ''}{shown}\nfrom main.{made_of(name)} v{join};\n"
+    )

@@ -20,14 +20,14 @@ KEYS = {  # of every view
     "value": "in the metric's own unit",
     "n": "what the value is over",
 }
-_NEW = {new for columns in OLD_COLUMNS.values() for new in columns.values()}  # `p_value` is of no attribute
+_FIXED = {name for columns in OLD_COLUMNS.values() for pair in columns.items() for name in pair}  # `p_value` is of no attribute
 _OPENING = """# Facts and views
 
 Made by `python -m warehouse.lens.reference` from the schema and from the comments of `warehouse/views/*.sql`; a test holds it to
 them. Ask with `cfx query "select ..."`, in a notebook with `cfx.open(...)` (`examples/ask.ipynb`), or see
 [twelve worked questions](../how-to/questions/README.md). A fact is what an audit wrote down, once. A view is a question over the
-facts that is answered anew each time. `<attribute>` stands for each attribute that the run's oracle knows. What the words mean, and
-which names are old, is in [names](names.md).
+facts that is answered anew each time. `<attribute>` stands for each attribute that the run's oracle knows. What the words mean
+is in [names](names.md).
 """
 
 
@@ -55,9 +55,9 @@ def _wide_of(named: Iterable[str], column: str) -> str:
 
 def wide(column: str) -> str:
     """`d_hat` is one of the columns `d_<attribute>`; `p_source`, which a fact names, is itself."""
-    if any(column in fact.schema.names for fact in FACTS.values()) or column in _NEW:
+    if any(column in fact.schema.names for fact in FACTS.values()) or column in _FIXED:
         return column
-    return re.sub(r"^([a-z])_.+", r"\1_<attribute>", column)
+    return re.sub(r"^([acdmpqsv])_.+", r"\1_<attribute>", column)
 
 
 def _of_fact(fact: Fact | None, column: str) -> str | None:
@@ -104,7 +104,7 @@ def reference() -> str:
             old = ", ".join(f"`{column}` ({new})" for column, new in view.old_columns.items())
             parts.append(f"Old names, valid for one version: {old}.\n")
         if words:
-            parts.append(f"    cfx query \"{example(view.name)}\"\n")
+            parts.append(f'    cfx query "{example(view.name)}"\n')
         if view.name in VIEWS:
             parts += [f"Macro `{call}`: {meaning}\n" for call, meaning in macros(view.name).items()]
     return "\n".join(parts)
