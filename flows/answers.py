@@ -66,7 +66,7 @@ def _table(names: Sequence[str], texts: Sequence[Sequence[str]], right: Sequence
 def _records(answer: pa.Table, rows: int, width: int) -> Iterator[str]:
     """One block a row: a line a column, long values over a few lines."""
     room = max(map(len, answer.column_names))
-    texts = [_in_record(answer.column(i), rows) for i in range(answer.num_columns)]
+    texts = [_in_record(name, column, rows) for name, column in zip(answer.column_names, answer.columns, strict=True)]
     for i in range(rows):
         yield from ["", f"── {i + 1} of {answer.num_rows:,} ".ljust(min(width, 60), "─")][i == 0 :]
         for name, cells in zip(answer.column_names, texts, strict=True):
@@ -77,9 +77,11 @@ def _records(answer: pa.Table, rows: int, width: int) -> Iterator[str]:
             yield from (" " * (room + _GAP) + line for line in lines[1:])
 
 
-def _in_record(column: pa.ChunkedArray, rows: int) -> list[str]:
+def _in_record(name: str, column: pa.ChunkedArray, rows: int) -> list[str]:
     """The first cells of a column as text that need not be aligned."""
     texts = [_one_line(_text(value)) for value in column.slice(0, rows).to_pylist()]
+    if name in ("config", "fingerprints", "packages"):
+        texts = [f"{text}: see run_settings" if text.startswith("JSON, ") else text for text in texts]
     return _distinct(texts, column.to_pylist()) if _hashes(texts) else texts
 
 
@@ -160,8 +162,8 @@ def _text(value: object) -> str:
             return f"[{listed}]" if len(value) <= _LISTED else f"[{listed}, … {len(value):,} in all]"
         case dict():
             return "{" + ", ".join(f"{key}: {_text(inner)}" for key, inner in value.items()) + "}"
-        case str() if len(value) > 200 and value[0] in "{[" and value[-1] in "}]":
-            return f"JSON, {_size(len(value))}: see run_settings" if value[0] == "{" else f"JSON, {_size(len(value))}"
+        case str() if len(value) > _LONGEST and value[0] == "{" and value[-1] == "}":
+            return f"JSON, {_size(len(value))}"
         case datetime():
             return value.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
     return str(value)

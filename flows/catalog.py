@@ -9,6 +9,7 @@ from typing import Any
 
 from cfx.errors import UserError
 from flows.answers import printed
+from warehouse.facts.schema import FACTS
 from warehouse.lens.ask import ask, near_views
 from warehouse.lens.catalog import LENS, NAMES, VIEWS, view_sql
 from warehouse.lens.connect import View, description, views
@@ -100,7 +101,8 @@ def _statements(name: str) -> list[str]:
 def sources(name: str) -> list[str]:
     """The facts and views that a view reads itself."""
     read = (found for sql in _statements(name) for found in _READ.findall(sql))
-    return [source for source in dict.fromkeys(read) if source in GROUP_OF and source != name]
+    known = (source for source in dict.fromkeys(read) if source in GROUP_OF and (source != name or name in FACTS))
+    return [f"facts.{name}" if source == name else source for source in known]
 
 
 def _kind(kind: str) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from cfx.errors import UserError
 from warehouse.lens.connect import open_warehouse, query
-from warehouse.lens.groups import GROUP_OF
+from warehouse.lens.groups import GROUP_OF, GROUPS, IMAGES
 from warehouse.lens.names import OLD_COLUMNS, OLD_VIEWS
 from warehouse.lens.needed_views import Json, parsed
 from warehouse.lens.scans import columns_of, identifier
@@ -170,6 +170,6 @@ def _or(names: list[str]) -> str:
 
 def _elsewhere(root: Path, name: str, there: Mapping[str, object]) -> str:
     """Where else a column of that name is."""
-    every = _columns(root, [view for view, group in GROUP_OF.items() if group in ("start here", "images")])
+    every = _columns(root, ["runs", "run_settings", *GROUPS[IMAGES]])  # not those that take long to lay out
     having = [view for view, columns in every.items() if name.lower() in columns and view not in there]
     return f"; {', '.join(having[:4])} {'have' if len(having) > 1 else 'has'} it" if having else ""
