@@ -113,27 +113,35 @@ def _distinct(texts: Sequence[str], every: Sequence[str | None]) -> list[str]:
 
 
 def _numbers(values: Sequence[float | None]) -> list[str]:
-    """Floats of a column with the same decimals, at most six: as many as the smallest needs; what would be 0 keeps two digits."""
-    finite = [abs(value) for value in values if value is not None and math.isfinite(value)]
-    sizes = [value for value in finite if value > 0]
-    if sizes and (max(sizes) >= 1e9 or min(sizes) < 1e-12 <= max(sizes) < 1e-6):
+    """Floats of a column with the same decimals: four digits of the largest, up to four decimals for smaller ones.
+
+    No more than they need, and six at most; what would be 0 keeps two digits.
+    """
+    sizes = [abs(value) for value in values if value is not None and math.isfinite(value) and value]
+    if sizes and not 1e-6 < max(sizes) < 1e9:
         return ["" if value is None else f"{value:.6g}" for value in values]
-    decimals = max((_decimals(value) for value in sizes), default=0)
+    decimals = 0
+    if sizes:
+        wanted = max(_digits(max(sizes)), min(_digits(min(sizes)), 4))
+        decimals = min(wanted, max(map(_needed, sizes)))
 
     def text(value: float | None) -> str:
-        if value is None:
-            return ""
-        said = f"{value:.{decimals}f}" if math.isfinite(value) else str(value)
-        return f"{value:.2g}" if value and math.isfinite(value) and not float(said) else said
+        if value is None or not math.isfinite(value):
+            return "" if value is None else str(value)
+        said = f"{value:.{decimals}f}"
+        return said if float(said) or not value else f"{value:.2g}"
 
     return [text(value) for value in values]
 
 
-def _decimals(value: float) -> int:
-    """How many decimals show a number exactly, or its first four digits; at most six."""
-    enough = max(0, 3 - math.floor(math.log10(value)))
-    exact = next((n for n in range(7) if float(f"{value:.{n}f}") == value), 6)
-    return min(enough, exact, 6)
+def _digits(value: float) -> int:
+    """The decimals that show a number's first four digits, 0 to 6."""
+    return min(max(0, 3 - math.floor(math.log10(value))), 6)
+
+
+def _needed(value: float) -> int:
+    """The decimals that show a number exactly, at most six."""
+    return next((n for n in range(6) if float(f"{value:.{n}f}") == value), 6)
 
 
 def _whole(value: object) -> str:
