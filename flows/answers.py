@@ -49,7 +49,8 @@ def plain(answer: pa.Table) -> str:
         _numbers(c.to_pylist()) if _is_float(c.type) else [_one_line(_whole(v)) for v in c.to_pylist()] for c in answer.columns
     ]
     right = [_is_number(field.type) for field in answer.schema]
-    return "\n".join(_table(answer.column_names, texts, right)) + "\n"
+    head, _, *lines = _table(answer.column_names, texts, right)
+    return "\n".join([head, *lines]) + "\n"
 
 
 def _table(names: Sequence[str], texts: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
@@ -82,7 +83,7 @@ def _in_record(name: str, column: pa.ChunkedArray, rows: int) -> list[str]:
     texts = [_one_line(_text(value)) for value in column.slice(0, rows).to_pylist()]
     if name in ("config", "fingerprints", "packages"):
         texts = [f"{text}: see run_settings" if text.startswith("JSON, ") else text for text in texts]
-    return _distinct(texts, column.to_pylist()) if _hashes(texts) else texts
+    return _distinct(texts, column.unique().to_pylist()) if _hashes(texts) else texts
 
 
 def _hashes(texts: Sequence[str]) -> bool:
@@ -98,7 +99,7 @@ def _cells(answer: pa.Table, i: int, rows: int, bound: bool) -> list[str]:
     if not bound or not any(texts):
         return texts
     if _hashes(texts):
-        return _distinct(texts, column.to_pylist())
+        return _distinct(texts, column.unique().to_pylist())
     if all(_RUN.fullmatch(text) for text in texts if text):
         cut = [_RUN.sub(r"\1…", text) for text in texts]
         return cut if len(set(cut)) == len(set(texts)) else texts

@@ -62,14 +62,18 @@ def views(
     as_json: Annotated[bool, typer.Option("--json", help="every fact and view with columns, types, meanings and SQL")] = False,
 ) -> None:
     """What can be asked, the most useful first; `cfx docs VIEW` describes one."""
-    from flows.catalog import all_as_json, described, listed
-
     with user_errors():
         if as_json:
+            from flows.view_page import all_as_json
+
             print_json(all_as_json(warehouse, name))
         elif name is not None:
+            from flows.view_page import described
+
             out.print(escaped(described(warehouse, name, out.width, sql=True)), end="", soft_wrap=True, highlight=False)
         else:
+            from flows.catalog import listed
+
             out.print(escaped(listed(every, out.width)), end="", soft_wrap=True, highlight=False)
 
 
@@ -79,9 +83,9 @@ def docs(
     sql: Annotated[bool, typer.Option("--sql", help="also the SQL that makes it")] = False,
 ) -> None:
     """One fact or view: its columns with type and meaning, a first query with its rows, and what it is made of."""
-    from flows.catalog import described
-
     with user_errors():
+        from flows.view_page import described
+
         out.print(escaped(described(warehouse, name, out.width, sql)), end="", soft_wrap=True, highlight=False)
 
 

@@ -19,7 +19,7 @@ from pydantic import Field
 
 import cfx
 from cfx.errors import UserError
-from warehouse.lens.ask import ask
+from warehouse.lens.ask import ask, near_views
 from warehouse.lens.connect import description, open_warehouse
 from warehouse.lens.connect import query as answered
 from warehouse.lens.connect import views as known_views
@@ -137,7 +137,7 @@ def view_page(root: Path, name: str) -> str:
     """One fact or view: its columns in words, and its SQL."""
     known = _meanings()
     if name not in known:
-        raise UserError(f"there is no fact or view {name!r}; there are {', '.join(known)}")
+        raise UserError(f"there is no fact or view {name!r}{near_views(name)}; `views` lists all")
     (view,) = known_views(root, name)
     columns = [f"- `{column}` ({kind.lower()}): {meaning_of(name, column)}" for column, kind in view.columns]
     made = f"\n```sql\n{view.sql}```\n" if view.sql else ""
