@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS, BLOCKS = 100, 10  # that a terminal is shown
-_GAP, _LONGEST, _LINES, _LISTED = 2, 40, 3, 6  # between columns; of text in a table; of a value in a record; of a list's items
+_GAP, _LINES, _LISTED = 2, 3, 6  # between columns; of a value in a record; of a list's items
+_LONGEST = (120, 90, 70, 55, 40)  # of text in a table, as far as it fits
 _HASH, _RUN = re.compile(r"[0-9a-f]{40,64}"), re.compile(r"(.+-[0-9a-f]{4})[0-9a-f]{6}")  # an image's, and a run's id
 _KINDS = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"RIFF": "WebP", b"GIF8": "GIF"}
 
@@ -30,7 +31,7 @@ def printed(answer: pa.Table, width: int, rows: int | None = None) -> str:
         return f"no rows\ncolumns: {', '.join(answer.column_names)}\n"
     most = ROWS if rows is None else rows or answer.num_rows
     right = [_is_number(field.type) for field in answer.schema]
-    for bound in (False, True):
+    for bound in (None, *_LONGEST):
         lines = _table(answer.column_names, [_cells(answer, i, most, bound) for i in range(answer.num_columns)], right)
         if max(map(len, lines)) <= width:
             break
@@ -90,20 +91,20 @@ def _hashes(texts: Sequence[str]) -> bool:
     return any(texts) and all(_HASH.fullmatch(text) for text in texts if text)
 
 
-def _cells(answer: pa.Table, i: int, rows: int, bound: bool) -> list[str]:
-    """The first cells of a column as text. bound: no longer than a table has room for."""
+def _cells(answer: pa.Table, i: int, rows: int, bound: int | None) -> list[str]:
+    """The first cells of a column as text. bound: the characters that a table has room for; None: all."""
     column = answer.column(i)
     if _is_float(column.type):
         return _numbers(column.slice(0, rows).to_pylist())
     texts = [_one_line(_text(value)) for value in column.slice(0, rows).to_pylist()]
-    if not bound or not any(texts):
+    if bound is None or not any(texts):
         return texts
     if _hashes(texts):
         return _distinct(texts, column.unique().to_pylist())
     if all(_RUN.fullmatch(text) for text in texts if text):
         cut = [_RUN.sub(r"\1…", text) for text in texts]
         return cut if len(set(cut)) == len(set(texts)) else texts
-    return [text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…" for text in texts]
+    return [text if len(text) <= bound else text[: bound - 1] + "…" for text in texts]
 
 
 def _distinct(texts: Sequence[str], every: Sequence[str | None]) -> list[str]:
@@ -171,7 +172,7 @@ def _text(value: object) -> str:
             return f"[{listed}]" if len(value) <= _LISTED else f"[{listed}, … {len(value):,} in all]"
         case dict():
             return "{" + ", ".join(f"{key}: {_text(inner)}" for key, inner in value.items()) + "}"
-        case str() if len(value) > _LONGEST and value[0] == "{" and value[-1] == "}":
+        case str() if len(value) > 40 and value[0] == "{" and value[-1] == "}":
             return f"JSON, {_size(len(value))}"
         case datetime():
             return value.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")

@@ -180,6 +180,7 @@ def test_columns_that_come_along_under_an_old_name_are_known(root: Path) -> None
         ("from counterfactuals", "did you mean outcomes or explanations?"),
         ("select labl from accuracy", "no column 'labl' in accuracy; did you mean label?"),
         ("select image, label from predictions", "did you mean path or image_id?"),
+        ("select imag from images", "did you mean path or image_id?"),
         ("select attribute from findings", "did you mean name?"),
         ("select f.paht from outcomes f", "did you mean path?"),
         ("select png from verdicts", "explanations, images, saliency have it"),

@@ -159,7 +159,8 @@ def _near(name: str, known: Iterable[str], meant: Mapping[str, tuple[str, ...]])
     """Of these names those that are nearest, by what people mean or by their letters; at most three."""
     known = list(dict.fromkeys(known))
     small = name.lower()
-    named = [other for other in meant.get(small, ()) if other in known]
+    called = [small, *get_close_matches(small, meant, 1, 0.85)]
+    named = [other for call in called for other in meant.get(call, ()) if other in known]
     inside = [other for other in known if len(small) > 3 and small in other.split("_")]
     return list(dict.fromkeys([*named, *get_close_matches(small, known, 3, _ALIKE), *inside]))[:3]
 

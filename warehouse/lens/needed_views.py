@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import TypeAlias
 
 import duckdb
@@ -68,6 +68,7 @@ def _names(sql: str, lens: bool) -> set[str]:
     return {_ANY} if statements is None else {view for name in _read(statements, frozenset()) if (view := _view(name, lens))}
 
 
+@lru_cache(maxsize=64)
 def parsed(sql: str) -> Json:
     """The statements of sql as DuckDB's parser writes them out; None where it cannot."""
     (written,) = _parser().cursor().execute(printed("select json_serialize_sql($sql)", sql=sql)).fetchone() or ("{}",)
