@@ -93,6 +93,9 @@ VIEWS = (
     "truth_agreement",
     "stage_costs",
     "near_copies",
+    "near_duplicates",
+    "quality_images",
+    "quality",
     "watched",
     "trend",
 )
