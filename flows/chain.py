@@ -120,7 +120,7 @@ def conclude(run: Run, work: Work) -> None:
         planted, clean = (work.audit(check(twin)) for twin in canary_audits(run.config))
         canary.record_canary(run, canary.Twins(run.config.canary.attribute, planted, clean))
     run_record.finish_run(run)
-    verdict = gate(run.root, run.id, run.config.gate).verdict
+    verdict = gate(run.root, run.id, run.config.gate, run.config.base).verdict
     report = write_report(run.root, run.id)
     work.publish(run, report)
     work.log().info("gate: %s; report %s", verdict, report)
@@ -158,7 +158,13 @@ def canary_audits(config: AuditConfig) -> list[AuditConfig]:
     twins = {"planted": config.canary.planted, "clean": config.canary.clean}
     return [
         config.model_copy(
-            update={"name": f"{config.name}-canary-{twin}", "classifier": classifier, "canary": None, "publish": None}
+            update={
+                "name": f"{config.name}-canary-{twin}",
+                "classifier": classifier,
+                "canary": None,
+                "publish": None,
+                "base": None,
+            }
         )
         for twin, classifier in twins.items()
     ]

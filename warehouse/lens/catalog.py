@@ -76,6 +76,8 @@ VIEWS = (
     "changes",
     "edit_changes",
     "flip_changes",
+    "reacting",
+    "unedited",
     "subgroups",
     "accuracy",
     "confusion",
