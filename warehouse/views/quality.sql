@@ -62,7 +62,7 @@ over_what as (
         run_id, checks.*,
         case issue
             when 'leak between splits' then if(splits > 1 or others is not null, images + repeated, 0)
-            when 'duplicates disagree' then if(classed > 1, labelled, 0)
+            when 'duplicates disagree' then if(classed > 1, labelled + repeated, 0)
             when 'exact duplicate' then images + repeated
             when 'near duplicate' then compared
             when 'label issue' then judged
