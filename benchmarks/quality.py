@@ -62,11 +62,12 @@ def _resized(image: Pixels, rng: np.random.Generator) -> Image.Image:
 
 
 def _widened(image: Pixels, rng: np.random.Generator) -> Image.Image:
-    wide = Image.fromarray(
-        np.tile(np.median(image[:8], axis=(0, 1)).astype(np.uint8), (SIDE, int(SIDE * rng.uniform(1.7, 4)), 1))
-    )
-    wide.paste(Image.fromarray(image), ((wide.width - SIDE) // 2, 0))
-    return wide if rng.random() < 0.5 else wide.rotate(90, expand=True)
+    """In the middle of a wider or a higher one of its background's colour."""
+    long = int(SIDE * rng.uniform(1.7, 4))
+    size, corner = ((long, SIDE), ((long - SIDE) // 2, 0)) if rng.random() < 0.5 else ((SIDE, long), (0, (long - SIDE) // 2))
+    wide = Image.new("RGB", size, tuple(np.median(image[:8], axis=(0, 1)).astype(int).tolist()))
+    wide.paste(Image.fromarray(image), corner)
+    return wide
 
 
 CHANGED: dict[str, Change] = {

@@ -140,7 +140,32 @@ def check(config: DataConfig) -> Listed:
     counts = Counter(label for label in rows["label"].to_pylist() if label)
     attributes = tuple(name.removeprefix("a_") for name in rows.column_names[FIXED:])
     images = dict(sorted(counts.items()))
-    return Listed(len(rows), tuple(images), attributes, images, sample_of(config), _too_few(counts, config))
+    warnings = (*_too_few(counts, config), *_repeated(rows, config))
+    return Listed(len(rows), tuple(images), attributes, images, sample_of(config), warnings)
+
+
+def _repeated(rows: pa.Table, config: DataConfig) -> tuple[str, ...]:
+    """What to say of files that the table names twice, or in another split, too. The audit itself compares bytes."""
+    said = []
+    if (again := pc.sum(rows["again"]).as_py() or 0) > 0:
+        said.append(f"{again:,} rows name a file that an earlier row names: only the first counts")
+    if config.split is not None:
+        here = {file for file in rows["file"].to_pylist() if file}
+        elsewhere = other_splits(config)
+        elsewhere = elsewhere.filter(pc.is_in(elsewhere["file"], pa.array(sorted(here), pa.string())))
+        if len(elsewhere):
+            shared, named = set(elsewhere["file"].to_pylist()), ", ".join(sorted(set(elsewhere["split"].to_pylist())))
+            said.append(
+                f"{len(shared):,} of the files of split {config.split!r}, such as {min(shared)}, are in another ({named}), too: "
+                "accuracy may be better than on images that nobody has seen"
+            )
+    return tuple(said)
+
+
+def other_splits(config: DataConfig) -> pa.Table:
+    """The listing of the rows of a table that are in another split than the audited one."""
+    every = listing(config.model_copy(update={"split": None, "limit": None}))
+    return every.filter(pc.fill_null(pc.not_equal(every["split"], config.split), False))
 
 
 def _too_few(counts: Counter[str], config: DataConfig) -> tuple[str, ...]:

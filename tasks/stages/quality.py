@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from cfx.images import Refused
-from tasks.data.annotations import listing
 from tasks.data.files import is_inside, read, stamps, whole_of
-from tasks.data.ingest import HASHED_WHOLE, DataConfig
+from tasks.data.ingest import HASHED_WHOLE, DataConfig, other_splits
 from tasks.run import Run
 from tasks.stage import Rows, stage
 from warehouse.facts.schema import SHARED_FILES
@@ -46,13 +46,15 @@ def find_label_issues(run: Run, images: Sequence[Shard], predicted: Sequence[Sha
     }
 
 
-def confident_learning(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def confident_learning(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Which labels (N,) of int look wrong beside probabilities (N, K), and how well each goes with its own, 0 to 1 (cleanlab).
 
     Nothing is found where all labels are of one class: there is no class to be taken for.
     """
     if len(np.unique(labels)) < 2:
-        return np.zeros(len(labels), bool), probabilities[np.arange(len(labels)), labels]
+        return np.zeros(len(labels), np.bool_), probabilities[np.arange(len(labels)), labels]
     from cleanlab.filter import find_label_issues as issues_of
     from cleanlab.rank import get_label_quality_scores
 
@@ -60,7 +62,7 @@ def confident_learning(labels: np.ndarray, probabilities: np.ndarray) -> tuple[n
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about classes that no image is labelled as
         found = issues_of(labels, rows, n_jobs=1)
-        return np.asarray(found, bool), np.asarray(get_label_quality_scores(labels, rows, method="self_confidence"))
+        return np.asarray(found, np.bool_), np.asarray(get_label_quality_scores(labels, rows, method="self_confidence"))
 
 
 @stage("shared_files")
@@ -69,11 +71,9 @@ def find_shared_files(run: Run, images: Sequence[Shard]) -> Rows:
     has are read, and nothing but names is compared where these come to more than 1 GiB, lie in archives or in an object store."""
     data = run.config.data
     audited = {row["path"]: row["image_id"] for shard in images for row in read_shard(shard, ["path", "image_id"]).to_pylist()}
-    others = listing(data.model_copy(update={"split": None, "limit": None}))
-    others = others.filter(pc.fill_null(pc.not_equal(others["split"], data.split), False))
-    rows = [_shared(str(split), others.filter(pc.equal(others["split"], split)), audited, data) for split in sorted(
-        pc.unique(others["split"]).to_pylist()
-    )]  # fmt: skip
+    others = other_splits(data)
+    splits = sorted(pc.unique(others["split"]).to_pylist())
+    rows = [_shared(split, others.filter(pc.equal(others["split"], split)), audited, data) for split in splits]
     return {name: [row[name] for row in rows] for name in SHARED_FILES.schema.names}
 
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tasks.data.ingest import DataConfig
+from tasks.data.ingest import check as listed
 from tasks.stages import quality as stages
 from tasks.stages.ingest import ingest
 from tasks.stages.quality import confident_learning, find_shared_files
@@ -237,6 +238,9 @@ def test_what_ingest_refuses_keeps_its_label_and_other_splits_are_compared_byte_
     (tmp_path / "table.csv").write_text("\n".join(["file,label,split", *rows, "a.png,smiling,extra"]))
     data = DataConfig(
         images=folder, table=tmp_path / "table.csv", label_column="label", split_column="split", split="test", size=16
+    )
+    assert any(
+        "1 of the files of split 'test', such as a.png, are in another (extra), too" in line for line in listed(data).warnings
     )
     run = run_of(tmp_path, data=data)
     images = ingest(run)

@@ -62,5 +62,5 @@ select
     if(a.path <= b.path, b.label, a.label) as other_label, if(a.path <= b.path, b.split, a.split) as other_split,
     distance, a.label <> b.label as other_labels, a.split <> b.split as across_splits
 from near
-join described a on (a.run_id, a.image_id) = (near.run_id, near.a_id)
-join described b on (b.run_id, b.image_id) = (near.run_id, near.b_id);
+join described a on a.run_id = near.run_id and a.image_id = near.a_id
+join described b on b.run_id = near.run_id and b.image_id = near.b_id;

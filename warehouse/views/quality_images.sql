@@ -48,7 +48,7 @@ usual_files as (
 copies as (  -- the same bytes: the first is audited, the others are rejected
     select r.run_id, r.path, r.label, r.split, f.path as other, f.label as other_label, f.split as other_split
     from (select *, regexp_extract(error, 'same bytes as (.*)$', 1) as first_path from rejected where reason = 'duplicate') r
-    left join files f on (f.run_id, f.path) = (r.run_id, r.first_path)
+    left join files f on f.run_id = r.run_id and f.path = r.first_path
 ),
 near as (  -- each pair from both sides, once for every check that it concerns
     select
