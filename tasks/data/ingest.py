@@ -148,7 +148,7 @@ def _repeated(rows: pa.Table, config: DataConfig) -> tuple[str, ...]:
     """What to say of files that the table names twice, or in another split, too. The audit itself compares bytes."""
     said = []
     if (again := pc.sum(rows["again"]).as_py() or 0) > 0:
-        said.append(f"{again:,} rows name a file that an earlier row names: only the first counts")
+        said.append(f"rows that name a file that an earlier row names: {again:,}; only the first counts")
     if config.split is not None:
         here = {file for file in rows["file"].to_pylist() if file}
         elsewhere = other_splits(config)
@@ -156,7 +156,7 @@ def _repeated(rows: pa.Table, config: DataConfig) -> tuple[str, ...]:
         if len(elsewhere):
             shared, named = set(elsewhere["file"].to_pylist()), ", ".join(sorted(set(elsewhere["split"].to_pylist())))
             said.append(
-                f"{len(shared):,} of the files of split {config.split!r}, such as {min(shared)}, are in another ({named}), too: "
+                f"files of split {config.split!r} that another ({named}) lists, too: {len(shared):,}, such as {min(shared)}; "
                 "accuracy may be better than on images that nobody has seen"
             )
     return tuple(said)

@@ -240,7 +240,7 @@ def test_what_ingest_refuses_keeps_its_label_and_other_splits_are_compared_byte_
         images=folder, table=tmp_path / "table.csv", label_column="label", split_column="split", split="test", size=16
     )
     assert any(
-        "1 of the files of split 'test', such as a.png, are in another (extra), too" in line for line in listed(data).warnings
+        "files of split 'test' that another (extra) lists, too: 1, such as a.png" in line for line in listed(data).warnings
     )
     run = run_of(tmp_path, data=data)
     images = ingest(run)

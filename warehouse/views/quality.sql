@@ -1,6 +1,7 @@
 -- What an auditor asks of the data before trusting a verdict, one row a check: how many images it flags, how bad that is, the bound
--- and where the bound comes from. `quality_images` has the images. Label issues are found by the audited classifier's own answers: where it is wrong,
--- it accuses labels that are right, so the lowest `quality` in `label_issues` are to be looked at, not relabelled unseen.
+-- and where the bound comes from. `quality_images` has the images. Label issues are found by the audited classifier's own answers:
+-- where it is wrong, it accuses labels that are right, so the lowest `quality` in `label_issues` are to be looked at, not relabelled
+-- unseen.
 -- Over: every run.
 -- Columns:
 --   place: order of the checks
