@@ -91,7 +91,7 @@ def test_an_agent_reads_the_warehouse_and_can_do_no_more(tmp_path: Path) -> None
                 "rows": [{"one": 1, "none": None}],
                 "more": False,
             }
-            assert (await answer_of("query", sql="describe runs"))["rows"][0]["column_name"] == "name"
+            assert (await answer_of("query", sql="describe runs"))["rows"][1]["column_name"] == "audit"
             slow = "select count(*) from range(1000000) a, range(1000000) b where a.range * b.range % 7 = 3"
             failed, text = await said("query", sql=slow, timeout=0.2)
             assert failed and text.endswith("query timed out after 0.2 s; raise `timeout` (at most 300), or query fewer rows")
@@ -104,7 +104,9 @@ def test_an_agent_reads_the_warehouse_and_can_do_no_more(tmp_path: Path) -> None
             assert failed and "there is no run 'nosuch' in" in text and "planted-run" in text
             assert "there is no fact or view 'glasses'" in (await said("describe", name="glasses"))[1]
             failed, text = await said("query", sql="select nosuch from runs")
-            assert failed and 'Referenced column "nosuch" not found' in text
+            assert failed and "there is no column 'nosuch' in runs" in text
+            old = await answer_of("query", sql="select class from predictions", rows=1)
+            assert old["notes"] == ["predictions.class is the old name of predictions.predicted"]
 
             pages = {str(page.uri_template) for page in (await client.list_resource_templates()).resource_templates}
             assert pages == {"cfx://views/{name}", "cfx://reports/{run}"}

@@ -39,10 +39,10 @@ def _no_figure_stays() -> Iterator[None]:
 
 
 def test_effects_are_the_interventions_in_points_with_their_intervals(kept: Warehouse) -> None:
-    wanted = kept.sql("from findings where run_id = 'one' and intervention is not null order by rank limit 20")
+    wanted = kept.sql("from findings where run_id = 'one' and effect is not null order by rank limit 20")
     ax = kept.plot_effects("one")
     dots = [line for line in ax.lines if line.get_marker() == "o"]
-    assert [line.get_xdata()[0] for line in dots] == pytest.approx((100 * wanted["intervention"]).tolist())
+    assert [line.get_xdata()[0] for line in dots] == pytest.approx((100 * wanted["effect"]).tolist())
     bars = [line.get_xdata() for line in ax.lines if line.get_linewidth() == 2]
     assert np.array(bars) == pytest.approx(100 * wanted[["low", "high"]].dropna().to_numpy())
     names = [tick.get_text() for tick in ax.get_yticklabels()]

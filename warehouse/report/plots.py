@@ -166,7 +166,7 @@ def plot_trend(root: Path, audit: str, of: str = "accuracy", ax: Axes | None = N
         ax.set_ylim(-0.02, 1.02)
     days = sorted({row["started"] for row in rows})
     if len(days) > 1:
-        ax.xaxis.set_major_formatter(ConciseDateFormatter(ax.xaxis.get_major_locator()))
+        ax.xaxis.set_major_formatter(ConciseDateFormatter(ax.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]
     else:
         ax.set_xticks(days, [f"{days[0]:%Y-%m-%d}"])
     ax.spines[["top", "right"]].set_visible(False)
