@@ -23,7 +23,7 @@ BEGAN = datetime(2025, 1, 1, tzinfo=UTC)
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     root = tmp_path_factory.mktemp("warehouse")
     for run in ("one", "two"):
-        write_portrait_run(root, run, n=24, size=16, places={9: 0.5}, properties={"warmth": 0.3})
+        write_portrait_run(root, run, n=16, size=16, places={9: 0.5}, properties={"warmth": 0.3})
     rows = [
         {"stage": stage, "shard": "00000", "began": BEGAN, "ended": BEGAN + timedelta(seconds=seconds), "host": "h", "process": 1}
         for stage, seconds in SPENT.items()
@@ -82,6 +82,6 @@ def test_cost_is_the_time_of_each_stage_in_words(kept: Warehouse) -> None:
 
 def test_a_chart_is_drawn_where_it_is_wanted_and_a_run_must_be_there(kept: Warehouse) -> None:
     _, (left, right) = pyplot.subplots(1, 2)
-    assert kept.plot_effects("one", ax=left) is left and kept.plot_map("one", ax=right) is right
+    assert kept.plot_cost("one", ax=left) is left and kept.plot_map("one", ax=right) is right
     with pytest.raises(UserError, match="there is no run 'three' in"):
         kept.plot_cost("three")
