@@ -76,7 +76,7 @@ def planted() -> tuple[dict[str, np.ndarray], dict[str, list[Any]]]:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("warehouse")
     values, images = planted()
-    gone = {
+    gone: dict[str, list[Any]] = {
         "path": ["again.png", "half.png", "copy.png"],
         "stage": ["ingest"] * 3,
         "reason": ["duplicate", "truncated", "duplicate"],
