@@ -60,7 +60,7 @@ def planted() -> tuple[dict[str, np.ndarray], dict[str, list[Any]]]:
     height[21] = 200
     ids = [f"{i:064x}" for i in range(N)]
     paths = [f"{i:03d}.png" for i in range(N)]
-    known = {
+    known: dict[str, list[Any]] = {
         "image_id": ids,
         "path": paths,
         "label": labels,
