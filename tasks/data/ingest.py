@@ -140,7 +140,32 @@ def check(config: DataConfig) -> Listed:
     counts = Counter(label for label in rows["label"].to_pylist() if label)
     attributes = tuple(name.removeprefix("a_") for name in rows.column_names[FIXED:])
     images = dict(sorted(counts.items()))
-    return Listed(len(rows), tuple(images), attributes, images, sample_of(config), _too_few(counts, config))
+    warnings = (*_too_few(counts, config), *_repeated(rows, config))
+    return Listed(len(rows), tuple(images), attributes, images, sample_of(config), warnings)
+
+
+def _repeated(rows: pa.Table, config: DataConfig) -> tuple[str, ...]:
+    """What to say of files that the table names twice, or in another split, too. The audit itself compares bytes."""
+    said = []
+    if (again := pc.sum(rows["again"]).as_py() or 0) > 0:
+        said.append(f"rows that name a file that an earlier row names: {again:,}; only the first counts")
+    if config.split is not None:
+        here = {file for file in rows["file"].to_pylist() if file}
+        elsewhere = other_splits(config)
+        elsewhere = elsewhere.filter(pc.is_in(elsewhere["file"], pa.array(sorted(here), pa.string())))
+        if len(elsewhere):
+            shared, named = set(elsewhere["file"].to_pylist()), ", ".join(sorted(set(elsewhere["split"].to_pylist())))
+            said.append(
+                f"files of split {config.split!r} that another ({named}) lists, too: {len(shared):,}, such as {min(shared)}; "
+                "accuracy may be better than on images that nobody has seen"
+            )
+    return tuple(said)
+
+
+def other_splits(config: DataConfig) -> pa.Table:
+    """The listing of the rows of a table that are in another split than the audited one."""
+    every = listing(config.model_copy(update={"split": None, "limit": None}))
+    return every.filter(pc.fill_null(pc.not_equal(every["split"], config.split), False))
 
 
 def _too_few(counts: Counter[str], config: DataConfig) -> tuple[str, ...]:
@@ -248,10 +273,10 @@ def selected(config: DataConfig) -> pa.Table:
     return rows
 
 
-def admit(rows: list[dict[str, Any]], config: DataConfig, first: SeenFiles) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+def admit(rows: list[dict[str, Any]], config: DataConfig, first: SeenFiles) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of `images` for the files that can be used, rows of `rejected` for the others; `first` holds the files seen before."""
     admitted: list[dict[str, Any]] = []
-    refused: list[dict[str, str]] = []
+    refused: list[dict[str, Any]] = []
     here: dict[str, str] = {}  # seen in these rows: a dictionary, for a transaction an image takes longer than decoding it
     for row in rows:
         try:
@@ -261,7 +286,8 @@ def admit(rows: list[dict[str, Any]], config: DataConfig, first: SeenFiles) -> t
                 raise Refused("duplicate", f"the same bytes as {twin}")
             image = read_image(content, config.size, config.max_pixels, config.min_side, config.bits, config.resample)
         except Refused as error:
-            refused.append({"path": row["file"] or "", "stage": "ingest", "reason": error.reason, "error": str(error)})
+            known = {"label": row["label"] or None, "split": row["split"] or None}
+            refused.append({"path": row["file"] or "", "stage": "ingest", "reason": error.reason, "error": str(error)} | known)
         else:
             here[image_id] = row["file"]
             size = {"width": image.width, "height": image.height, "png": image.png, "pages": image.pages}

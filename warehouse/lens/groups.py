@@ -8,16 +8,17 @@ START, IMAGES = "start here", "images"
 _OTHERS = {
     "groups": "subgroups fairness group_counts label_associations",
     "evidence": "interventions attribute_shifts ranked_attributes explained_share places segments unnamed_findings "
-    "property_associations edit_quality mad cross_examination truth_agreement word_agreement layers near_copies",
+    "property_associations edit_quality reacting mad cross_examination truth_agreement word_agreement layers near_copies",
     "metrics": "fr judge_fr confidence bkl mnac cd fid sfid kid crossover_fid fs fva s3 cout im1 im2 insertion deletion "
     "distances diversity absent",
-    "between audits": "trend watched changes edit_changes flip_changes bases audits canaries",
+    "between audits": "trend watched changes edit_changes flip_changes unedited bases audits canaries",
     "people": "reviews marks agreement names given_names policies",
     "costs": "stage_costs stages queries",
     "benchmark": "benchmark cells graded truths",
-    "internals": "attribute_scores edit_answers annotations properties explained probes property_claims transplants place_claims "
-    "place_cells segment_claims measurements features pairs set_metrics draws attribute_sums annotation_sums annotated changed "
-    "compared crossed buckets resamples cd_intervals attribute_tests image_shifts claims",
+    "internals": "shared_files attribute_scores edit_answers annotations properties explained probes property_claims transplants "
+    "place_claims place_cells segment_claims measurements features pairs set_metrics draws attribute_sums "
+    "annotation_sums annotated changed compared crossed buckets resamples cd_intervals attribute_tests image_shifts "
+    "claims",
 }
 GROUPS: dict[str, dict[str, str]] = {  # group -> view or fact -> itself in a few words; none: named in one line with others
     START: {
@@ -32,6 +33,7 @@ GROUPS: dict[str, dict[str, str]] = {  # group -> view or fact -> itself in a fe
         "runs": "the audits: classifier, images, when, status",
         "run_settings": "what an audit ran with, one row a setting",
         "warnings": "what may make an audit's numbers mean something else",
+        "quality": "checks of the data: duplicates, leaks, wrong labels, blur …",
     },
     IMAGES: {
         "predictions": "each image: file, label, predicted class, right or wrong",
@@ -43,6 +45,9 @@ GROUPS: dict[str, dict[str, str]] = {  # group -> view or fact -> itself in a fe
         "edits": "edited images, their shams and pasted ones",
         "saliency": "where the classifier sees evidence, as images",
         "rejected": "inputs that were refused, with the reason",
+        "quality_images": "each image that a check of the data flags, and why",
+        "near_duplicates": "pairs of images that are nearly the same",
+        "label_issues": "each labelled image: does its label look wrong",
     },
     **{group: dict.fromkeys(names.split(), "") for group, names in _OTHERS.items()},
     "old names": {old: f"old name of {new}" for old, new in OLD_VIEWS.items()},
@@ -66,6 +71,8 @@ EXAMPLES = {
     "edit_effects": "select path, attribute, target, effect from edit_effects where counted order by path limit 5",
     "edits": "select path, attribute, switched_on, confirmed, png from edits order by path, attribute limit 5",
     "explanations": "select path, predicted, target, arm, p_target_cf, png from explanations order by path, arm limit 5",
+    "quality": "select audit, issue, about, severity, says from quality order by run_id, place limit 12",
+    "quality_images": "select issue, path, other, why from quality_images order by run_id, issue, rank limit 5",
     "images": "select path, split, label, width, height, png from images order by path limit 5",
 }
 

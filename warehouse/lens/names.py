@@ -68,7 +68,7 @@ _UNDER_NEW_NAMES: dict[str, tuple[str, dict[str, str]]] = {  # a view by its new
 }
 _WITH_AUDIT = (
     "findings", "verdicts", "accuracy", "worst_groups", "subgroups", "confusion", "fairness", "gate", "gate_verdicts", "warnings",
-    "scorecard",
+    "scorecard", "quality", "quality_images",
 )  # fmt: skip
 
 NAMED = (*WRITTEN, *_UNDER_NEW_NAMES, *(name for name in dict.fromkeys((*_WITH_AUDIT, *OLD_COLUMNS)) if name not in WRITTEN))

@@ -23,6 +23,7 @@ from warehouse.lens.fetch import Row
 from warehouse.lens.gate import check_run, verdict_of
 from warehouse.lens.settled import settle
 from warehouse.report import formatting as wording
+from warehouse.report import quality
 from warehouse.report.cards import cards
 from warehouse.report.charts import Axis, axis_over
 from warehouse.report.embedded_numbers import block
@@ -67,10 +68,18 @@ def report_html(root: Path, run_id: str) -> str:
         picked = [found["picks"], *(each.picks for each in questions)]
         shown = image_rows(lens, run_id, sorted({row["image_id"] for each in picked for row in each.rows}))
         carriers = input_images(lens, run_id, sorted({row["image_id"] for row in found["carriers"].rows}))
-    return _render(found, questions, shown, carriers)
+        doubtful = quality.images_by_path(lens, run_id, found["quality_images"].rows)
+    checked = quality.checks(found["quality"].rows, found["quality_images"].rows, doubtful)
+    return _render(found, questions, shown, carriers, checked)
 
 
-def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Sequence[Row], carriers: Sequence[Row]) -> str:
+def _render(
+    found: dict[str, Evidence],
+    questions: Sequence[Question],
+    shown: Sequence[Row],
+    carriers: Sequence[Row],
+    checked: Sequence[quality.Check],
+) -> str:
     run, ranked = found["runs"].rows[0], found["ranked"].rows
     cost = {row["arm"]: row for row in found["cost"].rows}
     null = {_question(row): row["change"] for row in found["drift"].rows if row["arm"] == "null"}
@@ -101,7 +110,8 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Se
         maps=maps_of(found["map"].rows, found["claims"].rows),
         mean_image=mean_image(shown),
         cards=cards(found["carriers"].rows, found["claims"].rows, carriers),
-        warnings=_warnings(run),
+        quality_checks=checked,
+        warnings=[*_warnings(run), *(("Warning.", text) for text in quality.warnings(found["quality"].rows))],
         figures=_figures(run, scores, cost),
         effect_meaning=_effect_meaning(run),
         axis=_axis(run["margin"], rows),
