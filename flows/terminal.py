@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from cfx.errors import UserCodeError, UserError
 from cfx.user_code import importable_from
@@ -30,6 +30,8 @@ Warehouse = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="log lines instead of progress bars")]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object as the last line")]
 DEFAULT_WAREHOUSE = Path("cfx-demo/warehouse")
+
+UNFOLDED = 10_000  # columns of what is no terminal
 
 out, err = Console(), Console(stderr=True)
 
@@ -82,6 +84,22 @@ def check_out(path: Path) -> None:
         raise UserError(f"--out: {path} is a folder; name a file in it")
     if not path.absolute().parent.is_dir():
         raise UserError(f"--out: there is no folder {path.absolute().parent}; make it first")
+
+
+def check_image(path: Path) -> None:
+    """Raises UserError, before any work, for a file that is not there."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name an image in it")
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such image")
+
+
+def print_table(table: RenderableType) -> None:
+    """On a terminal as wide as it is; in a pipe or a file on as many columns as it takes, where nothing need be folded."""
+    if out.is_terminal:
+        out.print(table)
+    else:
+        Console(width=UNFOLDED, color_system=None, file=out.file).print(table)
 
 
 def print_json(value: object) -> None:

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from flows.terminal import AsJson, Quiet, err, escaped, out, print_json, quieten, settle, user_errors
+from flows.terminal import AsJson, Quiet, err, escaped, out, print_json, print_table, quieten, settle, user_errors
 
 if TYPE_CHECKING:
     from tasks.config import AuditConfig
@@ -40,7 +40,7 @@ def demo(
             found[twin] = findings(config.warehouse, run_shown(config, shown))
     quieten()
     for twin, finding in found.items():
-        out.print(findings_table(twin, finding))
+        print_table(findings_table(twin, finding))
         out.print(f"report: {report_path(folder / 'warehouse', finding['run_id'])}", soft_wrap=True)
     out.print(f'SQL: cfx query "select * from scorecard" -w {folder / "warehouse"}', soft_wrap=True)
     if as_json:
@@ -73,7 +73,7 @@ def audit(
         finding, said, release, report = findings(root, run), read_verdict(root, run), gate(root, run), report_path(root, run)
         layers = query(root, "from layers where run_id = $run order by place", {"run": run}).to_pylist()
     quieten()
-    out.print(findings_table(settings.name, finding))
+    print_table(findings_table(settings.name, finding))
     lines = (f"{said.kind}: {said.headline}", f"release check: {release.verdict}, {release.reasons[0]}")
     for line in (*lines, *caveats(finding), *lines_of(layers)):
         out.print(escaped(line), soft_wrap=True, highlight=False)

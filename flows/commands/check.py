@@ -23,6 +23,9 @@ def check(config: Annotated[Path, typer.Argument(help="the audit's YAML")], as_j
 
 def show_checked(path: Path) -> dict[str, Any]:
     """Print what an audit of these settings understands, and return it for machines. Raises ConfigError."""
+    from flows.settings import read_yaml
+
+    read_yaml(path)  # what is no file of settings is refused at once: torch takes seconds to import
     from flows.config import load_config
     from flows.engine import one_thread
     from tasks.check import check as checked

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal import check_out, err, escaped, out, settle, user_errors
+from flows.settings import read_yaml
+from flows.terminal import check_image, check_out, err, escaped, out, settle, user_errors
 
 
 def explain(
@@ -24,13 +25,16 @@ def explain(
     """Explain one image: input, counterfactual, mask and difference side by side."""
     settle(quiet=True)
     with user_errors():
-        from flows.config import load_config
+        check_out(to)
+        check_image(image)
+        if config is not None:
+            read_yaml(config)
+        from flows.config import load_config  # what cannot be is refused by now: torch takes seconds to import
         from flows.demo import demo_config
         from flows.engine import one_thread
         from tasks.advice.one_image import explain_image, panel
         from tasks.check import device_of, with_trained
 
-        check_out(to)
         settings = with_trained(load_config(config)) if config is not None else demo_config(Path("cfx-demo"), "planted", 1)
         if target is not None:
             settings = settings.model_copy(update={"target": target})
