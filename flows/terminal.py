@@ -27,7 +27,7 @@ def _warehouse(path: str) -> Path:
 Warehouse = Annotated[
     Path, typer.Option("--warehouse", "-w", parser=_warehouse, metavar="PATH", help="the warehouse's folder, or its URL")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="log lines instead of progress bars")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="say nothing but the result")]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object as the last line")]
 DEFAULT_WAREHOUSE = Path("cfx-demo/warehouse")
 
@@ -115,11 +115,10 @@ def escaped(text: str) -> str:
     return escape(text)
 
 
-def settle(quiet: bool) -> bool:
-    """Set Prefect and torch up for one machine; returns whether bars are shown."""
-    shown = not quiet and err.is_terminal
+def settle(quiet: bool) -> None:
+    """Set Prefect up for one machine. What it logs of warnings and errors is shown in a pipe, where no bar stands in the way."""
     for name, value in {
-        "PREFECT_LOGGING_LEVEL": "ERROR" if shown else "INFO",
+        "PREFECT_LOGGING_LEVEL": "ERROR" if quiet or err.is_terminal else "WARNING",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "cfx",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",  # what it says when it is stopped after a failure hides the failure
@@ -130,7 +129,6 @@ def settle(quiet: bool) -> bool:
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(in_one_line)
     importable_from(os.getcwd())  # a user's `module: my_package:my_network`
-    return shown
 
 
 def in_one_line(record: logging.LogRecord) -> bool:

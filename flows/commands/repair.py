@@ -58,7 +58,7 @@ def repair(options: RepairOptions) -> None:
     One half of the images repairs, the other, held out, grades. Beside the new weights are written the audit's YAML, the table of
     who was held out, the numbers as JSON, and one page that shows before and after. The old weights are not touched.
     """
-    shown = settle(options.quiet)
+    settle(options.quiet)
     with user_errors():
         run = run_named(options.warehouse, options.run)
         from cfx.training.repair import Repair
@@ -85,7 +85,7 @@ def repair(options: RepairOptions) -> None:
         if options.audit:
             from flows.commands.audit import run_shown
 
-            again = run_shown(load_config(file), shown)
+            again = run_shown(load_config(file), options.quiet)
         said = before_and_after(options.warehouse, found, again, alone)
         to.with_suffix(".json").write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         page = write_page(options.warehouse, said, to.with_suffix(".html"))

@@ -78,17 +78,17 @@ def export(
             case ["papers" | "training" | "annex-iv" as kind]:
                 raise UserError(f"{kind} of which run? Give its id: cfx export {kind} RUN")
             case [name]:
-                run = run_named(warehouse, name)
                 if to is not None:
                     check_out(to)
+                run = run_named(warehouse, name)
                 written = archive(warehouse, run, to or Path(f"{run}.zip"))
             case ["papers", name]:
                 run = run_named(warehouse, name)
                 written = export_papers(warehouse, run, to or Path(run))
             case ["annex-iv", name]:
-                run = run_named(warehouse, name)
                 if to is not None:
                     check_out(to)
+                run = run_named(warehouse, name)
                 written = write_annex_iv(warehouse, run, to or Path(f"{run}-annex-iv.md"))
             case ["training", name]:
                 run = run_named(warehouse, name)
