@@ -18,6 +18,7 @@ from warehouse.report.layers import left_out
 from warehouse.report.render import report_path
 from warehouse.report.verdict import Verdict, read_verdict
 
+DECIDING = ("labels", "attributes", "counterfactuals")  # layers without which nothing is confirmed or cleared
 LAYERS = "from layers where run_id = $run order by place"
 
 
@@ -79,12 +80,10 @@ def next_step(outcome: Outcome) -> str:
     named = [row["attribute"] for row in found["attributes"] if row["verdict"] == "confirmed"]
     needed = outcome.gate.images_needed
     if outcome.verdict.kind == "finding" and named and outcome.trainable:
-        return (
-            f"see it in the report's images; `cfx repair {run} {where}` trains the classifier on, without {' and '.join(named)}"
-        )
+        return f"see it in the report's images; `cfx repair {run} {where}` trains the classifier to do without it"
     if outcome.verdict.kind == "finding":
         return f"see in the report's images what it reacts to, or browse them: `cfx serve {where}`"
-    if outcome.verdict.kind == "inconclusive" and missing and missing[0]["layer"] != "masks":
+    if outcome.verdict.kind == "inconclusive" and missing and missing[0]["layer"] in DECIDING:
         return f"add `{missing[0]['line']}` to the settings, which adds {missing[0]['adds']}"
     if needed is not None and needed > (outcome.figures["accuracy"] or {"n": 0})["n"]:
         return f"audit about {needed:,} images, which would decide what is open"

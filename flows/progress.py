@@ -35,7 +35,7 @@ NAMES = {  # stage -> what it does, for people
     "prompts": "learning words",
     "autoencoders": "training autoencoders",
 }
-WHOLE = "in all"
+WHOLE, STARTING = "in all", "starting Prefect"
 LOOK, LOOK_FAR = 0.5, 5.0  # seconds between two looks; listing an object store takes requests
 LINE = 30.0  # seconds between two lines in a pipe
 
@@ -50,6 +50,7 @@ def bars(console: Console) -> Progress:
         TextColumn("{task.fields[left]}", style="progress.remaining"),
         console=console,
         transient=True,
+        refresh_per_second=4,
     )
 
 
@@ -116,9 +117,9 @@ class Shown:
         at_work = [name for name, one in seen.items() if one.at_work]
         for name, one in seen.items():
             if one.at_work or name in self.tasks or before[name].timed:
-                total = before[name].work.images
+                total = before[name].work.images if name != "judging" else None
                 left = None if one.finished else clock.left_of(name)
-                self._show(name, NAMES[name], total if one.finished else int(one.done), total, "images", now, left)
+                self._show(name, NAMES[name], (total or 0) if one.finished else int(one.done), total, "images", now, left)
         for name in (name for name in self.tasks if name in NAMES and name not in seen and name not in self.watch.others):
             self._done(name)
         self._whole(now, clock.left(), at_work, seen)
@@ -148,14 +149,16 @@ class Shown:
                 self.progress.remove_task(self.tasks[WHOLE])
             fields = {"count": "", "spent": spent_in_words(spent), "left": left_in_words(left)}
             total = None if share is None else 1000
-            self.tasks[WHOLE] = self.progress.add_task(WHOLE, completed=int(share or 0), total=total, **fields)
+            title = WHOLE if at_work or len(self.tasks) > (WHOLE in self.tasks) else STARTING
+            self.tasks[WHOLE] = self.progress.add_task(title, completed=int(share or 0), total=total, **fields)
         elif now - self.line >= LINE:
             self.line = now
             parts = [
-                f"{NAMES[name]}: {int(seen[name].done):,} of {self.watch.clock.stages[name].work.images:,}" for name in at_work
+                f"{NAMES[name]}: {int(seen[name].done):,} of {self.watch.clock.stages[name].work.images:,} images"
+                for name in at_work
             ]
             parts += [NAMES.get(name, name) for name in self.watch.others]
-            parts = parts or ["starting"]
+            parts = parts or [STARTING]
             said = "; ".join([*parts, f"{spent_in_words(spent)} so far", *filter(None, [left_in_words(left)])])
             self.console.print(said, markup=False, soft_wrap=True, highlight=False)
 
