@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from flows.terminal import escaped, printable
 
 if TYPE_CHECKING:
     from flows.eta import Seen
@@ -87,10 +88,10 @@ def saying(console: Console, quiet: bool, what: str) -> Iterator[None]:
     if quiet:
         yield
     elif console.is_terminal:
-        with console.status(escape(what)):
+        with console.status(escaped(what)):
             yield
     else:
-        console.print(escape(what), soft_wrap=True, highlight=False)
+        console.print(escaped(what), soft_wrap=True, highlight=False)
         yield
 
 
@@ -160,7 +161,7 @@ class Shown:
             parts += [NAMES.get(name, name) for name in self.watch.others]
             parts = parts or [STARTING]
             said = "; ".join([*parts, f"{spent_in_words(spent)} so far", *filter(None, [left_in_words(left)])])
-            self.console.print(said, markup=False, soft_wrap=True, highlight=False)
+            self.console.print(printable(said), markup=False, soft_wrap=True, highlight=False)
 
 
 @contextmanager
@@ -220,9 +221,9 @@ def training_bars(console: Console, quiet: bool, what: str = "") -> Iterator[Cal
     if progress is not None:
         progress.start()
         if what:
-            progress.add_task(escape(what), total=None, count="", spent="", left="")
+            progress.add_task(escaped(what), total=None, count="", spent="", left="")
     elif what:
-        console.print(what, markup=False, soft_wrap=True, highlight=False)
+        console.print(printable(what), markup=False, soft_wrap=True, highlight=False)
 
     def report(name: str, step: int, steps: int, more: str = "") -> None:
         now, title = time.monotonic(), f"training the {name}" if name else "training"
@@ -238,7 +239,7 @@ def training_bars(console: Console, quiet: bool, what: str = "") -> Iterator[Cal
                     f"{spent} so far",
                     left_in_words(left) if step < steps else "",
                 ]
-                console.print("; ".join(filter(None, parts)), markup=False, soft_wrap=True, highlight=False)
+                console.print(printable("; ".join(filter(None, parts))), markup=False, soft_wrap=True, highlight=False)
             return
         if name not in tasks:
             tasks[name] = progress.add_task(title, total=steps, count="", spent="", left="")

@@ -31,6 +31,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="say nothing but the 
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object as the last line")]
 DEFAULT_WAREHOUSE = Path("cfx-demo/warehouse")
 
+TURNING = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # marks that change a text's direction
 UNFOLDED = 10_000  # columns of what is no terminal
 
 out, err = Console(), Console(stderr=True)
@@ -109,10 +110,30 @@ def print_json(value: object) -> None:
     print(as_json(value))  # noqa: T201
 
 
-def escaped(text: str) -> str:
+def escaped(text: object) -> str:
+    """Text as it is, for a print with markup: brackets stay brackets, and nothing in it commands the terminal."""
     from rich.markup import escape
 
-    return escape(text)
+    return escape(printable(str(text)))
+
+
+def printable(text: str) -> str:
+    r"""Text whose control characters are written out: a file may be called so as to move the cursor or to turn the text around.
+
+    Examples:
+        >>> printable("a\x1b[31mb\u202ec\n")
+        'a\\x1b[31mb\\u202ec\n'
+    """
+    return "".join(_written_out(c) if c in TURNING or (unprintable(c) and c not in "\n\t") else c for c in text)
+
+
+def unprintable(character: str) -> bool:
+    """Whether a terminal may take it for a command: C0, DEL or C1."""
+    return ord(character) < 32 or 127 <= ord(character) < 160
+
+
+def _written_out(character: str) -> str:
+    return f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}"
 
 
 def settle(quiet: bool) -> None:

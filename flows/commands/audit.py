@@ -113,14 +113,21 @@ def print_plan(config: AuditConfig, as_json: bool, quiet: bool) -> None:
         with saying(err, quiet, "trying a few images"):
             estimate = plan(run, workers)
     fewest, most = estimate.evaluations
-    out.print(f"{estimate.images:,} images in {estimate.shards:,} shards, {workers} at a time on {estimate.device}")
+    out.print(
+        f"{estimate.images:,} images in {estimate.shards:,} shards, {workers} at a time on {estimate.device}", soft_wrap=True
+    )
     span = f"{fewest:,} to {most:,}" if fewest < most else f"{fewest:,}"
-    out.print(f"explaining: {span} UNet evaluations, guided and null: if every image flips on the first rung, or none at all")
+    out.print(
+        f"explaining: {span} UNet evaluations, guided and null: if every image flips on the first rung, or none at all",
+        soft_wrap=True,
+    )
     if estimate.edits:
         drawn = f"{estimate.edit_evaluations:,} UNet evaluations" if estimate.edit_evaluations else "by words"
-        out.print(f"editing: at most {estimate.edits:,} images, an attribute each, with their shams: {drawn}")
-    out.print(f"querying: {estimate.queries:,} images, of probes, transplants, measures and edits")
-    out.print(f"{_hours(*estimate.hours)} in all, at the speed of a few images tried now; from the start of the audit itself")
+        out.print(f"editing: at most {estimate.edits:,} images, an attribute each, with their shams: {drawn}", soft_wrap=True)
+    out.print(f"querying: {estimate.queries:,} images, of probes, transplants, measures and edits", soft_wrap=True)
+    out.print(
+        f"{_hours(*estimate.hours)} in all, at the speed of a few images tried now; from its first image on", soft_wrap=True
+    )
     if as_json:
         print_json(asdict(estimate))
 

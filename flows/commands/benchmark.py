@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cfx.errors import UserError
 from flows.options import taking
-from flows.terminal import AsJson, Quiet, out, print_json, quieten, settle, user_errors
+from flows.terminal import AsJson, Quiet, escaped, out, print_json, quieten, settle, user_errors
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _print_graded(
     for heading in rows[0] if rows else ():
         table.add_column(heading, justify="left" if heading in ("data", "kind", "called", "false attributes") else "right")
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*map(escaped, row.values()))
     out.print(table)
     out.print(", ".join(f"{name} {_number(found[name])}" for name in marks))
     if seconds is not None:
@@ -143,7 +143,7 @@ def cells_table(cells: list[dict[str, Any]]) -> Table:
             f"{cell['rho']:g}",
             str(cell["seed"]),
             str(cell["images"]),
-            cell["first"],
+            escaped(cell["first"]),
             {True: "yes", False: "no", None: "–"}[cell["top1"]],
             _number(cell["confirmed"]),
             str(cell["false_claims"]),

@@ -45,4 +45,4 @@ def explain(
     out.print("flipped" if found.flipped else "[yellow]did not flip[/]: the last rung of the ladder is shown")
     for attribute, before, after in found.changed:
         out.print(f"  {escaped(attribute)}: {before:.2f} -> {after:.2f}")
-    out.print(f"explanation: {to}", soft_wrap=True)
+    out.print(f"explanation: {escaped(to)}", soft_wrap=True)

@@ -66,7 +66,7 @@ def _from_captions(options: ProposeOptions, captioner: Captioner, subject: Subje
     from tasks.advice.propose import worst_explained
 
     said = captions_of(captioner, worst_explained(subject, options.captions))
-    err.print(f"{len(said)} images captioned by {options.captioner}", markup=False, soft_wrap=True)
+    err.print(f"{len(said)} images captioned by {escaped(options.captioner)}", soft_wrap=True)
     found = phrases(said)
     if not found:
         raise UserError(f"--captioner: no phrase is in two of its {len(said)} captions, such as {said[0][:80]!r}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, out, user_errors
+from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, escaped, out, user_errors
 
 
 def prune(
@@ -20,4 +20,5 @@ def prune(
         from warehouse.lens.prune import expired, forget
 
         for run in expired(warehouse, days, keep):
-            out.print(f"{run}: {forget(warehouse, run)} files deleted" if yes else f"{run}: would be deleted; add --yes")
+            done = f"{forget(warehouse, run)} files deleted" if yes else "would be deleted; add --yes"
+            out.print(f"{escaped(run)}: {done}", soft_wrap=True)

@@ -99,7 +99,7 @@ def wandb(
         results = read_results(warehouse, run)
         with evidence_files(warehouse, results, archive) as files:
             written = write_offline_run(results, files, project, folder)
-    out.print(f"{written}\nupload it with: wandb sync {written}", soft_wrap=True, markup=False)
+    out.print(f"{escaped(written)}\nupload it with: wandb sync {escaped(written)}", soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def card(options: CardOptions) -> None:
         about = About(options.license, options.base_model, tuple(options.dataset or ()), options.model)
         results = read_results(options.warehouse, run_named(options.warehouse, options.run))
         options.to.write_text(model_card(results, about), encoding="utf-8")
-    out.print(str(options.to), soft_wrap=True, markup=False)
+    out.print(escaped(options.to), soft_wrap=True)
 
 
 def prometheus(
@@ -146,4 +146,4 @@ def prometheus(
         run = run_named(warehouse, run)
         text_file(to, run)
         path = write_text_file(read_results(warehouse, run), to)
-    out.print(str(path), soft_wrap=True, markup=False)
+    out.print(escaped(path), soft_wrap=True)

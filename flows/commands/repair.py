@@ -127,13 +127,13 @@ def _show(said: dict[str, Any], file: Path, page: Path) -> None:
         table.add_row("gate", before["audit"]["gate"], after["audit"]["gate"])
     print_table(table)
     if after["audit"] is None:
-        out.print(f"audit it: cfx audit {file}", soft_wrap=True)
+        out.print(f"audit it: cfx audit {escaped(file)}", soft_wrap=True)
     else:
         if said["audited"] == "all":
             out.print("the audit after saw all images of the audit before, half of which repaired; held-out numbers are above")
-        out.print(f"compare: cfx compare {after['audit']['run']} {said['run']}", soft_wrap=True)
-    out.print(f"weights: {said['weights']}", soft_wrap=True)
-    out.print(f"page: {page}", soft_wrap=True)
+        out.print(f"compare: cfx compare {escaped(after['audit']['run'])} {escaped(said['run'])}", soft_wrap=True)
+    out.print(f"weights: {escaped(said['weights'])}", soft_wrap=True)
+    out.print(f"page: {escaped(page)}", soft_wrap=True)
 
 
 def _share(found: dict[str, Any]) -> str:

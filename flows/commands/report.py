@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.run_names import RunName, run_named
-from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, out, print_json, user_errors
+from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, escaped, out, print_json, user_errors
 
 
 def report(
@@ -30,4 +30,4 @@ def report(
     if as_json:
         print_json({"path": str(path), "bytes": path.stat().st_size, "seconds": round(seconds, 3)})
     else:
-        out.print(str(path), soft_wrap=True)
+        out.print(escaped(path), soft_wrap=True)

@@ -75,10 +75,13 @@ def _row(change: Change) -> dict[str, Any]:
 def show(found: Trend) -> None:
     """Every quantity over its nights, what has changed, and the alarms in words."""
     if not found.references:
-        out.print(f"{found.run_id} is the first night of {found.audit}: there is nothing to compare it with", soft_wrap=True)
+        out.print(
+            f"{escaped(found.run_id)} is the first night of {escaped(found.audit)}: there is nothing to compare it with",
+            soft_wrap=True,
+        )
         return
     compared = found.references[0] if len(found.references) == 1 else f"{len(found.references)} nights before"
-    out.print(f"{found.run_id} against {compared}", soft_wrap=True)
+    out.print(f"{escaped(found.run_id)} against {escaped(compared)}", soft_wrap=True)
     means, distances = ([change for change in found.changes if (change.p is None) is known] for known in (True, False))
     if means:
         print_table(changes_table(found, means))
@@ -87,7 +90,7 @@ def show(found: Trend) -> None:
     if not found.changes:
         out.print("too few images on either side: nothing can be compared", soft_wrap=True)
     if found.differing:
-        out.print(f"other than in {found.references[-1]}: {', '.join(found.differing)}", soft_wrap=True)
+        out.print(f"other than in {escaped(found.references[-1])}: {escaped(', '.join(found.differing))}", soft_wrap=True)
     for alarm in found.alarms:
         out.print(f"[red]alarm[/] {escaped(str(alarm))}", soft_wrap=True)
     if not found.alarms:

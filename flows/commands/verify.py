@@ -98,4 +98,4 @@ def export(
             case _:
                 kinds = "`papers`, `training` or `annex-iv` and a run"
                 raise UserError(f"export takes a run, or {kinds}, but got {' '.join(what)!r}")
-        out.print(str(written), soft_wrap=True)
+        out.print(escaped(written), soft_wrap=True)

@@ -105,6 +105,7 @@ def test_what_cannot_begin_is_refused_before_torch_is_imported(root: Path, tmp_p
     said = [line for line in done.stdout.splitlines() if line.startswith("imported:")]
     assert said == [f"imported: by {command} code {code}" for command, code in ends.items()], done.stderr
     assert done.stderr.count("nosuch.yaml: no such file") == 4
+    assert "http://" not in done.stdout, "an address that is refused is not printed as one that answers"
 
 
 def completed(words: str, cwd: Path) -> list[str]:
