@@ -145,7 +145,8 @@ class Clock:
 
     def _counted(self, work: Work) -> float | None:
         """What a whole stage takes, as counted; None where that rests on what was not timed yet."""
-        rest = (work.queries * self.seconds + work.seconds) * self._slower()
+        slower = self._slower()
+        rest = work.queries * self.seconds * slower + work.seconds * max(1.0, slower)
         if work.stage not in DRAWN:
             return rest
         drawn = self.stages.get("explanations")

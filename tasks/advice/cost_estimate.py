@@ -28,7 +28,7 @@ GAMES = 36
 MAPPED = 4  # passes that the maps of one image take, about
 PIXELS = 64 * 64  # of an image whose properties, PNG and maps take these seconds
 PROPERTIES, CODED, MAPS = 0.005, 0.003, 0.004
-EXPLAINED, COMPARED, REPORTED = 2.5, 0.6, 3.0  # seconds: how much is explained of a class, sets compared, gate and report
+EXPLAINED, COMPARED, REPORTED = 2.5, 0.6, 5.0  # seconds: how much is explained of a class, sets compared, gate and report
 LARGE = 48  # images that a network is shown to see how fast it is
 
 
