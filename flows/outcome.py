@@ -67,7 +67,7 @@ def _accuracy(figures: Row) -> str | None:
     if whole is None:
         return None
     line = f"accuracy: {percent(whole['value'])} of {count(whole['n'])} images"
-    if worst is None:
+    if worst is None or worst["accuracy"] >= whole["value"]:
         return line
     who = f"{worst['label']} {'with' if worst['present'] else 'without'} {worst['attribute']}"
     return f"{line}; worst group: {who}, {percent(worst['accuracy'])} of {count(worst['n'])}"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -133,7 +133,11 @@ class Shown:
         if self.progress is None:
             return
         count = "" if total is None else f"{done:,}/{total:,} {unit}"
-        fields = {"count": count, "spent": spent_in_words(self.spent[name]), "left": "" if finished else left_in_words(left)}
+        fields: dict[str, Any] = {
+            "count": count,
+            "spent": spent_in_words(self.spent[name]),
+            "left": "" if finished else left_in_words(left),
+        }
         if name not in self.tasks:
             self.tasks[name] = self.progress.add_task(title, total=total, count="", spent="", left="")
         self.progress.update(self.tasks[name], completed=done, total=total, **fields)
@@ -148,7 +152,7 @@ class Shown:
             share = None if left is None else 1000 * spent / max(1e-9, spent + left)
             if WHOLE in self.tasks:  # the last line stays the last
                 self.progress.remove_task(self.tasks[WHOLE])
-            fields = {"count": "", "spent": spent_in_words(spent), "left": left_in_words(left)}
+            fields: dict[str, Any] = {"count": "", "spent": spent_in_words(spent), "left": left_in_words(left)}
             total = None if share is None else 1000
             title = WHOLE if at_work or len(self.tasks) > (WHOLE in self.tasks) else STARTING
             self.tasks[WHOLE] = self.progress.add_task(title, completed=int(share or 0), total=total, **fields)

@@ -175,7 +175,7 @@ def findings_table(name: str, finding: dict[str, Any]) -> Table | Text:
         return Text.from_markup(f"{escaped(name)}: {_rates(finding)}\n{_caption(finding)}")
     title = f"{escaped(name)}: {_rates(finding)}"
     table = Table(title=title, title_justify="left", caption=_caption(finding), caption_justify="left")
-    for heading in ("attribute", "effect", "95% interval", "q", "edited", "verdict"):
+    for heading in ("attribute", "effect,\npoints", "95% interval", "q", "edited,\npoints", "verdict"):
         table.add_column(heading, justify="left" if heading in ("attribute", "verdict") else "right")
     rows = finding["attributes"]
     shown = rows if len(rows) <= MOST else [row for row in rows if row["verdict"] != "clear"]
