@@ -37,18 +37,17 @@ def gate(options: GateOptions) -> None:
 
     A new policy or base is kept as a fact, and the report is written again, so that both say the same.
     """
-    from warehouse.lens.gate import EXIT_CODES
-
     with user_errors():
-        from flows.settings import load
-        from tasks.reading import gate as gates
-        from tasks.reading import release_checks
-        from warehouse.lens.key_figures import key_figures
-        from warehouse.report.render import report_path, write_report
-
         root = options.warehouse
         run = run_named(root, options.run)
         base = run_named(root, options.against) if options.against is not None else None
+        from flows.settings import load
+        from tasks.reading import gate as gates
+        from tasks.reading import release_checks
+        from warehouse.lens.gate import EXIT_CODES
+        from warehouse.lens.key_figures import key_figures
+        from warehouse.report.render import report_path, write_report
+
         before = gates.policy_of(root, run)
         found = gates.gate(root, run, load(gates.Policy, options.policy) if options.policy is not None else None, base)
         if gates.policy_of(root, run) != before and report_path(root, run).exists():
@@ -87,11 +86,11 @@ def compare(
 ) -> None:
     """What changed from BASE to RUN, paired by image: attributes, flips, metrics."""
     with user_errors():
+        run, base = run_named(warehouse, run), run_named(warehouse, base)
         from dataclasses import asdict
 
         from tasks.reading.compare import compare as compared
 
-        run, base = run_named(warehouse, run), run_named(warehouse, base)
         found = compared(warehouse, run, base)
     if as_json:
         print_json(asdict(found))

@@ -1,4 +1,7 @@
-"""Which run a person means: a run id, the beginning of one, `latest`, or `latest:AUDIT`."""
+"""Which run a person means: a run id, the beginning of one, `latest`, or `latest:AUDIT`.
+
+DuckDB is imported where it is needed: a shell that completes an id waits for the names of folders alone.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from pathlib import Path
 
 from cfx.errors import UserError
 from warehouse.facts.storage import files_below
-from warehouse.lens.connect import open_warehouse
 
 LATEST = "latest"
 DIGITS = 4  # of the hash behind an audit's name, at least, that a short id keeps: one digit would soon be another run's too
@@ -48,6 +50,8 @@ def resolve(root: Path, name: str) -> str:
 
 def audits(root: Path) -> list[str]:
     """The names of all audits that began, in order."""
+    from warehouse.lens.connect import open_warehouse
+
     sql = "select distinct name from runs order by name"
     with closing(open_warehouse(root, sql=sql)) as lens:
         return [name for (name,) in lens.execute(sql).fetchall()]
@@ -72,6 +76,8 @@ def _alike(one: str, other: str) -> int:
 
 
 def _latest(root: Path, audit: str) -> str:
+    from warehouse.lens.connect import open_warehouse
+
     with closing(open_warehouse(root, sql=_FINISHED)) as lens:
         found = lens.execute(_FINISHED, {"audit": audit}).fetchone()
     if found is None:
