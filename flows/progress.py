@@ -37,6 +37,7 @@ NAMES = {  # stage -> what it does, for people
     "autoencoders": "training autoencoders",
 }
 WHOLE, STARTING = "in all", "starting Prefect"
+WIDE = 100  # columns of a terminal
 LOOK, LOOK_FAR = 0.5, 5.0  # seconds between two looks; listing an object store takes requests
 LINE = 30.0  # seconds between two lines in a pipe
 
@@ -45,7 +46,7 @@ def bars(console: Console) -> Progress:
     """Progress bars in this project's one style: what, how far, for how long, and how long still."""
     return Progress(
         TextColumn("{task.description}", justify="right"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=24 if console.width >= WIDE else 8),  # a line of 80 columns holds the longest words
         TextColumn("{task.fields[count]}"),
         TextColumn("{task.fields[spent]}", style="progress.elapsed"),
         TextColumn("{task.fields[left]}", style="progress.remaining"),

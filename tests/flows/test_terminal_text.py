@@ -21,19 +21,15 @@ SHOWN = "hat [x]\\x1b[2J\\u202etah"
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("text") / "[x] \x1b[31m red" / "warehouse"
     write_portrait_run(root, "one", n=8, size=16, names={"hat": CLEARS})
-    write_portrait_run(root, "two", n=8, size=16, names={"hat": CLEARS}, planted=False)
     return root
 
 
 @pytest.mark.parametrize(
     ("command", "shown"),
     [
-        ("report one", "[x] \\x1b[31m red"),
         ("report nosuch", "[x] \\x1b[31m red"),
         ("gate one", SHOWN),
-        ("compare one two", SHOWN),
         ("export one --out nosuch/[x]\x1b.zip", "there is no folder"),
-        ("runs", "one"),
     ],
 )
 def test_names_and_paths_are_printed_as_they_are(root: Path, command: str, shown: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 from facts import run_rows
 from portrait_run import write_portrait_run
+from typer.testing import CliRunner
 
 from cfx.errors import UserError
+from flows.cli import app
 from tasks.reading.gate import Policy, gate
 from warehouse.facts.shards import write_shard
 from warehouse.lens.runs import audits, resolve, run_ids, short_ids
@@ -84,6 +87,15 @@ def test_runs_are_listed_newest_first_and_the_unfinished_found_nothing(root: Pat
     assert listing(root, 1) == rows[:1]
 
 
+def test_runs_are_listed_for_people_and_machines(root: Path) -> None:
+    table = CliRunner().invoke(app, ["runs", "-w", str(root)]).stdout.splitlines()
+    assert table[0].split() == ["run", "audit", "started", "status", "verdict", "release", "check", "images"]
+    assert [line.split()[0] for line in table[1:]] == ["hats-9", "hats-99aa", "faces-0a1bf", "faces-0a1b2"]
+    rows = json.loads(CliRunner().invoke(app, ["runs", "--last", "1", "--json", "-w", str(root)]).stdout)
+    assert [(row["run_id"], row["short"], row["status"], row["gate"]) for row in rows] == [("hats-9", "hats-9", "started", None)]
+
+
+@pytest.mark.long
 def test_what_a_report_says_is_read_off_it_unless_a_policy_came_after_it(tmp_path: Path) -> None:
     write_portrait_run(tmp_path, "planted-run", n=8, size=16)
     gate(tmp_path, "planted-run", Policy())
