@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+ALIKE = 0.6  # of difflib's ratio: less, and a name is no other one mistyped
+
 
 class UserError(ValueError):
     """Input that cannot work. Its message names the place, the value and the way out; trying again says the same again."""
@@ -25,3 +30,17 @@ class UserCodeError(UserError):
 
 class TransientError(OSError):
     """A failure that may pass: a server that does not answer, a store that refuses for now. Worth another try."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question in brackets for a name that is none of those known, where one or two of these are much like it; else nothing.
+
+    Examples:
+        >>> did_you_mean("glases", ["hat", "glasses"]), did_you_mean("tie", ["hat", "glasses"])
+        (" (did you mean 'glasses'?)", '')
+        >>> did_you_mean("Eye Glasses", ["eyeglasses"])
+        " (did you mean 'eyeglasses'?)"
+    """
+    spelled = {"".join(letter for letter in other.casefold() if letter.isalnum()): other for other in known}
+    near = get_close_matches("".join(letter for letter in name.casefold() if letter.isalnum()), spelled, n=2, cutoff=ALIKE)
+    return f" (did you mean {' or '.join(repr(spelled[one]) for one in near)}?)" if near else ""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from cfx.errors import UserError
+from cfx.errors import UserError, did_you_mean
 from cfx.nearest import Nearest, nearest_in_hierarchy
 from cfx.random import derived_seed
 
@@ -28,7 +28,9 @@ def check_target(policy: str, classes: tuple[str, ...], hierarchy: Hierarchy | N
             "use 'second-best' or one of its classes"
         )
     if policy not in POLICIES and policy not in classes:
-        raise UserError(f"unknown target class {policy!r}; use {shortened([repr(name) for name in (*POLICIES, *classes)])}")
+        known = (*POLICIES, *classes)
+        use = shortened([repr(name) for name in known])
+        raise UserError(f"unknown target class {policy!r}{did_you_mean(policy, known)}; use {use}")
     if policy == "nearest-in-hierarchy":
         if hierarchy is None:
             raise UserError("target 'nearest-in-hierarchy' needs `hierarchy`: for every class the names from the root down")

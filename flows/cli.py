@@ -26,6 +26,7 @@ from flows.commands.prune import prune
 from flows.commands.publish import card, mlflow, prometheus, wandb
 from flows.commands.repair import repair
 from flows.commands.report import report
+from flows.commands.runs import runs
 from flows.commands.serve import serve
 from flows.commands.train import classifier, oracle, portraits, prior
 from flows.commands.train_hit import hit
@@ -34,7 +35,20 @@ from flows.commands.trend import trend
 from flows.commands.verify import export, verify
 
 AUDITING: tuple[Callable[..., None], ...] = (demo, init, check, audit, calibrate, explain, propose, repair)
-ASKING: tuple[Callable[..., None], ...] = (query, views, docs, report, gate, compare, trend, verify, export, serve, mcp)
+ASKING: tuple[Callable[..., None], ...] = (
+    runs,
+    query,
+    views,
+    docs,
+    report,
+    gate,
+    compare,
+    trend,
+    verify,
+    export,
+    serve,
+    mcp,
+)
 PREPARING: tuple[Callable[..., None], ...] = (import_data, import_prior, reliance, prune, alarm, benchmark)
 PUBLISHING: tuple[Callable[..., None], ...] = (mlflow, wandb, card, prometheus)
 TRAINING: tuple[Callable[..., None], ...] = (prior, oracle, classifier, robust, hit, portraits)

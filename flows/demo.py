@@ -25,6 +25,7 @@ FOUND = {  # what `findings` queries of a run
         select if(about = 'audit', '', about || ': ') || warning as warning
         from warnings where run_id = $run order by about <> 'audit', about
     """,
+    "audit_warnings": "select warning from warnings where run_id = $run and about = 'audit'",
     "explained": "from explained_share where run_id = $run order by class",
     "findings": "from findings where run_id = $run order by rank",
     "canary": "from canaries where run_id = $run",
@@ -66,7 +67,8 @@ def lay_out(folder: Path, images: int) -> None:
 
 def findings(root: Path, run_id: str) -> dict[str, Any]:
     """What an audit found, for machines: run_id, flip_rate, judge_flip_rate, the ranked attributes without the target, metrics
-    that are absent by the reason, warnings, the canary, the explained share by class and all findings, unnamed ones too."""
+    that are absent by the reason, warnings, and those of the whole audit alone, the canary, the explained share by class and all
+    findings, unnamed ones too."""
     rows = {name: query(root, sql, {"run": run_id}).to_pylist() for name, sql in FOUND.items()}
     rates = {row["metric"]: row["value"] for row in rows["rates"]}
     return {
@@ -76,6 +78,7 @@ def findings(root: Path, run_id: str) -> dict[str, Any]:
         "attributes": rows["attributes"],
         "absent": {row["reason"]: row["metrics"] for row in rows["absent"]},
         "warnings": [row["warning"] for row in rows["warnings"]],
+        "audit_warnings": [row["warning"] for row in rows["audit_warnings"]],
         "explained": rows["explained"],
         "findings": rows["findings"],
         "canary": next(iter(rows["canary"]), None),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from cfx.errors import UserCodeError, UserError
 from cfx.user_code import importable_from
@@ -28,9 +28,12 @@ def _warehouse(path: str) -> Path:
 Warehouse = Annotated[
     Path, typer.Option("--warehouse", "-w", parser=_warehouse, metavar="PATH", help="the warehouse's folder, or its URL")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="log lines instead of progress bars")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="say nothing but the result")]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object as the last line")]
 DEFAULT_WAREHOUSE = Path("cfx-demo/warehouse")
+
+TURNING = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # marks that change a text's direction
+UNFOLDED = 10_000  # columns of what is no terminal
 
 out, err = Console(), Console(stderr=True)
 
@@ -85,6 +88,22 @@ def check_out(path: Path) -> None:
         raise UserError(f"--out: there is no folder {path.absolute().parent}; make it first")
 
 
+def check_image(path: Path) -> None:
+    """Raises UserError, before any work, for a file that is not there."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name an image in it")
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such image")
+
+
+def print_table(table: RenderableType) -> None:
+    """On a terminal as wide as it is; in a pipe or a file on as many columns as it takes, where nothing need be folded."""
+    if out.is_terminal:
+        out.print(table)
+    else:
+        Console(width=UNFOLDED, color_system=None, file=out.file).print(table)
+
+
 def print_json(value: object) -> None:
     """One line of JSON, for machines."""
     from warehouse.lens.plain_json import as_json
@@ -92,17 +111,38 @@ def print_json(value: object) -> None:
     print(as_json(value))  # noqa: T201
 
 
-def escaped(text: str) -> str:
+def escaped(text: object) -> str:
+    """Text as it is, for a print with markup: brackets stay brackets, and nothing in it commands the terminal."""
     from rich.markup import escape
 
-    return escape(text)
+    return escape(printable(str(text)))
 
 
-def settle(quiet: bool) -> bool:
-    """Set Prefect and torch up for one machine, and Ctrl-C to end the command; returns whether bars are shown."""
-    shown = not quiet and err.is_terminal
+def printable(text: str) -> str:
+    r"""Text whose control characters are written out: a file may be called so as to move the cursor or to turn the text around.
+
+    Examples:
+        >>> printable("a\x1b[31mb\u202ec\n")
+        'a\\x1b[31mb\\u202ec\n'
+    """
+    return "".join(_written_out(c) if c in TURNING or (unprintable(c) and c not in "\n\t") else c for c in text)
+
+
+def unprintable(character: str) -> bool:
+    """Whether a terminal may take it for a command: C0, DEL or C1."""
+    return ord(character) < 32 or 127 <= ord(character) < 160
+
+
+def _written_out(character: str) -> str:
+    return f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}"
+
+
+def settle(quiet: bool) -> None:
+    """Set Prefect up for one machine, and Ctrl-C to end the command. What Prefect logs of warnings and errors is shown in a pipe,
+    where no bar stands in the way.
+    """
     for name, value in {
-        "PREFECT_LOGGING_LEVEL": "ERROR" if shown else "INFO",
+        "PREFECT_LOGGING_LEVEL": "ERROR" if quiet or err.is_terminal else "WARNING",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "cfx",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",  # what it says when it is stopped after a failure hides the failure
@@ -114,7 +154,6 @@ def settle(quiet: bool) -> bool:
         logging.getLogger(name).addFilter(in_one_line)
     end_when_interrupted()
     importable_from(os.getcwd())  # a user's `module: my_package:my_network`
-    return shown
 
 
 def in_one_line(record: logging.LogRecord) -> bool:

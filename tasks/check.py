@@ -17,7 +17,7 @@ from cfx.attributes.words import WordsOracleConfig
 from cfx.beside import look_beside
 from cfx.classifiers import ClassifierConfig, TorchClassifier
 from cfx.classifiers.network import Network
-from cfx.errors import ConfigError, UserError
+from cfx.errors import ConfigError, UserError, did_you_mean
 from cfx.images import height_and_width
 from cfx.targets import check_target
 from cfx.types import Classifier
@@ -34,7 +34,7 @@ from tasks.data import ingest as data
 from tasks.data import nightly
 from tasks.data.ingest import labelled_sample
 from tasks.data.labels import Labels, match_labels
-from tasks.data.near_names import near, unmatched_warnings
+from tasks.data.near_names import unmatched_warnings
 from tasks.networks import (
     classifier_for,
     denoiser_for,
@@ -56,7 +56,7 @@ from tasks.stages.prompts import check_named, check_words
 from tasks.stages.run_record import code_version
 from tasks.stages.saliency import check_saliency
 from tasks.stages.surrogate import check_surrogate
-from tasks.training.auto import ROLES, Prepared, is_auto, train_networks
+from tasks.training.auto import ROLES, Prepared, expected_attributes, is_auto, train_networks
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.gate import check_run
 
@@ -109,12 +109,13 @@ def check(config: AuditConfig, prepare: Prepare = train_networks) -> Run:
         labels = match_labels(listed.labels, classes, config.data.label_column, config.data.labels)
     with setting("target"):
         check_target(config.target, classes, config.hierarchy, sorted({name for name in labels.values() if name is not None}))
+    if any(is_auto(config, role) for role in ROLES):  # before minutes of training
+        _check_known(config, _attributes_to_come(config, device), listed.attributes)
     given, prepared = config, prepare(config, classes, labels, device)
     config = prepared.config
     networks = _networks(config, classifier, prepared.attributes, device)
     config, words = _calibrated(config, networks.oracle, device)
-    _check_names(config, networks)
-    _check_protected(config, networks.attributes, listed.attributes)
+    _check_known(config, networks.attributes, listed.attributes)
     twins = _check_canary(config, classes, networks.attributes)
     examined = _examined(config, networks, labels, device)
     prints: Prints = {
@@ -242,9 +243,22 @@ def check_base(config: AuditConfig) -> None:
         check_run(lens, config.warehouse, config.base)
 
 
-def _check_names(config: AuditConfig, networks: Networks) -> None:
+def _attributes_to_come(config: AuditConfig, device: str) -> tuple[str, ...]:
+    """What the oracle knows, or will once it is trained."""
+    if is_auto(config, "oracle"):
+        return expected_attributes(config)
+    with setting("oracle"):
+        return oracle_for(config.oracle, device).attributes if config.oracle is not None else ()
+
+
+def _check_known(config: AuditConfig, seen: tuple[str, ...], annotated: tuple[str, ...]) -> None:
+    """Raises ConfigError for an attribute that nobody knows, wherever one is named. seen: by the oracle."""
+    _check_names(config, seen)
+    _check_protected(config, seen, annotated)
+
+
+def _check_names(config: AuditConfig, known: tuple[str, ...]) -> None:
     """Raises ConfigError for an attribute that the oracle does not know, wherever one is named."""
-    known = networks.attributes
     no_oracle = "there is no oracle to see this attribute; leave the setting out, or set `oracle`"
     named: dict[str, tuple[str, ...]] = {
         "target_attribute": (config.target_attribute,) if config.target_attribute is not None else (),
@@ -253,8 +267,11 @@ def _check_names(config: AuditConfig, networks: Networks) -> None:
     for place, names in named.items():
         for name in names:
             if name not in known:
-                meant = f" (meant is {near(name, known)!r}?)" if near(name, known) else ""
-                there = f"the oracle does not know {name!r}{meant}; it knows {', '.join(known)}" if known else no_oracle
+                there = (
+                    f"the oracle does not know {name!r}{did_you_mean(name, known)}; it knows {', '.join(known)}"
+                    if known
+                    else no_oracle
+                )
                 raise ConfigError(f"{place}: {there}")
 
 
@@ -265,7 +282,7 @@ def _check_protected(config: AuditConfig, seen: tuple[str, ...], annotated: tupl
             raise ConfigError(f"gate.protected: {name!r} is the label itself (`target_attribute`): an answer must go with it")
         known = tuple(dict.fromkeys((*annotated, *seen)))
         if name not in known:
-            meant = f" (meant is {near(name, known)!r}?)" if near(name, known) else ""
+            meant = did_you_mean(name, known)
             there = f"known are {', '.join(known)}" if known else "nothing is: annotate it in `data.table`, or set `oracle`"
             raise ConfigError(f"gate.protected: {name!r} is neither annotated nor an attribute of the oracle{meant}; {there}")
 
@@ -285,7 +302,8 @@ def _check_canary(config: AuditConfig, classes: tuple[str, ...], attributes: tup
         prints[f"canary.{twin}"] = fingerprint(network)
     if config.canary.attribute not in attributes or config.canary.attribute == config.target_attribute:
         ranked = ", ".join(name for name in attributes if name != config.target_attribute)
-        raise ConfigError(f"canary.attribute: {config.canary.attribute!r} cannot be ranked; the oracle ranks {ranked}")
+        meant = did_you_mean(config.canary.attribute, [name for name in attributes if name != config.target_attribute])
+        raise ConfigError(f"canary.attribute: {config.canary.attribute!r} cannot be ranked{meant}; the oracle ranks {ranked}")
     return prints
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 
+from tasks.progress import at_work
 from tasks.run import Run
 from warehouse.facts.shards import Shard, find_shard, write_shard
 
@@ -38,7 +39,7 @@ def stage(
             key, owner = getattr(args[0], "key", "all") if args else "all", within(run)
             if done := find_shard(run.root, fact, owner, key + suffix):
                 return done
-            with stopwatch(run, owner, fact, key + suffix) as count:
+            with at_work(run.root, run.id, fact, key + suffix), stopwatch(run, owner, fact, key + suffix) as count:
                 rows = rows_of(run, *args, **kwargs)
                 for other in also:
                     write_shard(run.root, other, owner, key, rows[other])

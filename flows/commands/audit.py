@@ -11,12 +11,17 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from flows.terminal import AsJson, Quiet, err, escaped, out, print_json, quieten, settle, user_errors
+from flows.progress import saying
+from flows.terminal import AsJson, Quiet, err, escaped, out, print_json, print_table, quieten, settle, user_errors
+from warehouse.report.formatting import points
 
 if TYPE_CHECKING:
+    from flows.outcome import Outcome
     from tasks.config import AuditConfig
 
 
+MOST = 12  # attributes that are listed, the clear ones too
+COLOURS = {"confirmed": "red", "finding": "red", "failed": "red", "inconclusive": "yellow", "clear": "green", "passed": "green"}
 FOUND = ("confirmed", "suspected", "fragile")  # verdicts on what has no name that are listed
 
 
@@ -28,23 +33,25 @@ def demo(
 ) -> None:
     """Audit the planted-shortcut classifier of Portraits and its clean twin; print the table, write the reports."""
     started = time.monotonic()
-    shown = settle(quiet)
+    settle(quiet)
     with user_errors():
-        from flows.demo import TWINS, demo_config, findings, lay_out
-        from warehouse.report.render import report_path
-
-        lay_out(folder, images)
+        with saying(err, quiet, "loading torch"):
+            from flows.demo import TWINS, demo_config, lay_out
+            from flows.outcome import as_json as for_machines
+            from flows.outcome import read_outcome
+        with saying(err, quiet, f"drawing {images:,} portraits into {folder}"):
+            lay_out(folder, images)
         found = {}
         for twin in TWINS:
             config = demo_config(folder, twin, images)
-            found[twin] = findings(config.warehouse, run_shown(config, shown))
+            found[twin] = read_outcome(config.warehouse, run_shown(config, quiet))
     quieten()
-    for twin, finding in found.items():
-        out.print(findings_table(twin, finding))
-        out.print(f"report: {report_path(folder / 'warehouse', finding['run_id'])}", soft_wrap=True)
-    out.print(f'SQL: cfx query "select * from scorecard" -w {folder / "warehouse"}', soft_wrap=True)
+    for twin, outcome in found.items():
+        print_outcome(twin, outcome)
+        out.print()
+    out.print(f'SQL: cfx query "select * from scorecard" -w {escaped(str(folder / "warehouse"))}', soft_wrap=True)
     if as_json:
-        print_json({"seconds": round(time.monotonic() - started, 1), **found})
+        print_json({"seconds": round(time.monotonic() - started, 1)} | {twin: for_machines(one) for twin, one in found.items()})
 
 
 def audit(
@@ -55,36 +62,43 @@ def audit(
     quiet: Quiet = False,
 ) -> None:
     """Audit a classifier. Run again after a kill, it goes on where it stopped: finished shards are not computed twice."""
-    shown = settle(quiet)
+    settle(quiet)
     with user_errors():
-        from flows.config import load_config
-        from flows.demo import findings
-        from warehouse.lens.connect import query
-        from warehouse.lens.gate import gate
-        from warehouse.report.layers import lines_of
-        from warehouse.report.render import report_path
-        from warehouse.report.verdict import read_verdict
+        from flows.settings import read_yaml
+
+        read_yaml(config)  # what is no file of settings is refused at once: torch takes seconds to import
+        with saying(err, quiet, "loading torch"):
+            from flows.config import load_config
+            from flows.outcome import as_json as for_machines
+            from flows.outcome import read_outcome
 
         settings = load_config(config)
         if planned:
-            print_plan(settings, as_json)
+            print_plan(settings, as_json, quiet)
             return
-        root, run = settings.warehouse, run_shown(settings, shown)
-        finding, said, release, report = findings(root, run), read_verdict(root, run), gate(root, run), report_path(root, run)
-        layers = query(root, "from layers where run_id = $run order by place", {"run": run}).to_pylist()
+        outcome = read_outcome(settings.warehouse, run_shown(settings, quiet))
     quieten()
-    out.print(findings_table(settings.name, finding))
-    lines = (f"{said.kind}: {said.headline}", f"release check: {release.verdict}, {release.reasons[0]}")
-    for line in (*lines, *caveats(finding), *lines_of(layers)):
-        out.print(escaped(line), soft_wrap=True, highlight=False)
-    out.print(f"report: {report}", soft_wrap=True)
+    print_outcome(settings.name, outcome)
     if as_json:
-        named = {"run": run, "verdict": said.kind, "headline": said.headline, "gate": release.verdict, "report": str(report)}
-        print_json(finding | named | {"layers": layers})
+        print_json(for_machines(outcome))
 
 
-def print_plan(config: AuditConfig, as_json: bool) -> None:
-    """Images, shards, UNet evaluations and hours of an audit that has not started."""
+def print_outcome(name: str, outcome: Outcome) -> None:
+    """What was found of each attribute, what was not looked at, and the last lines: what it comes to, and what to do."""
+    from flows.outcome import lines_of
+    from warehouse.report.layers import lines_of as left_out
+
+    print_table(findings_table(name, outcome.found))
+    for line in (*caveats(outcome.found), *left_out(outcome.layers)):
+        out.print(escaped(line), soft_wrap=True, highlight=False)
+    for line in lines_of(outcome):
+        label, _, text = line.partition(": ")
+        colour = COLOURS.get(label) or (COLOURS.get(text.split(",")[0]) if label == "release check" else None)
+        out.print(f"[bold{f' {colour}' if colour else ''}]{label}[/]: {escaped(text)}", soft_wrap=True, highlight=False)
+
+
+def print_plan(config: AuditConfig, as_json: bool, quiet: bool) -> None:
+    """Images, UNet evaluations, queries and hours of an audit that has not started."""
     from dataclasses import asdict
 
     from flows.engine import one_thread, shards_at_a_time
@@ -94,54 +108,88 @@ def print_plan(config: AuditConfig, as_json: bool) -> None:
 
     workers = shards_at_a_time(config)
     with one_thread():
-        estimate = plan(check(config, expect_networks), workers)
-    (fewest, most), (short, long) = estimate.evaluations, estimate.hours
-    out.print(f"{estimate.images:,} images in {estimate.shards:,} shards, {workers} at a time on {estimate.device}")
-    out.print(f"{fewest:,} to {most:,} UNet evaluations: if every image flips on the first rung, or none at all")
-    out.print(f"{short:.2f} to {long:.2f} hours of explaining, at the speed of one image tried now")
+        with saying(err, quiet, "checking the settings, and all they name"):
+            run = check(config, expect_networks)
+        with saying(err, quiet, "trying a few images"):
+            estimate = plan(run, workers)
+    fewest, most = estimate.evaluations
+    out.print(
+        f"{estimate.images:,} images in {estimate.shards:,} shards, {workers} at a time on {estimate.device}", soft_wrap=True
+    )
+    span = f"{fewest:,} to {most:,}" if fewest < most else f"{fewest:,}"
+    out.print(
+        f"explaining: {span} UNet evaluations, guided and null: if every image flips on the first rung, or none at all",
+        soft_wrap=True,
+    )
+    if estimate.edits:
+        drawn = f"{estimate.edit_evaluations:,} UNet evaluations" if estimate.edit_evaluations else "by words"
+        out.print(f"editing: at most {estimate.edits:,} images, an attribute each, with their shams: {drawn}", soft_wrap=True)
+    out.print(f"querying: {estimate.queries:,} images, of probes, transplants, measures and edits", soft_wrap=True)
+    out.print(
+        f"{_hours(*estimate.hours)} in all, at the speed of a few images tried now; from its first image on", soft_wrap=True
+    )
     if as_json:
         print_json(asdict(estimate))
 
 
-def run_shown(config: AuditConfig, shown: bool) -> str:
-    """Check, then audit, under progress bars if they are shown."""
-    from flows.audit import audit_checked
+def _hours(short: float, long: float) -> str:
+    """A range of hours in a unit that suits it."""
+    unit, per_hour = ("hours", 1) if long >= 1.5 else ("minutes", 60)
+    low, high = (f"{hours * per_hour:.1f}" for hours in (short, long))
+    return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
+
+
+def run_shown(config: AuditConfig, quiet: bool) -> str:
+    """Check, then audit, and show how far it is. Returns the run id."""
     from flows.progress import training_bars, watched
+
+    with saying(err, quiet, "loading Prefect"):
+        from flows.audit import audit_checked
     from tasks.check import check
+    from tasks.data.annotations import columns_of, left_out
     from tasks.training.auto import train_networks
 
-    with training_bars(err, shown) as report:
+    with training_bars(err, quiet, f"checking {config.name}: loading what its settings name") as report:
         run = check(config, partial(train_networks, report=report))
-    if not shown:
-        return audit_checked(run)
-    from tasks.data.annotations import columns_of, left_out
-
-    for note in (run.sample, left_out(columns_of(config.data))):
-        if note is not None:
-            err.print(f"data: {escaped(note)}", soft_wrap=True)
-    for warning in run.warnings:  # elsewhere the flow's log has them
-        err.print(f"[yellow]warning[/] {escaped(warning)}", soft_wrap=True)
-    with watched(err, run):
+    if not quiet:
+        for note in (f"run {run.id} in {run.root}", run.sample and f"data: {run.sample}", left_out(columns_of(config.data))):
+            if note:
+                err.print(escaped(note), soft_wrap=True, highlight=False)
+        if err.is_terminal:  # elsewhere the flow's log has them
+            for warning in run.warnings:
+                err.print(f"[yellow]warning[/] {escaped(warning)}", soft_wrap=True)
+    with watched(err, quiet, run):
         return audit_checked(run)
 
 
 def caveats(finding: dict[str, Any]) -> list[str]:
-    """What the numbers lack: metrics that were not measured and why, and metrics to read with care."""
-    absent = [f"not measured: {', '.join(metrics)} ({reason})" for reason, metrics in finding["absent"].items()]
-    return [*finding["warnings"], *absent]
+    """What to know of the whole audit, and how many metrics it did without; which and why is in its report."""
+    absent = sum(map(len, finding["absent"].values()))
+    return [*finding["audit_warnings"], *([f"not measured: {absent} metrics; the report says which and why"] if absent else [])]
 
 
 def findings_table(name: str, finding: dict[str, Any]) -> Table | Text:
-    """The attributes with their effects under the run's rates, or where there are none what there is without them."""
+    """The attributes with their effects under the run's rates, or where there are none what there is without them. Of many, what
+    was cleared is counted."""
     if not finding["attributes"]:
-        return Text.from_markup(f"{name}: {_rates(finding)}\n{_caption(finding)}")
-    table = Table(title=f"{name}: {_rates(finding)}", title_justify="left", caption=_caption(finding), caption_justify="left")
-    for heading in ("attribute", "effect", "low", "high", "q", "edited", "verdict"):
+        return Text.from_markup(f"{escaped(name)}: {_rates(finding)}\n{_caption(finding)}")
+    title = f"{escaped(name)}: {_rates(finding)}"
+    table = Table(title=title, title_justify="left", caption=_caption(finding), caption_justify="left")
+    for heading in ("attribute", "effect,\npoints", "95% interval", "q", "edited,\npoints", "verdict"):
         table.add_column(heading, justify="left" if heading in ("attribute", "verdict") else "right")
-    for row in finding["attributes"]:
-        numbers = (f"{row[key]:+.3f}" for key in ("effect", "low", "high"))
-        table.add_row(escaped(row["attribute"]), *numbers, f"{row['q']:.4f}", _edited(row), row["verdict"])
+    rows = finding["attributes"]
+    shown = rows if len(rows) <= MOST else [row for row in rows if row["verdict"] != "clear"]
+    for row in shown:
+        interval = f"{points(row['low'])} to {points(row['high'])}"
+        cells = (escaped(row["attribute"]), points(row["effect"]), interval, f"{row['q']:.4f}", _edited(row))
+        table.add_row(*cells, _coloured(row["verdict"]))
+    if len(shown) < len(rows):
+        table.add_row(f"{len(rows) - len(shown)} others", *[""] * 4, _coloured("clear"))
     return table
+
+
+def _coloured(verdict: str) -> str:
+    return f"[{COLOURS[verdict]}]{verdict}[/]" if verdict in COLOURS else verdict
 
 
 def _rates(finding: dict[str, Any]) -> str:
@@ -172,10 +220,10 @@ def _explained(row: dict[str, Any]) -> str:
 
 def _unnamed(row: dict[str, Any]) -> str:
     """One property or place without a name."""
-    moved = f"{row['intervention']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+    moved = f"{points(row['intervention'])} ({points(row['low'])} to {points(row['high'])})"
     return f"{row['kind']} {escaped(row['name'])}: {row['verdict']}, {moved}; {escaped(row['why'])}"
 
 
 def _edited(row: dict[str, Any]) -> str:
     """What editing the attribute alone does to the classifier, if it was edited often enough to tell."""
-    return "–" if row["intervention_low"] is None else f"{row['intervention']:+.3f}"
+    return "–" if row["intervention_low"] is None else points(row["intervention"])

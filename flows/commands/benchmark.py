@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cfx.errors import UserError
 from flows.options import taking
-from flows.terminal import AsJson, Quiet, out, print_json, quieten, settle, user_errors
+from flows.terminal import AsJson, Quiet, escaped, out, print_json, quieten, settle, user_errors
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def benchmark(options: BenchmarkOptions) -> None:
     Run again after a kill, it goes on where it stopped. The marks are views: cfx query "from benchmark" -w FOLDER/warehouse
     """
     started = time.monotonic()
-    shown = settle(options.quiet)
+    settle(options.quiet)
     with user_errors():
         from flows.benchmark import GRIDS, marks, run_benchmark
         from flows.commands.audit import run_shown
@@ -56,10 +56,10 @@ def benchmark(options: BenchmarkOptions) -> None:
             )
         if others:
             grade = grade_unnamed if options.unnamed else grade_real
-            grade(options.folder, options.quick, slice(options.skip, options.first), shown, options.as_json)
+            grade(options.folder, options.quick, slice(options.skip, options.first), options.quiet, options.as_json)
             return
         grid = GRIDS["full" if options.full else "harder" if options.harder else "quick"]
-        run_benchmark(options.folder, grid, lambda config: run_shown(config, shown), slice(options.skip, options.first))
+        run_benchmark(options.folder, grid, lambda config: run_shown(config, options.quiet), slice(options.skip, options.first))
         found = marks(options.folder / "warehouse")
     quieten()
     out.print(cells_table(found["cells"]))
@@ -69,13 +69,13 @@ def benchmark(options: BenchmarkOptions) -> None:
         print_json({"seconds": round(time.monotonic() - started, 1), **found})
 
 
-def grade_unnamed(folder: Path, quick: bool, part: slice, shown: bool, as_json: bool) -> None:
+def grade_unnamed(folder: Path, quick: bool, part: slice, quiet: bool, as_json: bool) -> None:
     """The grid of shortcuts without a name, and what was found of them."""
     from flows.commands.audit import run_shown
     from flows.unnamed import UNNAMED_GRIDS, run_unnamed, unnamed_marks
 
     started = time.monotonic()
-    run_unnamed(folder, UNNAMED_GRIDS["quick" if quick else "full"], lambda config: run_shown(config, shown), part)
+    run_unnamed(folder, UNNAMED_GRIDS["quick" if quick else "full"], lambda config: run_shown(config, quiet), part)
     found = unnamed_marks(folder / "warehouse")
     rows = [
         {"kind": cell["kind"], **_planted(cell), "false attributes": _names(cell["false_attributes"])} for cell in found["cells"]
@@ -84,13 +84,13 @@ def grade_unnamed(folder: Path, quick: bool, part: slice, shown: bool, as_json: 
     _print_graded("unnamed shortcuts", rows, marks, found, time.monotonic() - started if as_json else None)
 
 
-def grade_real(folder: Path, quick: bool, part: slice, shown: bool, as_json: bool) -> None:
+def grade_real(folder: Path, quick: bool, part: slice, quiet: bool, as_json: bool) -> None:
     """The grid of real images, and what was found of it."""
     from flows.commands.audit import run_shown
     from flows.real import REAL_GRIDS, real_marks, run_real
 
     started = time.monotonic()
-    run_real(folder, REAL_GRIDS["quick" if quick else "full"], lambda config: run_shown(config, shown), part)
+    run_real(folder, REAL_GRIDS["quick" if quick else "full"], lambda config: run_shown(config, quiet), part)
     found = real_marks(folder / "warehouse")
     rows = [
         {"data": cell["data"], "kind": cell["kind"], **_planted(cell), "off by": _number(cell["measured"])}
@@ -121,7 +121,7 @@ def _print_graded(
     for heading in rows[0] if rows else ():
         table.add_column(heading, justify="left" if heading in ("data", "kind", "called", "false attributes") else "right")
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*map(escaped, row.values()))
     out.print(table)
     out.print(", ".join(f"{name} {_number(found[name])}" for name in marks))
     if seconds is not None:
@@ -143,7 +143,7 @@ def cells_table(cells: list[dict[str, Any]]) -> Table:
             f"{cell['rho']:g}",
             str(cell["seed"]),
             str(cell["images"]),
-            cell["first"],
+            escaped(cell["first"]),
             {True: "yes", False: "no", None: "–"}[cell["top1"]],
             _number(cell["confirmed"]),
             str(cell["false_claims"]),

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.progress import saying
 from flows.terminal import AsJson, err, escaped, out, settle, user_errors
 
 
@@ -23,17 +24,21 @@ def check(config: Annotated[Path, typer.Argument(help="the audit's YAML")], as_j
 
 def show_checked(path: Path) -> dict[str, Any]:
     """Print what an audit of these settings understands, and return it for machines. Raises ConfigError."""
-    from flows.config import load_config
-    from flows.engine import one_thread
-    from tasks.check import check as checked
-    from tasks.training.auto import expect_networks
-    from tasks.understood import as_json as for_machines
-    from tasks.understood import lines_of
+    from flows.settings import read_yaml
+
+    read_yaml(path)  # what is no file of settings is refused at once: torch takes seconds to import
+    with saying(err, False, "loading torch"):
+        from flows.config import load_config
+        from flows.engine import one_thread
+        from tasks.check import check as checked
+        from tasks.training.auto import expect_networks
+        from tasks.understood import as_json as for_machines
+        from tasks.understood import lines_of
     from warehouse.report.layers import layers_of
     from warehouse.report.layers import lines_of as left_out
 
     settings = load_config(path)
-    with err.status("checking"), one_thread():
+    with saying(err, False, f"checking {settings.name}: loading what its settings name"), one_thread():
         run = checked(settings, expect_networks)
     layers = layers_of(settings.model_dump_json())
     assert run.understood is not None

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal import check_out, err, escaped, out, settle, user_errors
+from flows.progress import saying
+from flows.terminal import check_image, check_out, err, escaped, out, settle, user_errors
 
 
 def explain(
@@ -24,21 +25,28 @@ def explain(
     """Explain one image: input, counterfactual, mask and difference side by side."""
     settle(quiet=True)
     with user_errors():
-        from flows.config import load_config
-        from flows.demo import demo_config
-        from flows.engine import one_thread
-        from tasks.advice.one_image import explain_image, panel
-        from tasks.check import device_of, with_trained
-
         check_out(to)
+        check_image(image)
+        if config is not None:
+            from flows.settings import read_yaml
+
+            read_yaml(config)
+        with saying(err, False, "loading torch"):  # what cannot be is refused by now
+            from flows.config import load_config
+            from flows.demo import demo_config
+            from flows.engine import one_thread
+            from tasks.advice.one_image import explain_image, panel
+            from tasks.check import device_of, with_trained
+
         settings = with_trained(load_config(config)) if config is not None else demo_config(Path("cfx-demo"), "planted", 1)
         if target is not None:
             settings = settings.model_copy(update={"target": target})
-        with err.status("explaining"), one_thread():
+        with saying(err, False, "explaining"), one_thread():
             found = explain_image(image, settings, seed, device_of(settings))
             to.write_bytes(panel(found))
-    out.print(f"{found.source} -> {found.target}: p({escaped(found.target)}) {found.before:.3f} -> {found.after:.3f}")
+    target = escaped(found.target)
+    out.print(f"{escaped(found.source)} -> {target}: p({target}) {found.before:.3f} -> {found.after:.3f}", soft_wrap=True)
     out.print("flipped" if found.flipped else "[yellow]did not flip[/]: the last rung of the ladder is shown")
     for attribute, before, after in found.changed:
         out.print(f"  {escaped(attribute)}: {before:.2f} -> {after:.2f}")
-    out.print(f"explanation: {to}", soft_wrap=True)
+    out.print(f"explanation: {escaped(to)}", soft_wrap=True)

@@ -10,7 +10,8 @@ import typer
 from rich.table import Table
 
 from flows.options import taking
-from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, escaped, out, print_json, user_errors
+from flows.run_names import RunName, complete_run, run_named
+from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, escaped, out, print_json, print_table, user_errors
 
 COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 
@@ -19,8 +20,10 @@ COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 class GateOptions:
     """Options of the command."""
 
-    run: Annotated[str, typer.Argument(help="run id")]
-    against: Annotated[str | None, typer.Option(help="run to compare with: a rise above it fails too")] = None
+    run: RunName
+    against: Annotated[
+        str | None, typer.Option(help="run to compare with: a rise above it fails too", autocompletion=complete_run)
+    ] = None
     policy: Annotated[Path | None, typer.Option(help="the rules, YAML; default: those that the run already has")] = None
     warehouse: Warehouse = DEFAULT_WAREHOUSE
     junit: Annotated[Path | None, typer.Option(help="write the rules as JUnit XML to this file")] = None
@@ -34,33 +37,30 @@ def gate(options: GateOptions) -> None:
 
     A new policy or base is kept as a fact, and the report is written again, so that both say the same.
     """
-    from warehouse.lens.gate import EXIT_CODES
-
     with user_errors():
+        root = options.warehouse
+        run = run_named(root, options.run)
+        base = run_named(root, options.against) if options.against is not None else None
         from flows.settings import load
         from tasks.reading import gate as gates
         from tasks.reading import release_checks
+        from warehouse.lens.gate import EXIT_CODES
         from warehouse.lens.key_figures import key_figures
         from warehouse.report.render import report_path, write_report
 
-        before = gates.policy_of(options.warehouse, options.run)
-        found = gates.gate(
-            options.warehouse,
-            options.run,
-            load(gates.Policy, options.policy) if options.policy is not None else None,
-            options.against,
-        )
-        if gates.policy_of(options.warehouse, options.run) != before and report_path(options.warehouse, options.run).exists():
-            write_report(options.warehouse, options.run)
+        before = gates.policy_of(root, run)
+        found = gates.gate(root, run, load(gates.Policy, options.policy) if options.policy is not None else None, base)
+        if gates.policy_of(root, run) != before and report_path(root, run).exists():
+            write_report(root, run)
         if options.junit is not None:
             options.junit.write_text(release_checks.junit(found), encoding="utf-8")
         if options.summary is not None:
             with options.summary.open("a", encoding="utf-8") as page:
                 page.write(release_checks.summary(found))
-        figures = key_figures(options.warehouse, options.run) if options.as_json else {}
+        figures = key_figures(root, run) if options.as_json else {}
     if options.as_json:
         verdict = {
-            "run_id": options.run,
+            "run_id": run,
             "verdict": found.verdict,
             "reasons": found.reasons,
             "images_needed": found.images_needed,
@@ -72,20 +72,21 @@ def gate(options: GateOptions) -> None:
             table.add_row(
                 escaped(release_checks.name(rule)), f"[{COLOURS[rule['result']]}]{rule['result']}[/]", escaped(rule["reason"])
             )
-        out.print(table)
+        print_table(table)
         for reason in found.reasons:
             out.print(f"{found.verdict}: {escaped(reason)}", soft_wrap=True)
     raise typer.Exit(EXIT_CODES[found.verdict])
 
 
 def compare(
-    run: Annotated[str, typer.Argument(help="run id")],
-    base: Annotated[str, typer.Argument(help="the run it is compared with")],
+    run: RunName,
+    base: Annotated[str, typer.Argument(help="the run it is compared with", autocompletion=complete_run)],
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
     as_json: AsJson = False,
 ) -> None:
     """What changed from BASE to RUN, paired by image: attributes, flips, metrics."""
     with user_errors():
+        run, base = run_named(warehouse, run), run_named(warehouse, base)
         from dataclasses import asdict
 
         from tasks.reading.compare import compare as compared
@@ -94,12 +95,12 @@ def compare(
     if as_json:
         print_json(asdict(found))
         return
-    out.print(changes_table(f"{run} against {base}: what explanations change", found.attributes))
+    print_table(changes_table(f"{run} against {base}: what explanations change", found.attributes))
     if found.edits or found.unedited:
         table = changes_table("what the attribute alone, edited, does to the answer", found.edits)
         for row in found.unedited:
             table.add_row(escaped(row["attribute"]), f"{row['base_effect']:+.3f}", "not edited", "not known", "–", "–")
-        out.print(table)
+        print_table(table)
     for row in found.unedited:
         out.print(escaped(f"{row['attribute']}: {row['why']}; {row['base_verdict']} in {base}"), soft_wrap=True)
     if found.unedited:
@@ -109,7 +110,7 @@ def compare(
     scores = Table("metric", "base", "now", "change")
     for row in found.metrics:
         scores.add_row(escaped(row["metric"]), f"{row['base_value']:.4g}", f"{row['value']:.4g}", f"{row['change']:+.4g}")
-    out.print(scores)
+    print_table(scores)
     if found.flips is None:
         out.print("no image, seed and target is in both: flips cannot be paired")
     else:

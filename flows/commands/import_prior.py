@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal import out, user_errors
+from flows.terminal import escaped, out, user_errors
 
 
 def import_prior(
@@ -30,4 +30,4 @@ def import_prior(
     parameters = sum(weight.numel() for weight in unet.parameters())
     heads = f"{arguments.num_heads} heads" if arguments.num_heads else f"heads of {arguments.num_head_channels} channels"
     out.print(f"{parameters / 1e6:.1f} million parameters, {heads}, {arguments.diffusion_steps} steps")
-    out.print(f"prior: {to}", soft_wrap=True)
+    out.print(f"prior: {escaped(to)}", soft_wrap=True)

@@ -63,7 +63,7 @@ def init(options: InitOptions) -> None:
 
         if options.demo_of is not None:
             folder = Path(f"cfx-{options.demo_of}") if options.to == SETTINGS else options.to
-            with err.status(f"laying out {options.demo_of}"):
+            with err.status(f"laying out {escaped(options.demo_of)}"):
                 images, table, model = lay_out_example(options.demo_of, folder)
             options = replace(options, yes=True, images=images, table=str(table), model=model, to=folder / SETTINGS)
         check_free(options.to)
@@ -166,7 +166,7 @@ def write_and_check(options: InitOptions, given: Given, images: ImagesFound, tab
             file.write(text)
         out.print(f"\n[bold]{escaped(str(options.to))}[/]\n{escaped(text)}", soft_wrap=True, highlight=False)
         checked = show_checked(options.to)
-    out.print(f"Next: cfx audit {options.to}", soft_wrap=True)
+    out.print(f"Next: cfx audit {escaped(options.to)}", soft_wrap=True)
     if options.as_json:
         known = {"kind": source.kind, "architecture": source.architecture, "classes": list(proposal.classes)}
         known |= {"input_size": proposal.input_size, "channels": proposal.channels, "settings": proposal.settings}

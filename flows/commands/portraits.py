@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from flows.terminal import out, user_errors
+from flows.terminal import escaped, out, user_errors
 
 
 def reliance(
@@ -24,5 +24,5 @@ def reliance(
         "attribute", *chosen, title=f"mean change of P(smiling) when switched on, {portraits} portraits", title_justify="left"
     )
     for rows in zip(*columns, strict=True):
-        table.add_row(rows[0].attribute, *(f"{row.effect:+.3f}" for row in rows))
+        table.add_row(escaped(rows[0].attribute), *(f"{row.effect:+.3f}" for row in rows))
     out.print(table)

@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 
 from flows.options import taking
-from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, err, escaped, out, print_json, user_errors
+from flows.run_names import RunName, run_named
+from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, err, escaped, out, print_json, print_table, user_errors
 
 if TYPE_CHECKING:
     from tasks.advice.captions import Captioner
@@ -26,7 +27,7 @@ HYPOTHESES = (
 class ProposeOptions:
     """Options of the command."""
 
-    run: Annotated[str, typer.Argument(help="run id")]
+    run: RunName
     model: Annotated[str, typer.Option(help="a folder or hub id of CLIP or SigLIP, or portraits:words")]
     words: Annotated[
         str | None, typer.Option(help="the vocabulary: one that comes with cfx, by name, or a YAML file; default: faces")
@@ -65,7 +66,7 @@ def _from_captions(options: ProposeOptions, captioner: Captioner, subject: Subje
     from tasks.advice.propose import worst_explained
 
     said = captions_of(captioner, worst_explained(subject, options.captions))
-    err.print(f"{len(said)} images captioned by {options.captioner}", markup=False, soft_wrap=True)
+    err.print(f"{len(said)} images captioned by {escaped(options.captioner)}", soft_wrap=True)
     found = phrases(said)
     if not found:
         raise UserError(f"--captioner: no phrase is in two of its {len(said)} captions, such as {said[0][:80]!r}")
@@ -76,12 +77,13 @@ def _from_captions(options: ProposeOptions, captioner: Captioner, subject: Subje
 def propose(options: ProposeOptions) -> None:
     """Rank the words of a vocabulary by how much more of a finished run's answers they explain; print the best as YAML."""
     with user_errors():
+        run = run_named(options.warehouse, options.run)
         from cfx.attributes.words import WordsOracleConfig
         from flows.settings import checked
         from tasks.advice.propose import propose_words, subject_of, yaml_lines
 
         captioner = _captioner(options)
-        subject = subject_of(options.warehouse, options.run)
+        subject = subject_of(options.warehouse, run)
         with err.status("captions"):
             candidates = options.words or "faces" if captioner is None else _from_captions(options, captioner, subject)
         words = checked(WordsOracleConfig, {"words": candidates, "model": options.model}, "arguments")
@@ -108,7 +110,7 @@ def propose(options: ProposeOptions) -> None:
             f"{one.low:+.1%} to {one.high:+.1%}",
             after.get(one.name, ""),
         )
-    out.print(table)
+    print_table(table)
     if proposed.shapeless:
         out.print(
             escaped(f"scores without two groups, where the cut is arbitrary: {', '.join(proposed.shapeless)}"), soft_wrap=True
@@ -118,7 +120,7 @@ def propose(options: ProposeOptions) -> None:
     if options.as_json:
         print_json(
             {
-                "run_id": options.run,
+                "run_id": run,
                 "class": proposed.name,
                 "n": proposed.n,
                 "before": found.before,

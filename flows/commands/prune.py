@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, out, user_errors
+from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, escaped, out, user_errors
 
 
 def prune(
@@ -23,10 +23,11 @@ def prune(
         old = expired(warehouse, days, keep)
         if not yes:
             for run in old:
-                out.print(f"{run}: would be deleted; add --yes")
+                out.print(f"{escaped(run)}: would be deleted; add --yes", soft_wrap=True)
             return
         left = {other for run in old for other in compared_with(warehouse, run)} - set(old)
         for run in old:
-            out.print(f"{run}: {forget(warehouse, run)} files deleted")
+            out.print(f"{escaped(run)}: {forget(warehouse, run)} files deleted", soft_wrap=True)
         for run in sorted(left):
-            out.print(f"{run}: report written again, which compared it with one of these: {write_report(warehouse, run)}")
+            again = f"{run}: report written again, which compared it with one of these: {write_report(warehouse, run)}"
+            out.print(escaped(again), soft_wrap=True)

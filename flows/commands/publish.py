@@ -10,9 +10,9 @@ import typer
 
 from cfx.errors import UserError
 from flows.options import taking
+from flows.run_names import RunName, run_named
 from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, check_out, err, escaped, out, print_json, user_errors
 
-Run = Annotated[str, typer.Argument(help="run id")]
 Archive = Annotated[
     bool, typer.Option("--archive/--no-archive", help="with the archive, which holds the images, or the report alone")
 ]
@@ -22,7 +22,7 @@ Archive = Annotated[
 class MlflowOptions:
     """Options of the command."""
 
-    run: Run
+    run: RunName
     tracking_uri: Annotated[
         str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="server or store; default: MLflow's own, ./mlflow.db")
     ] = None
@@ -55,11 +55,12 @@ def mlflow(options: MlflowOptions) -> None:
 
         if options.model is None and (options.alias or options.version):
             raise UserError("--alias and --version are of a registered model: name it with --model")
+        run = run_named(options.warehouse, options.run)
         client = mlflow_run.mlflow_client(options.tracking_uri)
         found = mlflow_run.audited_version(client, options.model, options.version) if options.model is not None else None
-        results = read_results(options.warehouse, options.run)
+        results = read_results(options.warehouse, run)
         if found is not None and results.gate is None:
-            raise UserError(f"run {options.run} has no policy yet; `cfx gate {options.run}` holds it to one")
+            raise UserError(f"run {run} has no policy yet; `cfx gate {run}` holds it to one")
         with evidence_files(options.warehouse, results, options.archive) as files:
             mlflow_id = mlflow_run.write_run(client, results, files, options.experiment)
         gate = results.gate
@@ -68,7 +69,7 @@ def mlflow(options: MlflowOptions) -> None:
             alias = options.alias
     version = f"version {found.version} of {found.name}" if found is not None else ""
     if options.as_json:
-        said = {"run_id": options.run, "mlflow_run": mlflow_id, "experiment": options.experiment, "gate": gate and gate.verdict}
+        said = {"run_id": run, "mlflow_run": mlflow_id, "experiment": options.experiment, "gate": gate and gate.verdict}
         print_json(said | {"model": options.model, "version": found and str(found.version), "alias": alias})
     else:
         out.print(f"MLflow run {mlflow_id} in experiment {escaped(options.experiment)}", soft_wrap=True)
@@ -81,7 +82,7 @@ def mlflow(options: MlflowOptions) -> None:
 
 
 def wandb(
-    run: Run,
+    run: RunName,
     project: Annotated[str, typer.Option(envvar="WANDB_PROJECT", help="where the run stands in Weights & Biases")] = "cfx",
     folder: Annotated[Path, typer.Option("--out", "-o", help="the folder in which `wandb` is made")] = Path(),
     archive: Archive = True,
@@ -93,18 +94,19 @@ def wandb(
         from warehouse.evidence.results import read_results
         from warehouse.trackers.wandb_run import wandb_client, write_offline_run
 
+        run = run_named(warehouse, run)
         wandb_client(folder)
         results = read_results(warehouse, run)
         with evidence_files(warehouse, results, archive) as files:
             written = write_offline_run(results, files, project, folder)
-    out.print(f"{written}\nupload it with: wandb sync {written}", soft_wrap=True, markup=False)
+    out.print(f"{escaped(written)}\nupload it with: wandb sync {escaped(written)}", soft_wrap=True)
 
 
 @dataclass(frozen=True)
 class CardOptions:
     """Options of the command."""
 
-    run: Run
+    run: RunName
     to: Annotated[Path, typer.Option("--out", "-o", help="the file to write; it must not be there yet")] = Path("README.md")
     model: Annotated[str | None, typer.Option(help="the model's name; default: the audit's")] = None
     license: Annotated[str | None, typer.Option(help="license of the model, as the Hub names it: apache-2.0, mit, other")] = None
@@ -124,12 +126,13 @@ def card(options: CardOptions) -> None:
         if options.to.exists():
             raise UserError(f"--out: {options.to} is there already; name another file")
         about = About(options.license, options.base_model, tuple(options.dataset or ()), options.model)
-        options.to.write_text(model_card(read_results(options.warehouse, options.run), about), encoding="utf-8")
-    out.print(str(options.to), soft_wrap=True, markup=False)
+        results = read_results(options.warehouse, run_named(options.warehouse, options.run))
+        options.to.write_text(model_card(results, about), encoding="utf-8")
+    out.print(escaped(options.to), soft_wrap=True)
 
 
 def prometheus(
-    run: Run,
+    run: RunName,
     to: Annotated[Path, typer.Option("--out", "-o", help="the file to write, NAME.prom, or the collector's folder")] = Path(
         "cfx.prom"
     ),
@@ -140,6 +143,7 @@ def prometheus(
         from warehouse.evidence.results import read_results
         from warehouse.trackers.prometheus_file import text_file, write_text_file
 
+        run = run_named(warehouse, run)
         text_file(to, run)
         path = write_text_file(read_results(warehouse, run), to)
-    out.print(str(path), soft_wrap=True, markup=False)
+    out.print(escaped(path), soft_wrap=True)

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from cfx.errors import UserError
 from flows.options import taking
+from flows.run_names import RunName, run_named
 from flows.terminal import (
     DEFAULT_WAREHOUSE,
     AsJson,
@@ -21,6 +22,7 @@ from flows.terminal import (
     escaped,
     out,
     print_json,
+    print_table,
     quieten,
     settle,
     user_errors,
@@ -33,7 +35,7 @@ METHODS = ("fine-tune", "reweight", "last-layer")
 class RepairOptions:
     """Options of the command."""
 
-    run: Annotated[str, typer.Argument(help="run id of a finished audit that confirmed something")]
+    run: RunName
     to: Annotated[
         Path | None,
         typer.Option("--to", help="the .safetensors file to write; default: repairs/RUN-METHOD.safetensors in the warehouse"),
@@ -51,13 +53,14 @@ class RepairOptions:
 
 @taking(RepairOptions)
 def repair(options: RepairOptions) -> None:
-    """Train a torch classifier on so that it no longer leans on what its audit confirmed, and audit it again.
+    """Train a torch classifier on so that it no longer leans on what its audit, finished, confirmed, and audit it again.
 
     One half of the images repairs, the other, held out, grades. Beside the new weights are written the audit's YAML, the table of
     who was held out, the numbers as JSON, and one page that shows before and after. The old weights are not touched.
     """
-    shown = settle(options.quiet)
+    settle(options.quiet)
     with user_errors():
+        run = run_named(options.warehouse, options.run)
         from cfx.training.repair import Repair
         from flows.config import load_config, training_config
         from flows.engine import one_thread
@@ -72,18 +75,18 @@ def repair(options: RepairOptions) -> None:
         settings = training_config(Repair, options.config)
         if options.method is not None:
             settings = settings.model_copy(update={"method": options.method})
-        to = _place(options, settings.method)
-        subject = subject_of(options.warehouse, options.run)
+        to = _place(options, run, settings.method)
+        subject = subject_of(options.warehouse, run)
         to.parent.mkdir(parents=True, exist_ok=True)
         with one_thread(), training_bar(err, options.quiet, settings.steps) as reported:
             found = repaired(options.warehouse, subject, settings, to, reported)
         file, alone = audit_of_repair(options.warehouse, subject, found)
-        run = None
+        again = None
         if options.audit:
             from flows.commands.audit import run_shown
 
-            run = run_shown(load_config(file), shown)
-        said = before_and_after(options.warehouse, found, run, alone)
+            again = run_shown(load_config(file), options.quiet)
+        said = before_and_after(options.warehouse, found, again, alone)
         to.with_suffix(".json").write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         page = write_page(options.warehouse, said, to.with_suffix(".html"))
     quieten()
@@ -92,12 +95,12 @@ def repair(options: RepairOptions) -> None:
         print_json(said | {"yaml": str(file), "page": str(page)})
 
 
-def _place(options: RepairOptions, method: str) -> Path:
+def _place(options: RepairOptions, run: str, method: str) -> Path:
     """The file of the new weights. Raises UserError for one that cannot be."""
     if options.to is None:
         if not isinstance(options.warehouse, type(Path())):
             raise UserError(f"--to: the warehouse {options.warehouse} is no local folder; name a local file for the weights")
-        return options.warehouse / "repairs" / f"{options.run}-{method}.safetensors"
+        return options.warehouse / "repairs" / f"{run}-{method}.safetensors"
     if options.to.suffix != ".safetensors":
         raise UserError(f"--to: {options.to} must end in .safetensors, which is what is written")
     if not options.to.absolute().parent.is_dir():
@@ -122,15 +125,15 @@ def _show(said: dict[str, Any], file: Path, page: Path) -> None:
             cells = (_effect(part["audit"]["edited"].get(name)) for part in (before, after))
             table.add_row(escaped(f"{name}, edited, by the audit"), *cells)
         table.add_row("gate", before["audit"]["gate"], after["audit"]["gate"])
-    out.print(table)
+    print_table(table)
     if after["audit"] is None:
-        out.print(f"audit it: cfx audit {file}", soft_wrap=True)
+        out.print(f"audit it: cfx audit {escaped(file)}", soft_wrap=True)
     else:
         if said["audited"] == "all":
             out.print("the audit after saw all images of the audit before, half of which repaired; held-out numbers are above")
-        out.print(f"compare: cfx compare {after['audit']['run']} {said['run']}", soft_wrap=True)
-    out.print(f"weights: {said['weights']}", soft_wrap=True)
-    out.print(f"page: {page}", soft_wrap=True)
+        out.print(f"compare: cfx compare {escaped(after['audit']['run'])} {escaped(said['run'])}", soft_wrap=True)
+    out.print(f"weights: {escaped(said['weights'])}", soft_wrap=True)
+    out.print(f"page: {escaped(page)}", soft_wrap=True)
 
 
 def _share(found: dict[str, Any]) -> str:

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, out, print_json, user_errors
+from flows.run_names import RunName, run_named
+from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, escaped, out, print_json, user_errors
 
 
 def report(
-    run: Annotated[str, typer.Argument(help="run id")],
+    run: RunName,
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
     pdf: Annotated[bool, typer.Option("--pdf", help="print it to a PDF too; needs Chromium or Chrome")] = False,
     as_json: AsJson = False,
@@ -22,11 +23,11 @@ def report(
         from warehouse.report.render import write_report
 
         began = time.monotonic()
-        path = write_report(warehouse, run)
+        path = write_report(warehouse, run_named(warehouse, run))
         if pdf:
             path = write_pdf(path)
         seconds = time.monotonic() - began
     if as_json:
         print_json({"path": str(path), "bytes": path.stat().st_size, "seconds": round(seconds, 3)})
     else:
-        out.print(str(path), soft_wrap=True)
+        out.print(escaped(path), soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cfx.errors import UserError
-from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, out, user_errors
+from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, escaped, out, user_errors
 
 
 def serve(
@@ -26,5 +26,7 @@ def serve(
             raise UserError(f"there is no warehouse at {warehouse}; give one with --warehouse, or make one with `cfx demo`")
         from tasks.reading.serve import serve as served
 
-        out.print(f"http://{host}:{port}", soft_wrap=True)
-        served(warehouse, host, port, expose, tuple(name or ()))
+        def ready() -> None:
+            out.print(f"http://{escaped(host)}:{port}", soft_wrap=True)
+
+        served(warehouse, host, port, expose, tuple(name or ()), ready)

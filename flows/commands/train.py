@@ -55,7 +55,7 @@ def prior(options: PriorOptions) -> None:
             out.print(escaped(line), soft_wrap=True)
         with training_bar(err, options.quiet, training.steps) as reported:
             path = prior_from_images(images, training, options.to, reported, options.workers, err.print)
-    out.print(f"prior: {path}", soft_wrap=True)
+    out.print(f"prior: {escaped(path)}", soft_wrap=True)
 
 
 def keys_of(parted: str | None) -> tuple[str, ...]:
@@ -139,9 +139,12 @@ def portraits(
         for name, count in steps.items():
             with training_bar(err, quiet, count) as reported:
                 path = train_network(name, to, reported, start)
-            out.print(f"{name}: {path}", soft_wrap=True)
+            out.print(f"{name}: {escaped(path)}", soft_wrap=True)
             for attribute, found in words_agreement(str(path), 500).items() if name == "words" else ():
-                out.print(f"  {attribute}: balanced accuracy {found.balanced_accuracy:.3f} (500 other portraits)", soft_wrap=True)
+                out.print(
+                    f"  {escaped(attribute)}: balanced accuracy {found.balanced_accuracy:.3f} (500 other portraits)",
+                    soft_wrap=True,
+                )
 
 
 def _teach(warehouse: Path, run: str, to: Path) -> None:
@@ -152,7 +155,7 @@ def _teach(warehouse: Path, run: str, to: Path) -> None:
     for each in taught:
         marked = f"{each.has} images that have it, {each.lacks} that have not"
         out.print(f"  {escaped(each.name)}: held-out accuracy {each.accuracy:.3f} (each image in turn; {marked})")
-    out.print(f"oracle: {to}", soft_wrap=True)
+    out.print(f"oracle: {escaped(to)}", soft_wrap=True)
 
 
 def table_settings(options: Any, size: int) -> dict[str, Any]:
@@ -184,4 +187,4 @@ def _train_on_table(kind: str, options: OracleOptions | ClassifierOptions, table
             path = training.convnet_from_lesson(lesson, options.to, how, reported)
     for name, accuracy in training.held_out_accuracy(path).items():
         out.print(f"  {escaped(name)}: held-out accuracy {accuracy:.3f} (10 % of images)")
-    out.print(f"{kind}: {path}", soft_wrap=True)
+    out.print(f"{kind}: {escaped(path)}", soft_wrap=True)

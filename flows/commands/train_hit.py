@@ -57,4 +57,4 @@ def hit(options: HitOptions) -> None:
             path = training.hit_from_lesson(lesson, options.to, how, reported)
     for name, accuracy in training.held_out_accuracy(path).items():
         out.print(f"  {escaped(name)}: held-out accuracy {accuracy:.3f} (10 % of images)")
-    out.print(f"{how.architecture}: {path}", soft_wrap=True)
+    out.print(f"{how.architecture}: {escaped(path)}", soft_wrap=True)

@@ -21,7 +21,7 @@ from flows.commands.train import (
     table_settings,
 )
 from flows.options import taking
-from flows.terminal import Quiet, err, out, user_errors
+from flows.terminal import Quiet, err, escaped, out, user_errors
 
 
 @dataclass(frozen=True)
@@ -57,4 +57,4 @@ def robust(options: RobustOptions) -> None:
             path = training.robust_from_lesson(lesson, options.to, how, reported)
     plain, attacked = training.robust_accuracies(path)
     out.print(f"  held-out accuracy {plain:.3f}, attacked at epsilon {how.epsilon:g} {attacked:.3f} (10 % of images)")
-    out.print(f"robust: {path}", soft_wrap=True)
+    out.print(f"robust: {escaped(path)}", soft_wrap=True)

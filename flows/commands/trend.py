@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, escaped, out, print_json, user_errors
+from flows.run_names import complete_run, run_named
+from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, escaped, out, print_json, print_table, user_errors
 
 if TYPE_CHECKING:
     from warehouse.trend.alarms import Trend
@@ -21,9 +22,16 @@ SHOWN = 10  # of the last nights, as bars
 
 
 def trend(
-    subject: Annotated[str, typer.Argument(metavar="AUDIT|RUN", help="name of an audit, for its newest run; or a run id")],
+    subject: Annotated[
+        str,
+        typer.Argument(
+            metavar="AUDIT|RUN",
+            help="name of an audit, for its newest run; or a run id, the beginning of one, or latest",
+            autocompletion=complete_run,
+        ),
+    ],
     last: Annotated[int, typer.Option(min=1, help="nights before it that it is compared with")] = 30,
-    against: Annotated[str | None, typer.Option(help="one run to compare with instead")] = None,
+    against: Annotated[str | None, typer.Option(help="one run to compare with instead", autocompletion=complete_run)] = None,
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
     as_json: AsJson = False,
 ) -> None:
@@ -32,9 +40,14 @@ def trend(
     While nothing changes, at most one month of nights in twenty has an alarm, whatever is watched.
     """
     with user_errors():
-        from warehouse.trend.alarms import trend as compared
+        from warehouse.lens.runs import audits
 
-        found = compared(warehouse, subject, last, against)
+        if subject not in audits(warehouse):
+            subject = run_named(warehouse, subject)
+        base = None if against is None else run_named(warehouse, against)
+        from warehouse.trend.alarms import trend as compared  # after what can be refused at once
+
+        found = compared(warehouse, subject, last, base)
     if as_json:
         print_json(for_machines(found))
     else:
@@ -62,19 +75,22 @@ def _row(change: Change) -> dict[str, Any]:
 def show(found: Trend) -> None:
     """Every quantity over its nights, what has changed, and the alarms in words."""
     if not found.references:
-        out.print(f"{found.run_id} is the first night of {found.audit}: there is nothing to compare it with", soft_wrap=True)
+        out.print(
+            f"{escaped(found.run_id)} is the first night of {escaped(found.audit)}: there is nothing to compare it with",
+            soft_wrap=True,
+        )
         return
     compared = found.references[0] if len(found.references) == 1 else f"{len(found.references)} nights before"
-    out.print(f"{found.run_id} against {compared}", soft_wrap=True)
+    out.print(f"{escaped(found.run_id)} against {escaped(compared)}", soft_wrap=True)
     means, distances = ([change for change in found.changes if (change.p is None) is known] for known in (True, False))
     if means:
-        out.print(changes_table(found, means))
+        print_table(changes_table(found, means))
     if distances:
-        out.print(drift_table(distances))
+        print_table(drift_table(distances))
     if not found.changes:
         out.print("too few images on either side: nothing can be compared", soft_wrap=True)
     if found.differing:
-        out.print(f"other than in {found.references[-1]}: {', '.join(found.differing)}", soft_wrap=True)
+        out.print(f"other than in {escaped(found.references[-1])}: {escaped(', '.join(found.differing))}", soft_wrap=True)
     for alarm in found.alarms:
         out.print(f"[red]alarm[/] {escaped(str(alarm))}", soft_wrap=True)
     if not found.alarms:

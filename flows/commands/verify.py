@@ -8,11 +8,19 @@ from typing import Annotated
 import typer
 
 from cfx.errors import UserError
+from flows.run_names import HELP, complete_run, run_named
 from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, check_out, err, escaped, out, print_json, user_errors
 
 
 def verify(
-    run: Annotated[str, typer.Argument(help="run id, or a file that `cfx export` wrote: an archive, or a draft of Annex IV")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help=f"{HELP}; or a file that `cfx export` wrote: an archive, or a draft of Annex IV",
+            autocompletion=complete_run,
+        ),
+    ],
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
     as_json: AsJson = False,
 ) -> None:
@@ -20,7 +28,8 @@ def verify(
     with user_errors():
         from tasks import pack
 
-        found = pack.verify(warehouse, run)
+        written = run.endswith((".zip", ".md"))  # by `cfx export`
+        found = pack.verify(warehouse, run if written else run_named(warehouse, run))
     if as_json:
         print_json(pack.as_json(found))
     else:
@@ -37,7 +46,8 @@ def export(
         list[str],
         typer.Argument(
             metavar="[papers|training|annex-iv] RUN",
-            help="run id; after `papers` or `training`, folders of images; after `annex-iv`, a draft",
+            autocompletion=complete_run,
+            help="run id, or the beginning of one; after `papers` or `training`, folders of images; after `annex-iv`, a draft",
         ),
     ],
     to: Annotated[
@@ -67,21 +77,25 @@ def export(
         match what:
             case ["papers" | "training" | "annex-iv" as kind]:
                 raise UserError(f"{kind} of which run? Give its id: cfx export {kind} RUN")
-            case [run]:
+            case [name]:
                 if to is not None:
                     check_out(to)
+                run = run_named(warehouse, name)
                 written = archive(warehouse, run, to or Path(f"{run}.zip"))
-            case ["papers", run]:
+            case ["papers", name]:
+                run = run_named(warehouse, name)
                 written = export_papers(warehouse, run, to or Path(run))
-            case ["annex-iv", run]:
+            case ["annex-iv", name]:
                 if to is not None:
                     check_out(to)
+                run = run_named(warehouse, name)
                 written = write_annex_iv(warehouse, run, to or Path(f"{run}-annex-iv.md"))
-            case ["training", run]:
+            case ["training", name]:
+                run = run_named(warehouse, name)
                 written = to or Path(f"{run}-training")
                 for line in export_training(warehouse, run, written).sentences():
                     out.print(escaped(line), soft_wrap=True)
             case _:
                 kinds = "`papers`, `training` or `annex-iv` and a run"
                 raise UserError(f"export takes a run, or {kinds}, but got {' '.join(what)!r}")
-        out.print(str(written), soft_wrap=True)
+        out.print(escaped(written), soft_wrap=True)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pat
 from pydantic import Discriminator, Field, PrivateAttr, Tag
 
-from cfx.errors import UserError
+from cfx.errors import UserError, did_you_mean
 from cfx.types import Config
 from tasks.data.drawing import drawn, drawn_for_night
 from tasks.data.yes_or_no import why_not, yes_or_no
@@ -291,7 +291,8 @@ def _wanted(config: Annotations, table: Path) -> list[str]:
     schema = _schema(table)
     for name, setting in settings.items():
         if name not in schema.names:
-            raise UserError(f"{setting}: {table} has no column {name!r}; it has {', '.join(schema.names)}")
+            meant = did_you_mean(name, schema.names)
+            raise UserError(f"{setting}: {table} has no column {name!r}{meant}; it has {', '.join(schema.names)}")
     others = config.attribute_columns is None
     return [field.name for field in schema if field.name in settings or (others and field.name and _is_plain(field.type))]
 

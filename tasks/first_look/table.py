@@ -11,11 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from cfx.errors import UserError
+from cfx.errors import UserError, did_you_mean
 from tasks.advice.associations import SAME, Association, associations_of, striking
 from tasks.data.annotations import Annotations, columns_of, listing, text_of
 from tasks.data.formats.splits import split_named
-from tasks.data.near_names import near
 from tasks.data.yes_or_no import yes_or_no
 from tasks.first_look.images import ImagesFound
 
@@ -164,7 +163,7 @@ def _label(path: Path, text: pa.Table, file_column: str, choices: Choices) -> tu
     given = choices.label_column
     if given is not None:
         if given not in text.column_names:
-            meant = f" (meant is {near(given, text.column_names)!r}?)" if near(given, text.column_names) else ""
+            meant = did_you_mean(given, text.column_names)
             raise UserError(f"--label: {path} has no column {given!r}{meant}; it has {', '.join(text.column_names)}")
         return given, ()
     others = [name for name in text.column_names if name != file_column and not IDS.fullmatch(name)]

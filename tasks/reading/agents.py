@@ -31,6 +31,7 @@ from warehouse.lens.key_figures import key_figures
 from warehouse.lens.plain_json import as_json
 from warehouse.lens.readonly import QueryTimeout
 from warehouse.lens.reference import meaning_of, reference
+from warehouse.lens.runs import resolve
 from warehouse.lens.settled import settle
 from warehouse.report.plain_text import PlainText
 from warehouse.report.render import report_html
@@ -44,7 +45,7 @@ in SQL (DuckDB): `views` lists what there is, `describe` says what each column m
 """
 READING = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
 
-RunId = Annotated[str, Field(description="run id, as `runs` lists them")]
+RunId = Annotated[str, Field(description="run id, as `runs` lists them, the beginning of one, or latest")]
 
 
 def server(root: Path) -> MCPServer:
@@ -155,7 +156,8 @@ def _of_warehouse(root: Path, read: Callable[..., str], failure: type[Exception]
     @wraps(read)
     def of_this(**values: Any) -> str:
         try:
-            answer = read(root, **values)
+            named = {"run": resolve(root, values["run"])} if "run" in values else {}
+            answer = read(root, **values | named)
         except (UserError, OSError) as error:
             raise failure(str(error)) from error
         if len(answer) > LONGEST:

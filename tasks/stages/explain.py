@@ -29,6 +29,7 @@ from cfx.types import Classifier, Counterfactual, Denoiser, Step
 from tasks.config import Ladder, Method
 from tasks.fixed_batches import batches, filled, size_of_batches
 from tasks.networks import lpips_for, perceptual_for, robust_for
+from tasks.progress import advance, expect
 from tasks.run import Run
 from tasks.shard_images import read_images
 from tasks.stage import Rows, stage
@@ -61,6 +62,11 @@ class Counted:
             z = z.view_as(z)  # a node of its own, passed once a vector-Jacobian product
             z.register_hook(self._passed)
         return self._denoiser.step(z, t)
+
+    @property
+    def spent(self) -> int:
+        """What they cost, in evaluations: to differentiate through one takes about two more."""
+        return self.forward + 2 * self.backward
 
     def _passed(self, gradient: Tensor) -> None:
         self.backward += len(gradient)
@@ -160,10 +166,13 @@ def explain_images(explainer: Explainer, targets: Targets, seed: int) -> tuple[E
         counted, cost = Counted(respaced(explainer.prior, method)), _stopwatch(explainer.prompted)
         run, parts = explainer.bound(method, counted, str(x.device)), batches(len(x), size)
         seen = [filled(x[part], size) for part in parts]
-        found = [
-            run(x=batch, target=filled(target[part], size), noise=noise[part].filled(len(batch)))
-            for part, batch in zip(parts, seen, strict=True)
-        ]
+        if method is not explainer.ladder[0]:  # the first rung and the null are expected of every image
+            expect(len(x))
+        found = []
+        for part, batch in zip(parts, seen, strict=True):
+            before = counted.spent
+            found.append(run(x=batch, target=filled(target[part], size), noise=noise[part].filled(len(batch))))
+            advance(len(x[part]), counted.spent - before)
         costs.append(cost(counted, len(x), sum(map(len, seen))))
         masks = [part.mask for part in found if part.mask is not None]
         return Counterfactual(torch.cat([part.x_cf for part in found])[: len(x)], torch.cat(masks)[: len(x)] if masks else None)
@@ -194,6 +203,7 @@ def null_images(explainer: Explainer, targets: Targets, attempt: Tensor, seed: i
             x_cf[batch] = found.x_cf[: len(batch)]
             if found.mask is not None:
                 mask[batch] = found.mask[: len(batch)]
+            advance(len(batch), counted.spent)
             for i, one in zip(batch, [cost(counted, len(batch), len(seen))] * len(batch), strict=True):
                 spent[i] = one
     return x_cf, mask, spent
@@ -275,6 +285,7 @@ def explain(run: Run, images: Shard, predicted: Shard, learned: Learned) -> Rows
     targets, source = targets_of(run, images, predicted, learned)
     if not targets.image_ids:
         return {name: [] for name in FACTS["explanations"].schema.names}
+    expect(2 * len(targets.image_ids) * len(run.config.seeds))
     explainer = explainer_of(run, learned)
     arms = [arm for seed in run.config.seeds for arm in _both_arms(run, explainer, targets, source, seed)]
     return {name: [value for arm in arms for value in arm[name]] for name in arms[0]}

@@ -21,6 +21,7 @@ from cfx.types import Edit
 from tasks.data.drawing import drawn
 from tasks.fixed_batches import batches, filled, size_of_batches
 from tasks.networks import latent_for
+from tasks.progress import advance, expect
 from tasks.run import Run
 from tasks.shard_images import read_chosen
 from tasks.stage import Rows, stage
@@ -124,14 +125,16 @@ def draw_edits(run: Run, wanted: Wanted) -> Rows:
     """Edit one attribute alone on some images; what another audit drew is not drawn twice."""
     oracle = run.oracle()
     ids, x = read_chosen(wanted.images, wanted.ids)
-    named, x = run.config.interventions.named, x.to(run.device)
-    size, editor = (1, _by_word(named, run.device)) if named else (size_of_batches(x, run.config.batch_size), _by_gradient(run))
+    x = x.to(run.device)
+    size, editor = editor_of(run, x)
     rows: dict[str, list[Any]] = {}
+    expect(len(ids))
     for part in batches(len(ids), size):
         started, n = time.perf_counter(), len(x[part])
         seen = filled(x[part], size)
         edits, evaluated = editor(oracle, seen, wanted.position, [*ids[part], *[ids[part.start]] * (len(seen) - n)])
         seconds = (time.perf_counter() - started) / n
+        advance(n, evaluated)
         for image_id, one, *edit in zip(ids[part], x[part].split(1), *(field.split(1) for field in edits), strict=False):
             spent = {"image_id": image_id, "nfe_forward": evaluated // len(seen), "seconds": seconds}
             for name, value in (_row(oracle, one, wanted.position, Edit(*edit)) | spent).items():
@@ -140,6 +143,13 @@ def draw_edits(run: Run, wanted: Wanted) -> Rows:
 
 
 Editor = Callable[[Oracle, Tensor, int, list[str]], tuple[Edit, int]]  # ... -> the edit, and UNet evaluations in images
+
+
+def editor_of(run: Run, x: Tensor) -> tuple[int, Editor]:
+    """How many images are edited at once, and what edits them."""
+    if (named := run.config.interventions.named) is not None:
+        return 1, _by_word(named, run.device)
+    return size_of_batches(x, run.config.batch_size), _by_gradient(run)
 
 
 def _by_gradient(run: Run) -> Editor:

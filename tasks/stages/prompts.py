@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cfx.attributes.named_edits import NamedEdits
 from cfx.diffusion.latent import LatentDiffusion, load_latent
-from cfx.errors import UserError
+from cfx.errors import UserError, did_you_mean
 from cfx.methods.textual_inversion import Tokens, TokenTraining, add_tokens, learn_tokens, load_tokens, save_tokens, start_from
 from cfx.methods.time_edit import TIME, Inversions, time_edit
 from cfx.random import ImageNoise
@@ -72,7 +72,8 @@ def check_named(named: NamedEdits | None, attributes: Sequence[str], target: str
     if named is None:
         return None
     if unknown := sorted(set(named.words) - set(attributes)):
-        raise UserError(f"named.words: the oracle does not know {', '.join(unknown)}; it knows {', '.join(attributes)}")
+        meant = did_you_mean(unknown[0], attributes)
+        raise UserError(f"named.words: the oracle does not know {', '.join(unknown)}{meant}; it knows {', '.join(attributes)}")
     if silent := [name for name in attributes if name not in named.words and name != target]:
         raise UserError(f"named.words: no word for {', '.join(silent)}; every attribute that may be edited needs one")
     return latent_for(named.model, device)

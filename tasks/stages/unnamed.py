@@ -22,6 +22,7 @@ from cfx.evidence.explained import FEW, explained, generic_features
 from cfx.evidence.paired import Answer, Effect, Floats, Images
 from cfx.evidence.properties import property_table
 from tasks.looked_at import Sample, as_tensor, drawn, mean_where_unknown
+from tasks.progress import advance, expect
 from tasks.regions import regions_in
 from tasks.run import Run
 from tasks.stage import Rows, stage
@@ -142,13 +143,24 @@ def effort_of(run: Run, n: int, subjects: int) -> Effort:
     return Effort(probed if probed >= FEW else 0, COARSE, receivers if receivers >= 2 * SIDE else 0)
 
 
+def queries_of(run: Run, n: int, subjects: int) -> int:
+    """How many images classifier and oracle are shown for a sample of n and so many classes, without the user's masks."""
+    effort = effort_of(run, n, subjects)
+    probed = probes.queries(effort.probed) if effort.probed else 0
+    pasted = subjects * transplant.queries(n, effort.grid**2, most=effort.receivers)
+    return probed + pasted * (1 if run.config.oracle is None else 2)
+
+
 def _look(run: Run, sample: Sample, subjects: list[int]) -> Look:
     effort = effort_of(run, len(sample.ids), len(subjects))
     table = property_table(sample.images)
     oracle = run.oracle() if run.config.oracle is not None else None
     seen = np.zeros((len(sample.ids), 0)) if oracle is None else run.batched(oracle, as_tensor(sample.images)).double().numpy()
 
+    expect(queries_of(run, len(sample.ids), len(subjects)))
+
     def answer(images: Images) -> Floats:
+        advance(len(images))
         return run.probabilities(as_tensor(images)).double().numpy()
 
     n = effort.probed
@@ -156,6 +168,7 @@ def _look(run: Run, sample: Sample, subjects: list[int]) -> Look:
 
     def names(images: Images) -> Floats:
         assert oracle is not None
+        advance(len(images))
         return run.batched(oracle, as_tensor(images)).double().numpy()
 
     def exchange(k: int, places: Floats, grid: int | None, parts: tuple[str, ...], rows: NDArray[np.int64]) -> Exchanged:

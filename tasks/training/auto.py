@@ -144,6 +144,12 @@ def expect_networks(config: AuditConfig, classes: Sequence[str], labels: Labels,
     return Prepared(there.config, said, (*there.warnings, *warnings), names, tuple(one.role for one in pending))
 
 
+def expected_attributes(config: AuditConfig) -> tuple[str, ...]:
+    """What an oracle that is `auto` will know, before it is trained. Raises ConfigError where it would learn nothing."""
+    with _blamed("oracle"):
+        return _of_attributes(_rows(config.data)[0], config.data)[1]
+
+
 def _expected_prior(config: AuditConfig, device: str) -> tuple[str, ...]:
     """How long training the prior on the spot may take on this machine, in a line; nothing for one that is there."""
     if config.prior is None or config.prior.train is None:

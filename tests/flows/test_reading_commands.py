@@ -10,7 +10,7 @@ import pytest
 from portrait_run import write_portrait_run
 
 HOME = Path(__file__).parents[2]
-HEAVY = ("torch", "torchvision", "diffusers", "transformers", "prefect", "lpips", "sklearn", "scipy")
+HEAVY = ("torch", "torchvision", "diffusers", "transformers", "prefect", "lpips", "sklearn", "scipy", "matplotlib", "captum")
 PROGRAM = f"""
 import sys
 from flows.cli import app
@@ -45,7 +45,7 @@ def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         ("compare|planted-run|clean-run", 0, "explanations in both"),
         ("compare|planted-run|nosuch", 2, "there is no run 'nosuch' in"),
         ("report|nosuch", 2, "there is no run 'nosuch' in"),
-        ("verify|nosuch", 2, "there is no report of 'nosuch'"),
+        ("verify|nosuch", 2, "there is no run 'nosuch' in"),
         ("export|nosuch", 2, "there is no run 'nosuch' in"),
         ("publish|card|nosuch", 2, "there is no run 'nosuch' in"),
         ("export|annex-iv|nosuch", 2, "there is no run 'nosuch' in"),
@@ -66,6 +66,61 @@ def test_a_policy_from_a_file_needs_no_torch_either(root: Path, tmp_path: Path) 
     assert done.returncode == 2
     assert "gate.yaml: maximun_effect: there is no such setting; did you mean 'maximum_effect'?" in done.stderr
     assert done.stderr.splitlines()[-1] == "imported:"
+
+
+ONE_BY_ONE = f"""
+import sys
+from flows.cli import app
+for line in sys.stdin.read().splitlines():
+    try:
+        app(line.split(), prog_name="cfx")
+    except SystemExit as ended:
+        print("imported:", *(name for name in {HEAVY} if name in sys.modules), "by", line, "code", ended.code, flush=True)
+"""
+
+
+def test_what_cannot_begin_is_refused_before_torch_is_imported(root: Path, tmp_path: Path) -> None:
+    """And so is what is only listed. One process runs them all; each is named by the first that imports anything heavy."""
+    (tmp_path / "bad.yaml").write_text("classifer: {weights: a.pt}\n")
+    ends = {
+        "--version": 0,
+        f"runs -w {root}": 0,
+        f"trend nosuch -w {root}": 2,
+        f"repair nosuch -w {root}": 2,
+        f"propose nosuch --model no/model -w {root}": 2,
+        f"serve --host 0.0.0.0 -w {root}": 2,
+        "audit nosuch.yaml": 2,
+        "audit nosuch.yaml --plan": 2,
+        "check nosuch.yaml": 2,
+        "explain nosuch.png": 2,
+        "explain bad.yaml --config nosuch.yaml": 2,
+        "audit --help": 0,
+    }
+    command = [sys.executable, "-c", ONE_BY_ONE]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"PYTHONPATH": str(HOME)}, capture_output=True, text=True, input="\n".join(ends)
+    )
+    said = [line for line in done.stdout.splitlines() if line.startswith("imported:")]
+    assert said == [f"imported: by {command} code {code}" for command, code in ends.items()], done.stderr
+    assert done.stderr.count("nosuch.yaml: no such file") == 4
+    assert "http://" not in done.stdout, "an address that is refused is not printed as one that answers"
+
+
+def completed(words: str, cwd: Path) -> list[str]:
+    """What bash would offer for the last of these words, as Typer's protocol says; standard error must be empty."""
+    known = {"_CFX_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    env = {"PYTHONPATH": str(HOME)} | known
+    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=cwd, env=env, capture_output=True, text=True)
+    assert done.stderr.splitlines() == ["imported:"]
+    return done.stdout.split()
+
+
+def test_a_shell_completes_run_ids_without_torch(root: Path, tmp_path: Path) -> None:
+    assert completed(f"cfx gate -w {root} pl", tmp_path) == ["planted-run"]
+    assert completed("cfx report ", tmp_path) == [], "there is no default warehouse here, and a shell shows no message"
+    (tmp_path / "cfx-demo").mkdir()
+    (tmp_path / "cfx-demo" / "warehouse").symlink_to(root)
+    assert completed("cfx compare planted-run ", tmp_path) == ["clean-run", "planted-run", "latest"]
 
 
 @pytest.mark.parametrize("module", ["cfx", "flows.cli"])

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.toy_audit import fact_hashes, lay_out, settings, write_settings
+from cfx.evidence import probes, transplant
 from flows.audit import run_audit
 from flows.cli import app
 from tasks.config import AuditConfig
@@ -82,5 +83,9 @@ def test_the_plan_counts_what_the_audit_then_does(tmp_path: Path) -> None:
     plan = json.loads(planned.stdout.splitlines()[-1])
     # tau 2: two steps of the guided arm and two of the null, each one UNet evaluation, for 8 images x 2 seeds
     assert (plan["images"], plan["shards"], plan["evaluations"]) == (8, 3, [64, 64])
-    assert 0 < plan["hours"][0] < 1
+    # smile is the label: two attributes, each edited on 8 images, as deep as the settings say, and their shams
+    assert (plan["edits"], plan["edit_evaluations"]) == (2 * 8, 2 * 8 * 2 * 2)
+    # probes, transplants for classifier and oracle, and four answers an edit are the most of what is asked
+    assert plan["queries"] > probes.queries(8) + 2 * transplant.queries(8) + 4 * 16
+    assert 0 < plan["hours"][0] <= plan["hours"][1] < 1
     assert not (tmp_path / "warehouse").exists()

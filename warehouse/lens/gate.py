@@ -13,7 +13,7 @@ from typing import Any
 
 import duckdb
 
-from cfx.errors import UserError
+from cfx.errors import UserError, did_you_mean
 from warehouse.facts.schema import POLICIES
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import open_warehouse
@@ -113,7 +113,8 @@ def _names(lens: duckdb.DuckDBPyConnection, sql: str, run_id: str) -> list[str]:
 def _check_known(known: Sequence[str], forbidden: Sequence[str] | None) -> None:
     missing = sorted(set(forbidden or ()) - set(known))
     if known and missing:
-        raise UserError(f"forbidden: the run's oracle knows no {missing[0]!r}; it knows {', '.join(known)}")
+        meant = did_you_mean(missing[0], known)
+        raise UserError(f"forbidden: the run's oracle knows no {missing[0]!r}{meant}; it knows {', '.join(known)}")
 
 
 def _check_protected(lens: duckdb.DuckDBPyConnection, run_id: str, seen: Sequence[str], protected: Sequence[str] | None) -> None:
@@ -127,4 +128,4 @@ def _check_protected(lens: duckdb.DuckDBPyConnection, run_id: str, seen: Sequenc
             raise UserError(f"protected: {name!r} is the label itself (`target_attribute`): an answer must go with it")
         if name not in known:
             there = f"known are {', '.join(known)}" if known else "it has neither annotations nor an oracle"
-            raise UserError(f"protected: the run knows nothing of {name!r}; {there}")
+            raise UserError(f"protected: the run knows nothing of {name!r}{did_you_mean(name, known)}; {there}")

@@ -1,0 +1,80 @@
+"""Every run in a line: what it is of, whether it is finished, and what its report says of it."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from cfx.errors import UserError
+from warehouse.facts.storage import files_below
+from warehouse.lens.connect import open_warehouse
+from warehouse.lens.fetch import Row, fetch
+from warehouse.lens.gate import gate, verdict_of
+from warehouse.report.embedded_numbers import BLOCK
+from warehouse.report.render import report_path
+from warehouse.report.verdict import RESTS_ON, read_verdict, verdict
+
+LATER = ("policies", "reviews")  # facts that are written after a report, and change what it says
+_RUNS = "select run_id, name, status, reason, started, finished, attempted from runs order by started desc, run_id"
+_NUMBERS = re.compile(rf'<template id="{BLOCK}">(.*?)</template>', re.DOTALL)
+
+
+def listing(root: Path, last: int | None = None) -> list[Row]:
+    """The newest runs first, at most `last`: run_id, audit, status (started, finished or failed), reason, started, finished,
+    images, and of a finished one verdict (finding, clear or inconclusive), headline and gate (pass, fail or inconclusive).
+
+    What a report says is read off the report, unless a policy or a review came after it: asked anew it takes a second a run.
+    """
+    with closing(open_warehouse(root, sql=_RUNS)) as lens:
+        rows = fetch(lens, _RUNS)[:last]
+    nothing = {"verdict": None, "headline": None, "gate": None}
+    return [
+        {
+            "run_id": row["run_id"],
+            "audit": row["name"],
+            "status": row["status"],
+            "reason": row["reason"],
+            "started": row["started"],
+            "finished": row["finished"],
+            "images": row["attempted"],
+        }
+        | (_said(root, row["run_id"]) if row["status"] == "finished" else nothing)
+        for row in rows
+    ]
+
+
+def _said(root: Path, run_id: str) -> dict[str, str | None]:
+    """Verdict, headline and gate of a finished run."""
+    questions = _page(root, run_id)
+    if questions is None:
+        said = read_verdict(root, run_id)
+        return {"verdict": said.kind, "headline": said.headline, "gate": _gate(root, run_id)}
+    runs, ranked, share, claims, compared, layers = (questions[name]["rows"] for name in RESTS_ON)
+    said = verdict(runs[0], ranked, share, claims, compared[0], layers)
+    rules = questions["rules"]["rows"]
+    return {"verdict": said.kind, "headline": said.headline, "gate": verdict_of(run_id, rules).verdict if rules else None}
+
+
+def _gate(root: Path, run_id: str) -> str | None:
+    try:
+        return gate(root, run_id).verdict
+    except UserError:  # held to no policy yet
+        return None
+
+
+def _page(root: Path, run_id: str) -> dict[str, Any] | None:
+    """The questions and answers of a run's report; None where it is not there, is older than what it should say, or is another
+    version's."""
+    path = report_path(root, run_id)
+    if not isinstance(path, Path) or not path.is_file():
+        return None
+    later = [file for fact in LATER for file in files_below(root / "facts" / fact, f"run_id={run_id}/*.parquet")]
+    if any(file.stat().st_mtime > path.stat().st_mtime for file in later):
+        return None
+    found = _NUMBERS.search(path.read_text(encoding="utf-8"))
+    questions: dict[str, Any] = json.loads(html.unescape(found[1]))["questions"] if found else {}
+    return questions if {*RESTS_ON, "rules"} <= questions.keys() else None
