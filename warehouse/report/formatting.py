@@ -46,6 +46,13 @@ def percent(value: float | None) -> str:
     return NOTHING if value is None else f"{100 * value:.1f}%"
 
 
+def score(value: float) -> str:
+    """A probability in whole percents, and never a rounded 0 or 1: 7%, < 1%, > 99%."""
+    if 0 < value < 0.005:
+        return "< 1%"
+    return "> 99%" if 0.995 <= value < 1 else f"{100 * value:.0f}%"
+
+
 def count(value: int | None) -> str:
     return NOTHING if value is None else f"{value:,}"
 

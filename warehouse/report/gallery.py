@@ -95,6 +95,11 @@ def frames(png: bytes | None, png_cf: bytes | None, mask_png: bytes | None, map_
     return Frames(*(_data_uri(pixels) for pixels in (x, seen, x_cf, mask, changed)))
 
 
+def picture(png: bytes | None) -> str | None:
+    """A thumbnail as a data URI; None without bytes."""
+    return None if png is None else _data_uri(_pixels(png))
+
+
 def salient(x: Pixels, found: Pixels) -> Pixels:
     """The image in pale grey, and over it in orange what the map finds."""
     pale = 140 + x.mean(axis=2, keepdims=True) * 0.45

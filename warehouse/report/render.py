@@ -34,12 +34,14 @@ from warehouse.report.layers import left_out
 from warehouse.report.limitations import limits
 from warehouse.report.maps import maps_of, mean_image
 from warehouse.report.metric_names import in_order, measure
+from warehouse.report.pairs import Claim, ask_pictures, pairs_of
 from warehouse.report.queries import EVIDENCE, Evidence, evidence, image_rows, input_images
 from warehouse.report.regulation import CROSSWALK
 from warehouse.report.scope import has, scope
 from warehouse.report.verdict import nothing_to_compare, verdict
 
 TOP = 40  # attributes that a table shows; the others follow from the SQL printed beside it
+SHEETS = ("report.css", "pairs.css")
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -67,10 +69,17 @@ def report_html(root: Path, run_id: str) -> str:
         picked = [found["picks"], *(each.picks for each in questions)]
         shown = image_rows(lens, run_id, sorted({row["image_id"] for each in picked for row in each.rows}))
         carriers = input_images(lens, run_id, sorted({row["image_id"] for row in found["carriers"].rows}))
-    return _render(found, questions, shown, carriers)
+        pairs = pairs_of(found, ask_pictures(lens, run_id, found))
+    return _render(found, questions, shown, carriers, pairs)
 
 
-def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Sequence[Row], carriers: Sequence[Row]) -> str:
+def _render(
+    found: dict[str, Evidence],
+    questions: Sequence[Question],
+    shown: Sequence[Row],
+    carriers: Sequence[Row],
+    pairs: Sequence[Claim],
+) -> str:
     run, ranked = found["runs"].rows[0], found["ranked"].rows
     cost = {row["arm"]: row for row in found["cost"].rows}
     null = {_question(row): row["change"] for row in found["drift"].rows if row["arm"] == "null"}
@@ -82,7 +91,7 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Se
     ]
     groups = gallery(found["picks"].rows, shown)
     filters = Filters.of(groups)
-    style = (TEMPLATES / "report.css").read_text(encoding="utf-8") + filters.css
+    style = "".join((TEMPLATES / sheet).read_text(encoding="utf-8") for sheet in SHEETS) + filters.css
     per_finding = {f"share of {each.row['attribute']}": each.shares for each in questions}
     per_finding |= {f"examples of {each.row['attribute']}": each.picks for each in questions}
     named = found | {"ranked": Evidence(found["ranked"].sql, rows)}
@@ -100,6 +109,8 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Se
         map_evidence=found["map"],
         maps=maps_of(found["map"].rows, found["claims"].rows),
         mean_image=mean_image(shown),
+        claims_shown=pairs,
+        pair_evidence=[(found["pairs"], "the edits"), (found["moved"], "the probes"), (found["pasted"], "the transplants")],
         cards=cards(found["carriers"].rows, found["claims"].rows, carriers),
         warnings=_warnings(run),
         figures=_figures(run, scores, cost),
@@ -149,7 +160,7 @@ def _draws(run: Row) -> bool:
 @cache  # to compile the templates takes longer than to fill them in
 def _page() -> Template:
     page = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    for name in ("signed", "number", "probability", "percent", "points", "count", "moment", "listed", "slug"):
+    for name in ("signed", "number", "probability", "percent", "points", "score", "count", "moment", "listed", "slug"):
         page.filters[name] = page.globals[name] = getattr(wording, name)
     return page.get_template("report.html.j2")
 
