@@ -131,7 +131,11 @@ with moved as (
     select
         m.*, rank, verdict, (count(*) over same)::int as n,
         (row_number() over (
-            partition by m.class, probe order by sign(intervention) * (p_up - p_down) desc, image_id
+            partition by m.class, probe
+            order by if(
+                verdict = 'fragile',  -- either way counts
+                greatest(abs(p_down - p_before), abs(p_up - p_before)), sign(intervention) * (p_up - p_down)
+            ) desc, image_id
         ))::int as place
     from moved m join findings f on f.run_id = $run and kind = 'property' and name = probe and f.class = m.class
     where verdict in ('confirmed', 'suspected', 'fragile')
