@@ -94,6 +94,24 @@ def test_the_keyboard_reaches_the_verdict_the_menus_and_the_sql(report: Path) ->
         assert page.evaluate(f"{FOCUS}.value") == "agrees" and 0 < page.evaluate(f"{SHOWN}.length") < everything
 
 
+def test_a_picture_is_enlarged_and_closed_again_with_the_keyboard(report: Path) -> None:
+    first = "document.querySelector('.pick .zoom')"
+    width = f"{first}.querySelector('img').getBoundingClientRect().width"
+    with chromium_page() as page:
+        page.resize(1280)
+        page.open(report.as_uri())
+        page.evaluate(f"{first}.querySelector('.open').focus()")
+        assert page.evaluate(width) < 130
+        page.press("Enter")
+        assert page.evaluate("location.hash") == "#example-random-1-input" and page.evaluate(width) > 700
+        assert page.evaluate(f"getComputedStyle({first}.querySelector('img')).imageRendering") == "pixelated"
+        assert page.evaluate("document.elementFromPoint(20, 20).className") == "close", "a click beside it closes it, too"
+        page.press("Tab")
+        assert page.evaluate(f"{FOCUS}.innerText") == "Close"
+        page.press("Enter")
+        assert page.evaluate("location.hash") == "#example-random-1" and page.evaluate(width) < 130
+
+
 def test_report_can_be_printed(report: Path) -> None:
     assert write_pdf(report).read_bytes().startswith(b"%PDF")
 

@@ -41,7 +41,7 @@ from warehouse.report.scope import has, scope
 from warehouse.report.verdict import nothing_to_compare, verdict
 
 TOP = 40  # attributes that a table shows; the others follow from the SQL printed beside it
-SHEETS = ("report.css", "pairs.css")
+SHEETS = ("report.css", "pairs.css", "zoom.css")
 TEMPLATES = Path(__file__).parent / "templates"
 
 
