@@ -32,7 +32,7 @@ from warehouse.report.gallery_filters import Filters
 from warehouse.report.hashes import write_hashes
 from warehouse.report.layers import left_out
 from warehouse.report.limitations import limits
-from warehouse.report.maps import maps_of, mean_image
+from warehouse.report.maps import Maps, ask_maps, opacity
 from warehouse.report.metric_names import in_order, measure
 from warehouse.report.pairs import Claim, ask_pictures, pairs_of
 from warehouse.report.queries import EVIDENCE, Evidence, evidence, image_rows, input_images
@@ -41,7 +41,7 @@ from warehouse.report.scope import has, scope
 from warehouse.report.verdict import nothing_to_compare, verdict
 
 TOP = 40  # attributes that a table shows; the others follow from the SQL printed beside it
-SHEETS = ("report.css", "pairs.css", "zoom.css")
+SHEETS = ("report.css", "pairs.css", "zoom.css", "maps.css")
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -70,7 +70,8 @@ def report_html(root: Path, run_id: str) -> str:
         shown = image_rows(lens, run_id, sorted({row["image_id"] for each in picked for row in each.rows}))
         carriers = input_images(lens, run_id, sorted({row["image_id"] for row in found["carriers"].rows}))
         pairs = pairs_of(found, ask_pictures(lens, run_id, found))
-    return _render(found, questions, shown, carriers, pairs)
+        maps = ask_maps(lens, run_id, found["map"].rows)
+    return _render(found, questions, shown, carriers, pairs, maps)
 
 
 def _render(
@@ -79,6 +80,7 @@ def _render(
     shown: Sequence[Row],
     carriers: Sequence[Row],
     pairs: Sequence[Claim],
+    maps: Maps,
 ) -> str:
     run, ranked = found["runs"].rows[0], found["ranked"].rows
     cost = {row["arm"]: row for row in found["cost"].rows}
@@ -107,8 +109,8 @@ def _render(
         top=TOP,
         shown_directions=[row for row in effects if row["attribute"] != run["target_attribute"]][: 4 * TOP],
         map_evidence=found["map"],
-        maps=maps_of(found["map"].rows, found["claims"].rows),
-        mean_image=mean_image(shown),
+        maps=maps,
+        map_steps=[(share, opacity(share)) for share in (0.25, 0.5, 0.75, 1.0)],
         claims_shown=pairs,
         pair_evidence=[(found["pairs"], "the edits"), (found["moved"], "the probes"), (found["pasted"], "the transplants")],
         cards=cards(found["carriers"].rows, found["claims"].rows, carriers),
