@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from warehouse.lens.fetch import Row
 from warehouse.lens.gate import check_run, verdict_of
 from warehouse.lens.settled import settle
 from warehouse.report import formatting as wording
+from warehouse.report import nights
 from warehouse.report.cards import cards
 from warehouse.report.charts import Axis, axis_over
 from warehouse.report.embedded_numbers import block
@@ -41,7 +43,7 @@ from warehouse.report.scope import has, scope
 from warehouse.report.verdict import nothing_to_compare, verdict
 
 TOP = 40  # attributes that a table shows; the others follow from the SQL printed beside it
-SHEETS = ("report.css", "pairs.css", "zoom.css", "maps.css")
+SHEETS = ("report.css", "pairs.css", "zoom.css", "maps.css", "trend.css")
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -59,9 +61,18 @@ def report_path(root: Path, run_id: str) -> Path:
     return root / "reports" / f"{run_id}.html"
 
 
-def report_html(root: Path, run_id: str) -> str:
-    """The report of one run. Raises UserError for an unknown run, with the runs there are."""
-    with closing(open_warehouse(root, sql=";".join(EVIDENCE.values()))) as lens:
+@dataclass(frozen=True)
+class Then:
+    """What a report rested on that was written earlier: not on these files, that came since; and these earlier runs' numbers."""
+
+    without: frozenset[str]
+    nights: Evidence | None
+
+
+def report_html(root: Path, run_id: str, then: Then | None = None) -> str:
+    """The report of one run, as it is or as it was then. Raises UserError for an unknown run, with the runs there are."""
+    asked = ";".join((*EVIDENCE.values(), nights.READ))
+    with closing(open_warehouse(root, sql=asked, without=then.without if then else frozenset())) as lens:
         check_run(lens, root, run_id)
         settle(lens, run_id)
         found = {name: evidence(lens, name, run_id) for name in EVIDENCE}
@@ -71,7 +82,10 @@ def report_html(root: Path, run_id: str) -> str:
         carriers = input_images(lens, run_id, sorted({row["image_id"] for row in found["carriers"].rows}))
         pairs = pairs_of(found, ask_pictures(lens, run_id, found))
         maps = ask_maps(lens, run_id, found["map"].rows)
-    return _render(found, questions, shown, carriers, pairs, maps)
+        rules = found["rules"].rows
+        gate = verdict_of(run_id, rules).verdict if rules else None
+        earlier = then.nights if then else nights.ask_nights(lens, root, run_id, found["claims"].rows, gate)
+    return _render(found, questions, shown, carriers, pairs, maps, earlier)
 
 
 def _render(
@@ -81,6 +95,7 @@ def _render(
     carriers: Sequence[Row],
     pairs: Sequence[Claim],
     maps: Maps,
+    earlier: Evidence | None,
 ) -> str:
     run, ranked = found["runs"].rows[0], found["ranked"].rows
     cost = {row["arm"]: row for row in found["cost"].rows}
@@ -96,6 +111,7 @@ def _render(
     style = "".join((TEMPLATES / sheet).read_text(encoding="utf-8") for sheet in SHEETS) + filters.css
     per_finding = {f"share of {each.row['attribute']}": each.shares for each in questions}
     per_finding |= {f"examples of {each.row['attribute']}": each.picks for each in questions}
+    per_finding |= {"nights": earlier} if earlier else {}
     named = found | {"ranked": Evidence(found["ranked"].sql, rows)}
     return _page().render(
         named,
@@ -110,6 +126,8 @@ def _render(
         shown_directions=[row for row in effects if row["attribute"] != run["target_attribute"]][: 4 * TOP],
         map_evidence=found["map"],
         maps=maps,
+        nights=nights.nights_of(earlier),
+        night_evidence=earlier,
         map_steps=[(share, opacity(share)) for share in (0.25, 0.5, 0.75, 1.0)],
         claims_shown=pairs,
         pair_evidence=[(found["pairs"], "the edits"), (found["moved"], "the probes"), (found["pasted"], "the transplants")],
