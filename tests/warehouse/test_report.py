@@ -71,13 +71,13 @@ def test_the_page_shows_the_numbers_of_the_view(root: Path) -> None:
     page = page_of(root, "planted-run")
     rows = query(root, "select attribute, effect from ranked_attributes where run_id = 'planted-run' order by rank").to_pylist()
     cells = re.findall(r'data-label="Effect">([+−]?[\d.]+)<', page)
-    assert [float(cell.replace("−", "-")) for cell in cells] == [pytest.approx(row["effect"], abs=5e-4) for row in rows]
+    assert [float(cell.replace("−", "-")) for cell in cells] == [pytest.approx(100 * row["effect"], abs=0.05) for row in rows]
     assert rows[0]["attribute"] == "glasses" and "smile" not in [row["attribute"] for row in rows]
 
 
 def test_every_printed_query_can_be_asked_again(root: Path) -> None:
     page = page_of(root, "planted-run")
-    shown = [html.unescape(sql) for sql in re.findall(r'<details class="sql">.*?<code>(.*?)</code>', page, re.DOTALL)]
+    shown = [html.unescape(sql) for sql in re.findall(r'<div class="sql">.*?<code>(.*?)</code>', page, re.DOTALL)]
     assert len(shown) == len(EVIDENCE) - 2 + 1 + 2  # no comparison; the label's question twice; a finding has two
     silent = ("rules", "base", "marks", "agreement", "absent", "examined", "truths", "canary", "carriers")  # no policy, review, …
     empty = {printed(EVIDENCE[name].strip(), run="planted-run") for name in silent}

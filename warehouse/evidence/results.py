@@ -13,7 +13,7 @@ from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.gate import IN_WORDS, Gate, check_run, verdict_of
 from warehouse.lens.settled import settle
 from warehouse.report.queries import EVIDENCE, evidence
-from warehouse.report.verdict import Verdict, verdict
+from warehouse.report.verdict import Verdict, verdict_from
 
 QUESTIONS = ("runs", "layers", "ranked", "share", "claims", "compared", "accuracy", "scorecard", "rules")  # of the report
 COSTS = "select stage, shards, seconds from stage_costs where run_id = $run order by stage"
@@ -45,7 +45,7 @@ def read_results(root: Path, run_id: str) -> Results:
     (run,) = found["runs"]
     return Results(
         run=run,
-        verdict=verdict(run, found["ranked"], found["share"], found["claims"], found["compared"][0], found["layers"]),
+        verdict=verdict_from(found),
         gate=verdict_of(run_id, found["rules"]) if found["rules"] else None,
         accuracy=next(iter(found["accuracy"]), None),
         attributes=found["ranked"],
