@@ -190,13 +190,13 @@ where w.run_id = $run and reported order by rank limit 8
 """,
     "cells": """
 with shown as (
-    -- By what the audit found first, where there are groups by it; else by what the lowest group goes by. Lowest label first.
+    -- By what was found first, where there are groups by it; else by what splits off a low group. Lowest label first.
     select attribute
-    from worst_groups w left join verdicts v using (run_id, attribute)
-    where run_id = $run
+    from worst_groups w left join verdicts v using (run_id, attribute) left join accuracy a on a.run_id = w.run_id and a.label is null
+    where w.run_id = $run
     group by attribute
-    order by bool_or(v.verdict in ('confirmed', 'suspected')) desc nulls last,
-        min(v.rank) filter (v.verdict in ('confirmed', 'suspected')), min(w.rank) nulls last, attribute
+    order by min(v.rank) filter (v.verdict in ('confirmed', 'suspected')) nulls last, coalesce(bool_or(w.high < a.value), false) desc,
+        count_if(reported) desc, min(w.rank) nulls last, attribute
     limit 1
 )
 select w.label, attribute, present, known_by, reported, w.value, w.low, w.high, w.n, coalesce(w.high < a.value, false) as below
