@@ -43,7 +43,7 @@ def write_portrait_run(
     """
     rng = np.random.default_rng(7)
     called = [(names or {}).get(attribute, attribute) for attribute in ATTRIBUTES]
-    images, predictions, explanations, attributes, effects, saliency = [], [], [], [], [], []
+    images, predictions, explanations, attributes, effects, edits, saliency = [], [], [], [], [], [], []
     for i in range(n):
         portrait = sample(np.random.default_rng([7, i]))  # the same images in every run
         target = int(not portrait.has("smile"))
@@ -63,6 +63,8 @@ def write_portrait_run(
             reaction = 0.4 if planted and position == 1 else 0.0
             on = not portrait.attributes[position]
             effects.append(_edited(image_id, called[position], on, rng.normal(reaction, 0.05)))
+        if i < 40:
+            edits.append(_drawn_edit(image_id, called[1], portrait, size))
         where_smile = np.repeat(region(portrait, "smile", size)[..., None], 3, axis=2).astype(np.uint8) * 255
         saliency.append({"image_id": image_id, "map": "grad_cam", "png": _png(where_smile)})
         for arm in ("guided", "null"):
@@ -81,6 +83,7 @@ def write_portrait_run(
     tables |= {"attributes": attributes, "effects": effects, "saliency": saliency}
     for fact, rows in tables.items():
         write_shard(root, fact, run_id, "00000", _columns(rows))
+    write_shard(root, "edits", "edits-demo", f"{size:03}-{n:05}", _columns(edits))
     write_beyond(root, run_id, images, **beyond)
     write_shard(root, "rejected", run_id, "00000", REJECTED)
     _write_run(root, run_id, "planted" if planted else "clean", n, called[0], status, reason)
@@ -146,6 +149,27 @@ def _edited(image_id: str, attribute: str, switched_on: bool, reaction: float) -
         "probabilities_sham": [0.5, 0.5],
         "probabilities_after": [1 - after, after],
         "probabilities_pasted": [1 - after, after],
+    }
+
+
+def _drawn_edit(image_id: str, attribute: str, portrait: Portrait, size: int) -> dict[str, Any]:
+    """The picture of an edit: the glasses put on or off, and nothing else."""
+    edited, picture = (_png(render(which, size)) for which in (portrait.toggled("glasses"), portrait))
+    return {
+        "image_id": image_id,
+        "attribute": attribute,
+        "switched_on": not portrait.has("glasses"),
+        "confirmed": True,
+        "side": 0.02,
+        "side_attribute": None,
+        "mask_fraction": 0.1,
+        "nfe_forward": 50,
+        "seconds": 1.0,
+        "png": edited,
+        "sham_png": picture,
+        "pasted_png": edited,
+        "l1": 0.01,
+        "sham_l1": 0.0,
     }
 
 

@@ -41,8 +41,10 @@ def test_report_in_the_browser(page: Page, report: Path) -> None:
     assert NAMES["hat"] in page.evaluate("document.body.innerText")
     assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
     # Input, counterfactual, difference, mask, and in the gallery the classifier's saliency.
-    picks, examples = (page.evaluate(f"document.querySelectorAll('{kind}').length") for kind in (".pick", ".example"))
-    assert page.evaluate("[...document.images].length") == 5 * picks + 4 * examples >= 64
+    kinds = (".pick", ".example", ".pairs.all article", ".pairs.best li")
+    picks, examples, pairs, best = (page.evaluate(f"document.querySelectorAll('{kind}').length") for kind in kinds)
+    assert (pairs, best) == (5, 3)  # of the glasses, with their pictures: input, edit, control, edit pasted
+    assert page.evaluate("[...document.images].length") == 5 * picks + 4 * examples + 4 * pairs + 3 * best >= 64
     assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0 && image.alt)")
     # The style's hash in the policy is right: the style applies.
     assert page.evaluate("getComputedStyle(document.querySelector('main > section')).borderTopStyle") == "solid"
@@ -90,6 +92,24 @@ def test_the_keyboard_reaches_the_verdict_the_menus_and_the_sql(report: Path) ->
         everything = page.evaluate(f"{SHOWN}.length")
         page.press("ArrowDown")
         assert page.evaluate(f"{FOCUS}.value") == "agrees" and 0 < page.evaluate(f"{SHOWN}.length") < everything
+
+
+def test_a_picture_is_enlarged_and_closed_again_with_the_keyboard(report: Path) -> None:
+    first = "document.querySelector('.pick .zoom')"
+    width = f"{first}.querySelector('img').getBoundingClientRect().width"
+    with chromium_page() as page:
+        page.resize(1280)
+        page.open(report.as_uri())
+        page.evaluate(f"{first}.querySelector('.open').focus()")
+        assert page.evaluate(width) < 130
+        page.press("Enter")
+        assert page.evaluate("location.hash") == "#example-random-1-input" and page.evaluate(width) > 700
+        assert page.evaluate(f"getComputedStyle({first}.querySelector('img')).imageRendering") == "pixelated"
+        assert page.evaluate("document.elementFromPoint(20, 20).className") == "close", "a click beside it closes it, too"
+        page.press("Tab")
+        assert page.evaluate(f"{FOCUS}.innerText") == "Close"
+        page.press("Enter")
+        assert page.evaluate("location.hash") == "#example-random-1" and page.evaluate(width) < 130
 
 
 def test_report_can_be_printed(report: Path) -> None:

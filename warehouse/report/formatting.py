@@ -83,8 +83,8 @@ def percent(value: float | None) -> str:
     return NOTHING if value is None else f"{100 * value:.1f}%"
 
 
-def share(value: float | None) -> str:
-    """A share for a glance, in whole percent: 83%, < 1%, > 99%; 0% and 100% only where they are exact."""
+def score(value: float | None) -> str:
+    """A probability or share in whole percents, and never a rounded 0 or 1: 7%, < 1%, > 99%."""
     if value is None:
         return NOTHING
     if 0 < value < 0.005:

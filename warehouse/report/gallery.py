@@ -19,6 +19,8 @@ THUMBNAIL = 192  # the longest side of a thumbnail, in pixels
 SMALL = 96  # images up to this side are kept without loss: they are tiny, and every pixel is visible
 
 NAMES = Names()  # without labels of one's own
+ORANGE = (225, 85, 0)
+
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 
 RULES = {
@@ -95,13 +97,33 @@ def frames(png: bytes | None, png_cf: bytes | None, mask_png: bytes | None, map_
     x, x_cf, mask, found = (_pixels(data) if data else None for data in (png, png_cf, mask_png, map_png))
     changed = None if x is None or x_cf is None or x.shape != x_cf.shape else difference(x, x_cf)
     seen = None if x is None or found is None or x.shape != found.shape else salient(x, found)
-    return Frames(*(_data_uri(pixels) for pixels in (x, seen, x_cf, mask, changed)))
+    allowed = mask if x is None or mask is None or x.shape != mask.shape else masked(x, mask)
+    return Frames(*(_data_uri(pixels) for pixels in (x, seen, x_cf, allowed, changed)))
+
+
+def picture(png: bytes | None) -> str | None:
+    """A thumbnail as a data URI; None without bytes."""
+    return None if png is None else _data_uri(_pixels(png))
 
 
 def salient(x: Pixels, found: Pixels) -> Pixels:
     """The image in pale grey, and over it in orange what the map finds."""
-    pale = 140 + x.mean(axis=2, keepdims=True) * 0.45
-    return (pale + (np.array([225, 85, 0]) - pale) * (found[..., :1] / 255)).astype(np.uint8)
+    pale = _pale(x)
+    return (pale + (np.array(ORANGE) - pale) * (found[..., :1] / 255)).astype(np.uint8)
+
+
+def masked(x: Pixels, mask: Pixels) -> Pixels:
+    """The image as it is where the mask is white, in orange along its border there, and in pale grey where it is black."""
+    inside = mask[..., :1] > 127
+    padded = np.pad(inside[..., 0], 1, mode="edge")
+    core = inside[..., 0] & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    shown = np.where(inside, x, _pale(x)).astype(np.uint8)
+    shown[inside[..., 0] & ~core] = ORANGE
+    return shown
+
+
+def _pale(x: Pixels) -> NDArray[np.float64]:
+    return 140 + x.mean(axis=2, keepdims=True) * 0.45
 
 
 def difference(x: Pixels, x_cf: Pixels) -> Pixels:

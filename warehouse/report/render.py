@@ -39,6 +39,7 @@ from warehouse.report.limitations import limits
 from warehouse.report.maps import maps_of, mean_image
 from warehouse.report.metric_names import in_order, measure
 from warehouse.report.names import Names
+from warehouse.report.pairs import Claim, ask_pictures, pairs_of
 from warehouse.report.queries import EVIDENCE, Evidence, evidence, image_rows, input_images
 from warehouse.report.regulation import CROSSWALK
 from warehouse.report.scope import has, scope
@@ -47,7 +48,7 @@ from warehouse.report.verdict import nothing_to_compare, verdict_from
 
 TOP = 40  # attributes that a table shows; the others follow from the SQL printed beside it
 TEMPLATES = Path(__file__).parent / "templates"
-STYLES = ("report", "tabs", "summary")
+STYLES = ("report", "tabs", "summary", "pairs", "zoom")
 TABS = (  # anchor and name
     ("summary", "Summary"),
     ("evidence", "Evidence"),
@@ -83,10 +84,17 @@ def report_html(root: Path, run_id: str) -> str:
         picked = [found["picks"], *(each.picks for each in questions)]
         shown = image_rows(lens, run_id, sorted({row["image_id"] for each in picked for row in each.rows}))
         carriers = input_images(lens, run_id, sorted({row["image_id"] for row in found["carriers"].rows}))
-    return _render(found, questions, shown, carriers)
+        pairs = pairs_of(found, ask_pictures(lens, run_id, found))
+    return _render(found, questions, shown, carriers, pairs)
 
 
-def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Sequence[Row], carriers: Sequence[Row]) -> str:
+def _render(
+    found: dict[str, Evidence],
+    questions: Sequence[Question],
+    shown: Sequence[Row],
+    carriers: Sequence[Row],
+    pairs: Sequence[Claim],
+) -> str:
     names = Names.of(found["runs"].rows[0])
     said = verdict_from({name: each.rows for name, each in found.items()})
     named = {name: Evidence(each.sql, names.rows(each.rows)) for name, each in found.items() if name != "runs"}
@@ -125,6 +133,8 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Se
         map_evidence=named["map"],
         maps=maps_of(named["map"].rows, named["claims"].rows),
         mean_image=mean_image(shown),
+        claims_shown=[each.named(names) for each in pairs],
+        pair_evidence=[(found["pairs"], "the edits"), (found["moved"], "the probes"), (found["pasted"], "the transplants")],
         cards=cards(named["carriers"].rows, named["claims"].rows, carriers),
         warnings=_warnings(run),
         figures=_figures(run, scores, cost),
@@ -167,7 +177,7 @@ def _first_rules(rules: Sequence[Row]) -> list[Row]:
 
 
 WORDS = (
-    *("signed", "number", "probability", "percent", "share", "points", "points_between", "whole_points", "count", "moment"),
+    *("signed", "number", "probability", "percent", "score", "points", "points_between", "whole_points", "count", "moment"),
     *("listed", "slug", "capital"),
 )
 UNDRAWN = (

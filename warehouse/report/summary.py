@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from warehouse.lens.fetch import Row
-from warehouse.report.formatting import count, in_words, listed, number, share, size_in_points, whole_between
+from warehouse.report.formatting import count, in_words, listed, number, score, size_in_points, whole_between
 from warehouse.report.scope import access, has
 from warehouse.report.verdict import OPEN, OWN, Verdict, claim_name
 
@@ -124,7 +124,7 @@ def _accuracy(run: Row, found: Answers) -> list[Markup]:
     overall = next(iter(found["accuracy"]), None)
     if overall is None:
         return [Markup("How often it is right is not known: the images have no labels.")]
-    start = Markup("Overall accuracy is <strong>{}</strong>").format(share(overall["value"]))
+    start = Markup("Overall accuracy is <strong>{}</strong>").format(score(overall["value"]))
     lower = [row for row in found["worst"] if row["below"]]
     if not lower:
         groups = "no group is clearly below it" if found["worst"] else "it is not known by group"
@@ -136,7 +136,7 @@ def _accuracy(run: Row, found: Answers) -> list[Markup]:
         hidden = f"it hides {many} on which the model is close to guessing"
     else:
         hidden = f"it hides {many} on which the model is clearly worse"
-    shown = listed([f"{group_name(row)} ({share(row['value'])})" for row in lower[:2]])
+    shown = listed([f"{group_name(row)} ({score(row['value'])})" for row in lower[:2]])
     more = f" and {count(total - 2)} more" if total > 2 else ""
     return [Markup("{}, but {}: {}{}.").format(start, hidden, shown, more)]
 
@@ -166,7 +166,7 @@ def _how_sure(run: Row, found: Answers, said: Verdict) -> list[Markup]:
         )
     lines += _judge(run, found)
     for row in found["share"][:1]:
-        lines.append(Markup("What was named explains {} of the answers.").format(share(max(0.0, row["share"]))))
+        lines.append(Markup("What was named explains {} of the answers.").format(score(max(0.0, row["share"]))))
     for row in found["canary"][:1]:
         if row["passed"]:
             lines.append(Markup("The same audit found what was planted in a twin, and nothing in a clean one."))
@@ -181,7 +181,7 @@ def _judge(run: Row, found: Answers) -> list[Markup]:
     if agreed is None:
         return [Markup("No second model checked the changed images.")]
     so = ", so they are real changes and not noise" if agreed >= 0.75 else ", so part of the changes may be noise"
-    return [Markup("A second model agrees with {} of the changed images{}.").format(share(agreed), so)]
+    return [Markup("A second model agrees with {} of the changed images{}.").format(score(agreed), so)]
 
 
 def _what_to_do(run: Row, found: Answers, said: Verdict) -> list[Markup]:
