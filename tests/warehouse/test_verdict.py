@@ -148,6 +148,43 @@ def test_amber_as_long_as_one_thing_is_open(ranked: list[Any], share: list[Any],
     assert not any(word in words(found).lower() for word in ("nothing outside", "nothing found", "no reliance"))
 
 
+def rule(result: str, reason: str = "hat effect +9.0 points, limit 15") -> dict[str, Any]:
+    return {"rule": "effect", "subject": "hat", "result": result, "reason": reason}
+
+
+def test_no_green_beside_a_release_check_that_is_open_or_failed() -> None:
+    evidence = ([row("glasses", "clear")], [SHARE], [claim("property", "warmth", "clear")], None, ())
+    passed, undecided, failed = (verdict(RUN, *evidence, [rule("pass"), rule(end)]) for end in ("pass", "inconclusive", "fail"))
+    assert [said.colour for said in (passed, undecided, failed)] == ["green", "amber", "red"]
+    assert undecided.sentences[0] == "Open: hat effect +9.0 points, limit 15."
+    assert failed.headline == "The smile classifier “planted” fails its release check"
+    assert failed.sentences[0] == "Hat effect +9.0 points, limit 15." and "No reliance found" in failed.sentences[1]
+
+
+def test_a_suspicion_is_open_so_amber_and_what_was_confirmed_stays_red() -> None:
+    assert verdict(RUN, [row("glasses", "suspected", 0.3)], [SHARE], []).colour == "amber"
+    confirmed = verdict(RUN, [row("glasses", "confirmed", 0.3, **EDITED)], [SHARE], [], None, (), [rule("pass")])
+    assert confirmed.colour == "red"
+
+
+def test_what_is_open_is_counted_in_the_headline() -> None:
+    claims = [claim("place", "centre", "inconclusive", 0.105), claim("property", "warmth", "clear")]
+    said = verdict(RUN, [row("earrings", "inconclusive", images_needed=341), row("glasses", "clear")], [SHARE], claims)
+    assert (said.colour, said.headline) == ("amber", "The smile classifier “planted”: nothing confirmed, 2 of 4 questions open")
+    assert (
+        "Undecided: earrings. About 341 images would decide" in said.sentences[0]
+        and "the centre of the image" in said.sentences[1]
+    )
+
+
+def test_people_read_labels_and_underscores_as_spaces() -> None:
+    named = RUN | {"config": '{"labels": {"smiling": "a smile"}}', "classes": ["neutral", "smiling"]}
+    confirmed = row("warm_background", "confirmed", 0.3, target="smiling", **EDITED)
+    said = verdict(named, [confirmed], [SHARE], [])
+    assert said.headline.endswith("relies on warm background") and "the “a smile” score" in words(said)
+    assert "smiling" not in words(said) and "warm_background" not in words(said)
+
+
 def test_what_has_no_name_is_a_finding_before_any_attribute() -> None:
     claims = [
         claim("property", "warmth", "confirmed", 0.43, "probes and association agree"),

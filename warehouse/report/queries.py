@@ -279,7 +279,7 @@ from confusion where run_id = $run order by label = class, n desc, label, class 
     "worst": """
 select
     rank, w.label, attribute, present, known_by, w.value, w.low, w.high, w.n, (count(*) over ())::int as cells,
-    coalesce(w.high < a.value, false) as below, (count_if(below) over ())::int as below_overall
+    coalesce(w.high < a.value - 1e-9, false) as below, (count_if(below) over ())::int as below_overall
 from worst_groups w left join accuracy a on a.run_id = w.run_id and a.label is null
 where w.run_id = $run and reported order by rank limit 8
 """,
@@ -292,10 +292,11 @@ with shown as (
     where w.run_id = $run
     group by attribute
     order by min(v.rank) filter (v.verdict in ('confirmed', 'suspected')) nulls last,
-        coalesce(bool_or(w.high < a.value), false) desc, count_if(reported) desc, min(w.rank) nulls last, attribute
+        coalesce(bool_or(w.high < a.value - 1e-9), false) desc, count_if(reported) desc, min(w.rank) nulls last, attribute
     limit 1
 )
-select w.label, attribute, present, known_by, reported, w.value, w.low, w.high, w.n, coalesce(w.high < a.value, false) as below
+select w.label, attribute, present, known_by, reported, w.value, w.low, w.high, w.n,
+    coalesce(w.high < a.value - 1e-9, false) as below
 from worst_groups w join shown using (attribute) left join accuracy a on a.run_id = w.run_id and a.label is null
 where w.run_id = $run
 order by min(w.value) over (partition by w.label), w.label, present desc

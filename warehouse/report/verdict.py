@@ -16,7 +16,7 @@ from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row
 from warehouse.lens.gate import check_run
 from warehouse.lens.settled import settle
-from warehouse.report.formatting import listed, number, points, points_between, reason, size_in_points
+from warehouse.report.formatting import capital, listed, number, points, points_between, reason, size_in_points
 from warehouse.report.names import Names
 from warehouse.report.queries import EVIDENCE, evidence
 
@@ -76,7 +76,7 @@ def verdict(
 def _checked(found: Verdict, run: Row, rules: Sequence[Row]) -> Verdict:
     """The verdict beside the release check: what fails it is red, what it leaves open is not green."""
     results = [rule["result"] for rule in rules]
-    reasons = [f"{rule['subject'] or rule['rule']}: {reason(rule['reason'])}." for rule in rules if rule["result"] == "fail"]
+    reasons = [f"{capital(reason(rule['reason']))}." for rule in rules if rule["result"] == "fail"]
     if reasons and found.kind != "finding":
         headline = f"The {classifier_name(run)} fails its release check"
         return Verdict("finding", headline, (*reasons[:3], f"{found.headline}.", *found.sentences))
