@@ -41,10 +41,10 @@ def test_report_in_the_browser(page: Page, report: Path) -> None:
     assert NAMES["hat"] in page.evaluate("document.body.innerText")
     assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
     # Input, counterfactual, difference, mask, and in the gallery the classifier's saliency.
-    kinds = (".pick", ".example", ".pairs.all article", ".pairs.best li")
-    picks, examples, pairs, best = (page.evaluate(f"document.querySelectorAll('{kind}').length") for kind in kinds)
-    assert (pairs, best) == (5, 3)  # of the glasses, with their pictures: input, edit, control, edit pasted
-    assert page.evaluate("[...document.images].length") == 5 * picks + 4 * examples + 4 * pairs + 3 * best >= 64
+    kinds = (".pick", ".example", ".pairs.all article", ".pairs.best li", ".maps img")
+    picks, examples, pairs, best, maps = (page.evaluate(f"document.querySelectorAll('{kind}').length") for kind in kinds)
+    assert (pairs, best, maps) == (5, 3, 4)  # of the glasses: input, edit, control, edit pasted; changes and saliency, two each
+    assert page.evaluate("[...document.images].length") == 5 * picks + 4 * examples + 4 * pairs + 3 * best + maps >= 64
     assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0 && image.alt)")
     # The style's hash in the policy is right: the style applies.
     assert page.evaluate("getComputedStyle(document.querySelector('.sections > section')).borderTopStyle") == "solid"

@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,22 +95,22 @@ def changes(attributes: Row) -> tuple[Change, ...]:
 
 def frames(png: bytes | None, png_cf: bytes | None, mask_png: bytes | None, map_png: bytes | None) -> Frames:
     """Thumbnails from the PNG bytes in the facts; difference and saliency need two images of one size."""
-    x, x_cf, mask, found = (_pixels(data) if data else None for data in (png, png_cf, mask_png, map_png))
+    x, x_cf, mask, found = (pixels_of(data) if data else None for data in (png, png_cf, mask_png, map_png))
     changed = None if x is None or x_cf is None or x.shape != x_cf.shape else difference(x, x_cf)
     seen = None if x is None or found is None or x.shape != found.shape else salient(x, found)
     allowed = mask if x is None or mask is None or x.shape != mask.shape else masked(x, mask)
-    return Frames(*(_data_uri(pixels) for pixels in (x, seen, x_cf, allowed, changed)))
+    return Frames(*(None if pixels is None else data_uri(pixels) for pixels in (x, seen, x_cf, allowed, changed)))
 
 
 def picture(png: bytes | None) -> str | None:
     """A thumbnail as a data URI; None without bytes."""
-    return None if png is None else _data_uri(_pixels(png))
+    return None if png is None else data_uri(pixels_of(png))
 
 
 def salient(x: Pixels, found: Pixels) -> Pixels:
     """The image in pale grey, and over it in orange what the map finds."""
-    pale = _pale(x)
-    return (pale + (np.array(ORANGE) - pale) * (found[..., :1] / 255)).astype(np.uint8)
+    ground = pale(x)
+    return (ground + (np.array(ORANGE) - ground) * (found[..., :1] / 255)).astype(np.uint8)
 
 
 def masked(x: Pixels, mask: Pixels) -> Pixels:
@@ -117,12 +118,13 @@ def masked(x: Pixels, mask: Pixels) -> Pixels:
     inside = mask[..., :1] > 127
     padded = np.pad(inside[..., 0], 1, mode="edge")
     core = inside[..., 0] & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    shown = np.where(inside, x, _pale(x)).astype(np.uint8)
+    shown = np.where(inside, x, pale(x)).astype(np.uint8)
     shown[inside[..., 0] & ~core] = ORANGE
     return shown
 
 
-def _pale(x: Pixels) -> NDArray[np.float64]:
+def pale(x: NDArray[Any]) -> NDArray[np.float64]:
+    """The image (H, W, 3) in pale grey, (H, W, 1), from 140 to 255: a ground for colours."""
     return 140 + x.mean(axis=2, keepdims=True) * 0.45
 
 
@@ -132,14 +134,14 @@ def difference(x: Pixels, x_cf: Pixels) -> Pixels:
     return np.clip(128 + AMPLIFIED * signed, 0, 255).astype(np.uint8)
 
 
-def _pixels(png: bytes) -> Pixels:
+def pixels_of(png: bytes) -> Pixels:
+    """An image from its bytes, as RGB."""
     with Image.open(io.BytesIO(png)) as image:
         return np.asarray(image.convert("RGB"))
 
 
-def _data_uri(pixels: Pixels | None) -> str | None:
-    if pixels is None:
-        return None
+def data_uri(pixels: Pixels) -> str:
+    """An image as a thumbnail, WebP."""
     image = Image.fromarray(pixels)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()

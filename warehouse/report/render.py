@@ -36,7 +36,7 @@ from warehouse.report.gallery_filters import Filters
 from warehouse.report.hashes import write_hashes
 from warehouse.report.layers import left_out
 from warehouse.report.limitations import limits
-from warehouse.report.maps import maps_of, mean_image
+from warehouse.report.maps import Maps, ask_maps, opacity
 from warehouse.report.metric_names import in_order, measure
 from warehouse.report.names import Names
 from warehouse.report.pairs import Claim, ask_pictures, pairs_of
@@ -48,7 +48,7 @@ from warehouse.report.verdict import nothing_to_compare, verdict_from
 
 TOP = 40  # attributes that a table shows; the others follow from the SQL printed beside it
 TEMPLATES = Path(__file__).parent / "templates"
-STYLES = ("report", "tabs", "summary", "pairs", "zoom")
+STYLES = ("report", "tabs", "summary", "pairs", "zoom", "maps")
 TABS = (  # anchor and name
     ("summary", "Summary"),
     ("evidence", "Evidence"),
@@ -85,7 +85,8 @@ def report_html(root: Path, run_id: str) -> str:
         shown = image_rows(lens, run_id, sorted({row["image_id"] for each in picked for row in each.rows}))
         carriers = input_images(lens, run_id, sorted({row["image_id"] for row in found["carriers"].rows}))
         pairs = pairs_of(found, ask_pictures(lens, run_id, found))
-    return _render(found, questions, shown, carriers, pairs)
+        maps = ask_maps(lens, run_id, found["map"].rows)
+    return _render(found, questions, shown, carriers, pairs, maps)
 
 
 def _render(
@@ -94,6 +95,7 @@ def _render(
     shown: Sequence[Row],
     carriers: Sequence[Row],
     pairs: Sequence[Claim],
+    maps: Maps,
 ) -> str:
     names = Names.of(found["runs"].rows[0])
     said = verdict_from({name: each.rows for name, each in found.items()})
@@ -131,8 +133,9 @@ def _render(
         top=TOP,
         shown_directions=[row for row in effects if row["attribute"] != run["target_attribute"]][: 4 * TOP],
         map_evidence=named["map"],
-        maps=maps_of(named["map"].rows, named["claims"].rows),
-        mean_image=mean_image(shown),
+        maps=maps,
+        people=names.text,
+        map_steps=[(share, opacity(share)) for share in (0.25, 0.5, 0.75, 1.0)],
         claims_shown=[each.named(names) for each in pairs],
         pair_evidence=[(found["pairs"], "the edits"), (found["moved"], "the probes"), (found["pasted"], "the transplants")],
         cards=cards(named["carriers"].rows, named["claims"].rows, carriers),
