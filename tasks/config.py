@@ -54,7 +54,7 @@ AUTO = "auto"  # train it here, from the audit's own data
 TRAINED_HERE = Path(AUTO)  # the weights of a network that is trained before the audit and has no file yet
 
 WITHOUT_EFFECT: Any = {  # on results: where, how fast and how often, what is allowed, and what people call things
-    **dict.fromkeys(("warehouse", "gate", "labels", "report_url", "publish"), True),
+    **dict.fromkeys(("warehouse", "gate", "base", "labels", "report_url", "publish"), True),
     **dict.fromkeys(("batch_size", "workers", "device", "engine", "cluster"), True),
     **{who: {"limits", "auth", "ca"} for who in ("classifier", "judge")},
 }
@@ -198,6 +198,11 @@ class AuditConfig(BaseModel):
         {},
         description="what people call classes, attributes and properties of an image, in the report and in sentences: "
         "`{not_smiling: not smiling}`; default: underscores as spaces. Facts, SQL and JSON keep the names of the data",
+    )
+    base: str | None = Field(
+        None,
+        description="an earlier run in this warehouse: attributes whose edits move its answer are edited here, too, and the gate "
+        "holds this run against it, as `cfx gate --against`; default: as it is held already, or the one of this name before",
     )
     report_url: ReportUrl | None = Field(
         None,

@@ -345,6 +345,18 @@ where run_id = $run and attribute is distinct from target_attribute
 order by abs(phi) desc, attribute, label
 limit 6
 """,
+    "quality": """
+select place, issue, about, flagged, n, share, severity, threshold, source, says
+from quality
+where run_id = $run
+order by place, about
+""",
+    "quality_images": """
+select issue, rank, path, label, value, other, why
+from quality_images
+where run_id = $run and rank <= 8
+order by issue, rank
+""",
     "reasons": """
 select stage, reason, count(*) as n from rejected where run_id = $run group by all order by n desc, reason, stage
 """,

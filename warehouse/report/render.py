@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -23,6 +24,7 @@ from warehouse.lens.fetch import Row
 from warehouse.lens.gate import IN_WORDS, check_run, verdict_of
 from warehouse.lens.settled import settle
 from warehouse.report import formatting as wording
+from warehouse.report import quality
 from warehouse.report.cards import cards
 from warehouse.report.charts import Axis, axis_over
 from warehouse.report.check_words import in_numbers, in_words
@@ -82,21 +84,28 @@ def report_html(root: Path, run_id: str) -> str:
         found = {name: evidence(lens, name, run_id) for name in EVIDENCE}
         questions = ask_findings(lens, run_id, found["ranked"].rows)
         picked = [found["picks"], *(each.picks for each in questions)]
-        shown = image_rows(lens, run_id, sorted({row["image_id"] for each in picked for row in each.rows}))
-        carriers = input_images(lens, run_id, sorted({row["image_id"] for row in found["carriers"].rows}))
-        pairs = pairs_of(found, ask_pictures(lens, run_id, found))
-        maps = ask_maps(lens, run_id, found["map"].rows)
-    return _render(found, questions, shown, carriers, pairs, maps)
+        pictures = Pictures(
+            image_rows(lens, run_id, sorted({row["image_id"] for each in picked for row in each.rows})),
+            input_images(lens, run_id, sorted({row["image_id"] for row in found["carriers"].rows})),
+            pairs_of(found, ask_pictures(lens, run_id, found)),
+            ask_maps(lens, run_id, found["map"].rows),
+            quality.images_by_path(lens, run_id, found["quality_images"].rows),
+        )
+    return _render(found, questions, pictures)
 
 
-def _render(
-    found: dict[str, Evidence],
-    questions: Sequence[Question],
-    shown: Sequence[Row],
-    carriers: Sequence[Row],
-    pairs: Sequence[Claim],
-    maps: Maps,
-) -> str:
+class Pictures(NamedTuple):
+    """What a page shows beside numbers. shown: the images of the picks (see `queries.image_rows`); carriers: those on cards;
+    doubtful: those that a check of the data flags, by path."""
+
+    shown: list[Row]
+    carriers: list[Row]
+    pairs: list[Claim]
+    maps: Maps
+    doubtful: dict[str, bytes]
+
+
+def _render(found: dict[str, Evidence], questions: Sequence[Question], pictures: Pictures) -> str:
     names = Names.of(found["runs"].rows[0])
     said = verdict_from({name: each.rows for name, each in found.items()})
     named = {name: Evidence(each.sql, names.rows(each.rows)) for name, each in found.items() if name != "runs"}
@@ -111,7 +120,7 @@ def _render(
     missing = left_out(named["layers"].rows)
     answers = {name: each.rows for name, each in named.items()} | {"ranked": rows, "left_out": missing}
     gate = verdict_of(run["run_id"], named["rules"].rows) if named["rules"].rows else None
-    groups = gallery(named["picks"].rows, shown, names)
+    groups = gallery(named["picks"].rows, pictures.shown, names)
     filters = Filters.of(groups)
     style = "".join((TEMPLATES / f"{name}.css").read_text(encoding="utf-8") for name in STYLES) + filters.css
     per_finding = {f"share of {each.row['attribute']}": each.shares for each in questions}
@@ -123,7 +132,7 @@ def _render(
         undrawn=UNDRAWN,
         run=run,
         summary=summary(run, answers, said),
-        chart=claims_chart(named["claims"].rows, run["margin"], run["attempted"] or len(shown)),
+        chart=claims_chart(named["claims"].rows, run["margin"], run["attempted"] or len(pictures.shown)),
         matrix=matrix(run["classes"], named["confusion"].rows, named["recalls"].rows),
         mistaken=[row for row in named["confusion"].rows if row["label"] != row["class"]][:12],
         sanity=[row for row in effects if row["attribute"] == run["target_attribute"]],
@@ -133,13 +142,14 @@ def _render(
         top=TOP,
         shown_directions=[row for row in effects if row["attribute"] != run["target_attribute"]][: 4 * TOP],
         map_evidence=named["map"],
-        maps=maps,
+        maps=pictures.maps,
         people=names.text,
         map_steps=[(share, opacity(share)) for share in (0.25, 0.5, 0.75, 1.0)],
-        claims_shown=[each.named(names) for each in pairs],
+        claims_shown=[each.named(names) for each in pictures.pairs],
         pair_evidence=[(found["pairs"], "the edits"), (found["moved"], "the probes"), (found["pasted"], "the transplants")],
-        cards=cards(named["carriers"].rows, named["claims"].rows, carriers),
-        warnings=_warnings(run),
+        cards=cards(named["carriers"].rows, named["claims"].rows, pictures.carriers),
+        quality_checks=quality.checks(named["quality"].rows, named["quality_images"].rows, pictures.doubtful),
+        warnings=[*_warnings(run), *(("Warning.", text) for text in quality.warnings(named["quality"].rows))],
         figures=_figures(run, scores, cost),
         effect_meaning=_effect_meaning(run),
         axis=_axis(run["margin"], rows),
@@ -151,11 +161,11 @@ def _render(
         gate=gate,
         gate_counts=_counts(named["rules"].rows),
         scope=scope(run, named["splits"].rows, ranked, named["associations"].rows),
-        findings=findings(run, questions, shown, names),
+        findings=findings(run, questions, pictures.shown, names),
         crosswalk=CROSSWALK,
         numbers=block(run["run_id"], found | per_finding),
         amplified=AMPLIFIED,
-        saliency=next((row["map"] for row in shown if row["map"]), None),
+        saliency=next((row["map"] for row in pictures.shown if row["map"]), None),
         measures=in_order(named["scorecard"].rows),
         limits=limits(run, rows, cost, scores.get("fr_null", {}).get("value"), named["canary"].rows),
         provenance=_provenance(run, cost),
