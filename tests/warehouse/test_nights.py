@@ -40,12 +40,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def asked(root: Path, run: str) -> Evidence | None:
     with closing(open_warehouse(root, sql=READ)) as lens:
-        return ask_nights(lens, root, run, [CLAIM], "fail")
+        return ask_nights(lens, root, run, [CLAIM], [{"verdict": "fail"}])
 
 
 @pytest.fixture(scope="module")
 def drawn(root: Path) -> Nights:
-    nights = nights_of(asked(root, "night-3"))
+    evidence = asked(root, "night-3")
+    assert evidence is not None
+    nights = nights_of(evidence.rows)
     assert nights is not None
     return nights
 

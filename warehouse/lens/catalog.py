@@ -76,6 +76,8 @@ VIEWS = (
     "changes",
     "edit_changes",
     "flip_changes",
+    "reacting",
+    "unedited",
     "subgroups",
     "accuracy",
     "confusion",
@@ -93,6 +95,9 @@ VIEWS = (
     "truth_agreement",
     "stage_costs",
     "near_copies",
+    "near_duplicates",
+    "quality_images",
+    "quality",
     "watched",
     "trend",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from warehouse.lens.fetch import Row
+from warehouse.report.names import Names
 
 AMPLIFIED = 3  # differences are shown this many times stronger
 THUMBNAIL = 192  # the longest side of a thumbnail, in pixels
 SMALL = 96  # images up to this side are kept without loss: they are tiny, and every pixel is visible
 
+NAMES = Names()  # without labels of one's own
 ORANGE = (225, 85, 0)
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
@@ -67,14 +69,15 @@ class Group:
     examples: tuple[Example, ...]
 
 
-def gallery(picks: Sequence[Row], shown: Sequence[Row]) -> list[Group]:
-    """The picks by kind; `shown` has their images and oracle probabilities (see `queries.image_rows`)."""
+def gallery(picks: Sequence[Row], shown: Sequence[Row], names: Names = NAMES) -> list[Group]:
+    """The picks by kind; `shown` has their images and oracle probabilities, by names as in the data (`queries.image_rows`)."""
     seen = {(row["image_id"], row["seed"]): row for row in shown}
 
     def example(row: Row) -> Example:
         found = seen[row["image_id"], row["seed"]]
         images = frames(found["png"], found["png_cf"], found["mask_png"], found["map_png"])
-        return Example(row, row["path"] or row["image_id"][:12], images, changes(found))
+        moved = tuple(replace(change, attribute=names(change.attribute)) for change in changes(found))
+        return Example(row, row["path"] or row["image_id"][:12], images, moved)
 
     def group(kind: str, title: str, rule: str) -> Group:
         return Group(kind, title, rule, tuple(example(row) for row in picks if row["pick"] == kind))

@@ -80,12 +80,12 @@ class Nights:
 
 
 def ask_nights(
-    lens: duckdb.DuckDBPyConnection, root: Path, run_id: str, claims: Sequence[Row], gate: str | None
+    lens: duckdb.DuckDBPyConnection, root: Path, run_id: str, claims: Sequence[Row], rules: Sequence[Row]
 ) -> Evidence | None:
     """The evidence of the lines; None for the first run of an audit and for one that has not finished.
 
-    claims: rows of `findings`, of which the strongest are followed; gate: this run's release check. Besides numbers a row has
-    `gate`, and `alarm`: this run's value is alarming.
+    claims: rows of `findings`, of which the strongest are followed; rules: of `gate`. Besides numbers a row of the answer has
+    `gate`, what its run's release check came to, and `alarm`: this run's value is alarming.
     """
     runs = [row["run_id"] for row in fetch(lens, _RUNS, run=run_id, most=MOST)]
     if len(runs) < 2:
@@ -96,7 +96,7 @@ def ask_nights(
     keys = _followed(claims, found)
     rows = ", ".join(f"({', '.join(literal(part) for part in key)})" for key in keys) or "('', '', '')"
     sql = _SERIES.format(runs=", ".join(map(literal, sorted(runs))), keys=rows).strip()
-    gates = {run: _gate_of(root, run) for run in runs} | {run_id: gate}
+    gates = {run: _gate_of(root, run) for run in runs} | {run_id: _verdict(rules)}
     alarming = {alarm.change.key for alarm in found}
     answer = fetch(lens, sql)
     for row in answer:
@@ -123,17 +123,21 @@ def _gate_of(root: Path, run_id: str) -> str | None:
         rules = read_block(path.read_text(encoding="utf-8"))["questions"]["rules"]["rows"]
     except (ValueError, KeyError, OSError):
         return None  # a damaged report, or one of an older version: `cfx verify` says so
+    return _verdict(rules)
+
+
+def _verdict(rules: Sequence[Row]) -> str | None:
     return str(rules[0]["verdict"]) if rules else None
 
 
-def nights_of(evidence: Evidence | None) -> Nights | None:
-    """The lines as they are drawn; None without any."""
-    if evidence is None or not evidence.rows:
+def nights_of(rows: Sequence[Row] | None) -> Nights | None:
+    """The lines as they are drawn, from the evidence's rows; None without any."""
+    if not rows:
         return None
-    runs = sorted({(row["started"], row["run_id"], row["gate"]) for row in evidence.rows}, key=lambda run: run[:2])
+    runs = sorted({(row["started"], row["run_id"], row["gate"]) for row in rows}, key=lambda run: run[:2])
     at = Axis(-0.5, len(runs) - 0.5)
     across = {run: at.at(i) for i, (_, run, _) in enumerate(runs)}
-    grouped = groupby(evidence.rows, key=lambda row: (row["kind"], row["name"], row["class"]))
+    grouped = groupby(rows, key=lambda row: (row["kind"], row["name"], row["class"]))
     lines = tuple(_line(*key, list(rows), across) for key, rows in grouped)
     return Nights(tuple((run, started, gate) for started, run, gate in runs), lines)
 

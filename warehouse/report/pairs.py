@@ -7,7 +7,7 @@ average, the first, the last, and those at a quarter, a half and three quarters 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import duckdb
@@ -15,6 +15,7 @@ import duckdb
 from warehouse.lens.fetch import Row, fetch
 from warehouse.report.cards import thumbnail
 from warehouse.report.gallery import picture
+from warehouse.report.names import Names
 from warehouse.report.queries import Evidence, input_images
 
 Pngs = Mapping[tuple[object, ...], bytes | None]  # by the kind of picture and what it is of
@@ -75,6 +76,11 @@ class Claim:
     n: int
     tried: int | None
     pairs: tuple[Pair, ...]
+
+    def named(self, names: Names) -> Claim:
+        """The same with names for people."""
+        row = names.row({"kind": self.kind, "name": self.name, "target": self.target})
+        return replace(self, name=row["name"], target=row["target"])
 
     @property
     def pictured(self) -> bool:

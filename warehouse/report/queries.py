@@ -37,10 +37,11 @@ limit 12
 from explained_share where run_id = $run order by class
 """,
     "claims": """
-select rank, kind, name, class, association, intervention, low, high, n, verdict, why, tied, given_name
-from findings
-where run_id = $run
-order by rank
+select f.rank, kind, name, class, association, f.intervention, f.low, f.high, f.n, f.verdict, why, tied, given_name, images_needed
+from findings f
+left join verdicts v on v.run_id = f.run_id and kind = 'attribute' and (v.attribute, v.target) = (name, class)
+where f.run_id = $run
+order by f.rank
 """,
     "map": """
 select class, place, grid, effect, low, high, residual, decides, unnamed, attributes, framing
@@ -268,9 +269,47 @@ from subgroups where run_id = $run order by attribute, present desc
     "accuracy": """
 select value, low, high, n from accuracy where run_id = $run and label is null
 """,
+    "recalls": """
+select label, value, low, high, n from accuracy where run_id = $run and label is not null order by value, n desc, label limit 12
+""",
+    "confusion": """
+select label, class, n, value, (count(distinct label) over ())::int as labels
+from confusion where run_id = $run order by label = class, n desc, label, class limit 64
+""",
     "worst": """
-select rank, label, attribute, present, known_by, value, low, high, n, (count(*) over ())::int as cells
-from worst_groups where run_id = $run and reported order by rank limit 8
+select
+    rank, w.label, attribute, present, known_by, w.value, w.low, w.high, w.n, (count(*) over ())::int as cells,
+    coalesce(w.high < a.value - 1e-9, false) as below, (count_if(below) over ())::int as below_overall
+from worst_groups w left join accuracy a on a.run_id = w.run_id and a.label is null
+where w.run_id = $run and reported order by rank limit 8
+""",
+    "cells": """
+with shown as (
+    -- By what was found first, where there are groups by it; else by what splits off a low group. Lowest label first.
+    select attribute
+    from worst_groups w
+    left join verdicts v using (run_id, attribute) left join accuracy a on a.run_id = w.run_id and a.label is null
+    where w.run_id = $run
+    group by attribute
+    order by min(v.rank) filter (v.verdict in ('confirmed', 'suspected')) nulls last,
+        coalesce(bool_or(w.high < a.value - 1e-9), false) desc, count_if(reported) desc, min(w.rank) nulls last, attribute
+    limit 1
+)
+select w.label, attribute, present, known_by, reported, w.value, w.low, w.high, w.n,
+    coalesce(w.high < a.value - 1e-9, false) as below
+from worst_groups w join shown using (attribute) left join accuracy a on a.run_id = w.run_id and a.label is null
+where w.run_id = $run
+order by min(w.value) over (partition by w.label), w.label, present desc
+limit 12
+""",
+    "fairness": """
+select
+    odds.attribute, odds.known_by, odds.class, odds.rate_with as recall_with, odds.rate_without as recall_without,
+    odds.value, odds.low, odds.high, wrong.rate_with as wrong_with, wrong.rate_without as wrong_without,
+    wrong.n_with, wrong.n_without
+from (from fairness where run_id = $run and measure = 'equalized odds') odds
+join (from fairness where run_id = $run and measure = 'error rate') wrong using (attribute)
+order by odds.value desc nulls last, odds.attribute limit 40
 """,
     "base": """
 select base_id, chosen from bases where run_id = $run
@@ -305,6 +344,18 @@ from label_associations join (select run_id, target_attribute from runs) using (
 where run_id = $run and attribute is distinct from target_attribute
 order by abs(phi) desc, attribute, label
 limit 6
+""",
+    "quality": """
+select place, issue, about, flagged, n, share, severity, threshold, source, says
+from quality
+where run_id = $run
+order by place, about
+""",
+    "quality_images": """
+select issue, rank, path, label, value, other, why
+from quality_images
+where run_id = $run and rank <= 8
+order by issue, rank
 """,
     "reasons": """
 select stage, reason, count(*) as n from rejected where run_id = $run group by all order by n desc, reason, stage
