@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -188,8 +189,19 @@ def test_a_picture_is_enlarged_and_closed_again_with_the_keyboard(report: Path) 
         assert page.evaluate("location.hash") == "#example-random-1" and page.evaluate(width) < 130
 
 
-def test_report_can_be_printed(report: Path) -> None:
-    assert write_pdf(report).read_bytes().startswith(b"%PDF")
+def pages(pdf: bytes) -> int:
+    return len(re.findall(rb"/Type ?/Page\b(?!s)", pdf))
+
+
+def test_a_printed_report_begins_with_two_pages_that_stand_alone(report: Path, tmp_path: Path) -> None:
+    pdf = write_pdf(report).read_bytes()
+    assert pdf.startswith(b"%PDF") and pages(pdf) > 4
+    with chromium_page() as page:
+        page.open(report.as_uri())
+        assert not page.evaluate("document.querySelector('.printed').checkVisibility()"), "on paper alone"
+        page.evaluate("document.querySelectorAll('.tab:not(#summary)').forEach(tab => tab.remove())")
+        page.print(tmp_path / "summary.pdf")
+    assert pages((tmp_path / "summary.pdf").read_bytes()) == 2
 
 
 def test_the_browser_tells_errors_and_requests(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def run_hashes(root: Path, run_id: str) -> dict[str, str]:
     return {name_in(root, path): hashlib.sha256(path.read_bytes()).hexdigest() for path in run_files(root, run_id)}
 
 
-def later_files(root: Root, run_id: str) -> list[str]:
+def later_files(root: Path, run_id: str) -> list[str]:
     """The facts of a run that came after its report was written: reviews, names, another policy."""
     listed = read_sums(hashes_path(root, run_id))
     return sorted({name_in(root, path) for path in run_files(root, run_id)} - listed.keys())

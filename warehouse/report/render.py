@@ -43,6 +43,7 @@ from warehouse.report.maps import Maps, ask_maps, opacity
 from warehouse.report.metric_names import in_order, measure
 from warehouse.report.names import Names
 from warehouse.report.pairs import Claim, ask_pictures, pairs_of
+from warehouse.report.printed import running_head
 from warehouse.report.queries import EVIDENCE, Evidence, evidence, image_rows, input_images
 from warehouse.report.regulation import CROSSWALK
 from warehouse.report.scope import has, scope
@@ -51,7 +52,7 @@ from warehouse.report.verdict import nothing_to_compare, verdict_from
 
 TOP = 40  # attributes that a table shows; the others follow from the SQL printed beside it
 TEMPLATES = Path(__file__).parent / "templates"
-STYLES = ("report", "tabs", "summary", "pairs", "zoom", "maps", "trend")
+STYLES = ("report", "tabs", "summary", "pairs", "zoom", "maps", "trend", "print")
 TABS = (  # anchor and name
     ("summary", "Summary"),
     ("evidence", "Evidence"),
@@ -133,7 +134,8 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], pictures:
     gate = verdict_of(run["run_id"], named["rules"].rows) if named["rules"].rows else None
     groups = gallery(named["picks"].rows, pictures.shown, names)
     filters = Filters.of(groups)
-    style = "".join((TEMPLATES / f"{name}.css").read_text(encoding="utf-8") for name in STYLES) + filters.css
+    style = "".join((TEMPLATES / f"{name}.css").read_text(encoding="utf-8") for name in STYLES)
+    style += filters.css + running_head(run["run_id"])
     per_finding = {f"share of {each.row['attribute']}": each.shares for each in questions}
     per_finding |= {f"examples of {each.row['attribute']}": each.picks for each in questions}
     per_finding |= {"nights": earlier} if earlier else {}
