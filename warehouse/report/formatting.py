@@ -88,8 +88,8 @@ def score(value: float | None) -> str:
     if value is None:
         return NOTHING
     if 0 < value < 0.005:
-        return "< 1%"
-    return "> 99%" if 0.995 <= value < 1 else f"{100 * value:.0f}%"
+        return "<\u00a01%"
+    return ">\u00a099%" if 0.995 <= value < 1 else f"{100 * value:.0f}%"
 
 
 def count(value: int | None) -> str:
