@@ -10,13 +10,19 @@ import typer
 from cfx.errors import UserError
 from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, check_out, err, escaped, out, print_json, user_errors
 
+EXITS = {"sound": 0, "damaged": 1, "stale": 3}
+
 
 def verify(
     run: Annotated[str, typer.Argument(help="run id, or a file that `cfx export` wrote: an archive, or a draft of Annex IV")],
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
     as_json: AsJson = False,
 ) -> None:
-    """Ask every number of a report again and hash every file. Exit code 0: all as reported, 1: not."""
+    """Ask every number of a report again and hash every file.
+
+    Exit code 0: all as reported; 1: something differs, or a file is damaged; 3: all as it was written, but older than a review or
+    another fact of the run: write the report again (2: bad input).
+    """
     with user_errors():
         from tasks import pack
 
@@ -29,7 +35,13 @@ def verify(
             err.print(f"[bold red]bad file[/] {escaped(name)}", soft_wrap=True)
         for text in found.mismatches[:20]:
             err.print(f"[bold red]differs[/] {escaped(text)}", soft_wrap=True)
-    raise typer.Exit(0 if found.sound else 1)
+        if found.later:
+            err.print(f"[bold yellow]stale[/] {escaped(found.stale)}", soft_wrap=True)
+        if found.absent:
+            out.print(
+                f"{found.absent:,} earlier runs are not in this warehouse: their numbers were not asked again", soft_wrap=True
+            )
+    raise typer.Exit(EXITS[found.state])
 
 
 def export(

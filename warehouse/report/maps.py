@@ -136,8 +136,8 @@ def place_maps(places: Sequence[Row]) -> Iterator[PlaceMap]:
 
 
 def _cell(row: Row, full: float) -> Cell:
-    where = divmod(row["place"], row["grid"])
-    return Cell(*where, opacity(row["effect"] / full), row["effect"], row["unnamed"], ", ".join(row["attributes"]))
+    y, x = divmod(row["place"], row["grid"])
+    return Cell(y, x, opacity(row["effect"] / full), row["effect"], row["unnamed"], ", ".join(row["attributes"]))
 
 
 def opacity(strength: float) -> float:

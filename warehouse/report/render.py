@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,7 @@ from warehouse.lens.fetch import Row
 from warehouse.lens.gate import IN_WORDS, check_run, verdict_of
 from warehouse.lens.settled import settle
 from warehouse.report import formatting as wording
-from warehouse.report import quality
+from warehouse.report import nights, quality
 from warehouse.report.cards import cards
 from warehouse.report.charts import Axis, axis_over
 from warehouse.report.check_words import in_numbers, in_words
@@ -50,7 +51,7 @@ from warehouse.report.verdict import nothing_to_compare, verdict_from
 
 TOP = 40  # attributes that a table shows; the others follow from the SQL printed beside it
 TEMPLATES = Path(__file__).parent / "templates"
-STYLES = ("report", "tabs", "summary", "pairs", "zoom", "maps")
+STYLES = ("report", "tabs", "summary", "pairs", "zoom", "maps", "trend")
 TABS = (  # anchor and name
     ("summary", "Summary"),
     ("evidence", "Evidence"),
@@ -76,9 +77,18 @@ def report_path(root: Path, run_id: str) -> Path:
     return root / "reports" / f"{run_id}.html"
 
 
-def report_html(root: Path, run_id: str) -> str:
-    """The report of one run. Raises UserError for an unknown run, with the runs there are."""
-    with closing(open_warehouse(root, sql=";".join(EVIDENCE.values()))) as lens:
+@dataclass(frozen=True)
+class Then:
+    """What a report rested on that was written earlier: not on these files, that came since; and these earlier runs' numbers."""
+
+    without: frozenset[str]
+    nights: Evidence | None
+
+
+def report_html(root: Path, run_id: str, then: Then | None = None) -> str:
+    """The report of one run, as it is or as it was then. Raises UserError for an unknown run, with the runs there are."""
+    asked = ";".join((*EVIDENCE.values(), nights.READ))
+    with closing(open_warehouse(root, sql=asked, without=then.without if then else frozenset())) as lens:
         check_run(lens, root, run_id)
         settle(lens, run_id)
         found = {name: evidence(lens, name, run_id) for name in EVIDENCE}
@@ -91,7 +101,8 @@ def report_html(root: Path, run_id: str) -> str:
             ask_maps(lens, run_id, found["map"].rows),
             quality.images_by_path(lens, run_id, found["quality_images"].rows),
         )
-    return _render(found, questions, pictures)
+        earlier = then.nights if then else nights.ask_nights(lens, root, run_id, found["claims"].rows, found["rules"].rows)
+    return _render(found, questions, pictures, earlier)
 
 
 class Pictures(NamedTuple):
@@ -105,7 +116,7 @@ class Pictures(NamedTuple):
     doubtful: dict[str, bytes]
 
 
-def _render(found: dict[str, Evidence], questions: Sequence[Question], pictures: Pictures) -> str:
+def _render(found: dict[str, Evidence], questions: Sequence[Question], pictures: Pictures, earlier: Evidence | None) -> str:
     names = Names.of(found["runs"].rows[0])
     said = verdict_from({name: each.rows for name, each in found.items()})
     named = {name: Evidence(each.sql, names.rows(each.rows)) for name, each in found.items() if name != "runs"}
@@ -125,6 +136,7 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], pictures:
     style = "".join((TEMPLATES / f"{name}.css").read_text(encoding="utf-8") for name in STYLES) + filters.css
     per_finding = {f"share of {each.row['attribute']}": each.shares for each in questions}
     per_finding |= {f"examples of {each.row['attribute']}": each.picks for each in questions}
+    per_finding |= {"nights": earlier} if earlier else {}
     return _page().render(
         named | {"ranked": Evidence(named["ranked"].sql, rows), "runs": found["runs"]},
         tabs=TABS,
@@ -143,6 +155,8 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], pictures:
         shown_directions=[row for row in effects if row["attribute"] != run["target_attribute"]][: 4 * TOP],
         map_evidence=named["map"],
         maps=pictures.maps,
+        nights=nights.nights_of(None if earlier is None else names.rows(earlier.rows)),
+        night_evidence=earlier,
         people=names.text,
         map_steps=[(share, opacity(share)) for share in (0.25, 0.5, 0.75, 1.0)],
         claims_shown=[each.named(names) for each in pictures.pairs],
