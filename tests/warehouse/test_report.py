@@ -150,7 +150,7 @@ def test_every_printed_query_can_be_asked_again(root: Path) -> None:
 
 def test_a_metric_says_what_it_sees_with_and_one_that_is_absent_says_why(root: Path) -> None:
     page = page_of(root, "planted-run")
-    assert "Fréchet distance (FID), seen by the audit&#39;s own oracle" in page and "12.5" in page
+    assert "Fréchet distance (FID), seen by the audit&#39;s own attribute model" in page and "12.5" in page
     assert "<code>fid[inception]</code> <code>sfid[inception]</code> (no &lt;weights&gt;)." in page
     assert "Not measured" not in page_of(root, "clean-run")
 

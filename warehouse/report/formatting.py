@@ -87,9 +87,9 @@ def score(value: float | None) -> str:
     """A probability or share in whole percents, and never a rounded 0 or 1: 7%, < 1%, > 99%."""
     if value is None:
         return NOTHING
-    if 0 < value < 0.005:
+    if 1e-9 < value < 0.005:
         return "<\u00a01%"
-    return ">\u00a099%" if 0.995 <= value < 1 else f"{100 * value:.0f}%"
+    return ">\u00a099%" if 0.995 <= value < 1 - 1e-9 else f"{100 * value:.0f}%"
 
 
 def count(value: int | None) -> str:

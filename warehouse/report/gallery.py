@@ -26,8 +26,8 @@ Pixels = NDArray[np.uint8]  # (H, W, 3)
 
 RULES = {
     "random": ("Random picks", "Chosen at random, reproducibly: this is what an ordinary explanation looks like."),
-    "best": ("Best", "Flipped, not contradicted by the judge, and with the smallest change (L1) of all."),
-    "failed": ("Failed", "The classifier did not change its answer, or the judge disagrees; chosen at random, reproducibly."),
+    "best": ("Best", "The answer changed, no second model disagrees, and the change is the smallest (L1) of all."),
+    "failed": ("Failed", "The answer did not change, or the second model disagrees; chosen at random, reproducibly."),
 }
 
 

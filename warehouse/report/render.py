@@ -209,9 +209,14 @@ WORDS = (
     *("signed", "number", "probability", "percent", "score", "points", "points_between", "whole_points", "count", "moment"),
     *("listed", "slug", "capital"),
 )
+GLANCE = {  # measures that stand above the others, in plain words
+    "fr": "Answer changed",
+    "judge_fr": "A second model agrees",
+    "fr_null": "Changed without guidance",
+}
 UNDRAWN = (
-    "None: this audit has no diffusion model (the setting prior), so it draws no counterfactuals and no edits. What it found by "
-    "probing and exchanging parts of the images themselves is under “What it rests on”."
+    "None: this audit has no model that draws (the setting prior), so it draws no counterfactuals and no edits. What it found by "
+    "probing and exchanging parts of the images themselves is under “What the answers rest on”."
 )
 
 
@@ -282,7 +287,7 @@ def _incomplete(run: Row) -> list[str]:
 
 
 def _figures(run: Row, scores: dict[str, Row], cost: dict[str, Row]) -> list[dict[str, str]]:
-    """The four numbers under the verdict."""
+    """The four numbers above the measures."""
     if not _draws(run):
         return [{"label": "Images looked at", "value": wording.count(run["attempted"]), "note": "without counterfactuals"}]
     if run["attempted"] is None:  # the counts come with the end of an audit
@@ -290,11 +295,11 @@ def _figures(run: Row, scores: dict[str, Row], cost: dict[str, Row]) -> list[dic
     else:
         done, given = run["explained"], f"of {wording.count(run['attempted'])} given"
     figures = [{"label": "Images explained", "value": wording.count(done), "note": given}]
-    for metric in ("fr", "judge_fr", "fr_null"):
+    for metric, label in GLANCE.items():
         if metric in scores:
-            known, row = measure(metric), scores[metric]
-            note = f"{known.better} is better, n\u00a0=\u00a0{row['n']:,}"
-            figures.append({"label": known.label, "value": wording.percent(row["value"]), "note": note})
+            row = scores[metric]
+            note = f"of {row['n']:,}; {measure(metric).better} is better"
+            figures.append({"label": label, "value": wording.percent(row["value"]), "note": note})
     return figures
 
 

@@ -57,8 +57,8 @@ def summary(run: Row, found: Answers, said: Verdict) -> Summary:
 
 
 def accuracy_cells(rows: Sequence[Row]) -> Cells | None:
-    """The table of the query `cells`; None without groups. A cell that no image is in is None."""
-    if not rows:
+    """The table of the query `cells`; None without groups that are large enough. A cell that no image is in is None."""
+    if not any(row["reported"] for row in rows):
         return None
 
     def cells(group: Sequence[Row]) -> tuple[Row | None, Row | None]:
