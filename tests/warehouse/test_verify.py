@@ -126,11 +126,13 @@ def test_a_number_that_was_edited_is_damage_even_where_the_report_is_stale(root:
     review(root, "run", "Ada", "rejected", attribute="glasses")
     path = root / "reports" / "run.html"
     page = path.read_text()
-    (first,) = query(root, "select effect from verdicts where run_id = 'run' and rank = 1").to_pylist()
-    effect = f"{first['effect']:+.3f}"
-    path.write_text(page.replace(f'data-label="Effect">{effect}', 'data-label="Effect">+0.001'))
+    (strongest,) = query(root, "select effect from verdicts where run_id = 'run' and rank = 1").to_pylist()
+    effect = f"{100 * strongest['effect']:+.1f}"
+    altered = page.replace(f'data-label="Effect">{effect}', 'data-label="Effect">+0.1', 1)
+    assert altered != page
+    path.write_text(altered)
     found = verify(root, "run")
-    assert found.mismatches == [f"on the page: +0.001 in the report, {effect} in the facts"]
+    assert found.mismatches == [f"on the page: +0.1 in the report, {effect} in the facts"]
     assert found.recomputed == found.numbers - 1 and found.state == "damaged"
 
 
