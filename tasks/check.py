@@ -35,6 +35,7 @@ from tasks.data import nightly
 from tasks.data.ingest import labelled_sample
 from tasks.data.labels import Labels, match_labels
 from tasks.data.near_names import unmatched_warnings
+from tasks.data.people_names import check_people_names
 from tasks.networks import (
     classifier_for,
     denoiser_for,
@@ -116,6 +117,7 @@ def check(config: AuditConfig, prepare: Prepare = train_networks) -> Run:
     networks = _networks(config, classifier, prepared.attributes, device)
     config, words = _calibrated(config, networks.oracle, device)
     _check_known(config, networks.attributes, listed.attributes)
+    check_people_names(config.labels, (*classes, *networks.attributes, *listed.attributes))
     twins = _check_canary(config, classes, networks.attributes)
     examined = _examined(config, networks, labels, device)
     prints: Prints = {

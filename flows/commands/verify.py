@@ -11,6 +11,8 @@ from cfx.errors import UserError
 from flows.run_names import HELP, complete_run, run_named
 from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, check_out, err, escaped, out, print_json, user_errors
 
+EXITS = {"sound": 0, "damaged": 1, "stale": 3}
+
 
 def verify(
     run: Annotated[
@@ -24,7 +26,11 @@ def verify(
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
     as_json: AsJson = False,
 ) -> None:
-    """Ask every number of a report again and hash every file. Exit code 0: all as reported, 1: not."""
+    """Ask every number of a report again and hash every file.
+
+    Exit code 0: all as reported; 1: something differs, or a file is damaged; 3: all as it was written, but older than a review or
+    another fact of the run: write the report again (2: bad input).
+    """
     with user_errors():
         from tasks import pack
 
@@ -38,7 +44,13 @@ def verify(
             err.print(f"[bold red]bad file[/] {escaped(name)}", soft_wrap=True)
         for text in found.mismatches[:20]:
             err.print(f"[bold red]differs[/] {escaped(text)}", soft_wrap=True)
-    raise typer.Exit(0 if found.sound else 1)
+        if found.later:
+            err.print(f"[bold yellow]stale[/] {escaped(found.stale)}", soft_wrap=True)
+        if found.absent:
+            out.print(
+                f"{found.absent:,} earlier runs are not in this warehouse: their numbers were not asked again", soft_wrap=True
+            )
+    raise typer.Exit(EXITS[found.state])
 
 
 def export(

@@ -5,19 +5,21 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 import yaml
-from markupsafe import escape
 from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.settings import load
 from tasks.reading.gate import Policy
 from warehouse.lens.connect import query
+from warehouse.report.check_words import in_numbers, in_words
 from warehouse.report.embedded_numbers import Page
-from warehouse.report.formatting import number, signed
+from warehouse.report.formatting import capital, reason
+from warehouse.report.names import Names
 
 ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "warehouse"))
@@ -59,14 +61,24 @@ VERDICT = "select verdict, reasons from gate_verdicts where run_id = '{}'"
 CELLS = re.compile(r"<t[hd][^>]*>(.*?)</t[hd]>", re.DOTALL)
 
 
-WORDS = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
+ORDER = ("fail", "inconclusive", "pass")  # on the page, what decides comes first
 
 
-def conditions(page: str) -> list[list[str]]:
-    """The rows of the report's table of conditions, as a reader sees them."""
-    body = page.split('<section id="conditions">')[1].split("<tbody")[1].split("</tbody>")[0]
-    rows = (CELLS.findall(row) for row in body.split("</tr>")[:-1])
-    return [[html.unescape(re.sub("<.*?>", " ", cell)).strip() for cell in row] for row in rows]
+def tables(page: str) -> list[list[list[str]]]:
+    """The tables of the report's release checks, in words and in numbers, as a reader sees them."""
+    section = page.split('<section id="conditions">')[1].split("</section>")[0]
+    bodies = [part.split("</tbody>")[0] for part in section.split("<tbody")[1:]]
+    rows = [[CELLS.findall(row) for row in body.split("</tr>")[:-1]] for body in bodies]
+    return [[[html.unescape(re.sub("<.*?>", " ", cell)).strip() for cell in row] for row in body] for body in rows]
+
+
+def pill(rules: list[dict[str, Any]]) -> str:
+    """What the first screen says of the release check."""
+    results = [rule["result"] for rule in rules]
+    failed, undecided = results.count("fail"), results.count("inconclusive")
+    if failed:
+        return f"Release check failed · {failed} of {len(rules)}"
+    return f"Release check open · {undecided} of {len(rules)} undecided" if undecided else f"passed · all {len(rules)}"
 
 
 @pytest.mark.parametrize("run", ["planted-run", "clean-run", "small-run"])
@@ -76,16 +88,22 @@ def test_report_gate_and_query_say_the_same(root: Path, run: str) -> None:
     assert [gate["verdict"], gate["reasons"]] == [verdict["verdict"], verdict["reasons"]]
     assert [{name: rule[name] for name in rules[0]} for rule in gate["rules"]] == rules
     page = Path(json.loads(said(root, "report", run, "--json")[1])["path"]).read_text()
-    assert f"Release check {WORDS[verdict['verdict']]}:</span> {escape(verdict['reasons'][0])}" in page
+    assert pill(rules) in page and f"All {len(rules)} release checks" in page
     shown = Page(page).content["questions"]["rules"]["rows"]
     assert [(rule["result"], rule["reason"]) for rule in shown] == [(rule["result"], rule["reason"]) for rule in rules]
-    shown = conditions(page)
-    assert len(shown) == len(rules) > 5
-    for (subject, result, bound, value, interval, n), rule in zip(shown, rules, strict=True):
-        way = signed if rule["rule"] in ("effect", "edited effect", "rise", "edited rise") else number
-        assert rule["reason"] in subject and result.startswith(rule["result"])
-        assert (bound, value, n) == (number(rule["threshold"]), way(rule["value"]), str(rule["n"]))
-        assert interval == ("–" if rule["low"] is None else f"{way(rule['low'])} to {way(rule['high'])}")
+    words, numbers = tables(page)
+    ordered = [Names().row(rule) for rule in sorted(rules, key=lambda rule: ORDER.index(rule["result"]))]
+    assert len(words) == len(numbers) == len(rules) > 5
+    for (result, check), (subject, *shown_numbers, n), rule in zip(words, numbers, ordered, strict=True):
+        assert result == {"fail": "failed", "inconclusive": "open", "pass": "passed"}[rule["result"]]
+        assert reason(rule["reason"]) in subject
+        assert check == capital(reason(in_words(rule | {"images_needed": of(gate, rule, "images_needed")})))
+        assert (tuple(shown_numbers), n) == (in_numbers(rule), str(rule["n"]))
+
+
+def of(gate: dict[str, Any], rule: dict[str, Any], column: str) -> Any:
+    """A column that the query above leaves out, from the command's own answer."""
+    return next(each[column] for each in gate["rules"] if Names().row(each)["reason"] == rule["reason"])
 
 
 def test_an_unknown_run_is_bad_input(root: Path) -> None:

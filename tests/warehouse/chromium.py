@@ -102,7 +102,7 @@ class Page:
 
     def print(self, path: Path) -> None:
         """The page as it would be printed, a PDF file."""
-        path.write_bytes(base64.b64decode(self.send("Page.printToPDF", printBackground=False)["data"]))
+        path.write_bytes(base64.b64decode(self.send("Page.printToPDF", printBackground=False, preferCSSPageSize=True)["data"]))
 
     def _receive(self) -> dict[str, Any]:
         raw = bytearray()

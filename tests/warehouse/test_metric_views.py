@@ -138,7 +138,7 @@ def test_confidence_and_its_complement_are_over_all(tmp_path: Path) -> None:
 
 
 def test_a_metric_is_named_after_its_encoder_in_the_report_too() -> None:
-    assert measure("fid[oracle]").label.endswith("seen by the audit's own oracle")
+    assert measure("fid[oracle]").label.endswith("seen by the audit's own attribute model")
     assert measure("fid[inception]").better == measure("fid").better == "lower"
     assert measure("new_one[net]").label == "new_one[net]"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import zipfile
@@ -10,10 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 from portrait_run import write_portrait_run
+from typer.testing import CliRunner
 
+from flows.cli import app
 from tasks.stages.canary import Twins, judged
 from warehouse.evidence.export import export, verify_archive
 from warehouse.evidence.verify import verify
+from warehouse.explorer.names import Marks, give_name
 from warehouse.explorer.reviews import review
 from warehouse.facts.schema import FACTS
 from warehouse.facts.shards import find_shard, write_shard
@@ -118,15 +122,18 @@ def test_a_flipped_byte_in_the_report_or_its_hashes_is_found_and_named(root: Pat
     assert not verify(root, "run").sound
 
 
-def test_a_number_that_was_edited_is_told_even_with_a_fresh_hash(root: Path) -> None:
+def test_a_number_that_was_edited_is_damage_even_where_the_report_is_stale(root: Path) -> None:
+    review(root, "run", "Ada", "rejected", attribute="glasses")
     path = root / "reports" / "run.html"
     page = path.read_text()
-    (first,) = query(root, "select effect from verdicts where run_id = 'run' and rank = 1").to_pylist()
-    effect = f"{first['effect']:+.3f}"
-    path.write_text(page.replace(f'data-label="Effect">{effect}', 'data-label="Effect">+0.001'))
+    (strongest,) = query(root, "select effect from verdicts where run_id = 'run' and rank = 1").to_pylist()
+    effect = f"{100 * strongest['effect']:+.1f}"
+    altered = page.replace(f'data-label="Effect">{effect}', 'data-label="Effect">+0.1', 1)
+    assert altered != page
+    path.write_text(altered)
     found = verify(root, "run")
-    assert found.mismatches == [f"on the page: +0.001 in the report, {effect} in the facts"]
-    assert found.recomputed == found.numbers - 1
+    assert found.mismatches == [f"on the page: +0.1 in the report, {effect} in the facts"]
+    assert found.recomputed == found.numbers - 1 and found.state == "damaged"
 
 
 def test_a_missing_fact_is_named(root: Path) -> None:
@@ -135,15 +142,30 @@ def test_a_missing_fact_is_named(root: Path) -> None:
     assert str(path.relative_to(root)) in verify(root, "run").bad_files
 
 
-def test_what_came_after_the_report_is_told_and_a_new_report_has_it(root: Path) -> None:
-    review(root, "run", "Ada", "confirmed", attribute="glasses")
-    [late] = verify(root, "run").bad_files
-    assert late.startswith("facts/reviews/run_id=run/") and "came after the report" in late
+def test_a_report_that_is_older_than_reviews_is_stale_and_not_damaged_and_a_new_one_is_sound(root: Path) -> None:
+    for reviewer, mark in (("Ada", "rejected"), ("Bob", "confirmed")):
+        review(root, "run", reviewer, mark, attribute="glasses")
+    give_name(root, "run", "Ada", ("property", "warmth"), "warm light", Marks([], []))
+    set_policy(root, "run", POLICY | {"maximum_effect": 0.9})
+    told = CliRunner().invoke(app, ["verify", "run", "-w", str(root)])
+    assert told.exit_code == 3
+    assert "the report is older than 1 name, 1 policy and 2 reviews; run `cfx report run`" in told.output
+    same, of = re.findall(r"([\d,]+) of ([\d,]+) numbers recomputed", told.output)[0]
+    assert same == of and "bad file" not in told.output and "differs" not in told.output
     write_report(root, "run")
-    assert verify(root, "run").sound
+    assert verify(root, "run").state == "sound"
 
 
-def test_an_archive_is_the_whole_evidence(root: Path, tmp_path: Path) -> None:
+def test_an_archive_never_mends_what_was_altered(root: Path, tmp_path: Path) -> None:
+    report = root / "reports" / "run.html"
+    flip(report)
+    altered = report.read_bytes()
+    with zipfile.ZipFile(export(root, "run", tmp_path / "run.zip")) as archive:
+        assert archive.read("reports/run.html") == altered
+
+
+def test_an_archive_is_the_whole_evidence_also_what_is_newer_than_the_report(root: Path, tmp_path: Path) -> None:
+    review(root, "run", "Ada", "rejected", attribute="glasses")
     path = export(root, "run", tmp_path / "run.zip")
     assert verify_archive(path).sound
     with zipfile.ZipFile(path) as archive:

@@ -17,9 +17,10 @@ from cfx.errors import UserError
 from warehouse.evidence.model_card import model_card
 from warehouse.evidence.results import Results, read_results
 from warehouse.evidence.verify import Verification, verify
+from warehouse.facts.storage import name_in
 from warehouse.lens.fetch import Row
 from warehouse.lens.plain_json import as_json
-from warehouse.report.hashes import hashes_path, name_in, other_runs, read_sums, run_files
+from warehouse.report.hashes import hashes_path, later_files, other_runs, read_sums, run_files
 from warehouse.report.render import report_path, write_report
 
 SUMS = "SHA256SUMS"
@@ -32,8 +33,7 @@ def export(root: Path, run_id: str, to: Path, results: Results | None = None) ->
     results: those of the run, where they were read already.
     """
     results = results or read_results(root, run_id)
-    if not report_path(root, run_id).is_file():
-        write_report(root, run_id)
+    _written_report(root, run_id)
     together = (run_id, *other_runs(root, run_id))
     files = {name_in(root, path): path.read_bytes() for run in together for path in run_files(root, run)}
     files |= {name_in(root, path): path.read_bytes() for path in (report_path(root, run_id), hashes_path(root, run_id))}
@@ -48,12 +48,18 @@ def export(root: Path, run_id: str, to: Path, results: Results | None = None) ->
     return to
 
 
+def _written_report(root: Path, run_id: str) -> Path:
+    """A run's report; written first where there is none, and where it is older than a review or another fact of the run."""
+    path = report_path(root, run_id)
+    written = path.is_file() and hashes_path(root, run_id).is_file()
+    return path if written and not later_files(root, run_id) else write_report(root, run_id)
+
+
 @contextmanager
 def evidence_files(root: Path, results: Results, archive: bool) -> Iterator[list[Path]]:
     """A run's report.html and, if wanted, its archive RUN.zip, in a folder of their own, for as long as they are needed."""
     run_id = results.run["run_id"]
-    written = report_path(root, run_id)
-    content = (written if written.is_file() else write_report(root, run_id)).read_bytes()
+    content = _written_report(root, run_id).read_bytes()
     with TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
         page.write_bytes(content)
@@ -83,6 +89,8 @@ def verify_archive(path: Path) -> Verification:
             found.mismatches,
             len(there) + 1,
             sorted({*bad, *found.bad_files}),
+            found.later,
+            found.absent,
         )
 
 

@@ -479,7 +479,11 @@ PROBES = _fact(
         _column("counted", pa.bool_(), "the probe takes this image at least half of the way from low to high"),
         _column("p_before", pa.float64(), "P(class) of the image as it is"),
         _column("p_after", pa.float64(), "P(class) of the image moved"),
+        _optional(
+            "moved_png", pa.binary(), "the image moved, PNG: of a few of each property that the answer reacts to; else null"
+        ),
     ],
+    gained=("moved_png",),
 )
 
 PROPERTY_CLAIMS = _fact(
@@ -518,7 +522,11 @@ TRANSPLANTS = _fact(
         _column("other", pa.bool_(), "the donor is predicted the other class; false: the same, which is the null"),
         _column("p_before", pa.float64(), "P(class) of the image as it is"),
         _column("p_after", pa.float64(), "P(class) with the place pasted"),
+        _optional(
+            "pasted_png", pa.binary(), "the image with it pasted, PNG: a few of each place that decides unnamed; else null"
+        ),
     ],
+    gained=("pasted_png",),
 )
 
 _DECIDES = [  # of a place, whatever it is

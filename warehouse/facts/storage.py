@@ -135,3 +135,8 @@ def files_below(folder: Root, pattern: str) -> list[Root]:
         return sorted(folder.glob(pattern))
     inside = (name.removeprefix(folder.path).lstrip("/") for name in sorted(folder.fs.find(folder.path)))
     return [folder / name for name in inside if PurePosixPath(name).match(pattern)]
+
+
+def name_in(root: Root, path: Root) -> str:
+    """A file's name, relative to the warehouse."""
+    return str(path).removeprefix(str(root)).lstrip("/")

@@ -6,7 +6,7 @@ while an audit is writing. Open another to see more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from warehouse.facts.schema import FACTS
 from warehouse.facts.shards import written
-from warehouse.facts.storage import Root, remembered
+from warehouse.facts.storage import Root, name_in, remembered
 from warehouse.lens.catalog import LENS, NAMES, SUMS, VIEWS, header, view_sql
 from warehouse.lens.groups import GROUP_OF
 from warehouse.lens.names import OLD_COLUMNS, OLD_VIEWS, made_of
@@ -55,17 +55,20 @@ class View:
     old_columns: dict[str, str]
 
 
-def open_warehouse(root: Path, from_rows: bool = False, sql: str | None = None, lens: bool = False) -> duckdb.DuckDBPyConnection:
+def open_warehouse(
+    root: Path, from_rows: bool = False, sql: str | None = None, lens: bool = False, without: Collection[str] = ()
+) -> duckdb.DuckDBPyConnection:
     """A lens over the facts under root, also when there are none yet. One thread per connection: `.cursor()` for another.
 
     from_rows: the sums that an audit wrote down are made anew from the rows themselves, to check them.
     sql: the one query that will be run, to lay out no more views than it needs.
     lens: a name means the view of the schema `lens` first, the names that people write (`warehouse.lens.names`).
+    without: files that are left out, named relative to the warehouse: the facts as they were before those came.
     SQL on it reads this warehouse's facts and no other file, and cannot change a setting or fetch an extension.
     Raises DamagedShard naming the first file that was cut short.
     """
     place = remembered(root)
-    there = {name: written(place, name) for name in FACTS}
+    there = {name: _without(place, written(place, name), without) for name in FACTS}
     files = (place, _state(there)) if isinstance(place, Path) else None
     with _LAYING:
         laid = _last.get(from_rows)
@@ -94,6 +97,13 @@ class _Laid(NamedTuple):
 
 _LAYING = Lock()
 _last: dict[bool, _Laid] = {}  # by from_rows: the last one is used again for as long as no file comes, goes or changes
+
+
+def _without(place: Root, runs: dict[str, list[Root]], left_out: Collection[str]) -> dict[str, list[Root]]:
+    if not left_out:
+        return runs
+    kept = {run: [path for path in paths if name_in(place, path) not in left_out] for run, paths in runs.items()}
+    return {run: paths for run, paths in kept.items() if paths}
 
 
 def _state(there: Mapping[str, Mapping[str, Sequence[Root]]]) -> tuple[tuple[str, int, int], ...]:

@@ -6,7 +6,7 @@ import hashlib
 from contextlib import closing
 from pathlib import Path
 
-from warehouse.facts.storage import Root, files_below, write_whole
+from warehouse.facts.storage import Root, files_below, name_in, write_whole
 from warehouse.lens.connect import open_warehouse
 
 
@@ -47,6 +47,12 @@ def run_hashes(root: Path, run_id: str) -> dict[str, str]:
     return {name_in(root, path): hashlib.sha256(path.read_bytes()).hexdigest() for path in run_files(root, run_id)}
 
 
+def later_files(root: Path, run_id: str) -> list[str]:
+    """The facts of a run that came after its report was written: reviews, names, another policy."""
+    listed = read_sums(hashes_path(root, run_id))
+    return sorted({name_in(root, path) for path in run_files(root, run_id)} - listed.keys())
+
+
 def run_files(root: Path, run_id: str) -> list[Root]:
     """The facts of a run."""
     return files_below(root / "facts", f"*/run_id={run_id}/[!.]*.parquet")
@@ -55,8 +61,3 @@ def run_files(root: Path, run_id: str) -> list[Root]:
 def report_name(run_id: str) -> str:
     """A report's name, relative to the warehouse."""
     return f"reports/{run_id}.html"
-
-
-def name_in(root: Root, path: Root) -> str:
-    """A file's name, relative to the warehouse."""
-    return str(path).removeprefix(str(root)).lstrip("/")

@@ -28,19 +28,17 @@ MEASURES = {  # in the order of the scorecard
         "higher",
         True,
     ),
-    "fr_null": Measure("Flip rate of the null", "Flips without guidance: what noise and the prior do alone.", "lower", True),
+    "fr_null": Measure("Flip rate without guidance", "What noise and drawing do alone: the control.", "lower", True),
     "confidence": Measure("Confidence in the target", "Mean probability of the target class, after.", "higher", True),
     "bkl": Measure(
         "Average shortfall from full confidence (BKL)", "One minus the probability of the target class, averaged.", "lower", True
     ),
     "cout": Measure(
         "Counterfactual transition (COUT)",
-        "How soon the most changed pixels alone move the classifier to the target class; from -1 to 1. Right inputs only.",
+        "How soon the most changed pixels alone move the classifier to the target class; from −1 to 1. Right inputs only.",
         "higher",
     ),
-    "mnac": Measure(
-        "Attributes changed (MNAC)", "Mean number of oracle attributes that cross one half, label included.", "lower"
-    ),
+    "mnac": Measure("Attributes changed (MNAC)", "Mean number of attributes that cross one half, label included.", "lower"),
     "cd": Measure(
         "Correlation difference (CD)",
         "How far the changes' correlations with the label are from the data's own, summed over attributes. "
@@ -90,7 +88,7 @@ MEASURES = {  # in the order of the scorecard
 
 
 ENCODERS = {
-    "oracle": "seen by the audit's own oracle",
+    "oracle": "seen by the audit's own attribute model",
     "inception": "seen by Inception, as published",
     "vggface2": "seen by VGGFace2's ResNet50, as published",
     "simsiam": "seen by SimSiam's ResNet50, as published",

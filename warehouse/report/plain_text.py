@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 
 _UNSEEN = {"style", "template", "title", "svg", "nav"}
-_UNREAD = {("class", "sql"), ("class", "skip")}
+_UNREAD = {("class", name) for name in ("sql", "skip", "switch", "close", "switch-to", "printed")}
 _BLOCKS = {
     "p",
     "li",
