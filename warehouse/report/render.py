@@ -286,8 +286,6 @@ def _incomplete(run: Row) -> list[str]:
 
 def _figures(run: Row, scores: dict[str, Row], cost: dict[str, Row]) -> list[dict[str, str]]:
     """The four numbers above the measures."""
-    if not _draws(run):
-        return [{"label": "Images looked at", "value": wording.count(run["attempted"]), "note": "without counterfactuals"}]
     if run["attempted"] is None:  # the counts come with the end of an audit
         done, given = cost["guided"]["images"] if "guided" in cost else 0, "so far"
     else:
