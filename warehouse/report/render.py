@@ -301,7 +301,8 @@ def _figures(run: Row, scores: dict[str, Row], cost: dict[str, Row]) -> list[dic
 
 def _provenance(run: Row, cost: dict[str, Row]) -> list[dict[str, object]]:
     spent = [
-        f"{'unguided control' if name == 'null' else name}: {row['explanations']:,} explanations, {row['nfe_forward']:,} UNet evaluations, "
+        f"{'unguided control' if name == 'null' else name}: {row['explanations']:,} explanations, "
+        f"{row['nfe_forward']:,} UNet evaluations, "
         f"{row['nfe_backward']:,} of them differentiated, {wording.duration(row['seconds'])}"
         for name, row in cost.items()
     ]
