@@ -655,7 +655,7 @@ def test_a_warning_is_on_the_first_page_in_the_explorer_and_in_the_exit_summary(
     (warning,) = warned.warnings
     assert "no better than chance, but about 48" in warning
     page = report_html(warned.root, warned.id)
-    assert "<strong>Warning.</strong> classifier: right about 0 of 48" in page[: page.index("<nav")]
+    assert "<strong>Warning.</strong> classifier: right about 0 of 48" in page.partition("<h1>")[0]
     with TestClient(explorer(warned.root, ("testserver",))) as client:
         assert "classifier: right about 0 of 48" in client.get(f"/runs/{warned.id}").text
         assert "warnings: 1" in client.get("/").text

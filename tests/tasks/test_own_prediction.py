@@ -84,6 +84,6 @@ def test_its_page_shows_the_classes_predicted_and_misses_no_explanations(run: Ru
     classes = query(run.root, "select count(distinct class) as n from predictions").to_pylist()[0]["n"]
     assert f"The 12 most frequent of {classes} classes predicted, of {CLASSES}." in page
     assert "of an image&#39;s own prediction" in page and "no class is predicted for enough of the images" in page
-    for words in ("have no explanation", "maskdime", "nothing explained yet", "No judge", "The prior and the oracle drift"):
+    for words in ("have no explanation", "maskdime", "nothing explained yet", "No judge", "Drawing alone moves attributes"):
         assert words not in page.partition("<h2>Provenance")[0], words
-    assert "without counterfactuals" in page and "none: no prior" in page and "none: no oracle" in page
+    assert "so it draws no counterfactuals" in page and "none: no prior" in page and "none: no oracle" in page

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cfx.errors import ConfigError
 from tasks.data.people_names import check_people_names
+from tasks.stages.run_record import finish_run, start_run
+from tests.runs import run_of
+from warehouse.lens.connect import query
 from warehouse.report.names import Names
 
 KNOWN = ("not_smiling", "smiling", "warm_background", "hat")
@@ -46,3 +51,15 @@ def test_sentences_are_renamed_and_code_and_paths_are_not() -> None:
         "tied": ["light from the side"],
         "why": "acts through light from the side",
     }
+
+
+def test_other_labels_are_the_same_run_and_its_record_has_the_last_ones(tmp_path: Path) -> None:
+    first, second = (run_of(tmp_path, "run", labels={"hat": people}) for people in ("headgear", "cap"))
+    assert first.config.result_hash() == second.config.result_hash()
+    start_run(first)
+    ended = finish_run(first)
+    assert finish_run(first) == ended, "nothing new, nothing written"
+    finish_run(second)
+    (run,) = query(tmp_path, "from runs").to_pylist()
+    assert Names.of(run)("hat") == "cap" and run["status"] == "finished"
+    assert len(query(tmp_path, "from facts.runs").to_pylist()) == 3

@@ -223,8 +223,8 @@ def test_report_is_written_whole_and_written_again(root: Path) -> None:
     assert sorted(other.name for other in path.parent.iterdir()) == ["clean-run.html", "clean-run.sha256"]
 
 
-def test_four_hundred_explanations_fit_in_five_megabytes(tmp_path: Path) -> None:
+def test_four_hundred_explanations_fit_in_two_megabytes(tmp_path: Path) -> None:
     write_portrait_run(tmp_path, n=400, size=48)
     page = report_html(tmp_path, "planted-demo")
-    assert len(page.encode()) < 5_000_000
+    assert len(page.encode()) < 2_000_000
     assert page.count('<article class="pick ') == RANDOM + BEST + FAILED

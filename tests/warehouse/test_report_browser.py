@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from accessibility import barriers
 from chromium import Page, chromium_page, find_chromium
 from portrait_run import write_portrait_run
 
@@ -140,6 +141,15 @@ def test_print_has_every_tab_and_one_switch_shows_the_sql(report: Path) -> None:
         page.send("Emulation.setEmulatedMedia", media="print")
         assert page.evaluate(VISIBLE) == list(TABS)
         assert not page.evaluate("document.querySelector('.tabs').checkVisibility()")
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["wide", "phone-dark"])
+def test_nothing_on_any_tab_keeps_people_out(report: Path, width: int, dark: bool) -> None:
+    with chromium_page() as page:
+        page.resize(width, dark=dark)
+        page.open(f"{report.as_uri()}#all")
+        page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
+        assert barriers(page, ("moderate", "serious", "critical")) == []
 
 
 def test_no_word_of_a_name_is_broken_on_a_phone(report: Path) -> None:

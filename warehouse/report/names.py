@@ -67,7 +67,7 @@ class Names:
     def row(self, row: Row) -> Row:
         """One row; a property goes by a phrase where its name is no word."""
         say = self._property if row.get("kind") == "property" else self
-        named = {column: say(row[column]) for column in _ONE if isinstance(row.get(column), str)}
+        named: Row = {column: say(row[column]) for column in _ONE if isinstance(row.get(column), str)}
         named |= {column: [self._anything(name) for name in row[column]] for column in _MANY if isinstance(row.get(column), list)}
         if row.get("kind") == "property":
             named["property"] = row["name"]  # as the property is measured

@@ -288,8 +288,6 @@ def _incomplete(run: Row) -> list[str]:
 
 def _figures(run: Row, scores: dict[str, Row], cost: dict[str, Row]) -> list[dict[str, str]]:
     """The four numbers above the measures."""
-    if not _draws(run):
-        return [{"label": "Images looked at", "value": wording.count(run["attempted"]), "note": "without counterfactuals"}]
     if run["attempted"] is None:  # the counts come with the end of an audit
         done, given = cost["guided"]["images"] if "guided" in cost else 0, "so far"
     else:
@@ -305,7 +303,8 @@ def _figures(run: Row, scores: dict[str, Row], cost: dict[str, Row]) -> list[dic
 
 def _provenance(run: Row, cost: dict[str, Row]) -> list[dict[str, object]]:
     spent = [
-        f"{name}: {row['explanations']:,} explanations, {row['nfe_forward']:,} UNet evaluations, "
+        f"{'unguided control' if name == 'null' else name}: {row['explanations']:,} explanations, "
+        f"{row['nfe_forward']:,} UNet evaluations, "
         f"{row['nfe_backward']:,} of them differentiated, {wording.duration(row['seconds'])}"
         for name, row in cost.items()
     ]
