@@ -1,43 +1,14 @@
-"""What the explorer asks of a warehouse: runs, a page of explanations sorted and filtered by any column, one explanation."""
+"""A lens that stays open for as long as there are no new facts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
 import duckdb
 
-from cfx.errors import UserError
+from warehouse.facts.storage import Root, files_below
 from warehouse.lens.connect import open_warehouse
-from warehouse.lens.fetch import Row, fetch
-from warehouse.lens.scans import identifier
-
-PAGE = 24  # explanations a page
-OPERATORS = {
-    "is": "lower(cast({column} as varchar)) = lower($value)",
-    "is not": "lower(cast({column} as varchar)) is distinct from lower($value)",
-    "contains": "contains(lower(cast({column} as varchar)), lower($value))",
-    "at least": "try_cast({column} as double) >= try_cast($value as double)",
-    "at most": "try_cast({column} as double) <= try_cast($value as double)",
-}
-SHOWN = """
-from (select * exclude (run_id) from outcomes where run_id = $run) o
-left join (select * exclude (run_id, arm) from attributes where run_id = $run and arm = 'guided')
-    using (image_id, method, seed)
-"""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """How to look at a gallery, as the address says it."""
-
-    sort: str = "l1"
-    down: bool = False
-    column: str = ""
-    operator: str = "is"
-    value: str = ""
-    page: int = 0
 
 
 class Lens:
@@ -47,35 +18,25 @@ class Lens:
         self.root = root
         self._lock = Lock()
         self._seen: object = None
-        self._con: duckdb.DuckDBPyConnection | None = None
+        self._open: dict[str | None, duckdb.DuckDBPyConnection] = {}
 
-    def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection of the caller's own to the facts as they are now."""
+    def cursor(self, sql: str | None = None) -> duckdb.DuckDBPyConnection:
+        """A connection of the caller's own to the facts as they are now.
+
+        sql: a query whose views alone are laid out; all of them take seconds in a large warehouse. A query of the program's own:
+        what people type is not kept open for.
+        """
         with self._lock:
-            now = sorted((str(folder), folder.stat().st_mtime_ns) for folder in (self.root / "facts").glob("*/run_id=*"))
-            if self._con is None or now != self._seen:
-                self._con, self._seen = open_warehouse(self.root), now
-            return self._con.cursor()
+            now = [(str(folder), state_of(folder)) for folder in sorted((self.root / "facts").glob("*/run_id=*"))]
+            if now != self._seen:
+                self._open, self._seen = {}, now
+            if sql not in self._open:
+                self._open[sql] = open_warehouse(self.root, sql=sql)
+            return self._open[sql].cursor()
 
 
-def columns(lens: duckdb.DuckDBPyConnection, run_id: str) -> list[str]:
-    """Every column that a gallery can be sorted and filtered by, those without any value left out."""
-    found = fetch(lens, f"summarize select * {SHOWN}", run=run_id)
-    return [row["column_name"] for row in found if row["null_percentage"] is None or row["null_percentage"] < 100]
-
-
-def explanations(lens: duckdb.DuckDBPyConnection, run_id: str, chosen: Choice, known: list[str]) -> tuple[list[Row], int]:
-    """One page of explanations and how many there are. Raises UserError for a column or operator that is none."""
-    for column in filter(None, (chosen.sort, chosen.column)):
-        if column not in known:
-            raise UserError(f"there is no column {column!r}; there are {', '.join(known)}")
-    if chosen.operator not in OPERATORS:
-        raise UserError(f"there is no operator {chosen.operator!r}; there are {', '.join(OPERATORS)}")
-    kept, values = "", {"run": run_id}
-    if chosen.column:
-        kept = "where " + OPERATORS[chosen.operator].format(column=identifier(chosen.column))
-        values["value"] = chosen.value
-    (counted,) = fetch(lens, f"select count(*) as n {SHOWN} {kept}", **values)
-    order = f"order by {identifier(chosen.sort)} {'desc' if chosen.down else 'asc'} nulls last, image_id, method, seed"
-    page = f"limit {PAGE} offset {PAGE * chosen.page}"
-    return fetch(lens, f"select * {SHOWN} {kept} {order} {page}", **values), int(counted["n"])
+def state_of(folder: Root) -> object:
+    """What changes when a shard comes into a folder of facts; an object store's folder has no time, so there the names say it."""
+    if isinstance(folder, Path):
+        return folder.stat().st_mtime_ns if folder.is_dir() else None
+    return tuple(path.name for path in files_below(folder, "*"))

@@ -1,0 +1,128 @@
+"""The explanations of a run as one table in memory: a page of a gallery counts and sorts all of them a dozen times."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from threading import Lock
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cfx.errors import UserError
+from warehouse.explorer.queries import Lens, state_of
+from warehouse.facts.schema import FACTS
+from warehouse.facts.shards import shard_path
+from warehouse.facts.storage import Root, files_below
+from warehouse.lens.catalog import view_sql
+from warehouse.lens.fetch import Row, fetch
+from warehouse.lens.scans import columns_of, identifier
+
+READ = ("runs", "explanations", "attributes", "images", "predictions")  # what a table is made of
+FACETS = ("outcome", "judge", "answer", "label", "source", "target", "method", "seed", "split", "attempt")  # columns of words
+NUMBERS = ("FLOAT", "DOUBLE", "TINYINT", "INTEGER", "BIGINT")
+KEPT = 4  # tables in memory: runs that are looked at by turns
+RUN = "from runs where run_id = $run"
+# An attribute's p_ and q_ get names of their own: p_target is the classifier's, and an attribute may be called target.
+SHOWN = r"""
+select
+    *,
+    if(flipped, 'flipped', 'not flipped') as outcome,
+    case when judge_flipped then 'agrees' when not judge_flipped then 'disagrees' end as judge,
+    case when correct then 'right' when not correct then 'wrong' end as answer
+from (select * exclude (run_id) from outcomes where run_id = $run)
+left join (
+    select
+        image_id, method, seed,
+        columns('^p_(.*)$') as "before_\1", columns('^q_(.*)$') as "after_\1", columns('^d_'), columns('^c_')
+    from attributes where run_id = $run and arm = 'guided'
+) using (image_id, method, seed)
+"""
+
+
+class RunTable:
+    """A run's guided explanations: tables `shown`, their outcomes and attributes, and `marks`, what reviewers say of them.
+
+    A column of `shown` that is null everywhere is left out. Beside those of `outcomes` there are, by attribute, before_ and
+    after_ (the oracle's probability of it), d_ (its change) and c_ (-1, 0 or 1: whether it crossed one half); `crossed`, how many
+    did; and outcome, judge and answer in words.
+    """
+
+    def __init__(self, run: Row, shown: pa.Table) -> None:
+        kept = [name for name, column in zip(shown.column_names, shown.columns, strict=True) if column.null_count < len(shown)]
+        self.run, self.total = run, len(shown)
+        self.left_out = tuple(name for name in shown.column_names if name not in kept)
+        self.attributes = tuple(name[2:] for name in kept if name.startswith("c_"))
+        self._con = duckdb.connect(":memory:", config={"threads": 1})
+        self._reading = Lock()
+        self._read: set[str] = set()
+        crossed = " + ".join(f"abs({identifier('c_' + name)})" for name in self.attributes)
+        self._create("shown", shown.select(kept) if kept else shown, f", ({crossed})::integer as crossed" if crossed else "")
+        self._create("reviews", pa.schema([*FACTS["reviews"].schema, pa.field("run_id", pa.string())]).empty_table())
+        self._con.execute(view_sql("marks"))
+        self.columns = tuple(name for name, _ in columns_of(self._con, "shown"))
+        self.values = {name: self._values(name) for name in FACETS if name in kept}
+        self.histograms: dict[str, tuple[int, ...]] = {}
+        self.extents = {name: extent for name, kind in columns_of(self._con, "shown") if kind in NUMBERS and (extent := self._extent(name))}
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of the caller's own."""
+        return self._con.cursor()
+
+    def read_reviews(self, folder: Root) -> None:
+        """Take in the reviews that came since; each is a file that is written once."""
+        with self._reading:
+            for path in files_below(folder, "[!.]*.parquet"):
+                if path.name not in self._read:
+                    with path.open("rb") as file, pq.ParquetFile(file) as parquet:
+                        rows = parquet.read()
+                    self._con.register("given", rows.append_column("run_id", pa.array([self.run["run_id"]] * len(rows), pa.string())))
+                    self._con.execute("insert into reviews by name from given")
+                    self._con.unregister("given")
+                    self._read.add(path.name)
+
+    def _create(self, name: str, rows: pa.Table, more: str = "") -> None:
+        self._con.register("given", rows)
+        self._con.execute(f"create table {name} as select *{more} from given")
+        self._con.unregister("given")
+
+    def _values(self, name: str) -> dict[str, int]:
+        """The values of a facet and how often each occurs, the most frequent first."""
+        sql = f"select {identifier(name)}::varchar, count(*) as n from shown where {identifier(name)} is not null group by 1 order by n desc, 1"
+        return dict(self._con.execute(sql).fetchall())
+
+    def _extent(self, name: str) -> tuple[float, float] | None:
+        """The least and the greatest value of a number; None where there are no two."""
+        column = identifier(name)
+        (extent,) = self._con.execute(f"select min({column})::double, max({column})::double from shown where isfinite({column}::double)").fetchall()
+        return extent if extent[0] is not None and extent[0] < extent[1] else None
+
+
+class RunTables:
+    """The tables of the runs that were looked at last. Safe for several threads."""
+
+    def __init__(self, root: Path, lens: Lens) -> None:
+        self._root, self._lens = root, lens
+        self._lock = Lock()
+        self._tables: OrderedDict[str, tuple[object, RunTable]] = OrderedDict()
+
+    def of(self, run_id: str) -> RunTable:
+        """The table of a run as its facts are now. Raises UserError for a run that is not there."""
+        folders = {fact: shard_path(self._root, fact, run_id, "any").parent for fact in (*READ, "reviews")}
+        state = [state_of(folders[fact]) for fact in READ]
+        with self._lock:
+            known, table = self._tables.pop(run_id, (None, None))
+            if table is None or known != state:
+                table = self._read(run_id)
+            self._tables[run_id] = (state, table)
+            while len(self._tables) > KEPT:
+                self._tables.popitem(last=False)
+        table.read_reviews(folders["reviews"])
+        return table
+
+    def _read(self, run_id: str) -> RunTable:
+        found = fetch(self._lens.cursor(RUN), RUN, run=run_id)
+        if not found:
+            raise UserError(f"there is no run {run_id!r} in this warehouse")
+        return RunTable(found[0], self._lens.cursor(SHOWN).execute(SHOWN, {"run": run_id}).to_arrow_table())
