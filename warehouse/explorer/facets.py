@@ -25,6 +25,7 @@ NUMBERS = {
     "crossed": "Attributes changed",
 }
 BINS = 32
+SQUARE = 4  # rows and columns of a table of pairs
 FEW = 12  # values that are shown of a facet; the others are behind a disclosure
 MOST = 200  # values that are listed at all
 ATTRIBUTES = 8  # attributes whose change has a histogram at once: those that change most
@@ -51,12 +52,17 @@ class Facet(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Two facets at once: label x predicted, source x target. cells: by row and column; None where no explanation has both."""
+    """Two facets at once, label x predicted, predicted x target: every pair that occurs in the run, the most frequent first."""
 
     title: str
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     cells: dict[tuple[str, str], Value]
+
+    @property
+    def matrix(self) -> bool:
+        """Whether they are shown as a table: few values, which both facets have."""
+        return len(self.rows) <= SQUARE and len(self.columns) <= SQUARE and bool(set(self.rows) & set(self.columns))
 
 
 class AttributeRow(NamedTuple):
@@ -120,7 +126,7 @@ def facets(table: RunTable, chosen: Selection) -> Facets:
     return Facets(
         (*shown("outcome", "judge", "answer"), _reviewed(con, chosen), *shown(*classes)),
         tuple(
-            _pairs(con, chosen, title, names)
+            _pairs(con, table, chosen, title, names)
             for title, names in (("Label × predicted", ("label", "source")), ("Predicted → target", ("source", "target")))
             if all(name in table.values for name in names)
         ),
@@ -186,16 +192,19 @@ def _reviewed(con: duckdb.DuckDBPyConnection, chosen: Selection) -> Facet:
     return Facet("reviewed", TITLES["reviewed"], tuple(values))
 
 
-def _pairs(con: duckdb.DuckDBPyConnection, chosen: Selection, title: str, names: tuple[str, str]) -> Pairs:
+def _pairs(con: duckdb.DuckDBPyConnection, table: RunTable, chosen: Selection, title: str, names: tuple[str, str]) -> Pairs:
     a, b = names
     where = chosen.where(a, b)
-    sql = f"select {identifier(a)} as a, {identifier(b)} as b, count(*)::int as n from shown {where.sql} group by all having a is not null order by n desc, a, b"
-    counts = {(row["a"], row["b"]): row["n"] for row in fetch(con, sql, **where.values)}
+    sql = f"""
+        select {identifier(a)} as a, {identifier(b)} as b, count(*) filter ({where.sql or 'true'})::int as n
+        from shown where {identifier(a)} is not null group by all order by count(*) desc, a, b
+    """.replace("filter (where ", "filter (")
     cells = {}
-    for (row, column), n in counts.items():
-        on = chosen.values.get(a) == (row,) and chosen.values.get(b) == (column,)
-        there = chosen.with_values({a: () if on else (row,), b: () if on else (column,)})
-        cells[row, column] = Value(f"{row} → {column}", f"{row} → {column}", n, on, there.address())
+    for row in fetch(con, sql, **where.values):
+        pair = (row["a"], row["b"])
+        on = all(chosen.values.get(name) == (value,) for name, value in zip(names, pair, strict=True))
+        there = chosen.with_values({name: () if on else (value,) for name, value in zip(names, pair, strict=True)})
+        cells[pair] = Value(" → ".join(pair), " → ".join(pair), row["n"], on, there.address())
     return Pairs(title, tuple(sorted({row for row, _ in cells})), tuple(sorted({column for _, column in cells})), cells)
 
 
@@ -206,7 +215,7 @@ def _attributes(con: duckdb.DuckDBPyConnection, table: RunTable, chosen: Selecti
     for facet, ways in (("changed", [*CHANGES]), ("has", [*HELD][:1])):
         values = [f"{way}:{name}" for way in ways for name in table.attributes] + ([NOTHING] if facet == "changed" else [])
         where = chosen.where(facet)
-        counted = ", ".join(f"count_if({of_attribute(facet, value)})::int" for value in values)
+        counted = ", ".join(f"count(*) filter ({of_attribute(facet, value)})::int" for value in values)
         (row,) = con.execute(f"select {counted} from shown {where.sql}", dict(where.values)).fetchall()
         counts[facet] = dict(zip(values, row, strict=True))
 
@@ -214,7 +223,7 @@ def _attributes(con: duckdb.DuckDBPyConnection, table: RunTable, chosen: Selecti
         return _value(chosen, facet, name, counts[facet][name])
 
     rows = [AttributeRow(name, value("has", f"with:{name}"), value("changed", f"added:{name}"), value("changed", f"removed:{name}")) for name in table.attributes]
-    return tuple(sorted(rows, key=lambda row: (-row.added.n - row.removed.n, row.attribute))), value("changed", NOTHING)
+    return tuple(rows), value("changed", NOTHING)
 
 
 def _value(chosen: Selection, name: str, value: str, n: int) -> Value:

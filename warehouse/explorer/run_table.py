@@ -8,6 +8,7 @@ from threading import Lock
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cfx.errors import UserError
@@ -20,7 +21,8 @@ from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.scans import columns_of, identifier
 
 READ = ("runs", "explanations", "attributes", "images", "predictions")  # what a table is made of
-FACETS = ("outcome", "judge", "answer", "label", "source", "target", "method", "seed", "split", "attempt")  # columns of words
+WORDS = {"outcome": ("flipped", "not flipped"), "judge": ("agrees", "disagrees"), "answer": ("right", "wrong")}
+FACETS = (*WORDS, "label", "source", "target", "method", "seed", "split", "attempt")  # columns of words
 NUMBERS = ("FLOAT", "DOUBLE", "TINYINT", "INTEGER", "BIGINT")
 KEPT = 4  # tables in memory: runs that are looked at by turns
 RUN = "from runs where run_id = $run"
@@ -46,14 +48,15 @@ class RunTable:
 
     A column of `shown` that is null everywhere is left out. Beside those of `outcomes` there are, by attribute, before_ and
     after_ (the oracle's probability of it), d_ (its change) and c_ (-1, 0 or 1: whether it crossed one half); `crossed`, how many
-    did; and outcome, judge and answer in words.
+    did; and outcome, judge and answer in words. `attributes` has those first that change most often.
     """
 
     def __init__(self, run: Row, shown: pa.Table) -> None:
         kept = [name for name, column in zip(shown.column_names, shown.columns, strict=True) if column.null_count < len(shown)]
         self.run, self.total = run, len(shown)
         self.left_out = tuple(name for name in shown.column_names if name not in kept)
-        self.attributes = tuple(name[2:] for name in kept if name.startswith("c_"))
+        changes = {name[2:]: pc.sum(pc.abs(shown[name])).as_py() for name in kept if name.startswith("c_")}
+        self.attributes = tuple(sorted(changes, key=lambda name: -changes[name]))
         self._con = duckdb.connect(":memory:", config={"threads": 1})
         self._reading = Lock()
         self._read: set[str] = set()
@@ -88,9 +91,10 @@ class RunTable:
         self._con.unregister("given")
 
     def _values(self, name: str) -> dict[str, int]:
-        """The values of a facet and how often each occurs, the most frequent first."""
+        """The values of a facet and how often each occurs, the most frequent first; of our own words also those that do not."""
         sql = f"select {identifier(name)}::varchar, count(*) as n from shown where {identifier(name)} is not null group by 1 order by n desc, 1"
-        return dict(self._con.execute(sql).fetchall())
+        counts = dict(self._con.execute(sql).fetchall())
+        return {word: counts.get(word, 0) for word in WORDS.get(name, counts)}
 
     def _extent(self, name: str) -> tuple[float, float] | None:
         """The least and the greatest value of a number; None where there are no two."""

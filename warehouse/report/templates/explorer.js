@@ -34,9 +34,15 @@
 
   // Overlays: d the difference, o the others by turns.
   const layers = ["mask", "saliency"].map((name) => find(`#layer-${name}`)).filter(Boolean);
+  const usual = () => {
+    opacity.value = find("#layer-difference").checked ? 100 : 70;
+    stage.style.setProperty("--opacity", opacity.value / 100);
+  };
   const lay = (radio) => {
     radio.checked = true;
+    usual();
   };
+  if (stage) viewer.querySelector(".layers").addEventListener("change", (event) => event.target.type === "radio" && usual());
   const difference = () => lay(find(`#layer-${find("#layer-difference").checked ? "none" : "difference"}`));
   const overlay = () => lay(layers[layers.findIndex((radio) => radio.checked) + 1] || find("#layer-none"));
 
