@@ -59,7 +59,7 @@ def test_a_person_looks_filters_and_reviews(address: str, root: Path) -> None:
         page.resize(1280)
         page.open(f"{address}/")
         assert "run" in page.evaluate("document.querySelector('tbody a').innerText")
-        page.open(f"{address}/runs/run?sort=d_smile&down=1&column=flipped&operator=is&value=true")
+        page.open(f"{address}/runs/run/explanations?sort=d_smile&down=1&column=flipped&operator=is&value=true")
         shown = page.evaluate("document.querySelectorAll('.pick').length")
         [flipped] = query(root, "select count(*) as n from outcomes where flipped")["n"].to_pylist()
         assert shown == min(24, flipped) and page.evaluate("!document.body.innerText.includes('not flipped')")
@@ -92,9 +92,9 @@ def test_nothing_but_a_review_or_a_name_can_be_written(address: str, root: Path)
     form = urllib.parse.urlencode({"reviewer": "Eve", "mark": "rejected", "attribute": "smile"}).encode()
     for kept in ("reviews", "names"):
         assert status(urllib.request.Request(f"{address}/runs/run/{kept}", data=form)) == 403  # another site has no token
-    assert status(f"{address}/runs/run?sort=p_none%22%3B") == 400
+    assert status(f"{address}/runs/run/explanations?sort=p_none%22%3B") == 400
     assert status(f"{address}/runs/nobody") == 400
-    assert status(f"{address}/runs/run?page={'9' * 99}") == 200  # an empty page
+    assert status(f"{address}/runs/run/explanations?page={'9' * 99}") == 200  # an empty page
     assert sorted(root.rglob("*")) == before
 
 
