@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from threading import Lock
 
 import duckdb
 
 from cfx.errors import UserError
-from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.scans import identifier
 
@@ -38,24 +35,6 @@ class Choice:
     operator: str = "is"
     value: str = ""
     page: int = 0
-
-
-class Lens:
-    """A lens that is opened again when there are new facts. Safe for several threads: each asks through a cursor of its own."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._lock = Lock()
-        self._seen: object = None
-        self._con: duckdb.DuckDBPyConnection | None = None
-
-    def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection of the caller's own to the facts as they are now."""
-        with self._lock:
-            now = sorted((str(folder), folder.stat().st_mtime_ns) for folder in (self.root / "facts").glob("*/run_id=*"))
-            if self._con is None or now != self._seen:
-                self._con, self._seen = open_warehouse(self.root), now
-            return self._con.cursor()
 
 
 def columns(lens: duckdb.DuckDBPyConnection, run_id: str) -> list[str]:

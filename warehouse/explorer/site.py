@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 
 from cfx.errors import UserError
 from warehouse.explorer.names import LONGEST as LONGEST_NAME
-from warehouse.explorer.queries import Lens
+from warehouse.explorer.lenses import Lenses
 from warehouse.explorer.reviews import LONGEST, MARKS
 from warehouse.lens.fetch import Row, fetch
 from warehouse.report import formatting as wording
@@ -32,7 +32,7 @@ class Site:
     """One warehouse, and how its pages are made."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.lens = root, Lens(root)
+        self.root, self.lens = root, Lenses(root)
         self.token = secrets.token_urlsafe(24)  # a form of another site does not know it
         self.templates = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
         for name in ("signed", "number", "probability", "percent", "count", "moment", "slug"):
