@@ -7,6 +7,7 @@ longest in it is computed once. A review or a name, of which a reader sees more 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -20,6 +21,7 @@ from warehouse.lens.fetch import fetch
 from warehouse.lens.settled import settle_for_all
 
 GROWING = ("reviews", "names")  # facts that people write while they look
+LASTING = tuple(name for name in FACTS if name not in GROWING)
 KEPT = 8  # lenses of runs that stay open
 KNOWN = "select run_id, base_id from runs left join bases using (run_id) where run_id = $run"
 
@@ -66,27 +68,28 @@ class Lenses:
             while len(self._runs) > KEPT:
                 self._runs.popitem(last=False)
         with kept.lock:
-            facts = self._state(kept.runs or (run_id,), [name for name in FACTS if name not in GROWING])
+            facts = state_of(self.root, kept.runs or (run_id,), LASTING)
             if kept.con is None or facts != kept.facts:
-                kept.runs = self._with_base(run_id)
-                kept.facts = self._state(kept.runs, [name for name in FACTS if name not in GROWING])
-                kept.growing = self._state((run_id,), GROWING)
+                kept.runs = self.with_base(run_id)
+                kept.facts = state_of(self.root, kept.runs, LASTING)
+                kept.growing = state_of(self.root, (run_id,), GROWING)
                 kept.con = open_runs(self.root, kept.runs)
                 settle_for_all(kept.con, run_id)
-            elif (growing := self._state((run_id,), GROWING)) != kept.growing:
+            elif (growing := state_of(self.root, (run_id,), GROWING)) != kept.growing:
                 for name in GROWING:
                     lay_out_fact(kept.con, self.root, name, kept.runs)
                 kept.growing = growing
             return kept.con.cursor()
 
-    def _with_base(self, run_id: str) -> tuple[str, ...]:
-        """The run and the one that it is compared with."""
+    def with_base(self, run_id: str) -> tuple[str, ...]:
+        """The run and the one that it is compared with. Raises UserError for an unknown run."""
         found = fetch(open_facts(self.root, ("runs", "policies"), KNOWN), KNOWN, run=run_id)
         if not found:
             raise UserError(f"there is no run {run_id!r} in this warehouse")
         return (run_id, *(row["base_id"] for row in found if row["base_id"] is not None))
 
-    def _state(self, run_ids: tuple[str, ...], facts: tuple[str, ...] | list[str]) -> State:
-        """The folders of these runs' facts with their times: one changes when a file comes, goes or is written again."""
-        folders = (self.root / "facts" / fact / f"run_id={run_id}" for fact in facts for run_id in run_ids)
-        return tuple((str(folder), folder.stat().st_mtime_ns) for folder in folders if folder.is_dir())
+
+def state_of(root: Path, run_ids: Sequence[str], facts: Sequence[str]) -> State:
+    """The folders of these runs' facts with their times: one changes when a file comes, goes or is written again."""
+    folders = (root / "facts" / fact / f"run_id={run_id}" for fact in facts for run_id in run_ids)
+    return tuple((str(folder), folder.stat().st_mtime_ns) for folder in folders if folder.is_dir())
