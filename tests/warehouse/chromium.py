@@ -79,8 +79,8 @@ class Page:
             pass
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression in the page."""
-        return self.send("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+        """The value of a JavaScript expression in the page; of a promise, what it comes to."""
+        return self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)["result"].get("value")
 
     def press(self, key: str) -> None:
         """Strike a key of more than one letter, such as Tab, Enter or ArrowDown."""

@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from cfx.errors import UserError
-from warehouse.explorer import assets, forms, gallery, image_page, pictures, run_pages
+from warehouse.explorer import assets, forms, gallery, image_page, pictures, run_list, run_pages
 from warehouse.explorer.site import Site
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -27,6 +27,7 @@ def is_loopback(host: str) -> bool:
 def explorer(root: Path, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
     """The application. hosts: names that it answers to, so that no other site can reach it through a name of its own."""
     site = Site(root)
-    routes = [route for part in (assets, run_pages, gallery, image_page, pictures, forms) for route in part.routes(site)]
+    parts = (assets, run_list, run_pages, gallery, image_page, pictures, forms)
+    routes = [route for part in parts for route in part.routes(site)]
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=[*hosts], www_redirect=False)
     return Starlette(routes=routes, middleware=[trusted], exception_handlers={UserError: site.refused})

@@ -1,4 +1,4 @@
-"""The style and the script of the explorer's pages."""
+"""The style and the scripts of the explorer's pages."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from starlette.routing import Route
 from warehouse.explorer.site import SAFE, Site
 from warehouse.report.render import TEMPLATES
 
-SHEETS = ("report.css", "explorer.css", "gallery.css")
+SHEETS = ("report.css", "explorer.css", "gallery.css", "explorer_pages.css")
+SCRIPTS = {"script.js": "explorer.js", "runs.js": "explorer_runs.js"}
 
 
 def routes(_: Site) -> list[Route]:
-    return [Route("/style.css", style), Route("/script.js", script)]
+    return [Route("/style.css", style), *(Route(f"/{name}", script) for name in SCRIPTS)]
 
 
 def style(_: Request) -> Response:
@@ -21,5 +22,6 @@ def style(_: Request) -> Response:
     return Response(sheets, media_type="text/css", headers=SAFE)
 
 
-def script(_: Request) -> Response:
-    return Response((TEMPLATES / "explorer.js").read_text("utf-8"), media_type="text/javascript", headers=SAFE)
+def script(request: Request) -> Response:
+    source = TEMPLATES / SCRIPTS[request.url.path.removeprefix("/")]
+    return Response(source.read_text("utf-8"), media_type="text/javascript", headers=SAFE)

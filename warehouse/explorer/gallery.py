@@ -11,23 +11,26 @@ from starlette.routing import Route
 
 from warehouse.explorer.facets import BINS, FEW, chips, facets, number_title, ways_out
 from warehouse.explorer.run_table import RunTable
-from warehouse.explorer.selection import UNMARKED, VIEWS, Selection, selection_of
+from warehouse.explorer.selection import VIEWS, Selection, selection_of
 from warehouse.explorer.site import Site
-from warehouse.lens.fetch import Row, fetch
+from warehouse.lens.fetch import Row
 
 PAGE = 36  # explanations a page
-PICTURES = {"hover": ("input", "counterfactual"), "pairs": ("input", "counterfactual"), "difference": ("difference", "counterfactual")}
+PICTURES = {
+    "hover": ("input", "counterfactual"),
+    "pairs": ("input", "counterfactual"),
+    "difference": ("difference", "counterfactual"),
+}
 SIGNS = {1: "+", -1: "−"}
+MARKED = "select image_id, method, seed, list(distinct mark) as marks from marks where image_id is not null group by all"
 
 
 def routes(site: Site) -> list[Route]:
     def gallery(request: Request) -> Response:
         table = site.tables.of(request.path_params["run"])
         chosen = selection_of(request.query_params.multi_items(), table)
-        con = table.cursor()
-        rows, count = (chosen.rows(con, PAGE), chosen.count(con)) if table.total else ([], 0)
-        marks = fetch(con, "select image_id, method, seed, list(distinct mark) as marks from marks where image_id is not null group by all")
-        marked = {(row["image_id"], row["method"], row["seed"]): row["marks"] for row in marks}
+        rows, count = (chosen.rows(table, PAGE), chosen.count(table)) if table.total else ([], 0)
+        marked = {(row["image_id"], row["method"], row["seed"]): row["marks"] for row in table.fetch(MARKED)}
         return site.page(
             "explorer_gallery.html.j2",
             status=400 if chosen.problems else 200,
@@ -42,7 +45,7 @@ def routes(site: Site) -> list[Route]:
             columns={name: number_title(name) for name in table.columns},
             count=count,
             cards=[_card(table, chosen, row, marked) for row in rows],
-            ways_out=ways_out(con, chosen) if table.total and not count and not chosen.page else [],
+            ways_out=ways_out(table, chosen) if table.total and not count and not chosen.page else [],
             pages=_pages(chosen, -(-count // PAGE)),
             kept=pictures_kept(table),
         )

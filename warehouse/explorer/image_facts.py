@@ -1,4 +1,4 @@
-"""What an audit tried on one image: its attributes before and after, its edits, probes and transplants, and its other explanations."""
+"""What an audit tried on one image: attributes before and after, edits, probes, transplants, and its other explanations."""
 
 from __future__ import annotations
 
@@ -64,9 +64,7 @@ class Place(NamedTuple):
 
 def attributes(names: Sequence[str], row: Row) -> list[Score]:
     """An explanation's attributes (columns of a run's table), the largest change first."""
-    found = [
-        Score(name, row[f"before_{name}"], row[f"after_{name}"]) for name in names if row[f"before_{name}"] is not None
-    ]
+    found = [Score(name, row[f"before_{name}"], row[f"after_{name}"]) for name in names if row[f"before_{name}"] is not None]
     return sorted(found, key=lambda score: -abs(score.change))
 
 
@@ -89,9 +87,7 @@ def edits(index: ShardIndex, run_id: str, image_id: str, target: int) -> list[Ed
 def probes(index: ShardIndex, run_id: str, image_id: str) -> list[Probe]:
     """The probes of an image that count, the largest change first."""
     rows = index.rows("probes", run_id, image_id, "class", "probe", "direction", "counted", "p_before", "p_after")
-    changes = {
-        (row["probe"], row["class"], row["direction"]): row["p_after"] - row["p_before"] for row in rows if row["counted"]
-    }
+    changes = {(row["probe"], row["class"], row["direction"]): row["p_after"] - row["p_before"] for row in rows if row["counted"]}
     named = dict.fromkeys((name, of) for name, of, _ in changes)
     found = [Probe(name, of, changes.get((name, of, "down")), changes.get((name, of, "up"))) for name, of in named]
     return sorted(found, key=lambda probe: (-probe.size, probe.name))
@@ -103,7 +99,8 @@ def places(index: ShardIndex, run_id: str, image_id: str, grid: int) -> list[Pla
     found = []
     for (of, place), group in groupby(sorted(rows, key=_by_place), key=_by_place):
         pasted = list(group)
-        other, same = (_mean([row["p_after"] - row["p_before"] for row in pasted if row["other"] is kind]) for kind in (True, False))
+        changes = [(row["other"], row["p_after"] - row["p_before"]) for row in pasted]
+        other, same = (_mean([change for kind, change in changes if kind == asked]) for asked in (True, False))
         donors = tuple(row["donor_id"] for row in pasted if row["other"])
         found.append(Place(*divmod(place, grid), of, other, same, donors))
     return sorted(found, key=lambda place: -abs(place.other or 0.0))

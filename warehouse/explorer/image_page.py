@@ -16,10 +16,10 @@ from warehouse.explorer.run_table import RunTable
 from warehouse.explorer.selection import selection_of
 from warehouse.explorer.shard_index import ShardIndex
 from warehouse.explorer.site import Site
+from warehouse.lens.connect import open_facts
 from warehouse.lens.fetch import Row, fetch
 
 ONE = "where image_id = $image and method = $method and seed = $seed"
-GRID = "select max(grid) as grid from place_claims where run_id = $run"
 RUNS = "select run_id, name from runs order by started desc, run_id limit 20"  # looked through for the same image
 NUMBERS = ("l1", "l2", "linf", "mask_fraction", "attempt", "nfe_forward", "nfe_backward", "seconds", "device", "flipped_8bit")
 PIXELATED = 200  # pixels: up to this side a picture is shown pixel by pixel
@@ -32,15 +32,13 @@ def routes(site: Site) -> list[Route]:
         table = site.tables.of(run_id)
         image_id, method, seed = keys = tuple(request.path_params[key] for key in ("image", "method", "seed"))
         named = dict(zip(("image", "method", "seed"), keys, strict=True))
-        con = table.cursor()
-        found = fetch(con, f"from shown {ONE}", **named) if table.total else []
+        found = table.fetch(f"from shown {ONE}", **named) if table.total else []
         if not found:
             raise UserError(f"run {run_id} has no explanation of {image_id!r} by {method!r} with seed {seed}")
         row = dict.fromkeys(table.left_out) | found[0]
         chosen = selection_of(request.query_params.multi_items(), table)
-        near = chosen.around(con, {"image_id": image_id, "method": method, "seed": seed})
-        grid = fetch(site.lens.cursor(GRID), GRID, run=run_id)[0]["grid"]
-        pasted = places(index, run_id, image_id, grid) if grid else []
+        near = chosen.around(table, row)
+        pasted = places(index, run_id, image_id, table.grid) if table.grid else []
         return site.page(
             "explorer_explanation.html.j2",
             status=400 if chosen.problems else 200,
@@ -62,11 +60,11 @@ def routes(site: Site) -> list[Route]:
             probes=probes(index, run_id, image_id),
             places=pasted,
             strongest=max((abs(place.other) for place in pasted if place.other is not None), default=0),
-            grid=grid,
-            others=other_explanations(index, run_id, row, fetch(site.lens.cursor(RUNS), RUNS)),
+            grid=table.grid,
+            others=other_explanations(index, run_id, row, fetch(open_facts(site.root, ("runs",), RUNS), RUNS)),
             measured=_measured(index, run_id, row),
             numbers={name: row[name] for name in NUMBERS if row.get(name) is not None},
-            marks=fetch(con, f"from marks {ONE} order by reviewer", **named),
+            marks=table.fetch(f"from marks {ONE} order by reviewer", **named),
             few=FEW,
             picture=picture,
         )
@@ -85,8 +83,7 @@ def _pictures(index: ShardIndex, table: RunTable, row: Row) -> dict[str, str]:
     run_id, image = table.run["run_id"], row["image_id"]
     keys = {"image": image, "method": row["method"], "seed": row["seed"]}
     shown = {"input": {"image": image}, "counterfactual": keys, "difference": keys}
-    masks = index.rows("explanations", run_id, image, "method", "seed", "arm", "mask_png")
-    if any(mask["mask_png"] for mask in masks if (mask["method"], mask["seed"], mask["arm"]) == (row["method"], row["seed"], "guided")):
+    if any(mask["mask_png"] for mask in index.rows("explanations", run_id, image, "mask_png")):
         shown["mask"] = keys
     if index.rows("saliency", run_id, image, "map"):
         shown["saliency"] = {"image": image}

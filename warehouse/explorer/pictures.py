@@ -59,7 +59,8 @@ def _explained(column: str) -> Callable[[ShardIndex, str, Address], bytes | None
 def _edited(column: str) -> Callable[[ShardIndex, str, Address], bytes | None]:
     def picture(index: ShardIndex, run: str, address: Address) -> bytes | None:
         image, attribute = address.get("image", ""), address.get("attribute")
-        edits = _first(row["edits"] for row in index.rows("effects", run, image, "attribute", "edits") if row["attribute"] == attribute)
+        effects = index.rows("effects", run, image, "attribute", "edits")
+        edits = _first(row["edits"] for row in effects if row["attribute"] == attribute)
         rows = index.rows("edits", edits, image, "attribute", column) if edits else []
         return _first(row[column] for row in rows if row["attribute"] == attribute)
 

@@ -7,21 +7,13 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from warehouse.explorer.site import Site
-from warehouse.lens.fetch import fetch
 from warehouse.lens.settled import settle
 from warehouse.report.cards import cards
 from warehouse.report.queries import evidence, input_images
 from warehouse.report.render import report_html
 
-RUNS = """
-select runs.*, gate_verdicts.verdict from runs left join gate_verdicts using (run_id) order by started desc, run_id
-"""
-
 
 def routes(site: Site) -> list[Route]:
-    def runs(_: Request) -> Response:
-        return site.page("explorer_runs.html.j2", runs=fetch(site.lens.cursor(), RUNS))
-
     def run(request: Request) -> Response:
         run, lens = request.path_params["run"], site.lens.cursor()
         found = site.run(run)
@@ -41,4 +33,4 @@ def routes(site: Site) -> list[Route]:
     def report(request: Request) -> Response:
         return HTMLResponse(report_html(site.root, request.path_params["run"]))
 
-    return [Route("/", runs), Route("/runs/{run}", run), Route("/runs/{run}/report", report)]
+    return [Route("/runs/{run}", run), Route("/runs/{run}/report", report)]

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-import duckdb
-
 from warehouse.explorer.reviews import MARKS
 from warehouse.explorer.run_table import FACETS, RunTable
-from warehouse.lens.fetch import Row, fetch
+from warehouse.lens.fetch import Row
 from warehouse.lens.scans import identifier
 
 UNMARKED = "not reviewed"
@@ -24,6 +22,8 @@ VIEWS = ("hover", "pairs", "difference")
 SORT = "l1"
 LAST = 10**9  # page of a gallery, whatever an address says
 BOUNDS = {"min": "at least", "max": "at most"}
+SETTINGS = ("file", "sort", "down", "view", "also", "page")
+USUAL = {"file": "", "sort": SORT, "down": "0", "view": VIEWS[0], "page": "0"}  # left out of an address
 
 
 class Condition(NamedTuple):
@@ -70,21 +70,22 @@ class Selection:
         return found
 
     def where(self, *without: str) -> Condition:
-        """All conditions together but those of these facets."""
+        """All conditions together but those of these facets; `true` where there is none."""
         kept = [condition for name, condition in self.conditions().items() if name not in without]
         values = {key: value for condition in kept for key, value in condition.values.items()}
-        return Condition("where " + " and ".join(f"({condition.sql})" for condition in kept) if kept else "", values)
+        return Condition(" and ".join(f"({condition.sql})" for condition in kept) or "true", values)
 
     def fields(self, *without: str) -> list[tuple[str, str]]:
         """What the address holds, but for these facets and settings."""
-        found = [(name, value) for name, chosen in self.values.items() for value in chosen if name not in without]
+        found = [(name, value) for name, chosen in self.values.items() for value in chosen]
         for name, bounds in self.ranges.items():
             if f"range:{name}" not in without:
-                found += [(f"{word}.{name}", plain(value)) for word, value in zip(BOUNDS, bounds, strict=True) if value is not None]
-        settings = {"file": self.file, "sort": self.sort, "down": "1" if self.down else "", "view": self.view, "page": str(self.page)}
-        usual = {"file": "", "sort": SORT, "down": "", "view": VIEWS[0], "page": "0"}
-        found += [(name, value) for name, value in settings.items() if value != usual[name] and name not in without]
-        return found + [("also", name) for name in self.also if "also" not in without]
+                found += [
+                    (f"{word}.{name}", plain(value)) for word, value in zip(BOUNDS, bounds, strict=True) if value is not None
+                ]
+        found += [("file", self.file), ("sort", self.sort), ("down", str(int(self.down))), ("view", self.view)]
+        found += [*(("also", name) for name in self.also), ("page", str(self.page))]
+        return [(name, value) for name, value in found if name not in without and value != USUAL.get(name)]
 
     def address(self) -> str:
         """The query part of this selection's address, with its question mark."""
@@ -122,23 +123,24 @@ class Selection:
         """The same, seen as hover, pairs or difference."""
         return replace(self, view=view, problems=())
 
-    def count(self, con: duckdb.DuckDBPyConnection) -> int:
+    def count(self, table: RunTable) -> int:
         """How many explanations are chosen."""
         where = self.where()
-        (found,) = fetch(con, f"select count(*)::int as n from shown {where.sql}", **where.values)
+        (found,) = table.fetch(f"select count(*)::int as n from shown where {where.sql}", **where.values)
         return int(found["n"])
 
-    def rows(self, con: duckdb.DuckDBPyConnection, length: int) -> list[Row]:
+    def rows(self, table: RunTable, length: int) -> list[Row]:
         """The rows of one page."""
         where = self.where()
-        return fetch(con, f"from shown {where.sql} {self._order()} limit {length} offset {length * self.page}", **where.values)
+        page = f"limit {length} offset {length * self.page}"
+        return table.fetch(f"from shown where {where.sql} {self._order()} {page}", **where.values)
 
-    def around(self, con: duckdb.DuckDBPyConnection, keys: Row) -> Neighbours:
-        """What lies before and after an explanation (image_id, method, seed)."""
+    def around(self, table: RunTable, explanation: Row) -> Neighbours:
+        """What lies before and after an explanation."""
         where = self.where()
         sql = f"""
             with ordered as (
-                select image_id, method, seed, row_number() over ({self._order()}) as place from shown {where.sql}
+                select image_id, method, seed, row_number() over ({self._order()}) as place from shown where {where.sql}
             ), here as (
                 select place from ordered where (image_id, method, seed) = ($image_id, $method, $seed)
             )
@@ -146,7 +148,8 @@ class Selection:
             from ordered where abs(place - (select coalesce(any_value(place), 0) from here)) <= 1
             order by place
         """
-        rows = fetch(con, sql, **where.values, **keys)
+        keys = {key: explanation[key] for key in ("image_id", "method", "seed")}
+        rows = table.fetch(sql, **where.values, **keys)
         if not rows:
             return Neighbours(None, 0, None, None)
         here, near = rows[0]["here"], {row["place"]: row for row in rows}
@@ -175,8 +178,10 @@ def selection_of(address: Iterable[tuple[str, str]], table: RunTable) -> Selecti
             if not problem and text not in values.get(name, ()):
                 values[name] = (*values.get(name, ()), text)
         problems += [problem] if problem else []
-    turned = {name: (low, high) for name, (low, high) in chosen.ranges.items() if low is not None and high is not None and low > high}
-    problems += [f"{name}: nothing is at least {plain(low)} and at most {plain(high)}; exchange the two" for name, (low, high) in turned.items()]
+    turned = {name for name, (low, high) in chosen.ranges.items() if low is not None and high is not None and low > high}
+    problems += [
+        f"{name}: nothing is at least the larger number and at most the smaller; exchange the two" for name in sorted(turned)
+    ]
     ranges = {name: bounds for name, bounds in chosen.ranges.items() if name not in turned}
     return replace(chosen, values=values, ranges=ranges, problems=tuple(problems))
 
@@ -194,7 +199,9 @@ def _unknown(name: str, text: str, table: RunTable) -> str:
     """What is wrong with a value of a facet; nothing: no words."""
     known = values_of(table)
     if name not in known:
-        return f"there is no facet {name!r}; there are {', '.join([*known, *SETTINGS])}, and min.… and max.… of a column of numbers"
+        return (
+            f"there is no facet {name!r}; there are {', '.join([*known, *SETTINGS])}, and min.… and max.… of a column of numbers"
+        )
     return "" if text in known[name] else f"{name}: {text!r} does not occur in this run; there are {_listed(known[name])}"
 
 
@@ -207,8 +214,9 @@ def _bound(bounds: Range, bound: str, column: str, text: str, table: RunTable) -
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        comma = text.replace(",", ".")
-        return None, f"{column}, {BOUNDS[bound]}: {text!r} is not a number; write {comma if _is_number(comma) else 'one with a point, such as 0.5'}"
+        with_point = text.replace(",", ".")
+        way_out = with_point if _is_number(with_point) else "one with a point, such as 0.5"
+        return None, f"{column}, {BOUNDS[bound]}: {text!r} is not a number; write {way_out}"
     return bounds._replace(low=value) if bound == "min" else bounds._replace(high=value), ""
 
 
@@ -230,21 +238,17 @@ def _set(chosen: Selection, name: str, text: str, table: RunTable) -> tuple[Sele
     return replace(chosen, page=min(int(text[:12]), LAST)), ""
 
 
-SETTINGS = ("file", "sort", "down", "view", "also", "page")
-
-
 def _any_of(name: str, chosen: Sequence[str]) -> Condition:
     """One of these values of a facet."""
     if name in FACETS:
         values = {f"{name}_{i}": value for i, value in enumerate(chosen)}
         return Condition(f"{identifier(name)}::varchar in ({', '.join(f'${key}' for key in values)})", values)
     if name == "reviewed":
-        values = {f"mark_{i}": value for i, value in enumerate(chosen)}
-        marked = "select 1 from marks where (marks.image_id, marks.method, marks.seed) = (shown.image_id, shown.method, shown.seed)"
-        parts = [
-            f"not exists ({marked})" if value == UNMARKED else f"exists ({marked} and mark = ${key})" for key, value in values.items()
-        ]
-        return Condition(" or ".join(parts), {key: value for key, value in values.items() if value != UNMARKED})
+        keys = "(image_id, method, seed)"
+        marked = f"{keys} in (select {keys} from marks where image_id is not null"
+        values = {f"mark_{i}": value for i, value in enumerate(chosen) if value != UNMARKED}
+        parts = [f"{marked} and mark = ${key})" for key in values] + [f"not {marked})"] * (UNMARKED in chosen)
+        return Condition(" or ".join(parts), values)
     return Condition(" or ".join(of_attribute(name, value) for value in chosen))
 
 

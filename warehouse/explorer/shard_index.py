@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from warehouse.explorer.queries import state_of
+from warehouse.explorer.lenses import state_of
 from warehouse.facts.shards import shard_path
 from warehouse.facts.storage import Root, files_below
 from warehouse.lens.fetch import Row, fetch
@@ -52,7 +52,7 @@ class ShardIndex:
     def _look_through(self, fact: str, run_id: str) -> None:
         folder = shard_path(self._root, fact, run_id, "any").parent
         with self._finding:
-            state = state_of(folder)
+            state = state_of(self._root, (run_id,), (fact,))
             if self._seen.get((fact, run_id)) == state:
                 return
             for path in files_below(folder, "[!.]*.parquet"):

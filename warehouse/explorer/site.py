@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from cfx.errors import UserError
+from warehouse.explorer.lenses import Lenses
 from warehouse.explorer.names import LONGEST as LONGEST_NAME
-from warehouse.explorer.queries import Lens
 from warehouse.explorer.reviews import LONGEST, MARKS
 from warehouse.explorer.run_table import RunTables
 from warehouse.explorer.selection import plain
@@ -23,7 +23,7 @@ from warehouse.report.gallery import AMPLIFIED
 from warehouse.report.render import TEMPLATES
 
 POLICY = (
-    "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; form-action 'self'; base-uri 'none'; "
+    "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'"
 )
 SAFE = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
@@ -35,8 +35,8 @@ class Site:
     """One warehouse, and how its pages are made."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.lens = root, Lens(root)
-        self.tables, self.index = RunTables(root, self.lens), ShardIndex(root)
+        self.root, self.lens = root, Lenses(root)
+        self.tables, self.index = RunTables(root), ShardIndex(root)
         self.token = secrets.token_urlsafe(24)  # a form of another site does not know it
         self.templates = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
         for name in ("signed", "number", "probability", "percent", "count", "moment", "slug"):

@@ -6,7 +6,7 @@ while an audit is writing. Open another to see more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -80,6 +80,39 @@ class _Laid(NamedTuple):
 
 _LAYING = Lock()
 _last: dict[bool, _Laid] = {}  # by from_rows: the last one is used again for as long as no file comes, goes or changes
+
+
+def open_runs(root: Path, run_ids: Sequence[str], sql: str | None = None) -> duckdb.DuckDBPyConnection:
+    """A lens that sees these runs alone, and what belongs to no run (edits): it costs what they cost, however many others there are.
+
+    The database is the caller's own, so that what the caller makes in it changes no other reader's answers.
+    sql: as of `open_warehouse`. Raises DamagedShard naming the first file of these runs that was cut short.
+    """
+    place = remembered(root)
+    of_runs = {name: {run: paths for run_id in run_ids for run, paths in written(place, name, run_id).items()} for name in FACTS}
+    con = _facts_laid_out(place, of_runs | {"edits": written(place, "edits")}, from_rows=False)
+    _lay_out(con, VIEWS if sql is None else needed_views(sql))
+    return con
+
+
+def open_facts(root: Path, facts: Sequence[str], sql: str) -> duckdb.DuckDBPyConnection:
+    """A lens over every run, in which only these facts have rows: for a query that needs no other."""
+    place = remembered(root)
+    con = _facts_laid_out(place, {name: written(place, name) if name in facts else {} for name in FACTS}, from_rows=False)
+    _lay_out(con, needed_views(sql))
+    return con
+
+
+def lay_out_fact(con: duckdb.DuckDBPyConnection, root: Path, name: str, run_ids: Sequence[str]) -> None:
+    """Let a lens of `open_runs` see the shards of a plain fact as they are now; those of the others stay as they were."""
+    found = {run: paths for run_id in run_ids for run, paths in written(remembered(root), name, run_id).items()}
+    con.execute(f"create or replace view facts.{name} as {scan(FACTS[name], found)}")
+    con.execute(f"create or replace view {name} as {with_derived(con, FACTS[name], f'from facts.{name}')}")
+
+
+def _lay_out(con: duckdb.DuckDBPyConnection, views: Iterable[str]) -> None:
+    for name in views:
+        con.execute(view_sql(name))
 
 
 def _state(there: Mapping[str, Mapping[str, Sequence[Root]]]) -> tuple[tuple[str, int, int], ...]:

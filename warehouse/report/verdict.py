@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,12 @@ def read_verdict(root: Path, run_id: str) -> Verdict:
     with closing(open_warehouse(root, sql=";".join(EVIDENCE[name] for name in RESTS_ON))) as lens:
         check_run(lens, root, run_id)
         settle(lens, run_id)
-        runs, ranked, share, claims, compared, layers = (evidence(lens, name, run_id).rows for name in RESTS_ON)
+        return verdict_from({name: evidence(lens, name, run_id).rows for name in RESTS_ON})
+
+
+def verdict_from(answers: Mapping[str, Sequence[Row]]) -> Verdict:
+    """The verdict from the answers to the report's questions RESTS_ON, and others."""
+    runs, ranked, share, claims, compared, layers = (answers[name] for name in RESTS_ON)
     return verdict(runs[0], ranked, share, claims, compared[0], layers)
 
 
