@@ -10,9 +10,11 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from cfx.errors import UserError
-from warehouse.explorer import assets, forms, gallery, image_page, run_list, run_pages
+from warehouse.explorer import assets, forms, gallery, image_page, review_queue, run_list, run_pages
+from warehouse.explorer.headers import Headers
 from warehouse.explorer.site import Site
 
+PARTS = (assets, run_list, run_pages, gallery, image_page, review_queue, forms)
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -27,6 +29,6 @@ def is_loopback(host: str) -> bool:
 def explorer(root: Path, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
     """The application. hosts: names that it answers to, so that no other site can reach it through a name of its own."""
     site = Site(root)
-    routes = [route for part in (assets, run_list, run_pages, gallery, image_page, forms) for route in part.routes(site)]
+    routes = [route for part in PARTS for route in part.routes(site)]
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=[*hosts], www_redirect=False)
-    return Starlette(routes=routes, middleware=[trusted], exception_handlers={UserError: site.refused})
+    return Starlette(routes=routes, middleware=[Middleware(Headers), trusted], exception_handlers={UserError: site.refused})

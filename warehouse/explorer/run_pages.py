@@ -6,9 +6,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from warehouse.explorer.headers import REPORT_POLICY
 from warehouse.explorer.site import Site
-from warehouse.lens.fetch import fetch
-from warehouse.lens.settled import settle
 from warehouse.report.cards import cards
 from warehouse.report.queries import evidence, input_images
 from warehouse.report.render import report_html
@@ -16,9 +15,9 @@ from warehouse.report.render import report_html
 
 def routes(site: Site) -> list[Route]:
     def run(request: Request) -> Response:
-        run, lens = request.path_params["run"], site.lens.cursor()
+        run = request.path_params["run"]
+        lens = site.lens.of(run)
         found = site.run(run)
-        settle(lens, run)
         carriers = evidence(lens, "carriers", run).rows
         pictured = input_images(lens, run, sorted({row["image_id"] for row in carriers}))
         return site.page(
@@ -32,6 +31,7 @@ def routes(site: Site) -> list[Route]:
         )
 
     def report(request: Request) -> Response:
-        return HTMLResponse(report_html(site.root, request.path_params["run"]))
+        policy = {"Content-Security-Policy": REPORT_POLICY, "Cache-Control": "no-store"}
+        return HTMLResponse(report_html(site.root, request.path_params["run"]), headers=policy)
 
     return [Route("/runs/{run}", run), Route("/runs/{run}/report", report)]

@@ -83,7 +83,7 @@ _last: dict[bool, _Laid] = {}  # by from_rows: the last one is used again for as
 
 
 def open_runs(root: Path, run_ids: Sequence[str], sql: str | None = None) -> duckdb.DuckDBPyConnection:
-    """A lens that sees these runs alone, and what belongs to no run (edits): it costs what they cost, however many others there are.
+    """A lens that sees these runs alone, and what belongs to no run (edits): it costs what they cost, whatever else is there.
 
     The database is the caller's own, so that what the caller makes in it changes no other reader's answers.
     sql: as of `open_warehouse`. Raises DamagedShard naming the first file of these runs that was cut short.
@@ -103,11 +103,17 @@ def open_facts(root: Path, facts: Sequence[str], sql: str) -> duckdb.DuckDBPyCon
     return con
 
 
-def lay_out_fact(con: duckdb.DuckDBPyConnection, root: Path, name: str, run_ids: Sequence[str]) -> None:
-    """Let a lens of `open_runs` see the shards of a plain fact as they are now; those of the others stay as they were."""
-    found = {run: paths for run_id in run_ids for run, paths in written(remembered(root), name, run_id).items()}
-    con.execute(f"create or replace view facts.{name} as {scan(FACTS[name], found)}")
-    con.execute(f"create or replace view {name} as {with_derived(con, FACTS[name], f'from facts.{name}')}")
+def read_into(con: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path]) -> None:
+    """Let a lens of `open_runs` hold the rows of these shards of a plain fact, beside those that it was given so before.
+
+    Where people add a small shard every few seconds, each is then read once, and no query opens them all.
+    """
+    by_run: dict[str, list[Root]] = {}
+    for path in paths:
+        by_run.setdefault(path.parent.name.removeprefix("run_id="), []).append(path)
+    con.execute(f"create table if not exists facts.read_{name} as {scan(FACTS[name], {})}")
+    con.execute(f"create or replace view facts.{name} as from facts.read_{name}")
+    con.execute(f"insert into facts.read_{name} by name {scan(FACTS[name], by_run)}")
 
 
 def _lay_out(con: duckdb.DuckDBPyConnection, views: Iterable[str]) -> None:
