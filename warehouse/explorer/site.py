@@ -36,6 +36,7 @@ class Site:
         for name in ("signed", "number", "probability", "percent", "count", "moment", "slug"):
             self.templates.filters[name] = getattr(wording, name)
         self.templates.filters["cell"] = lambda value: wording.number(value) if isinstance(value, float) else str(value)
+        self.templates.filters["tick"] = lambda value, digits: f"{value:,.{digits}f}".replace("-", "−")
         self.templates.filters["path"] = lambda text: quote(str(text), safe="")
 
     def page(self, template: str, status: int = 200, **values: object) -> Response:
