@@ -10,11 +10,11 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from cfx.errors import UserError
-from warehouse.explorer import assets, forms, gallery, image_page, review_queue, run_list, run_pages, sql_page
+from warehouse.explorer import assets, forms, gallery, image_page, review_queue, run_list, run_pages, sql_page, trend_page
 from warehouse.explorer.headers import Headers
 from warehouse.explorer.site import Site
 
-PARTS = (assets, run_list, run_pages, gallery, image_page, review_queue, sql_page, forms)
+PARTS = (assets, run_list, run_pages, gallery, image_page, review_queue, sql_page, trend_page, forms)
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 

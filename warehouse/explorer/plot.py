@@ -49,10 +49,13 @@ class Measured(NamedTuple):
     alarm: bool = False
 
 
-def line(values: Sequence[Measured], at: Sequence[float] | None = None) -> LineChart:
-    """A line through at least one value; at: where they lie from left to right, in any unit; without it at equal distances."""
-    ends = [end for value in values for end in (value.value, value.low, value.high) if end is not None]
-    low, high = min(ends), max(ends)
+def line(values: Sequence[Measured], at: Sequence[float] | None = None, ends: tuple[str, str] | None = None) -> LineChart:
+    """A line through at least one value; at: where they lie from left to right, in any unit; without it at equal distances.
+
+    ends: what stands below the first and the last; without it their labels.
+    """
+    reached = [end for value in values for end in (value.value, value.low, value.high) if end is not None]
+    low, high = min(reached), max(reached)
     air = 0.08 * (high - low) or abs(high) * 0.1 or 1.0
     axis = Axis(low - air, high + air)
     places = list(at) if at is not None else list(range(len(values)))
@@ -73,7 +76,7 @@ def line(values: Sequence[Measured], at: Sequence[float] | None = None) -> LineC
         for place, value in zip(places, values, strict=True)
     )
     ticks = tuple((100 - float(axis.at(tick)[:-1]), tick) for tick in axis.ticks)
-    return LineChart(points, ticks, axis.digits, (values[0].label, values[-1].label))
+    return LineChart(points, ticks, axis.digits, ends or (values[0].label, values[-1].label))
 
 
 def bars(values: Sequence[tuple[str, float]]) -> list[Bar]:
