@@ -10,11 +10,35 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from cfx.errors import UserError
-from warehouse.explorer import assets, forms, gallery, image_page, review_queue, run_list, run_pages, sql_page, trend_page
+from warehouse.explorer import (
+    assets,
+    compare_page,
+    findings_page,
+    forms,
+    gallery,
+    groups_page,
+    image_page,
+    review_queue,
+    run_list,
+    sql_page,
+    trend_page,
+)
 from warehouse.explorer.headers import Headers
 from warehouse.explorer.site import Site
 
-PARTS = (assets, run_list, run_pages, gallery, image_page, review_queue, sql_page, trend_page, forms)
+PARTS = (
+    assets,
+    run_list,
+    findings_page,
+    gallery,
+    image_page,
+    review_queue,
+    sql_page,
+    trend_page,
+    groups_page,
+    compare_page,
+    forms,
+)
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -29,6 +53,6 @@ def is_loopback(host: str) -> bool:
 def explorer(root: Path, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
     """The application. hosts: names that it answers to, so that no other site can reach it through a name of its own."""
     site = Site(root)
-    routes = [route for part in PARTS for route in part.routes(site)]
+    routes = [route for part in (assets, forms, *PAGES) for route in part.routes(site)]
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=[*hosts], www_redirect=False)
     return Starlette(routes=routes, middleware=[Middleware(Headers), trusted], exception_handlers={UserError: site.refused})
