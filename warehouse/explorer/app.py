@@ -18,6 +18,7 @@ from warehouse.explorer import (
     gallery,
     groups_page,
     image_page,
+    pictures,
     review_queue,
     run_list,
     sql_page,
@@ -26,19 +27,7 @@ from warehouse.explorer import (
 from warehouse.explorer.headers import Headers
 from warehouse.explorer.site import Site
 
-PARTS = (
-    assets,
-    run_list,
-    findings_page,
-    gallery,
-    image_page,
-    review_queue,
-    sql_page,
-    trend_page,
-    groups_page,
-    compare_page,
-    forms,
-)
+PAGES = (run_list, gallery, image_page, findings_page, groups_page, compare_page, trend_page, sql_page, review_queue)
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -53,6 +42,6 @@ def is_loopback(host: str) -> bool:
 def explorer(root: Path, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
     """The application. hosts: names that it answers to, so that no other site can reach it through a name of its own."""
     site = Site(root)
-    routes = [route for part in (assets, forms, *PAGES) for route in part.routes(site)]
+    routes = [route for part in (assets, pictures, forms, *PAGES) for route in part.routes(site)]
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=[*hosts], www_redirect=False)
     return Starlette(routes=routes, middleware=[Middleware(Headers), trusted], exception_handlers={UserError: site.refused})

@@ -1,57 +1,94 @@
-"""The gallery of a run: its explanations, sorted and filtered."""
+"""The gallery of a run: its explanations beside facets, everything that is chosen in the address."""
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
+import json
+from urllib.parse import quote, urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from warehouse.explorer.queries import OPERATORS, PAGE, Choice, columns, explanations
+from warehouse.explorer.facets import BINS, FEW, chips, facets, number_title, ways_out
+from warehouse.explorer.run_table import RunTable
+from warehouse.explorer.selection import VIEWS, Selection, selection_of
 from warehouse.explorer.site import Site
-from warehouse.report.gallery import changes, frames
-from warehouse.report.queries import image_rows
+from warehouse.lens.fetch import Row
 
-LAST = 10**9  # page of a gallery, whatever an address says
+PAGE = 36  # explanations a page
+PICTURES = {
+    "hover": ("input", "counterfactual"),
+    "pairs": ("input", "counterfactual"),
+    "difference": ("difference", "counterfactual"),
+}
+SIGNS = {1: "+", -1: "−"}
+MARKED = "select image_id, method, seed, list(distinct mark) as marks from marks where image_id is not null group by all"
 
 
 def routes(site: Site) -> list[Route]:
     def gallery(request: Request) -> Response:
-        run, lens, address = request.path_params["run"], site.lens.cursor(), request.query_params
-        known = columns(lens, run)
-        page = address.get("page", "0")
-        chosen = Choice(
-            address.get("sort", "l1"),
-            address.get("down") == "1",
-            address.get("column", ""),
-            address.get("operator", "is"),
-            address.get("value", ""),
-            min(int(page), LAST) if page.isdecimal() else 0,
-        )
-        rows, count = explanations(lens, run, chosen, known) if known else ([], 0)
-        seen = {
-            (row["image_id"], row["method"], row["seed"]): row for row in image_rows(lens, run, [row["image_id"] for row in rows])
-        }
-        shown = [
-            (row, frames(*(found[key] for key in ("png", "png_cf", "mask_png", "map_png"))), changes(found))
-            for row in rows
-            if (found := seen.get((row["image_id"], row["method"], row["seed"])))
-        ]
+        table = site.tables.of(request.path_params["run"])
+        chosen = selection_of(request.query_params.multi_items(), table)
+        rows, count = (chosen.rows(table, PAGE), chosen.count(table)) if table.total else ([], 0)
+        marked = {(row["image_id"], row["method"], row["seed"]): row["marks"] for row in table.fetch(MARKED)}
         return site.page(
             "explorer_gallery.html.j2",
-            run=site.run(run),
-            columns=known,
-            operators=OPERATORS,
+            status=400 if chosen.problems else 200,
+            run=table.run,
+            total=table.total,
             chosen=chosen,
-            shown=shown,
+            chips=chips(chosen),
+            facets=facets(table, chosen) if table.total else None,
+            few=FEW,
+            bins=BINS,
+            views={view: chosen.viewed(view).address() for view in VIEWS},
+            columns={name: number_title(name) for name in table.columns},
             count=count,
-            pages=[_address(chosen, number) for number in range(-(-count // PAGE))],
+            cards=[_card(table, chosen, row, marked) for row in rows],
+            ways_out=ways_out(table, chosen) if table.total and not count and not chosen.page else [],
+            pages=_pages(chosen, -(-count // PAGE)),
+            kept=pictures_kept(table),
         )
 
     return [Route("/runs/{run}/explanations", gallery)]
 
 
-def _address(chosen: Choice, page: int) -> str:
-    query = {name: value for name, value in vars(chosen).items() if name != "down"}
-    return "?" + urlencode(query | {"page": page} | ({"down": 1} if chosen.down else {}))
+def pictures_kept(table: RunTable) -> bool:
+    """Whether the run's configuration lets pictures be shown."""
+    return json.loads(table.run["config"]).get("thumbnails") is not False
+
+
+def page_of(run_id: str, row: Row, chosen: Selection) -> str:
+    """The address of an explanation's own page, which keeps the selection."""
+    keys = "/".join(quote(str(row[key]), safe="") for key in ("image_id", "method", "seed"))
+    return f"/runs/{quote(run_id, safe='')}/explanations/{keys}{chosen.at(0).address()}"
+
+
+def picture(run_id: str, kind: str, **asked: object) -> str:
+    """The address of a picture."""
+    return f"/runs/{quote(run_id, safe='')}/pictures/{kind}?{urlencode(asked)}"
+
+
+def _card(table: RunTable, chosen: Selection, row: Row, marked: dict[tuple[str, str, int], list[str]]) -> Row:
+    """What the grid shows of one explanation."""
+    run_id, of_image = table.run["run_id"], {"image": row["image_id"], "small": 1}
+    keys = of_image | {"method": row["method"], "seed": row["seed"]}
+    moved = [(name, row[f"c_{name}"]) for name in table.attributes if row.get(f"c_{name}")]
+    return {
+        "row": dict.fromkeys(table.left_out) | row,
+        "address": page_of(run_id, row, chosen),
+        "pictures": [(kind, picture(run_id, kind, **(of_image if kind == "input" else keys))) for kind in PICTURES[chosen.view]],
+        "marks": marked.get((row["image_id"], row["method"], row["seed"]), []),
+        "moved": [f"{SIGNS[way]} {name}" for name, way in sorted(moved, key=lambda change: -abs(row[f"d_{change[0]}"]))],
+    }
+
+
+def _pages(chosen: Selection, count: int) -> list[tuple[str, str, bool]]:
+    """Links to the first and last pages and those nearby: text, address, whether it is this one. A gap has no address."""
+    near = sorted({page for page in (0, 1, *range(chosen.page - 2, chosen.page + 3), count - 2, count - 1) if 0 <= page < count})
+    links: list[tuple[str, str, bool]] = []
+    for before, page in zip([-1, *near], near, strict=False):
+        if page - before > 1:
+            links.append(("…", "", False))
+        links.append((f"{page + 1:,}", chosen.at(page).address(), page == chosen.page))
+    return links

@@ -16,6 +16,9 @@ from warehouse.explorer.headers import SAFE
 from warehouse.explorer.lenses import Lenses
 from warehouse.explorer.names import LONGEST as LONGEST_NAME
 from warehouse.explorer.reviews import LONGEST, MARKS
+from warehouse.explorer.run_table import RunTables
+from warehouse.explorer.selection import plain
+from warehouse.explorer.shard_index import ShardIndex
 from warehouse.explorer.summaries import Summaries
 from warehouse.lens.fetch import Row, fetch
 from warehouse.report import formatting as wording
@@ -33,12 +36,14 @@ class Site:
     def __init__(self, root: Path) -> None:
         self.root, self.lens = root, Lenses(root)
         self.summaries = Summaries(root, self.lens)
+        self.tables, self.index = RunTables(root), ShardIndex(root)
         self.token = secrets.token_urlsafe(24)  # a form of another site does not know it
         self.templates = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
         for name in ("signed", "number", "probability", "percent", "count", "moment", "slug", "points"):
             self.templates.filters[name] = getattr(wording, name)
         self.templates.filters["cell"] = lambda value: wording.number(value) if isinstance(value, float) else str(value)
         self.templates.filters["tick"] = lambda value, digits: f"{value:,.{digits}f}".replace("-", "−")
+        self.templates.filters["plain"] = lambda value: "" if value is None else plain(value)
         self.templates.filters["path"] = lambda text: quote(str(text), safe="")
 
     def page(self, template: str, status: int = 200, **values: object) -> Response:
