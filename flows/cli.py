@@ -10,7 +10,7 @@ import typer
 import cfx
 from flows.commands.agents import mcp
 from flows.commands.alarm import alarm
-from flows.commands.ask import query, views
+from flows.commands.ask import docs, query, views
 from flows.commands.audit import audit, demo
 from flows.commands.benchmark import benchmark
 from flows.commands.calibrate import calibrate
@@ -34,7 +34,7 @@ from flows.commands.trend import trend
 from flows.commands.verify import export, verify
 
 AUDITING: tuple[Callable[..., None], ...] = (demo, init, check, audit, calibrate, explain, propose, repair)
-ASKING: tuple[Callable[..., None], ...] = (query, views, report, gate, compare, trend, verify, export, serve, mcp)
+ASKING: tuple[Callable[..., None], ...] = (query, views, docs, report, gate, compare, trend, verify, export, serve, mcp)
 PREPARING: tuple[Callable[..., None], ...] = (import_data, import_prior, reliance, prune, alarm, benchmark)
 PUBLISHING: tuple[Callable[..., None], ...] = (mlflow, wandb, card, prometheus)
 TRAINING: tuple[Callable[..., None], ...] = (prior, oracle, classifier, robust, hit, portraits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from warehouse.lens.connect import query
+from warehouse.lens.ask import ask
 from warehouse.report.formatting import markdown_table
 
 FOLDER = Path(__file__).parent.parent / "docs" / "how-to" / "questions"
@@ -25,7 +25,7 @@ def worked(root: Path) -> str:
     parts = [OPENING]
     for number, path in enumerate(sorted(FOLDER.glob("*.sql")), 1):
         question, _, sql = path.read_text(encoding="utf-8").partition("\n")
-        answer = query(root, sql)
+        answer = ask(root, sql).rows
         table = markdown_table(answer.column_names, [list(row.values()) for row in answer.to_pylist()])
         said = table if answer.num_rows else "None: no row answers it."
         parts.append(f"## {number}. {question.removeprefix('-- ')}\n\n```sql\n{sql.strip()}\n```\n\n{said}\n")

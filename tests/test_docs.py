@@ -126,7 +126,7 @@ QUERIES = [
 def test_every_query_of_a_page_finds_its_views_and_columns(tmp_path: Path) -> None:
     write_portrait_run(tmp_path, "r-planted", n=4, size=16)
     assert {"README.md", "docs/tutorials/sql.md", "docs/how-to/black-box.md"} <= {page for page, _ in QUERIES}
-    with closing(open_warehouse(tmp_path)) as lens:
+    with closing(open_warehouse(tmp_path, lens=True)) as lens:
         for page, sql in QUERIES:
             assert lens.execute(f"describe {sql}").fetchall(), (page, sql)  # binds it, and runs nothing
 

@@ -1,4 +1,4 @@
-"""`cfx query` and `cfx views`: SQL over a warehouse."""
+"""`cfx query`, `cfx views` and `cfx docs`: SQL over a warehouse, and what there is to ask."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from cfx.errors import UserError
-from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, check_out, err, escaped, out, user_errors
+from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, check_out, err, escaped, out, print_json, user_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,6 +24,7 @@ def query(
         str | None, typer.Option("--format", "-f", help="table, csv, json or parquet; default: as --out ends, else table")
     ] = None,
     to: Annotated[Path | None, typer.Option("--out", "-o", help="write the answer to this file")] = None,
+    rows: Annotated[int | None, typer.Option(min=0, help="most rows that a terminal is shown; 0: all")] = None,
     timeout: Annotated[float, typer.Option(min=0.01, help="seconds after which a query is stopped")] = 300,
     seconds: Annotated[float | None, typer.Option(min=0.01, hidden=True)] = None,
 ) -> None:
@@ -38,47 +38,51 @@ def query(
             raise UserError(f"there is no warehouse at {warehouse}; give one with --warehouse, or make one with `cfx demo`")
         if form == "parquet" and to is None and sys.stdout.isatty():
             raise UserError("--format: refusing to write binary to a terminal; use --out FILE")
-        import duckdb
-
-        from warehouse.lens.connect import query as answered
+        from warehouse.lens.ask import ask
 
         text = Path(sql).read_text(encoding="utf-8") if sql.endswith(".sql") else sql
-        try:
-            answer = answered(warehouse, text, seconds=timeout)
-        except duckdb.Error as error:  # wrong SQL, in DuckDB's words
-            raise UserError(str(error)) from error
+        answer = ask(warehouse, text, seconds=timeout)
+    for note in answer.notes:
+        err.print(f"[yellow]note[/] {escaped(note)}", soft_wrap=True)
+    found = answer.rows.drop_columns(list(answer.old)) if form == "table" else answer.rows
     if form == "table" and to is None and out.is_terminal:
-        out.print(answer_table(answer))
+        from flows.answers import printed
+
+        out.print(escaped(printed(found, out.width, rows)), end="", soft_wrap=True, highlight=False)
     elif to is not None:
-        to.write_bytes(encoded(answer, form))
+        to.write_bytes(encoded(found, form))
     else:
-        sys.stdout.buffer.write(encoded(answer, form))
+        sys.stdout.buffer.write(encoded(found, form))
 
 
 def views(
-    name: Annotated[str | None, typer.Argument(help="one fact or view: its columns in words, and its SQL")] = None,
+    name: Annotated[str | None, typer.Argument(help="one fact or view: see `cfx docs`")] = None,
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
+    every: Annotated[bool, typer.Option("--all", help="also internals and old names, one line each")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="every fact and view with columns, types, meanings and SQL")] = False,
 ) -> None:
-    """Every fact and view with its columns; also docs/reference/warehouse.md."""
-    with user_errors():
-        from warehouse.lens.connect import views as listed
-        from warehouse.lens.reference import meaning_of
+    """What can be asked, the most useful first; `cfx docs VIEW` describes one."""
+    from flows.catalog import all_as_json, described, listed
 
-        known = listed(warehouse)
-        shown = [view for view in known if name in (None, view.name)]
-        if not shown:
-            raise UserError(f"there is no fact or view {name!r}; there are {', '.join(view.name for view in known)}")
-        for view in shown:
-            out.print(f"[bold]{view.name}[/]  {escaped(view.description)}")
-            if name is None:
-                out.print("  " + ", ".join(f"{escaped(column)} [dim]{kind}[/]" for column, kind in view.columns))
-                continue
-            table = Table("column", "type", "meaning")
-            for column, kind in view.columns:
-                table.add_row(escaped(column), kind.lower(), escaped(meaning_of(view.name, column)))
-            out.print(table)
-            if view.sql:
-                out.print(escaped(view.sql), soft_wrap=True)
+    with user_errors():
+        if as_json:
+            print_json(all_as_json(warehouse, name))
+        elif name is not None:
+            out.print(escaped(described(warehouse, name, out.width, sql=True)), end="", soft_wrap=True, highlight=False)
+        else:
+            out.print(escaped(listed(every, out.width)), end="", soft_wrap=True, highlight=False)
+
+
+def docs(
+    name: Annotated[str, typer.Argument(metavar="VIEW", help="a fact or view, as `cfx views` lists them")],
+    warehouse: Warehouse = DEFAULT_WAREHOUSE,
+    sql: Annotated[bool, typer.Option("--sql", help="also the SQL that makes it")] = False,
+) -> None:
+    """One fact or view: its columns with type and meaning, a first query with its rows, and what it is made of."""
+    from flows.catalog import described
+
+    with user_errors():
+        out.print(escaped(described(warehouse, name, out.width, sql)), end="", soft_wrap=True, highlight=False)
 
 
 def form_of(form: str | None, to: Path | None) -> str:
@@ -113,29 +117,10 @@ def encoded(answer: pa.Table, form: str) -> bytes:
 
         pyarrow.csv.write_csv(_flat(answer), sink)
     else:
-        from rich.console import Console
+        from flows.answers import plain
 
-        console = Console(width=10_000, color_system=None)  # nothing is cut off in a file
-        with console.capture() as printed:
-            console.print(answer_table(answer))
-        return printed.get().encode()
+        return plain(answer).encode()
     return bytes(sink.getvalue().to_pybytes())
-
-
-def answer_table(answer: pa.Table) -> Table:
-    """An answer for people: six digits, and no image's bytes."""
-    table = Table(*map(escaped, answer.column_names))
-    for row in answer.to_pylist():
-        table.add_row(*(escaped(cell(value)) for value in row.values()))
-    return table
-
-
-def cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, bytes):
-        return f"<{len(value)} bytes>"
-    return "" if value is None else str(value)
 
 
 def _flat(answer: pa.Table) -> pa.Table:

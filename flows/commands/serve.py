@@ -24,7 +24,9 @@ def serve(
     with user_errors():
         if not warehouse.is_dir():
             raise UserError(f"there is no warehouse at {warehouse}; give one with --warehouse, or make one with `cfx demo`")
+        from tasks.reading.serve import listening
         from tasks.reading.serve import serve as served
 
+        at = listening(host, port, expose)
         out.print(f"http://{host}:{port}", soft_wrap=True)
-        served(warehouse, host, port, expose, tuple(name or ()))
+        served(warehouse, at, host, expose, tuple(name or ()))

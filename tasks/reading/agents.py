@@ -12,7 +12,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
-import duckdb
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 from mcp_types import ToolAnnotations
@@ -20,18 +19,18 @@ from pydantic import Field
 
 import cfx
 from cfx.errors import UserError
-from warehouse.facts.schema import FACTS
-from warehouse.lens.catalog import VIEWS, header, view_sql
-from warehouse.lens.connect import open_warehouse
+from warehouse.lens.ask import ask
+from warehouse.lens.connect import description, open_warehouse
 from warehouse.lens.connect import query as answered
+from warehouse.lens.connect import views as known_views
 from warehouse.lens.fetch import fetch
 from warehouse.lens.gate import check_run
 from warehouse.lens.gate import gate as gate_of
+from warehouse.lens.groups import GROUP_OF
 from warehouse.lens.key_figures import key_figures
 from warehouse.lens.plain_json import as_json
 from warehouse.lens.readonly import QueryTimeout
 from warehouse.lens.reference import meaning_of, reference
-from warehouse.lens.scans import columns_of
 from warehouse.lens.settled import settle
 from warehouse.report.plain_text import PlainText
 from warehouse.report.render import report_html
@@ -99,7 +98,7 @@ def report(root: Path, run: RunId) -> str:
 
 
 def views(root: Path) -> str:
-    """Every fact and view that `query` can read, each with its meaning in a sentence."""
+    """Every fact and view that `query` can read, the most useful first, each with its meaning in a sentence."""
     return "\n".join(f"{name}: {text.split('. ')[0].rstrip('.')}." for name, text in _meanings().items())
 
 
@@ -116,13 +115,12 @@ def query(
 ) -> str:
     """Ask the warehouse in SQL (DuckDB), read-only. JSON: the rows, and whether there are more; of bytes only their number."""
     try:
-        answer = answered(root, sql, seconds=timeout, most=rows + 1)
+        answer = ask(root, sql, seconds=timeout, most=rows + 1)
     except QueryTimeout as error:
         raise UserError(f"query timed out after {timeout:g} s; raise `timeout` (at most 300), or query fewer rows") from error
-    except duckdb.Error as error:  # wrong SQL, in DuckDB's words
-        raise UserError(str(error)) from error
-    found = [{name: _short(value) for name, value in row.items()} for row in answer.slice(0, rows).to_pylist()]
-    return as_json({"rows": found, "more": len(answer) > rows})
+    found = [{name: _short(value) for name, value in row.items()} for row in answer.rows.slice(0, rows).to_pylist()]
+    notes = {"notes": answer.notes} if answer.notes else {}
+    return as_json({"rows": found, "more": len(answer.rows) > rows, **notes})
 
 
 def every_view(root: Path) -> str:
@@ -140,17 +138,15 @@ def view_page(root: Path, name: str) -> str:
     known = _meanings()
     if name not in known:
         raise UserError(f"there is no fact or view {name!r}; there are {', '.join(known)}")
-    with closing(open_warehouse(root, sql=f"from {name}")) as lens:
-        columns = [
-            f"- `{column}` ({kind.lower()}): {meaning_of(name, column)}" for column, kind in columns_of(lens, f"from {name}")
-        ]
-    made = f"\n```sql\n{view_sql(name)}```\n" if name in VIEWS else ""
+    (view,) = known_views(root, name)
+    columns = [f"- `{column}` ({kind.lower()}): {meaning_of(name, column)}" for column, kind in view.columns]
+    made = f"\n```sql\n{view.sql}```\n" if view.sql else ""
     return f"# {name}\n\n{known[name]}\n\n" + "\n".join(columns) + f"\n{made}"
 
 
 def _meanings() -> dict[str, str]:
-    """What each fact and view is, facts first."""
-    return {name: fact.description for name, fact in FACTS.items()} | {name: header(name).text for name in VIEWS}
+    """What each fact and view is, the most useful first."""
+    return {name: description(name) for name in GROUP_OF}
 
 
 def _of_warehouse(root: Path, read: Callable[..., str], failure: type[Exception]) -> Callable[..., str]:

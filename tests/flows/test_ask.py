@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -10,11 +11,16 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 import cfx
+from flows.answers import printed
 from flows.cli import app
 from flows.questions import FOLDER, worked
+from warehouse.lens.ask import ask
+from warehouse.lens.groups import GROUP_OF
+from warehouse.lens.names import OLD_VIEWS
 
 ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "warehouse"))
@@ -75,6 +81,59 @@ def test_a_view_is_described_column_by_column(folder: Path) -> None:
     page = CliRunner().invoke(app, ["views", "fr", "-w", root]).stdout
     assert "share, 0 to 1" in page and "create view fr as" in page
     assert CliRunner().invoke(app, ["views", "fx", "-w", root]).exit_code == 2
+
+
+def test_the_list_of_views_is_one_screen_with_every_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.commands.ask.out", Console(width=80))
+    lines = CliRunner().invoke(app, ["views"]).stdout.splitlines()
+    assert len(lines) <= 40 and max(map(len, lines)) <= 80 and not any("…" in line for line in lines)
+    words = set(re.findall(r"\w+", " ".join(lines)))
+    assert set(GROUP_OF) - set(OLD_VIEWS) <= words
+    assert lines[0] == "start here" and lines[1].split()[0] == "findings"
+    every = CliRunner().invoke(app, ["views", "--all"]).stdout
+    assert all(f"\n  {name} " in every for name in GROUP_OF) and "old name of attribute_scores" in every
+
+
+def test_a_view_is_described_with_a_first_query_that_has_been_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.commands.ask.out", Console(width=100))
+    root = str(folder / "cfx-demo" / "warehouse")
+    page = CliRunner().invoke(app, ["docs", "predictions", "-w", root]).stdout
+    assert max(map(len, page.splitlines())) <= 100
+    assert "predicted      varchar  the most probable class" in page and "class (predicted)" in page
+    assert (
+        'cfx query "select path, label, predicted' in page
+        and "no rows" in page
+        and "made of: facts.predictions, images, runs" in page
+    )
+    assert "create view" not in page and "create view lens.predictions" in CliRunner().invoke(
+        app, ["docs", "predictions", "-w", root, "--sql"]
+    ).stdout.replace("\n", " ")
+    refused = CliRunner().invoke(app, ["docs", "prediction", "-w", root])
+    assert refused.exit_code == 2 and "did you mean predictions?" in refused.stderr
+
+
+def test_machines_read_every_view_as_json(folder: Path) -> None:
+    root = str(folder / "cfx-demo" / "warehouse")
+    [found] = json.loads(CliRunner().invoke(app, ["views", "accuracy", "--json", "-w", root]).stdout)
+    assert (found["kind"], found["group"], found["old_name_of"]) == ("view", "start here", None)
+    columns = {column["name"]: column for column in found["columns"]}
+    assert columns["value"]["old_name_of"] == "accuracy" and columns["n"]["meaning"] == "images"
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("view", ["runs", "outcomes", "images", "accuracy"])
+def test_whole_views_are_readable_on_a_terminal(folder: Path, view: str, width: int) -> None:
+    rows = ask(folder / "cfx-demo" / "warehouse", f"select * from {view}").rows
+    said = printed(rows, width)
+    assert max(map(len, said.splitlines())) <= width
+    assert "clean-demo" in said and '{"' not in said and "\\x" not in said
+
+
+def test_old_names_are_noted_beside_the_answer_not_in_it(folder: Path) -> None:
+    arguments = ["query", "select class from predictions limit 1", "-f", "csv", "-w", str(folder / "cfx-demo" / "warehouse")]
+    ended = CliRunner().invoke(app, arguments)
+    assert ended.stdout.startswith('"class"') and "note" not in ended.stdout
+    assert "predictions.class is the old name of predictions.predicted" in ended.stderr
 
 
 def test_the_twelve_questions_have_answers(folder: Path) -> None:

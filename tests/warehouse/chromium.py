@@ -40,13 +40,17 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 @dataclass
 class Page:
-    """One tab. `complaints` are console messages, exceptions and log entries; `requests` are the URLs asked for."""
+    """One tab. `complaints` are console messages, exceptions and log entries; `requests` are the URLs asked for.
+
+    loads: pages that have come.
+    """
 
     commands: BinaryIO
     answers: BinaryIO
     session: str = ""
     complaints: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    loads: int = 0
     _last: int = 0
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
@@ -65,18 +69,21 @@ class Page:
         return result
 
     def open(self, url: str) -> None:
+        before = self.loads
         self.send("Page.navigate", url=url)
-        self.loaded()
+        self.loaded(before)
 
     def submit(self, expression: str) -> None:
         """Run what sends a form, and wait for the page that answers."""
+        before = self.loads
         self.evaluate(expression)
-        self.loaded()
+        self.loaded(before)
 
-    def loaded(self) -> None:
-        """Wait for a page that is on its way."""
-        while self._receive().get("method") != "Page.loadEventFired":
-            pass
+    def loaded(self, before: int | None = None) -> None:
+        """Wait for a page that is on its way; before: `loads` when it set out, since when it may have come."""
+        before = self.loads if before is None else before
+        while self.loads == before:
+            self._receive()
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page; of a promise, what it comes to."""
@@ -115,7 +122,9 @@ class Page:
         return message
 
     def _note(self, event: str, params: dict[str, Any]) -> None:
-        if event == "Network.requestWillBeSent":
+        if event == "Page.loadEventFired":
+            self.loads += 1
+        elif event == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
         elif event == "Log.entryAdded":
             self.complaints.append(params["entry"]["text"])

@@ -1,5 +1,6 @@
 """The lens: what can be asked, what cannot, and what a reader sees while others write."""
 
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +16,11 @@ from warehouse.facts.schema import FACTS
 from warehouse.facts.shards import DamagedShard, write_shard
 from warehouse.lens.catalog import VIEWS
 from warehouse.lens.connect import open_warehouse, query, views
+from warehouse.lens.names import NAMED, WRITTEN
 from warehouse.lens.readonly import ReadOnlyError
 
 IDS = image_ids(2)
+WIDE = re.compile(r"[acdmpqsv]_|(before|after|change|switched)_")
 
 
 def write_attributes(root, run_id, **changes):
@@ -27,16 +30,18 @@ def write_attributes(root, run_id, **changes):
 
 def test_every_fact_and_view_can_be_asked_before_there_are_facts(tmp_path):
     for view in views(tmp_path / "nowhere"):
-        assert query(tmp_path / "nowhere", f"select * from {view.name}").num_rows == 0
+        assert query(tmp_path / "nowhere", f"select * from {view.name}", lens=True).num_rows == 0
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_every_file_of_views_is_loaded_and_described(tmp_path):
     described = {view.name: view for view in views(tmp_path)}
     assert set(VIEWS) == {path.stem for path in (Path(warehouse.__file__).parent / "views").glob("*.sql")}
-    assert set(described) == set(VIEWS) | set(FACTS)
-    assert all("Over: " in described[name].description for name in VIEWS)
-    assert described["predictions"].description == FACTS["predictions"].description
+    written = (Path(warehouse.__file__).parent / "views" / "lens").glob("*.sql")
+    assert {path.stem for path in written} == set(WRITTEN)
+    assert set(described) == set(VIEWS) | set(FACTS) | set(NAMED)
+    assert all("Over: " in described[name].description for name in (*VIEWS, *NAMED) if name not in FACTS)
+    assert described["features"].description == FACTS["features"].description
     for name in ("fr", "judge_fr", "mnac", "cd"):
         assert described[name].columns[:4] == (
             ("run_id", "VARCHAR"),
@@ -48,7 +53,9 @@ def test_every_file_of_views_is_loaded_and_described(tmp_path):
 
 def test_a_fact_without_shards_has_the_types_of_one_with_shards(tmp_path):
     def types():
-        return {view.name: {column: type_ for column, type_ in view.columns if column[1:2] != "_"} for view in views(tmp_path)}
+        return {
+            view.name: {column: type_ for column, type_ in view.columns if not WIDE.match(column)} for view in views(tmp_path)
+        }
 
     empty = types()
     write_run(tmp_path, "r1", {"smile": 0.3}, n=4)

@@ -4,7 +4,7 @@ import pytest
 from facts import run_rows
 
 from warehouse.facts.shards import write_shard
-from warehouse.lens.catalog import VIEWS
+from warehouse.lens.catalog import NAMES, VIEWS
 from warehouse.lens.connect import open_warehouse, query
 from warehouse.lens.needed_views import needed_views
 
@@ -55,6 +55,22 @@ def test_a_query_needs_the_views_that_it_reads(sql, views):
 )
 def test_a_cte_hides_the_view_of_its_name_where_it_is_in_sight(sql, views):
     assert set(needed_views(sql)) == views
+
+
+@pytest.mark.parametrize(
+    ("sql", "views"),
+    [
+        ("select count(*) from predictions", {"lens.predictions", "runs"}),
+        ("from fr", {"fr"}),
+        ("from main.predictions", set()),
+        ("from lens.accuracy", {"lens.accuracy", "accuracy", "runs"}),
+        ("with predictions as (from images) from predictions", set()),
+        ("from nothing", set()),  # `ask` knows every name itself
+        ("show tables", {*VIEWS, *NAMES}),
+    ],
+)
+def test_a_persons_query_needs_the_views_that_its_names_mean(sql, views):
+    assert set(needed_views(sql, lens=True)) == views
 
 
 @pytest.mark.parametrize("name", VIEWS)

@@ -10,9 +10,24 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from cfx.errors import UserError
-from warehouse.explorer import assets, forms, gallery, image_page, pictures, run_list, run_pages
+from warehouse.explorer import (
+    assets,
+    compare_page,
+    findings_page,
+    forms,
+    gallery,
+    groups_page,
+    image_page,
+    pictures,
+    review_queue,
+    run_list,
+    sql_page,
+    trend_page,
+)
+from warehouse.explorer.headers import Headers
 from warehouse.explorer.site import Site
 
+PAGES = (run_list, gallery, image_page, findings_page, groups_page, compare_page, trend_page, sql_page, review_queue)
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -27,7 +42,6 @@ def is_loopback(host: str) -> bool:
 def explorer(root: Path, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
     """The application. hosts: names that it answers to, so that no other site can reach it through a name of its own."""
     site = Site(root)
-    parts = (assets, run_list, run_pages, gallery, image_page, pictures, forms)
-    routes = [route for part in parts for route in part.routes(site)]
+    routes = [route for part in (assets, pictures, forms, *PAGES) for route in part.routes(site)]
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=[*hosts], www_redirect=False)
-    return Starlette(routes=routes, middleware=[trusted], exception_handlers={UserError: site.refused})
+    return Starlette(routes=routes, middleware=[Middleware(Headers), trusted], exception_handlers={UserError: site.refused})

@@ -10,7 +10,7 @@ from warehouse.explorer.site import SAFE, Site
 from warehouse.report.render import TEMPLATES
 
 SHEETS = ("report.css", "explorer.css", "gallery.css", "explorer_pages.css")
-SCRIPTS = {"script.js": "explorer.js", "runs.js": "explorer_runs.js"}
+SCRIPTS = {"script.js": "explorer.js", "runs.js": "explorer_runs.js", "keys.js": "explorer_keys.js", "sql.js": "explorer_sql.js"}
 
 
 def routes(_: Site) -> list[Route]:

@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from warehouse.explorer.names import Marks, give_name
+from warehouse.explorer.reviewer import remember
 from warehouse.explorer.reviews import review
 from warehouse.explorer.site import Site
 
@@ -23,11 +24,13 @@ def routes(site: Site) -> list[Route]:
         run, seed = request.path_params["run"], given.get("seed", "")
         explanation = (given["image"], given.get("method", ""), int(seed)) if given.get("image") and seed.isdecimal() else None
         mark = (given.get("reviewer", ""), given.get("mark", ""), given.get("attribute"), explanation, given.get("note", ""))
-        await run_in_threadpool(review, site.root, run, *mark)
+        await run_in_threadpool(lambda: review(site.root, run, *mark, lens=site.lens.of(run)))
         back = f"/runs/{quote(run, safe='')}"
         if explanation is not None:
             back += "/explanations/" + "/".join(quote(str(part), safe="") for part in explanation)
-        return RedirectResponse(back + "#reviews", status_code=303)
+        answer = RedirectResponse(back + "#reviews", status_code=303)
+        remember(answer, given.get("reviewer", ""))
+        return answer
 
     async def name(request: Request) -> Response:
         """Keep one name: the images that were ticked have it, the others that were shown have not."""
@@ -38,7 +41,10 @@ def routes(site: Site) -> list[Route]:
         marks = Marks(has, [image_id for image_id in form.get("shown", []) if image_id not in has])
         claim = (given.get("kind", ""), given.get("claim", ""))
         called = given.get("name", "") if given.get("thing") == "1" else None
-        await run_in_threadpool(give_name, site.root, run, given.get("reviewer", ""), claim, called, marks)
-        return RedirectResponse(f"/runs/{quote(run, safe='')}#names", status_code=303)
+        who = given.get("reviewer", "")
+        await run_in_threadpool(lambda: give_name(site.root, run, who, claim, called, marks, site.lens.of(run)))
+        answer = RedirectResponse(f"/runs/{quote(run, safe='')}#names", status_code=303)
+        remember(answer, who)
+        return answer
 
     return [Route("/runs/{run}/reviews", keep, methods=["POST"]), Route("/runs/{run}/names", name, methods=["POST"])]

@@ -16,7 +16,8 @@ import duckdb
 
 from cfx.errors import UserError
 from warehouse.facts.schema import FACTS
-from warehouse.lens.connect import lay_out_fact, open_facts, open_runs, open_warehouse
+from warehouse.facts.shards import written
+from warehouse.lens.connect import open_facts, open_runs, open_warehouse, read_into
 from warehouse.lens.fetch import fetch
 from warehouse.lens.settled import settle_for_all
 
@@ -37,6 +38,7 @@ class _OfRun:
     runs: tuple[str, ...] = ()
     facts: State = ()
     growing: State = ()
+    read: set[Path] = field(default_factory=set)
 
 
 class Lenses:
@@ -72,12 +74,15 @@ class Lenses:
             if kept.con is None or facts != kept.facts:
                 kept.runs = self.with_base(run_id)
                 kept.facts = state_of(self.root, kept.runs, LASTING)
-                kept.growing = state_of(self.root, (run_id,), GROWING)
+                kept.growing = ()
                 kept.con = open_runs(self.root, kept.runs)
                 settle_for_all(kept.con, run_id)
-            elif (growing := state_of(self.root, (run_id,), GROWING)) != kept.growing:
+                kept.read = set()
+            if (growing := state_of(self.root, (run_id,), GROWING)) != kept.growing:
                 for name in GROWING:
-                    lay_out_fact(kept.con, self.root, name, kept.runs)
+                    new = [path for path in written(self.root, name, run_id).get(run_id, []) if path not in kept.read]
+                    read_into(kept.con, name, new)
+                    kept.read.update(new)
                 kept.growing = growing
             return kept.con.cursor()
 

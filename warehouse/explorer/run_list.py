@@ -9,7 +9,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from warehouse.explorer.site import Site
-from warehouse.explorer.summaries import Summaries
 from warehouse.lens.connect import open_facts
 from warehouse.lens.fetch import fetch
 
@@ -25,14 +24,12 @@ NAMES = "select name, count(*) as n from runs group by name order by name"
 
 
 def routes(site: Site) -> list[Route]:
-    summaries = Summaries(site.root, site.lens)
-
     def runs(request: Request) -> Response:
         audit, page = request.query_params.get("audit", ""), request.query_params.get("page", "0")
         number = min(int(page), LAST) if page.isdecimal() else 0
         lens = open_facts(site.root, ("runs",), LISTED)
         listed = fetch(lens, LISTED, audit=audit, size=PAGE, start=PAGE * number)
-        known = summaries.of([row["run_id"] for row in listed if row["status"] == "finished"], PATIENCE)
+        known = site.summaries.of([row["run_id"] for row in listed if row["status"] == "finished"], PATIENCE)
         finished = sum(row["status"] == "finished" for row in listed)
         count = listed[0]["n"] if listed else 0
         return site.page(

@@ -22,7 +22,7 @@ from warehouse.lens.connect import open_runs
 from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.scans import columns_of, identifier
 
-READ = ("runs", "explanations", "attributes", "images", "predictions", "place_claims")  # what a table is made of
+READ = ("runs", "explanations", "attributes", "images", "predictions", "properties", "place_claims")  # what a table is made of
 WORDS = {"outcome": ("flipped", "not flipped"), "judge": ("agrees", "disagrees"), "answer": ("right", "wrong")}
 FACETS = (*WORDS, "label", "source", "target", "method", "seed", "split", "attempt")  # columns of words
 NUMBERS = ("FLOAT", "DOUBLE", "TINYINT", "INTEGER", "BIGINT")
@@ -43,6 +43,7 @@ left join (
         columns('^p_(.*)$') as "before_\1", columns('^q_(.*)$') as "after_\1", columns('^d_'), columns('^c_')
     from attributes where run_id = $run and arm = 'guided'
 ) using (image_id, method, seed)
+left join (select image_id, columns('^m_') from properties where run_id = $run) using (image_id)
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from pathlib import Path
 from urllib.parse import parse_qs, quote
@@ -11,24 +12,22 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from cfx.errors import UserError
+from warehouse.explorer.headers import SAFE
 from warehouse.explorer.lenses import Lenses
 from warehouse.explorer.names import LONGEST as LONGEST_NAME
 from warehouse.explorer.reviews import LONGEST, MARKS
 from warehouse.explorer.run_table import RunTables
 from warehouse.explorer.selection import plain
 from warehouse.explorer.shard_index import ShardIndex
+from warehouse.explorer.summaries import Summaries
 from warehouse.lens.fetch import Row, fetch
 from warehouse.report import formatting as wording
 from warehouse.report.gallery import AMPLIFIED
 from warehouse.report.render import TEMPLATES
 
-POLICY = (
-    "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'"
-)
-SAFE = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
 STRANGER = "This form is not from this explorer; load the page again."
 LARGEST = 64 * 1024  # bytes of a form
+SLOWEST = 10  # seconds in which a form has arrived
 
 
 class Site:
@@ -36,12 +35,14 @@ class Site:
 
     def __init__(self, root: Path) -> None:
         self.root, self.lens = root, Lenses(root)
+        self.summaries = Summaries(root, self.lens)
         self.tables, self.index = RunTables(root), ShardIndex(root)
         self.token = secrets.token_urlsafe(24)  # a form of another site does not know it
         self.templates = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-        for name in ("signed", "number", "probability", "percent", "count", "moment", "slug"):
+        for name in ("signed", "number", "probability", "percent", "count", "moment", "slug", "points"):
             self.templates.filters[name] = getattr(wording, name)
         self.templates.filters["cell"] = lambda value: wording.number(value) if isinstance(value, float) else str(value)
+        self.templates.filters["tick"] = lambda value, digits: f"{value:,.{digits}f}".replace("-", "−")
         self.templates.filters["plain"] = lambda value: "" if value is None else plain(value)
         self.templates.filters["path"] = lambda text: quote(str(text), safe="")
 
@@ -59,18 +60,22 @@ class Site:
 
     def run(self, run_id: str) -> Row:
         """A run's row of `runs`. Raises UserError for one that is not there."""
-        found = fetch(self.lens.cursor(), "from runs where run_id = $run", run=run_id)
-        if not found:
-            raise UserError(f"there is no run {run_id!r} in this warehouse")
-        return found[0]
+        return fetch(self.lens.of(run_id), "from runs where run_id = $run", run=run_id)[0]
 
     async def form(self, request: Request) -> dict[str, list[str]] | None:
-        """What a form of this explorer says; None for one of another site. Raises UserError for one that is too large."""
+        """What a form of this explorer says; None for one of another site.
+
+        Raises UserError for one that is too large or too slow.
+        """
         body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > LARGEST:
-                raise UserError(f"a form of more than {LARGEST} bytes is refused")
+        try:
+            async with asyncio.timeout(SLOWEST):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > LARGEST:
+                        raise UserError(f"a form of more than {LARGEST} bytes is refused")
+        except TimeoutError as error:
+            raise UserError(f"the form had not arrived after {SLOWEST} s; send it again") from error
         form = parse_qs(body.decode(errors="replace"))
         known = secrets.compare_digest(form.get("token", [""])[0].encode(), self.token.encode())
         return form if known else None

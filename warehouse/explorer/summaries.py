@@ -32,8 +32,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Summary:
-    """An audit in a line. gate: pass, fail, inconclusive, or None without a policy; reasons: why; accuracy: value, low, high, n, or
-    None without labels; verdict: None where the facts do not allow one yet."""
+    """An audit in a line. gate: pass, fail, inconclusive, or None without a policy; reasons: why; accuracy: value, low, high, n,
+    or None without labels; verdict: None where the facts do not allow one yet."""
 
     verdict: Verdict | None
     gate: str | None

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from importlib.resources import files
 
+from warehouse.lens.names import NAMED, WRITTEN, made_of, renaming_sql
+
 COLUMNS = "-- Columns:"
 _MACRO = re.compile(r"^create macro (\w+\([^)]*\)) as .*?-- (.*)$", re.MULTILINE)
 
@@ -97,7 +99,7 @@ VIEWS = (
     "trend",
 )
 
-
+NAMES = tuple(f"lens.{name}" for name in NAMED)  # of the schema `lens`; each reads views and facts of `main` alone
 SUMS = {"attributes": "attribute_sums", "images": "annotation_sums"}  # fact -> the fact of its sums, shard by shard
 
 
@@ -109,13 +111,21 @@ class Header:
     columns: dict[str, str]
 
 
+LENS = "lens."  # before the name of a view that only people's queries see
+
+
 def view_sql(name: str) -> str:
-    """The text of views/<name>.sql."""
-    return (files("warehouse") / "views" / f"{name}.sql").read_text(encoding="utf-8")
+    """The SQL that makes a view: views/<name>.sql, or of the schema `lens` views/lens/<name>.sql or a renaming."""
+    short = name.removeprefix(LENS)
+    if short != name and short not in WRITTEN:
+        return renaming_sql(short)
+    return files("warehouse").joinpath("views", *f"{name}.sql".split(".", name.count("."))).read_text(encoding="utf-8")
 
 
 def header(name: str) -> Header:
-    """The opening comment of views/<name>.sql, read."""
+    """The opening comment of views/<name>.sql, read; of a renaming that of the view it renames."""
+    if name.startswith(LENS) and name.removeprefix(LENS) not in WRITTEN:
+        name = made_of(name.removeprefix(LENS))
     lines = view_sql(name).splitlines()
     comment = lines[: next(i for i, line in enumerate(lines) if not line.startswith("--"))]
     cut = comment.index(COLUMNS) if COLUMNS in comment else len(comment)

@@ -20,7 +20,9 @@ import pyarrow as pa
 from warehouse.facts.schema import FACTS
 from warehouse.facts.shards import written
 from warehouse.facts.storage import Root, remembered
-from warehouse.lens.catalog import SUMS, VIEWS, header, view_sql
+from warehouse.lens.catalog import LENS, NAMES, SUMS, VIEWS, header, view_sql
+from warehouse.lens.groups import GROUP_OF
+from warehouse.lens.names import OLD_COLUMNS, OLD_VIEWS, made_of
 from warehouse.lens.needed_views import needed_views
 from warehouse.lens.readonly import QueryTimeout, lock, refuse_writes, refused
 from warehouse.lens.scans import scan, with_derived
@@ -31,25 +33,34 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "python_enable_replacements": False,  # otherwise a name may mean a variable of the calling program
 }
 _COLUMNS = """
-select table_name, column_name, data_type from duckdb_columns() where schema_name = 'main' order by table_name, column_index
+select schema_name, table_name, column_name, data_type from duckdb_columns()
+where schema_name in ('main', 'lens') and ($only is null or table_name = $only)
+order by schema_name, table_name, column_index
 """
 
 
 @dataclass(frozen=True)
 class View:
-    """A fact or a view: its columns as (name, SQL type), and the SQL that makes it; a fact has none."""
+    """A fact or a view: its columns as (name, SQL type), and the SQL that makes it; a fact has none.
+
+    group: where it stands in the list (`warehouse.lens.groups`). old_columns: of the columns those that are old names -> the new.
+    """
 
     name: str
     description: str
     columns: tuple[tuple[str, str], ...]
     sql: str | None
+    group: str
+    old_name_of: str | None
+    old_columns: dict[str, str]
 
 
-def open_warehouse(root: Path, from_rows: bool = False, sql: str | None = None) -> duckdb.DuckDBPyConnection:
+def open_warehouse(root: Path, from_rows: bool = False, sql: str | None = None, lens: bool = False) -> duckdb.DuckDBPyConnection:
     """A lens over the facts under root, also when there are none yet. One thread per connection: `.cursor()` for another.
 
     from_rows: the sums that an audit wrote down are made anew from the rows themselves, to check them.
     sql: the one query that will be run, to lay out no more views than it needs.
+    lens: a name means the view of the schema `lens` first, the names that people write (`warehouse.lens.names`).
     SQL on it reads this warehouse's facts and no other file, and cannot change a setting or fetch an extension.
     Raises DamagedShard naming the first file that was cut short.
     """
@@ -60,14 +71,17 @@ def open_warehouse(root: Path, from_rows: bool = False, sql: str | None = None) 
         laid = _last.get(from_rows)
         if laid is None or files is None or laid.files != files:
             laid = _Laid(files, _facts_laid_out(place, there, from_rows), set())
-        for name in VIEWS if sql is None else needed_views(sql):
+        every = (*VIEWS, *NAMES) if lens else VIEWS
+        for name in every if sql is None else needed_views(sql, lens):
             if name not in laid.views:
                 laid.con.execute(view_sql(name))
                 laid.views.add(name)
-        if files is None:
-            return laid.con
-        _last[from_rows] = laid
-        return laid.con.cursor()
+        if files is not None:
+            _last[from_rows] = laid
+        con = laid.con if files is None else laid.con.cursor()
+        if lens:
+            con.execute("set search_path = 'lens,main'")
+        return con
 
 
 class _Laid(NamedTuple):
@@ -83,7 +97,7 @@ _last: dict[bool, _Laid] = {}  # by from_rows: the last one is used again for as
 
 
 def open_runs(root: Path, run_ids: Sequence[str], sql: str | None = None) -> duckdb.DuckDBPyConnection:
-    """A lens that sees these runs alone, and what belongs to no run (edits): it costs what they cost, however many others there are.
+    """A lens that sees these runs alone, and what belongs to no run (edits): it costs what they cost, whatever else is there.
 
     The database is the caller's own, so that what the caller makes in it changes no other reader's answers.
     sql: as of `open_warehouse`. Raises DamagedShard naming the first file of these runs that was cut short.
@@ -103,11 +117,17 @@ def open_facts(root: Path, facts: Sequence[str], sql: str) -> duckdb.DuckDBPyCon
     return con
 
 
-def lay_out_fact(con: duckdb.DuckDBPyConnection, root: Path, name: str, run_ids: Sequence[str]) -> None:
-    """Let a lens of `open_runs` see the shards of a plain fact as they are now; those of the others stay as they were."""
-    found = {run: paths for run_id in run_ids for run, paths in written(remembered(root), name, run_id).items()}
-    con.execute(f"create or replace view facts.{name} as {scan(FACTS[name], found)}")
-    con.execute(f"create or replace view {name} as {with_derived(con, FACTS[name], f'from facts.{name}')}")
+def read_into(con: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path]) -> None:
+    """Let a lens of `open_runs` hold the rows of these shards of a plain fact, beside those that it was given so before.
+
+    Where people add a small shard every few seconds, each is then read once, and no query opens them all.
+    """
+    by_run: dict[str, list[Root]] = {}
+    for path in paths:
+        by_run.setdefault(path.parent.name.removeprefix("run_id="), []).append(path)
+    con.execute(f"create table if not exists facts.read_{name} as {scan(FACTS[name], {})}")
+    con.execute(f"create or replace view facts.{name} as from facts.read_{name}")
+    con.execute(f"insert into facts.read_{name} by name {scan(FACTS[name], by_run)}")
 
 
 def _lay_out(con: duckdb.DuckDBPyConnection, views: Iterable[str]) -> None:
@@ -129,6 +149,7 @@ def _facts_laid_out(place: Root, there: dict[str, dict[str, list[Root]]], from_r
         con.execute("set parquet_metadata_cache = true")  # or every view that mentions a fact asks for its files' ends again
     con.execute("set global timezone = 'UTC'")
     con.execute("create schema facts")
+    con.execute("create schema lens")
     unsummed = {name: there[name] if from_rows else _unsummed(there[name], there[sums]) for name, sums in SUMS.items()}
     for name, sums in SUMS.items():
         there[sums] = {run: paths for run, paths in there[sums].items() if run not in unsummed[name]}
@@ -150,7 +171,12 @@ def _unsummed(rows: dict[str, list[Root]], sums: dict[str, list[Root]]) -> dict[
 
 
 def query(
-    root: Path, sql: str, values: Mapping[str, object] | None = None, seconds: float = 300, most: int | None = None
+    root: Path,
+    sql: str,
+    values: Mapping[str, object] | None = None,
+    seconds: float = 300,
+    most: int | None = None,
+    lens: bool = False,
 ) -> pa.Table:
     """The answer to one SELECT (also FROM, WITH, DESCRIBE, SUMMARIZE, SHOW) over the facts and views.
 
@@ -158,10 +184,11 @@ def query(
 
     values: those of its parameters: `query(root, "from scorecard where run_id = $run", {"run": run_id})`.
     most: rows that are read, of an answer that may be longer.
+    lens: under the names that people write, see `open_warehouse`; `warehouse.lens.ask` also helps where one is wrong.
     Raises ReadOnlyError for anything else, DamagedShard for a broken file, QueryTimeout after so many seconds, and DuckDB's own
     error for wrong SQL.
     """
-    with open_warehouse(root, sql=sql) as con:
+    with open_warehouse(root, sql=sql, lens=lens) as con:
         limit = Timer(seconds, con.interrupt)
         limit.start()
         try:
@@ -209,16 +236,26 @@ def _with_integers(answer: pa.Table) -> pa.Table:
     return answer
 
 
-def views(root: Path) -> list[View]:
-    """Every fact and view, facts first: name, description and columns as they are in this warehouse."""
-    names = [name for name in FACTS if name not in VIEWS] + list(VIEWS)
-    columns: dict[str, list[tuple[str, str]]] = {}
-    with open_warehouse(root) as con:
-        for name, column, kind in con.execute(_COLUMNS).fetchall():
-            columns.setdefault(name, []).append((column, kind))
-    return [View(name, _description(name), tuple(columns[name]), view_sql(name) if name in VIEWS else None) for name in names]
+def views(root: Path, only: str | None = None) -> list[View]:
+    """Every fact and view, or only this one, by the names that people write, the most useful first, with its columns as they are
+    here."""
+    columns: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    with open_warehouse(root, sql=None if only is None else f"from {only}", lens=True) as con:
+        for schema, name, column, kind in con.execute(_COLUMNS, {"only": only}).fetchall():
+            columns.setdefault((schema, name), []).append((column, kind))
+    found = []
+    for name, group in GROUP_OF.items() if only is None else [(only, GROUP_OF[only])]:
+        key = f"{LENS}{name}" if f"{LENS}{name}" in NAMES else name
+        sql = view_sql(key) if key in (*VIEWS, *NAMES) else None
+        old = OLD_COLUMNS.get(name, {}) if key != name else {}
+        made = tuple(columns["lens" if key != name else "main", name])
+        found.append(View(name, description(name), made, sql, group, OLD_VIEWS.get(name), old))
+    return found
 
 
-def _description(name: str) -> str:
+def description(name: str) -> str:
     """The comment that opens a view's SQL, or a fact's own words."""
-    return header(name).text if name in VIEWS else FACTS[name].description
+    if f"{LENS}{name}" in NAMES and view_sql(f"{LENS}{name}").startswith("--"):
+        return header(f"{LENS}{name}").text
+    shown = made_of(name)
+    return header(shown).text if shown in VIEWS else FACTS[shown].description

@@ -15,36 +15,38 @@ from typing import TypeAlias
 import duckdb
 
 from warehouse.facts.schema import FACTS
-from warehouse.lens.catalog import VIEWS, macros, view_sql
+from warehouse.lens.catalog import LENS, NAMES, VIEWS, macros, view_sql
 from warehouse.lens.fetch import printed
 
 Json: TypeAlias = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 
-_CREATES = re.compile(r"create\s+(?:view|macro)\s+\w+\s*(?:\([^)]*\))?\s+as\s+(?:table\s+)?", re.IGNORECASE)
+_CREATES = re.compile(r"create\s+(?:view|macro)\s+[\w.]+\s*(?:\([^)]*\))?\s+as\s+(?:table\s+)?", re.IGNORECASE)
 _ANY = "*"  # a name that may mean any view: the catalogue's own tables, `show tables`, query_table(...), one that is not there
-_OPEN_ENDED = re.compile(r"query|query_table|duckdb_\w+|pragma_\w+")
+_OPEN_ENDED = re.compile(r"query|query_table|(?:duckdb|pragma|sqlite|pg)_\w+")
 
 
-def needed_views(sql: str) -> list[str]:
+def needed_views(sql: str, lens: bool = False) -> list[str]:
     """The views that sql reads, and those that these are made of, in the order in which they build on each other.
 
+    lens: a name without a schema is first one of the schema `lens`, whose views come last, as `lens.<name>`.
     All of them where DuckDB cannot parse it, or where it reads the catalogue or a table that is not there: its error then knows
-    every name.
+    every name, as `warehouse.lens.ask` does of the schema `lens`.
     """
-    new = _names(sql)
+    every = (*VIEWS, *NAMES) if lens else VIEWS
+    new = _names(sql, lens)
     wanted = set[str]()
     while new:
         if _ANY in new:
-            return list(VIEWS)
+            return list(every)
         wanted |= new
         new = set().union(*(_reads(name) for name in new)) - wanted
-    return [name for name in VIEWS if name in wanted]
+    return [name for name in every if name in wanted]
 
 
 @cache
 def _reads(name: str) -> frozenset[str]:
     """The views that a view reads, and those whose files make its macros."""
-    return frozenset().union(*(_names(sql) for sql in _selects(name))) - {name}
+    return frozenset().union(*(_names(sql, False) for sql in _selects(name))) - {name}
 
 
 @cache
@@ -60,15 +62,33 @@ def _selects(name: str) -> Iterator[str]:
         yield f"select {made_of}" if made_of.startswith("(") else made_of
 
 
-def _names(sql: str) -> set[str]:
+def _names(sql: str, lens: bool) -> set[str]:
     """The views, or _ANY, that sql names itself."""
+    statements = parsed(sql)
+    return {_ANY} if statements is None else {view for name in _read(statements, frozenset()) if (view := _view(name, lens))}
+
+
+def parsed(sql: str) -> Json:
+    """The statements of sql as DuckDB's parser writes them out; None where it cannot."""
     (written,) = _parser().cursor().execute(printed("select json_serialize_sql($sql)", sql=sql)).fetchone() or ("{}",)
-    parsed = json.loads(written)
-    return {_ANY} if parsed.get("error", True) else set(_read(parsed["statements"], frozenset()))
+    found = json.loads(written)
+    return None if found.get("error", True) else found["statements"]
+
+
+def _view(name: str, lens: bool) -> str | None:
+    """The view that a table's name means, `schema.table` or `.table`; None for a fact."""
+    schema, _, table = name.partition(".")
+    if schema == "lens" or (lens and not schema and f"{LENS}{table}" in NAMES):
+        return f"{LENS}{table}" if f"{LENS}{table}" in NAMES else _ANY
+    if schema in ("", "main") and table in VIEWS:
+        return table
+    if schema == "facts" or (schema in ("", "main") and table in FACTS):
+        return None
+    return None if lens and not schema and not _OPEN_ENDED.fullmatch(table) else _ANY  # `ask` knows the names itself
 
 
 def _read(node: Json, ctes: frozenset[str]) -> Iterator[str]:
-    """The views that a part of a parsed query names where these CTEs are in sight."""
+    """The tables that a part of a parsed query names where these CTEs are in sight, as `schema.table` or `.table`, or _ANY."""
     if isinstance(node, list):
         for part in node:
             yield from _read(part, ctes)
@@ -76,7 +96,8 @@ def _read(node: Json, ctes: frozenset[str]) -> Iterator[str]:
         return
     match node:
         case {"type": "BASE_TABLE", "schema_name": str(schema), "table_name": str(table)}:
-            yield from _of_table(schema.lower(), table.lower(), ctes)
+            if schema or table.lower() not in ctes:
+                yield f"{schema}.{table}".lower()
         case {"type": "SHOW_REF", "query": None}:
             yield _ANY
         case {"function_name": str(function)}:
@@ -94,18 +115,9 @@ def _read(node: Json, ctes: frozenset[str]) -> Iterator[str]:
             yield from _read(part, ctes)
 
 
-def _of_table(schema: str, table: str, ctes: frozenset[str]) -> Iterator[str]:
-    if schema == "facts" or (not schema and table in ctes):
-        return
-    if schema in ("", "main") and table in VIEWS:
-        yield table
-    elif schema not in ("", "main") or table not in FACTS:
-        yield _ANY
-
-
 def _of_function(function: str) -> Iterator[str]:
     if function in _homes():
-        yield _homes()[function]
+        yield f"main.{_homes()[function]}"
     elif _OPEN_ENDED.fullmatch(function):
         yield _ANY
 

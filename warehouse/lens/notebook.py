@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from warehouse.facts.storage import warehouse_at
+from warehouse.lens.ask import ask
 from warehouse.lens.connect import View, views
-from warehouse.lens.connect import query as answer
 from warehouse.report.render import write_report
 
 if TYPE_CHECKING:
@@ -28,12 +29,15 @@ class Warehouse:
         return f"Warehouse({str(self.root)!r}), runs: {', '.join(self.sql('from runs order by started')['run_id']) or 'none'}"
 
     def sql(self, query: str) -> pd.DataFrame:
-        """The answer to one SELECT as a pandas frame. Raises what `warehouse.lens.connect.query` raises."""
+        """The answer to one SELECT as a pandas frame. Raises what `warehouse.lens.ask.ask` raises; warns of old names."""
         return self.arrow(query).to_pandas()
 
     def arrow(self, query: str) -> pa.Table:
         """The answer to one SELECT as an Arrow table."""
-        return answer(self.root, query)
+        answer = ask(self.root, query)
+        for note in answer.notes:
+            warnings.warn(note, FutureWarning, stacklevel=3)
+        return answer.rows
 
     def views(self) -> list[View]:
         """Every fact and view."""

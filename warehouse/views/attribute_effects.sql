@@ -6,7 +6,7 @@
 --   effect: mean change of the attribute's oracle probability, guided minus null
 --   low, high: 95 % bootstrap interval of this effect alone
 --   p: two-sided sign-flip permutation test
---   q: p after Benjamini-Hochberg over attributes and directions; null for the target attribute
+--   q: the p-value after Benjamini-Hochberg over attributes and directions; null for the target attribute
 --   n: images
 create view attribute_effects as
 select run_id, method, attribute, source, target, effect, low, high, p, q, n

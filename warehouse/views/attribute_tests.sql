@@ -13,7 +13,7 @@
 --   sd: standard deviation of the bootstrap's effects
 --   drawn: the bootstrap's 2,000 effects; the same place is the same draw in every attribute, direction and run
 --   p: two-sided sign-flip permutation test
---   q: p after Benjamini-Hochberg; null for the target attribute
+--   q: the p-value after Benjamini-Hochberg; null for the target attribute
 --   n: images
 create view attribute_tests as
 with contrasts as (

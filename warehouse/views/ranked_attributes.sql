@@ -11,7 +11,7 @@
 --   low, high: 95 % interval, simultaneous over the run's attributes
 --   sd: the bootstrap's standard deviation of effect
 --   p: two-sided sign-flip permutation test
---   q: p after Benjamini-Hochberg
+--   q: the p-value after Benjamini-Hochberg
 --   status: above null, clear or inconclusive
 --   n: images
 --   images_needed: with how many 8 of 10 audits would settle it; null where it is settled or no number would do

@@ -3,12 +3,13 @@
 -- Over: as in `claims`.
 -- Columns:
 --   rank: as in `claims`, a refused verdict keeping its place
+--   source, target: the direction; null as source: several together
 --   effect: mean change of the attribute's oracle probability from source to target, guided minus null
---   low, high: 95 % interval of effect, simultaneous over the run's attributes
---   p: two-sided sign-flip permutation test
---   q: p after Benjamini-Hochberg
+--   low, high: 95 % interval of the former, simultaneous over the run's attributes
+--   p: of no shift, two-sided sign-flip permutation test
+--   q: the p-value after Benjamini-Hochberg
 --   intervention: mean change of P(target) when the attribute alone is switched on; null where it was not edited
---   intervention_low, intervention_high: 95 % interval of intervention
+--   intervention_low, intervention_high: 95 % interval of the former
 --   n: images with an explanation and its null
 --   n_interventions: counted edits of this attribute
 --   verdict: confirmed, suspected, clear, not tested or inconclusive

@@ -1,5 +1,5 @@
 -- Which attributes does the classifier lean on?
-select attribute, round(effect, 3) as effect, round(low, 3) as low, round(high, 3) as high, round(q, 4) as q, verdict
-from verdicts join audits using (run_id)
-where name like '%planted'
+select attribute, round(shift, 3) as shift, round(edit_effect, 3) as edit_effect, round(q_value, 4) as q_value, verdict
+from verdicts
+where audit like '%planted'
 order by rank;

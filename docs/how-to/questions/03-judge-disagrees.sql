@@ -1,6 +1,6 @@
 -- In which explanations does the judge disagree with the flip?
-select name, path, source, target, round(p_target_cf, 3) as classifier_says, round(l1, 4) as l1
-from outcomes join audits using (run_id)
+select audit, path, predicted, target, round(p_target_cf, 3) as classifier_says, round(l1, 4) as l1
+from outcomes
 where flipped and not judge_flipped
-order by name, path
+order by audit, path
 limit 10;

@@ -1,8 +1,8 @@
 -- How do two classifiers compare, attribute by attribute?
 select
     attribute,
-    round(max(effect) filter (where name like '%planted'), 3) as planted,
-    round(max(effect) filter (where name like '%clean'), 3) as clean
-from ranked_attributes join audits using (run_id)
+    round(max(shift) filter (where audit like '%planted'), 3) as planted,
+    round(max(shift) filter (where audit like '%clean'), 3) as clean
+from verdicts
 group by attribute
 order by abs(planted) desc, attribute;

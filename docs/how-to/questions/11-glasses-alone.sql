@@ -1,15 +1,8 @@
 -- Where glasses appear or vanish, what else changes with them?
-with together as (
-    select columns('^c_') as "\0"
-    from attributes join audits using (run_id)
-    where name like '%planted' and arm = 'guided' and c_glasses <> 0
-)
-select
-    attribute[3:] as attribute,
-    count(*) as explanations,
-    round(avg(abs(change)), 3) as changes_too
-from (unpivot together on columns('^c_') into name attribute value change)
-where attribute <> 'c_glasses'
-group by attribute
+select other.attribute, count(*) as explanations, round(avg(abs(other.switched)), 3) as changes_too
+from attribute_changes glasses
+join attribute_changes other using (run_id, image_id, method, seed)
+where glasses.audit like '%planted' and glasses.attribute = 'glasses' and glasses.switched <> 0 and other.attribute <> 'glasses'
+group by other.attribute
 having changes_too > 0
-order by changes_too desc, attribute;
+order by changes_too desc, other.attribute;

@@ -1,13 +1,12 @@
 -- About whom is the classifier wrong: smiling faces without glasses, for one?
 select
-    name,
-    label,
+    audit,
+    images.label,
     a_glasses as wears_glasses,
     count(*) as images,
-    round(avg((class = label)::int), 3) as accuracy
+    round(avg(correct::int), 3) as accuracy
 from predictions
 join images using (run_id, image_id)
-join audits using (run_id)
 where a_glasses is not null
 group by all
 order by all;
