@@ -90,11 +90,15 @@ class Page:
         return self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)["result"].get("value")
 
     def press(self, key: str) -> None:
-        """Strike a key of more than one letter, such as Tab, Enter or ArrowDown."""
-        code = {"Tab": 9, "Enter": 13, "ArrowDown": 40}[key]
-        text = {"text": "\r"} if key == "Enter" else {}
+        """Strike a key: a letter or digit, or one by its name, such as Tab, Enter, Escape or ArrowDown."""
+        code = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowDown": 40}.get(key) or ord(key.upper())
+        text = {"Enter": {"text": "\r"}}.get(key, {"text": key} if len(key) == 1 else {})
         self.send("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, windowsVirtualKeyCode=code, **text)
         self.send("Input.dispatchKeyEvent", type="keyUp", key=key, code=key, windowsVirtualKeyCode=code)
+
+    def type(self, text: str) -> None:
+        """Write into the field that has the focus."""
+        self.send("Input.insertText", text=text)
 
     def resize(self, width: int, height: int = 900, dark: bool = False) -> None:
         """Show the page in a window of that many CSS pixels, in the light or the dark scheme."""

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from cfx.errors import UserError
-from warehouse.lens.readonly import QueryTimeout
+from warehouse.lens.readonly import QueryTimeout, refuse_writes
 
 SECONDS = 30  # that a query may take
 MEMORY = 1 << 30  # bytes that DuckDB may hold at once
@@ -60,6 +61,8 @@ def main() -> None:
     """Answer the query on standard input, as an Arrow stream."""
     import resource
 
+    import duckdb
+
     from warehouse.lens import connect
     from warehouse.lens.ask import ask
 
@@ -67,6 +70,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (PROCESS, PROCESS))
     connect._SETTINGS |= {"memory_limit": f"{MEMORY}B", "max_temp_directory_size": f"{MEMORY}B", "threads": 2}
     try:
+        with suppress(duckdb.ParserException):  # which `ask` says better
+            refuse_writes(duckdb.connect(":memory:"), sql)  # before the views are laid out, which takes longer
         found = ask(Path(root), sql, values or None, seconds, most + 1)
     except QueryTimeout as error:
         print(f"query timed out after {seconds:g} s; query fewer rows, or use `cfx query --timeout`", file=sys.stderr)  # noqa: T201
