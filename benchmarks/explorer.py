@@ -22,8 +22,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from http.client import HTTPConnection
+from contextlib import closing, suppress
+from http.client import HTTPConnection, RemoteDisconnected
 from pathlib import Path
 from threading import local
 from typing import Any
@@ -108,14 +108,17 @@ _here = local()
 
 def get(at: str, path: str) -> bytes:
     """The body of an answer, over a connection that this thread keeps. Raises RuntimeError for any status but 200."""
-    if getattr(_here, "at", None) != at:
-        _here.at, _here.connection = at, HTTPConnection(urlsplit(at).netloc)
-    _here.connection.request("GET", path)
-    answer = _here.connection.getresponse()
-    body: bytes = answer.read()
-    if answer.status != 200:
-        raise RuntimeError(f"{path}: {answer.status}")
-    return body
+    for attempt in range(2):
+        if attempt or getattr(_here, "at", None) != at:
+            _here.at, _here.connection = at, HTTPConnection(urlsplit(at).netloc)
+        with suppress(RemoteDisconnected):  # the server ends connections that were idle for seconds
+            _here.connection.request("GET", path)
+            answer = _here.connection.getresponse()
+            body: bytes = answer.read()
+            if answer.status != 200:
+                raise RuntimeError(f"{path}: {answer.status}")
+            return body
+    raise RuntimeError(f"{path}: no answer")
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -55,11 +55,18 @@ def address(root: Path) -> Iterator[str]:
     thread.join()
 
 
-@pytest.fixture
-def page() -> Iterator[Page]:
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Page]:
     with chromium_page() as page:
-        page.resize(1280)
         yield page
+
+
+@pytest.fixture
+def page(browser: Page) -> Page:
+    """The module's one browser, at its widest and with script."""
+    browser.resize(1280)
+    browser.send("Emulation.setScriptExecutionDisabled", value=False)
+    return browser
 
 
 def strike(page: Page, key: str) -> None:
@@ -122,7 +129,9 @@ def test_a_person_narrows_down_compares_and_marks_with_the_keys(address: str, ro
     page.loaded()
     [mark] = query(root, "from marks").to_pylist()
     assert (mark["reviewer"], mark["mark"], mark["image_id"] in first) == ("Ada", "rejected", True)
-    page.open(first)
+    assert page.evaluate("location.href") == f"{first}#reviews"  # and the selection with it
+    assert page.evaluate("document.querySelector('[name=reviewer]').value") == "Ada"
+    page.evaluate("document.activeElement.blur()")
     strike(page, "j")
     page.loaded()
     assert page.evaluate("document.querySelector('#to-gallery').innerText") == f"2 of {n} chosen"

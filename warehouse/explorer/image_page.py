@@ -12,6 +12,7 @@ from starlette.routing import Route
 from cfx.errors import UserError
 from warehouse.explorer.gallery import PAGE, page_of, picture, pictures_kept
 from warehouse.explorer.image_facts import Score, attributes, edits, other_explanations, places, probes
+from warehouse.explorer.reviewer import reviewer_of
 from warehouse.explorer.run_table import RunTable
 from warehouse.explorer.selection import selection_of
 from warehouse.explorer.shard_index import ShardIndex
@@ -66,6 +67,7 @@ def routes(site: Site) -> list[Route]:
             marks=table.fetch(f"from marks {ONE} order by reviewer", **named),
             few=FEW,
             picture=picture,
+            reviewer=reviewer_of(request),
         )
 
     return [Route("/runs/{run}/explanations/{image}/{method}/{seed:int}", explanation)]

@@ -69,11 +69,17 @@ class RunTable:
         self._create("shown", shown.select(kept) if kept else shown, f", ({crossed})::integer as crossed" if crossed else "")
         self._create("reviews", pa.schema([*FACTS["reviews"].schema, pa.field("run_id", pa.string())]).empty_table())
         self._con.execute(view_sql("marks"))
+        self._create("runs", pa.table({"run_id": [run["run_id"]], "started": [run["started"]]}))
+        self._con.execute("create view explanations as select run_id, image_id, method, seed from shown cross join runs")
         self.columns = tuple(name for name, _ in columns_of(self._con, "shown"))
         self.values = {name: self._values(name) for name in FACETS if name in kept}
         self.histograms: dict[str, tuple[int, ...]] = {}
         numbers = [name for name, kind in columns_of(self._con, "shown") if kind in NUMBERS]
         self.extents = {name: extent for name in numbers if (extent := self._extent(name)) is not None}
+
+    def lens(self) -> duckdb.DuckDBPyConnection:
+        """A lens with what a review of an explanation is held against, `runs` and `explanations` of this run, and no more."""
+        return self._con.cursor()
 
     def fetch(self, sql: str, /, **values: object) -> list[Row]:
         """The rows of an answer about `shown` and `marks`. Safe for several threads."""
