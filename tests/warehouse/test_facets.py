@@ -171,8 +171,10 @@ def test_chips_take_one_choice_away_and_clear_all_takes_all(client: TestClient) 
     page = client.get(f"{GALLERY}?outcome=flipped&has=with:glasses&min.l1=0.01&sort=l2").text
     chips = re.findall(r'class="chip" href="([^"]+)"', page)
     assert [html.unescape(address) for address in chips] == [
-        "?has=with%3Aglasses&min.l1=0.01&sort=l2", "?outcome=flipped&min.l1=0.01&sort=l2", "?outcome=flipped&has=with%3Aglasses&sort=l2",
-    ]  # fmt: skip
+        "?has=with%3Aglasses&min.l1=0.01&sort=l2",
+        "?outcome=flipped&min.l1=0.01&sort=l2",
+        "?outcome=flipped&has=with%3Aglasses&sort=l2",
+    ]
     assert re.findall(r'class="clear" href="([^"]+)"', page) == ["?sort=l2"]
 
 
