@@ -36,6 +36,7 @@ class Edit(NamedTuple):
     after: float
     pasted: float | None
     why_not: str  # it does not count; nothing where it does
+    kept: bool  # with its pictures
 
 
 class Probe(NamedTuple):
@@ -80,7 +81,7 @@ def edits(index: ShardIndex, run_id: str, image_id: str, target: int) -> list[Ed
             if edit["attribute"] == row["attribute"]
         ] or [None]
         scores = [row[arm] and row[arm][target] for arm in arms]
-        found.append(Edit(row["attribute"], row["switched_on"], *scores, "" if row["counted"] else _why_not(made)))
+        found.append(Edit(row["attribute"], row["switched_on"], *scores, "" if row["counted"] else _why_not(made), made is not None))
     return sorted(found, key=lambda edit: (bool(edit.why_not), -abs(edit.after - edit.sham)))
 
 

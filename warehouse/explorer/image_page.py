@@ -56,7 +56,6 @@ def routes(site: Site) -> list[Route]:
             scores=[Score(row[side], row[f"p_{side}"], row[f"p_{side}_cf"]) for side in ("source", "target")],
             attributes=attributes(table.attributes, row),
             edits=edits(index, run_id, image_id, table.run["classes"].index(row["target"])),
-            edit_pictures=pictures_kept(table),
             probes=probes(index, run_id, image_id),
             places=pasted,
             strongest=max((abs(place.other) for place in pasted if place.other is not None), default=0),
