@@ -81,7 +81,9 @@ def edits(index: ShardIndex, run_id: str, image_id: str, target: int) -> list[Ed
             if edit["attribute"] == row["attribute"]
         ] or [None]
         scores = [row[arm] and row[arm][target] for arm in arms]
-        found.append(Edit(row["attribute"], row["switched_on"], *scores, "" if row["counted"] else _why_not(made), made is not None))
+        found.append(
+            Edit(row["attribute"], row["switched_on"], *scores, "" if row["counted"] else _why_not(made), made is not None)
+        )
     return sorted(found, key=lambda edit: (bool(edit.why_not), -abs(edit.after - edit.sham)))
 
 
