@@ -25,12 +25,12 @@ from prefect.futures import PrefectFuture, as_completed
 from flows.release import Release
 from tasks.reading.contact_sheet import strip
 from tasks.reading.gate import markdown_text
-from tasks.reading.release_checks import in_words
 from tasks.run import Run
 from tasks.stages.run_record import code_version
 from warehouse.facts.shards import Shard
 from warehouse.lens.fetch import Row
 from warehouse.lens.gate import IN_WORDS
+from warehouse.report.check_words import in_words
 from warehouse.report.formatting import count, markdown_table, number, percent
 from warehouse.report.metric_names import in_order
 from warehouse.trend.alarms import Alarm

@@ -22,6 +22,7 @@ from tasks.stages.ingest import ingest
 from tasks.stages.measure import measure
 from tasks.stages.predict import predict
 from tasks.stages.properties import measure_properties
+from tasks.stages.quality import find_label_issues, find_shared_files, finds_label_issues
 from tasks.stages.saliency import cross_examine
 from tasks.stages.set_metrics import compare_sets
 from tasks.stages.unnamed import look_beyond_names
@@ -92,10 +93,18 @@ def audited(run: Run, work: Work) -> str:
             ]
             work.follow(run.config.name, [*predicted, *explained, *measured])
             work.do(compare_sets, run)
-        beyond = work.submit(look_beyond_names, run, images, work.all_of(predicted))  # on a core that the edits leave idle
-        work.follow(run.config.name, [*predicted, *measured_on_images, beyond, *edited(run, work, images)])
+        answers = work.all_of(predicted)
+        beyond = work.submit(look_beyond_names, run, images, answers)  # on a core that the edits leave idle
+        doubts = doubted(run, work, images, answers)
+        work.follow(run.config.name, [*predicted, *measured_on_images, beyond, *doubts, *edited(run, work, images)])
         conclude(run, work)
     return run.id
+
+
+def doubted(run: Run, work: Work, images: Sequence[Shard], predicted: Sequence[Shard]) -> list[Future]:
+    """Look for wrong labels, where cleanlab is installed, and for audited files in other splits, where one split is audited."""
+    labels = [work.submit(find_label_issues, run, images, predicted)] if finds_label_issues() else []
+    return labels + ([work.submit(find_shared_files, run, images)] if run.config.data.split is not None else [])
 
 
 def edited(run: Run, work: Work, images: Sequence[Shard]) -> list[Future]:
@@ -111,7 +120,7 @@ def conclude(run: Run, work: Work) -> None:
         planted, clean = (work.audit(check(twin)) for twin in canary_audits(run.config))
         canary.record_canary(run, canary.Twins(run.config.canary.attribute, planted, clean))
     run_record.finish_run(run)
-    verdict = gate(run.root, run.id, run.config.gate).verdict
+    verdict = gate(run.root, run.id, run.config.gate, run.config.base).verdict
     report = write_report(run.root, run.id)
     work.publish(run, report)
     work.log().info("gate: %s; report %s", verdict, report)
@@ -149,7 +158,13 @@ def canary_audits(config: AuditConfig) -> list[AuditConfig]:
     twins = {"planted": config.canary.planted, "clean": config.canary.clean}
     return [
         config.model_copy(
-            update={"name": f"{config.name}-canary-{twin}", "classifier": classifier, "canary": None, "publish": None}
+            update={
+                "name": f"{config.name}-canary-{twin}",
+                "classifier": classifier,
+                "canary": None,
+                "publish": None,
+                "base": None,
+            }
         )
         for twin, classifier in twins.items()
     ]

@@ -37,10 +37,12 @@ from tasks.understood import Understood, lines_of
 from warehouse.explorer.names import Marks, give_name
 from warehouse.lens.connect import query
 from warehouse.lens.gate import Gate
+from warehouse.report import plots
 from warehouse.report.queries import EVIDENCE
 from warehouse.report.render import report_path
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
@@ -128,22 +130,22 @@ class Audit:
         """The explained images as a torch Dataset. Empty for an audit without a prior, or that keeps no images."""
         return Counterfactuals(query(self.root, COUNTERFACTUALS, {"run": self.run}).to_pylist())
 
-    def plot_effects(self) -> Figure:
-        """What moves the answer, by how much: findings with the 95 % intervals of their interventions."""
-        from flows.plots import effects
+    def plot_effects(self, ax: Axes | None = None) -> Axes:
+        """What moves the answer when it alone is changed: each finding's intervention with its 95 % interval, in points."""
+        return plots.plot_effects(self.root, self.run, ax)
 
-        rows = query(self.root, RANKED, {"run": self.run}).to_pylist()
-        return effects(
-            rows, query(self.root, "select margin from runs where run_id = $run", {"run": self.run})["margin"][0].as_py()
-        )
+    def plot_map(self, of: str | None = None, ax: Axes | None = None) -> Axes:
+        """Where the answer comes from: effects of the places over the mean image. of: the class; default: the one moved most."""
+        return plots.plot_map(self.root, self.run, of, ax)
 
-    def plot_map(self) -> Figure:
-        """Where the answer comes from: effects of the places over the mean image, a panel a class."""
-        from flows.plots import place_map
+    def plot_trend(self, of: str = "accuracy", ax: Axes | None = None) -> Axes:
+        """One quantity over the finished audits of this name: accuracy, an attribute, a property … of the view `trend`."""
+        [audit] = query(self.root, "select name from runs where run_id = $run", {"run": self.run})["name"].to_pylist()
+        return plots.plot_trend(self.root, audit, of, ax)
 
-        places = query(self.root, "from place_claims where run_id = $run order by class, place", {"run": self.run}).to_pylist()
-        shown = query(self.root, "select png from images where run_id = $run and png is not null limit 200", {"run": self.run})
-        return place_map(places, [_pixels(decode_png([png])) for png in shown["png"].to_pylist()])
+    def plot_cost(self, ax: Axes | None = None) -> Axes:
+        """What the stages of this audit took."""
+        return plots.plot_cost(self.root, self.run, ax)
 
 
 class Counterfactuals(torch.utils.data.Dataset[dict[str, Any]]):

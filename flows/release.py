@@ -13,7 +13,7 @@ from tasks.run import Run
 from warehouse.lens.fetch import Row
 from warehouse.lens.gate import IN_WORDS, Gate, verdict_of
 from warehouse.report.embedded_numbers import Page
-from warehouse.report.verdict import RESTS_ON, Verdict, verdict
+from warehouse.report.verdict import RESTS_ON, Verdict, verdict_from
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ class Release:
 def read_release(run: Run, report: Path) -> Release:
     """The release of a run whose report is written: of the page's own rows, so that the two cannot disagree."""
     questions = Page(report.read_text(encoding="utf-8")).content["questions"]
-    runs, ranked, share, claims, compared, layers = (questions[name]["rows"] for name in RESTS_ON)
+    answers = {name: questions[name]["rows"] for name in RESTS_ON}
     policy, _ = policy_of(run.root, run.id)
     return Release(
         audit=run.config.name,
         run_id=run.id,
-        verdict=verdict(runs[0], ranked, share, claims, compared[0], layers),
+        verdict=verdict_from(answers),
         gate=verdict_of(run.id, questions["rules"]["rows"]),
         policy=policy or Policy(),
         worst=next(iter(questions["worst"]["rows"]), None),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +35,7 @@ from tasks.data import nightly
 from tasks.data.ingest import labelled_sample
 from tasks.data.labels import Labels, match_labels
 from tasks.data.near_names import near, unmatched_warnings
+from tasks.data.people_names import check_people_names
 from tasks.networks import (
     classifier_for,
     denoiser_for,
@@ -57,6 +58,8 @@ from tasks.stages.run_record import code_version
 from tasks.stages.saliency import check_saliency
 from tasks.stages.surrogate import check_surrogate
 from tasks.training.auto import ROLES, Prepared, is_auto, train_networks
+from warehouse.lens.connect import open_warehouse
+from warehouse.lens.gate import check_run
 
 Prints = dict[str, str | None]
 Warnings = tuple[str, ...]
@@ -98,6 +101,8 @@ def check(config: AuditConfig, prepare: Prepare = train_networks) -> Run:
         check_names_differ(listed.attributes)
     with setting("warehouse"):
         check_writable(config.warehouse)
+    with setting("base"):
+        check_base(config)
     with setting("classifier"):
         classifier = classifier_for(config.classifier, device)
     classes = classifier.classes
@@ -111,6 +116,7 @@ def check(config: AuditConfig, prepare: Prepare = train_networks) -> Run:
     config, words = _calibrated(config, networks.oracle, device)
     _check_names(config, networks)
     _check_protected(config, networks.attributes, listed.attributes)
+    check_people_names(config.labels, (*classes, *networks.attributes, *listed.attributes))
     twins = _check_canary(config, classes, networks.attributes)
     examined = _examined(config, networks, labels, device)
     prints: Prints = {
@@ -228,6 +234,14 @@ def check_writable(root: Path) -> None:
         raise UserError(f"{there} is a file; the warehouse is a folder: give another one")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"{there} cannot be written to; give another folder, or allow writing")
+
+
+def check_base(config: AuditConfig) -> None:
+    """Raises UserError for a base that is no run of the warehouse, with the runs there are."""
+    if config.base is None:
+        return
+    with closing(open_warehouse(config.warehouse, sql="from runs")) as lens:
+        check_run(lens, config.warehouse, config.base)
 
 
 def _check_names(config: AuditConfig, networks: Networks) -> None:

@@ -53,8 +53,9 @@ Ladder = Annotated[tuple[Method, ...], Field(min_length=1), BeforeValidator(name
 AUTO = "auto"  # train it here, from the audit's own data
 TRAINED_HERE = Path(AUTO)  # the weights of a network that is trained before the audit and has no file yet
 
-WITHOUT_EFFECT: Any = {  # on results: where, how fast and how often, and what is allowed
-    **dict.fromkeys(("warehouse", "gate", "report_url", "publish", "batch_size", "workers", "device", "engine", "cluster"), True),
+WITHOUT_EFFECT: Any = {  # on results: where, how fast and how often, what is allowed, and what people call things
+    **dict.fromkeys(("warehouse", "gate", "base", "labels", "report_url", "publish"), True),
+    **dict.fromkeys(("batch_size", "workers", "device", "engine", "cluster"), True),
     **{who: {"limits", "auth", "ca"} for who in ("classifier", "judge")},
 }
 
@@ -193,6 +194,16 @@ class AuditConfig(BaseModel):
     canary: Canary | None = Field(None, description="a planted and a clean twin, audited alike: what can this audit see?")
     margin: float = Field(0.1, gt=0, description="an effect inside +- this is too small to matter")
     gate: Policy | None = Field(None, description="what it must not do; default: as the run is held to already")
+    labels: dict[str, str] = Field(
+        {},
+        description="what people call classes, attributes and properties of an image, in the report and in sentences: "
+        "`{not_smiling: not smiling}`; default: underscores as spaces. Facts, SQL and JSON keep the names of the data",
+    )
+    base: str | None = Field(
+        None,
+        description="an earlier run in this warehouse: attributes whose edits move its answer are edited here, too, and the gate "
+        "holds this run against it, as `cfx gate --against`; default: as it is held already, or the one of this name before",
+    )
     report_url: ReportUrl | None = Field(
         None,
         description="where people open the report, for the link in Prefect: the address of the folder `reports` "

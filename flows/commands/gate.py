@@ -95,8 +95,17 @@ def compare(
         print_json(asdict(found))
         return
     out.print(changes_table(f"{run} against {base}: what explanations change", found.attributes))
-    if found.edits:
-        out.print(changes_table("what the attribute alone, edited, does to the answer", found.edits))
+    if found.edits or found.unedited:
+        table = changes_table("what the attribute alone, edited, does to the answer", found.edits)
+        for row in found.unedited:
+            table.add_row(escaped(row["attribute"]), f"{row['base_effect']:+.3f}", "not edited", "not known", "–", "–")
+        out.print(table)
+    for row in found.unedited:
+        out.print(escaped(f"{row['attribute']}: {row['why']}; {row['base_verdict']} in {base}"), soft_wrap=True)
+    if found.unedited:
+        out.print(
+            escaped(f"audit again with `base: {base}` in the settings, which edits what the base reacts to"), soft_wrap=True
+        )
     scores = Table("metric", "base", "now", "change")
     for row in found.metrics:
         scores.add_row(escaped(row["metric"]), f"{row['base_value']:.4g}", f"{row['value']:.4g}", f"{row['change']:+.4g}")

@@ -248,10 +248,10 @@ def selected(config: DataConfig) -> pa.Table:
     return rows
 
 
-def admit(rows: list[dict[str, Any]], config: DataConfig, first: SeenFiles) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+def admit(rows: list[dict[str, Any]], config: DataConfig, first: SeenFiles) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of `images` for the files that can be used, rows of `rejected` for the others; `first` holds the files seen before."""
     admitted: list[dict[str, Any]] = []
-    refused: list[dict[str, str]] = []
+    refused: list[dict[str, Any]] = []
     here: dict[str, str] = {}  # seen in these rows: a dictionary, for a transaction an image takes longer than decoding it
     for row in rows:
         try:
@@ -261,7 +261,8 @@ def admit(rows: list[dict[str, Any]], config: DataConfig, first: SeenFiles) -> t
                 raise Refused("duplicate", f"the same bytes as {twin}")
             image = read_image(content, config.size, config.max_pixels, config.min_side, config.bits, config.resample)
         except Refused as error:
-            refused.append({"path": row["file"] or "", "stage": "ingest", "reason": error.reason, "error": str(error)})
+            known = {"label": row["label"] or None, "split": row["split"] or None}
+            refused.append({"path": row["file"] or "", "stage": "ingest", "reason": error.reason, "error": str(error)} | known)
         else:
             here[image_id] = row["file"]
             size = {"width": image.width, "height": image.height, "png": image.png, "pages": image.pages}

@@ -14,12 +14,14 @@ from warehouse.lens.gate import check_run
 
 @dataclass(frozen=True)
 class Comparison:
-    """`run` against `base`: rows of `changes` and `edit_changes`, largest first, a row of flip_changes or None, metrics."""
+    """`run` against `base`: rows of `changes` and `edit_changes`, largest first, of `unedited` with `base_verdict`, the base's
+    verdict on what was not edited in the run, a row of flip_changes or None, metrics."""
 
     run_id: str
     base_id: str
     attributes: list[Row]
     edits: list[Row]
+    unedited: list[Row]
     flips: Row | None
     metrics: list[Row]
 
@@ -33,17 +35,22 @@ order by metric, method
 PAIR = "where run_id = $run and base_id = $base"
 CHANGED = f"from changes {PAIR} order by abs(change) desc, attribute"
 EDITED = f"from edit_changes {PAIR} order by abs(change) desc, attribute"
+UNEDITED = f"from unedited {PAIR} order by abs(base_effect) desc, attribute"
+VERDICTS = "select attribute, verdict from verdicts where run_id = $base order by rank desc"
 FLIPS = f"from flip_changes {PAIR}"
 
 
 def compare(root: Path, run_id: str, base_id: str) -> Comparison:
     """What changed from base to run. Raises UserError for an unknown run, or two runs with nothing in common."""
-    with closing(open_warehouse(root, sql=";".join(["from runs", CHANGED, EDITED, FLIPS, METRICS]))) as lens:
+    with closing(open_warehouse(root, sql=";".join(["from runs", CHANGED, EDITED, UNEDITED, VERDICTS, FLIPS, METRICS]))) as lens:
         for name in (run_id, base_id):
             check_run(lens, root, name)
-        attributes, edits, flips, metrics = (
-            fetch(lens, sql, run=run_id, base=base_id) for sql in (CHANGED, EDITED, FLIPS, METRICS)
+        attributes, edits, unedited, flips, metrics = (
+            fetch(lens, sql, run=run_id, base=base_id) for sql in (CHANGED, EDITED, UNEDITED, FLIPS, METRICS)
         )
+        verdicts = fetch(lens, VERDICTS, base=base_id) if unedited else []
+    known = {row["attribute"]: row["verdict"] for row in verdicts}
+    unedited = [row | {"base_verdict": known.get(row["attribute"], "not judged")} for row in unedited]
     if not attributes and not flips:
         raise UserError(f"{run_id} and {base_id} cannot be compared: they share neither images nor attributes")
-    return Comparison(run_id, base_id, attributes, edits, flips[0] if flips else None, metrics)
+    return Comparison(run_id, base_id, attributes, edits, unedited, flips[0] if flips else None, metrics)

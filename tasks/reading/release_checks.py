@@ -6,13 +6,10 @@ import re
 from xml.etree import ElementTree
 
 from tasks.reading.gate import markdown_text
-from warehouse.lens.fetch import Row
 from warehouse.lens.gate import IN_WORDS, Gate
-from warehouse.report.formatting import markdown_table, number, percent, points
+from warehouse.report.check_words import in_numbers, in_words, name
+from warehouse.report.formatting import markdown_table
 
-IN_POINTS = {"effect", "edited effect", "error gap", "property", "place", "rise", "edited rise"}
-RATES = {"flip rate", "judge flip rate"}
-_INTERVAL = re.compile(r" \(95% interval [^)]*\)")
 _HASH = re.compile(r"-[0-9a-f]{10}$")  # at the end of a run id, after the audit's name
 
 
@@ -22,46 +19,6 @@ def heading(found: Gate) -> str:
         return f"Release check passed: all {len(found.rules)} checks"
     first, *more = (rule for rule in found.rules if rule["result"] == found.verdict)
     return f"Release check {IN_WORDS[found.verdict]}: {in_words(first)}" + (f", and {len(more)} more" if more else "")
-
-
-def name(rule: Row) -> str:
-    """glasses effect; property warmth; flip rate"""
-    if rule["rule"] in ("property", "place"):
-        return f"{rule['rule']} {rule['subject']}"
-    if rule["rule"] == "explained":
-        return "explained share" + (f" of “{rule['subject']}”" if rule["subject"] else "")
-    return f"{rule['subject']} {rule['rule']}" if rule["subject"] else str(rule["rule"])
-
-
-def in_words(rule: Row) -> str:
-    """What was found beside its limit, without statistics; of what is undecided also what would decide it."""
-    said = _found(rule)
-    if rule["result"] == "fail" and rule["rule"] == "effect" and abs(rule["value"]) <= rule["threshold"]:
-        return f"{said}; confirmed, and no confirmed attribute passes"
-    if rule["result"] != "inconclusive" or said == rule["reason"]:
-        return said
-    if rule["images_needed"] is not None:
-        return f"{said}; too few images, about {rule['images_needed']:,} needed"
-    if rule["rule"] in RATES:
-        return f"{said}; the audit is too weak to clear anything"
-    return f"{said}; {rule['reason'].rpartition('; ')[2]}" if "; " in rule["reason"] else said
-
-
-def _found(rule: Row) -> str:
-    value, limit = rule["value"], rule["threshold"]
-    if rule["rule"] in IN_POINTS and value is not None and limit is not None:
-        return f"{name(rule)} {_short(100 * value, 100 * limit)} points, limit {number(100 * limit)}"
-    if rule["rule"] in RATES:
-        return f"{name(rule)} {percent(value)}, at least {number(100 * limit)}% required"
-    return _INTERVAL.sub("", rule["reason"])
-
-
-def _short(value: float, limit: float) -> str:
-    """Whole points from 10 on, with as many decimals as it takes to see on which side of the limit they are; no sign but −."""
-    fewest = 0 if abs(value) >= 10 else 1
-    digits = next((digits for digits in range(fewest, 3) if round(abs(value), digits) != round(limit, digits)), 3)
-    text = f"{abs(value):.{digits}f}"
-    return f"−{text}" if value < 0 and float(text) else text
 
 
 def junit(found: Gate) -> str:
@@ -97,20 +54,13 @@ def summary(found: Gate) -> str:
         f"{n} {word}" for result, word in IN_WORDS.items() if (n := sum(rule["result"] == result for rule in rules))
     )
     checks = markdown_table(("result", "check"), [(IN_WORDS[rule["result"]], in_words(rule)) for rule in rules])
-    rows = [(name(rule), *_numbers(rule), rule["n"], rule["reason"]) for rule in rules]
+    rows = [(name(rule), *in_numbers(rule), rule["n"], rule["reason"]) for rule in rules]
     statistics = markdown_table(("check", "value", "95 % interval", "bound", "n", "in words"), rows)
     return (
         f"## {markdown_text(heading(found))}\n\nRun `{found.run_id}`: {counts}.\n\n"
         f"### All {len(rules)} release checks\n\n{checks}\n\n"
         f"<details>\n<summary>Statistics</summary>\n\n{statistics}\n\n</details>\n\n"
     )
-
-
-def _numbers(rule: Row) -> tuple[str, str, str]:
-    """Value, interval and bound: in points or percent where the rule is in these."""
-    shown = points if rule["rule"] in IN_POINTS else percent if rule["rule"] in RATES | {"explained"} else number
-    interval = "–" if rule["low"] is None else f"{shown(rule['low'])} to {shown(rule['high'])}"
-    return shown(rule["value"]), interval, "–" if rule["threshold"] is None else shown(rule["threshold"]).removeprefix("+")
 
 
 def _plain(text: str) -> str:

@@ -24,16 +24,18 @@ def listening(host: str = "127.0.0.1", port: int = 8100, exposed: bool = False) 
             f"--host: {host!r} can be reached from other machines, where anyone would see the images and could review; "
             "add --expose if that is meant"
         )
-    plain = host.strip("[]")
     try:
-        (family, kind, protocol, _, address), *_ = socket.getaddrinfo(plain, port, type=socket.SOCK_STREAM)
-        taken = socket.socket(family, kind, protocol)
+        (family, kind, protocol, _, address), *_ = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise UserError(f"--host: {host!r} is no address of this machine: {error.strerror or error}") from error
+    taken = socket.socket(family, kind, protocol)
+    try:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(address)
     except OSError as error:
-        raise UserError(
-            f"{host}:{port} cannot be listened on: {error.strerror or error}; take another --port or --host"
-        ) from error
+        taken.close()
+        reason = error.strerror or error
+        raise UserError(f"{host}:{port} cannot be listened on: {reason}; take another --port or --host") from error
     taken.listen(WAITING)
     return taken
 

@@ -15,6 +15,7 @@ from tasks.data.nightly import keep
 from tasks.data.seen_files import SeenFiles
 from tasks.run import Run
 from tasks.stage import Rows, stage
+from warehouse.facts.schema import REJECTED
 from warehouse.facts.shards import Shard, find_shard, read_shard
 
 _log = logging.getLogger("cfx.stages")
@@ -33,9 +34,11 @@ def take_in(run: Run, part: Part, seen: SeenFiles) -> Rows:
     admitted, rejected = admit(part.rows.to_pylist(), run.config.data, seen)
     if line := paged(admitted):
         _log.warning("run=%s %s", run.id, line)
-    images = [row | {"label": run.labels.get(row["label"], row["label"])} for row in admitted]
+    images, gone = (
+        [row | {"label": run.labels.get(row["label"], row["label"])} for row in rows] for rows in (admitted, rejected)
+    )
     names = ["image_id", "split", "path", "width", "height", "label", "png", *part.rows.column_names[FIXED:]]
-    return {"images": _columns(images, names), "rejected": _columns(rejected, ["path", "stage", "reason", "error"])}
+    return {"images": _columns(images, names), "rejected": _columns(gone, REJECTED.schema.names)}
 
 
 @stage("annotations")

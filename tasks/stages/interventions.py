@@ -48,7 +48,8 @@ class Wanted(NamedTuple):
 
 
 def wanted_edits(run: Run, images: Sequence[Shard]) -> list[Wanted]:
-    """What to edit, in this order: attributes above the null, then those with the largest effects; each on the same sample."""
+    """What to edit, in this order: what moved the answer in the base, attributes above the null, then those with the largest
+    effects; each on the same sample."""
     settings = run.config.interventions
     drawable = run.config.oracle is not None and (run.prior is not None or settings.named is not None)
     if not settings.images or not drawable:
@@ -56,7 +57,32 @@ def wanted_edits(run: Run, images: Sequence[Shard]) -> list[Wanted]:
     sql = "select attribute from ranked_attributes where run_id = $run order by status <> 'above null', rank"
     ranked: list[str] = query(run.root, sql, {"run": run.id})["attribute"].to_pylist()
     known, parts = run.oracle().attributes, sampled(images, settings.images, run.config.shard_size)
-    return [Wanted(known.index(attribute), *part) for attribute in ranked[: attributes_to_edit(run)] for part in parts]
+    chosen = _chosen(ranked, reacting_in_base(run), attributes_to_edit(run), isinstance(run.config.classifier, ClassifierConfig))
+    return [Wanted(known.index(attribute), *part) for attribute in chosen for part in parts]
+
+
+def _chosen(ranked: Sequence[str], before: Sequence[str], most: int, free: bool) -> list[str]:
+    """The attributes to edit: those of the base first, beyond `most` where queries cost nothing; none where `most` is 0."""
+    if not most:
+        return []
+    again = [attribute for attribute in ranked if attribute in before]
+    chosen = [*again, *(attribute for attribute in ranked[:most] if attribute not in again)]
+    return chosen if free else chosen[:most]
+
+
+def reacting_in_base(run: Run) -> list[str]:
+    """Attributes whose edits moved the answer in the audit that this one is compared with: the configured base, or that of the
+    view `bases`. Without an edit here, nothing could be said of whether the reliance on them grew."""
+    base = run.config.base
+    if base is None:
+        known: list[str] = query(run.root, "select base_id from bases where run_id = $run", {"run": run.id})[
+            "base_id"
+        ].to_pylist()
+        base = known[0] if known else ""
+    found: list[str] = query(run.root, "select attribute from reacting where run_id = $base", {"base": base})[
+        "attribute"
+    ].to_pylist()
+    return found
 
 
 def attributes_to_edit(run: Run) -> int:

@@ -97,16 +97,18 @@ def fail_run(run: Run, reason: str) -> Shard:
 
 
 def finish_run(run: Run) -> Shard:
-    """The last event of a run: what became of its images. Written when every shard is there; again after a later failure."""
+    """The last event of a run: what became of its images. Written when every shard is there; again after a later failure,
+    and where people call something by another name now."""
     events = {path.stem for path in written(run.root, "runs").get(run.id, [])}
     ends = sorted(event.partition("-")[2] for event in events if event.startswith("finished"))
     failures = sorted(event.partition("-")[2] for event in events if event.startswith("failed"))
     last = "finished" + (f"-{ends[-1]}" if ends and ends[-1] else "")
     done = find_shard(run.root, "runs", run.id, last) if ends else None
     now = datetime.now(UTC)
-    if done is not None and not (failures and failures[-1] > _when(done)):
+    if done is not None and not (failures and failures[-1] > _when(done)) and _labels_of(done) == run.config.labels:
         return done
     (first,) = read_shard(start_run(run)).to_pylist()
+    first["config"] = run.config.model_dump_json()  # what people call things may be another than at the start: it is no result
     with open_warehouse(run.root, sql=COUNTS) as lens:
         counts = lens.execute(COUNTS, {"run": run.id}).fetchone()
     assert counts is not None
@@ -123,6 +125,13 @@ def _when(event: Shard) -> str:
     """When an event ended, as in the keys of events."""
     (row,) = read_shard(event, ["finished"]).to_pylist()
     return f"{row['finished']:{MOMENT}}"
+
+
+def _labels_of(event: Shard) -> dict[str, str]:
+    """What people called classes and attributes when an event was written; a run of an older version knows none."""
+    (row,) = read_shard(event, ["config"]).to_pylist()
+    labels: dict[str, str] = json.loads(row["config"]).get("labels") or {}
+    return labels
 
 
 def _one(row: dict[str, Any]) -> dict[str, list[Any]]:

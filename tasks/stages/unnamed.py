@@ -21,6 +21,7 @@ from cfx.evidence import probes, transplant
 from cfx.evidence.explained import FEW, explained, generic_features
 from cfx.evidence.paired import Answer, Effect, Floats, Images
 from cfx.evidence.properties import property_table
+from tasks.kept_pictures import keep_pasted, keep_probed
 from tasks.looked_at import Sample, as_tensor, drawn, mean_where_unknown
 from tasks.regions import regions_in
 from tasks.run import Run
@@ -108,17 +109,25 @@ def look_beyond_names(run: Run, images: Sequence[Shard], predicted: Sequence[Sha
             effects, parts = (_place_effects(look, there.get(k), k) for there in (look.exchanged, look.segmented))
             family = [*others, *(effect.p for effect in (*effects, *parts))]
             columns = np.full(len(sample.ids), k)
-            found["probes"] += _probe_rows(run.classes[k], look, columns)
+            asked = list(_probe_rows(run.classes[k], look, columns))
             places, marks = _place_rows(run.classes[k], look, k, effects, others)
-            found["property_claims"] += _property_rows(run.classes[k], look, columns, family, marks)
-            found["transplants"] += _transplant_rows(run.classes[k], look, k)
+            properties = list(_property_rows(run.classes[k], look, columns, family, marks))
+            pasted = list(_transplant_rows(run.classes[k], look, k))
+            keep_probed(asked, properties, sample)
+            if k in look.exchanged:
+                keep_pasted(pasted, places, sample, look.exchanged[k].places)
+            found["probes"] += asked
+            found["property_claims"] += properties
+            found["transplants"] += pasted
             found["place_claims"] += places
             found["segment_claims"] += _segment_rows(run.classes[k], look, k, parts, others)
             found["explained"] += _explained_rows(run.classes[k], look, k)
         if pooled:
             own = sample.p.argmax(1)
-            found["probes"] += _probe_rows(OWN, look, own)
-            found["property_claims"] += _property_rows(OWN, look, own, others)
+            asked, properties = list(_probe_rows(OWN, look, own)), list(_property_rows(OWN, look, own, others))
+            keep_probed(asked, properties, sample)
+            found["probes"] += asked
+            found["property_claims"] += properties
     return {fact: {name: [row[name] for row in rows] for name in FACTS[fact].schema.names} for fact, rows in found.items()}
 
 
@@ -211,6 +220,7 @@ def _probe_rows(name: str, look: Look, columns: Columns) -> Iterator[dict[str, A
                     "counted": bool(one.doses.counted[i]),
                     "p_before": float(before[i]),
                     "p_after": float(after),
+                    "moved_png": None,
                 }
 
 
@@ -271,6 +281,7 @@ def _transplant_rows(name: str, look: Look, k: int) -> Iterator[dict[str, Any]]:
                         "other": bool((p[donor] > 0.5) != (p[receiver] > 0.5)),
                         "p_before": float(p[receiver]),
                         "p_after": float(value),
+                        "pasted_png": None,
                     }
 
 

@@ -99,8 +99,11 @@ def test_what_was_found_comes_as_frames_verdict_page_and_plots(found: Audit, mod
     assert found.sql("select count(*) as n from images where run_id = $run")["n"][0] == N
     assert found.verdicts.empty and len(found.counterfactuals()) == 0
     effects, places = found.plot_effects(), found.plot_map()
-    assert any("top left (confirmed)" in tick.get_text() for tick in effects.axes[0].get_yticklabels())
-    assert places.axes[0].get_title() == "P(bright)"
+    assert any("top left (confirmed)" in tick.get_text() for tick in effects.get_yticklabels())
+    assert places.get_title() == "where the “bright” score comes from"
+    assert found.plot_cost().patches and found.plot_trend().lines
+    with pytest.raises(UserError, match="audit has no 'nosuch' over time; it has accuracy"):
+        found.plot_trend("nosuch")
     assert model.training and all(parameter.requires_grad for parameter in model.parameters())
 
 

@@ -35,15 +35,18 @@ def write_portrait_run(
     status: str = "finished",
     size: int = 64,
     reason: str | None = None,
+    harmed: bool = False,
+    labels: dict[str, str] | None = None,
     **beyond: Any,
 ) -> None:
     """Write all facts of one run. `names` renames attributes; glasses follow the target only if `planted`.
 
-    beyond: of `write_beyond`.
+    harmed: the classifier is wrong on every other image where glasses and smile do not go together, as the planted one is;
+    labels: what people call names; beyond: of `write_beyond`.
     """
     rng = np.random.default_rng(7)
     called = [(names or {}).get(attribute, attribute) for attribute in ATTRIBUTES]
-    images, predictions, explanations, attributes, effects, saliency = [], [], [], [], [], []
+    images, predictions, explanations, attributes, effects, edits, saliency = [], [], [], [], [], [], []
     for i in range(n):
         portrait = sample(np.random.default_rng([7, i]))  # the same images in every run
         target = int(not portrait.has("smile"))
@@ -52,17 +55,25 @@ def write_portrait_run(
         source = CLASSES[1 - target]
         probability = float(rng.beta(12, 1))
         where = {"image_id": image_id, "split": "test", "path": file_name.format(i)}
+        wrong = harmed and portrait.has("glasses") != portrait.has("smile") and i % 2 == 0
         images.append(
             where
             | {"width": 178, "height": 218, "label": source, "png": _png(picture)}
             | {f"a_{name}": portrait.has(attribute) for name, attribute in zip(called, ATTRIBUTES, strict=True)}
         )
         probabilities = [probability, 1 - probability] if target else [1 - probability, probability]
-        predictions.append({"image_id": image_id, "class": source, "probabilities": probabilities})
+        said = (
+            {"class": CLASSES[target], "probabilities": probabilities[::-1]}
+            if wrong
+            else {"class": source, "probabilities": probabilities}
+        )
+        predictions.append({"image_id": image_id} | said)
         for position in range(1, len(called)) if i < 40 else ():  # all but the smile, each edited alone
             reaction = 0.4 if planted and position == 1 else 0.0
             on = not portrait.attributes[position]
             effects.append(_edited(image_id, called[position], on, rng.normal(reaction, 0.05)))
+        if i < 40:
+            edits.append(_drawn_edit(image_id, called[1], portrait, size))
         where_smile = np.repeat(region(portrait, "smile", size)[..., None], 3, axis=2).astype(np.uint8) * 255
         saliency.append({"image_id": image_id, "map": "grad_cam", "png": _png(where_smile)})
         for arm in ("guided", "null"):
@@ -81,9 +92,10 @@ def write_portrait_run(
     tables |= {"attributes": attributes, "effects": effects, "saliency": saliency}
     for fact, rows in tables.items():
         write_shard(root, fact, run_id, "00000", _columns(rows))
+    write_shard(root, "edits", "edits-demo", f"{size:03}-{n:05}", _columns(edits))
     write_beyond(root, run_id, images, **beyond)
     write_shard(root, "rejected", run_id, "00000", REJECTED)
-    _write_run(root, run_id, "planted" if planted else "clean", n, called[0], status, reason)
+    _write_run(root, run_id, "planted" if planted else "clean", n, called[0], status, reason, labels)
 
 
 REJECTED = {
@@ -149,6 +161,27 @@ def _edited(image_id: str, attribute: str, switched_on: bool, reaction: float) -
     }
 
 
+def _drawn_edit(image_id: str, attribute: str, portrait: Portrait, size: int) -> dict[str, Any]:
+    """The picture of an edit: the glasses put on or off, and nothing else."""
+    edited, picture = (_png(render(which, size)) for which in (portrait.toggled("glasses"), portrait))
+    return {
+        "image_id": image_id,
+        "attribute": attribute,
+        "switched_on": not portrait.has("glasses"),
+        "confirmed": True,
+        "side": 0.02,
+        "side_attribute": None,
+        "mask_fraction": 0.1,
+        "nfe_forward": 50,
+        "seconds": 1.0,
+        "png": edited,
+        "sham_png": picture,
+        "pasted_png": edited,
+        "l1": 0.01,
+        "sham_l1": 0.0,
+    }
+
+
 def _moved(portrait: Portrait, target: int, planted: bool, rng: np.random.Generator) -> Portrait:
     moved = portrait.toggled("smile")
     if planted and portrait.has("glasses") != bool(target) and rng.random() < 0.6:
@@ -194,10 +227,20 @@ def _measured(arm: str, flipped: bool, x: Picture, x_cf: Picture, rng: np.random
     }
 
 
-def _write_run(root: Path, run_id: str, name: str, n: int, target_attribute: str, status: str, reason: str | None) -> None:
+def _write_run(
+    root: Path,
+    run_id: str,
+    name: str,
+    n: int,
+    target_attribute: str,
+    status: str,
+    reason: str | None,
+    labels: dict[str, str] | None,
+) -> None:
     began = datetime(2025, 11, 22, 17, 4, 11, tzinfo=UTC)
     counts: dict[str, int | None] = dict.fromkeys(("attempted", "explained", "flipped", "rejected"))
     config = {"name": name, "data": {"folder": "portraits"}, "ladder": [{"method": "dime", "tau": 60, "scale": 8.0}]}
+    config |= {"labels": labels} if labels else {}
     started: dict[str, Any] = {
         "name": name,
         "status": "started",

@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from warehouse.report.gallery import AMPLIFIED, Change, changes, difference, frames, gallery, salient
+from warehouse.report.gallery import AMPLIFIED, Change, changes, difference, frames, gallery, masked, salient
 
 
 def png(value: int, side: int) -> bytes:
@@ -48,6 +48,17 @@ def test_saliency_is_laid_over_the_picture_in_orange() -> None:
     x, found = np.full((1, 2, 3), 200, np.uint8), np.array([[[0, 0, 0], [255, 255, 255]]], np.uint8)
     assert salient(x, found).tolist() == [[[230, 230, 230], [225, 85, 0]]]
     assert frames(png(1, 8), None, None, png(1, 9)).saliency is None
+
+
+def test_the_mask_is_a_window_of_colour_with_an_orange_border() -> None:
+    x, mask = np.full((5, 6, 3), (200, 40, 60), np.uint8), np.zeros((5, 6, 3), np.uint8)
+    mask[1:4, 1:4] = 255
+    shown = masked(x, mask)
+    assert (shown[mask[..., 0] == 0] == 185).all(), "140 + .45 of the mean, 100"
+    assert shown[2, 2].tolist() == [200, 40, 60]
+    assert (shown == [225, 85, 0]).all(axis=2).sum() == 8
+    assert (masked(x, np.full_like(mask, 255)) == x).all(), "all of it may change: no border"
+    assert frames(png(1, 8), None, png(255, 9), None).mask is not None
 
 
 def test_changes_cross_one_half_and_half_itself_is_below() -> None:

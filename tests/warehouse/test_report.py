@@ -11,11 +11,18 @@ import pytest
 from markupsafe import escape
 from portrait_run import write_portrait_run
 
+from warehouse.evidence.model_card import model_card
+from warehouse.evidence.results import read_results
+from warehouse.evidence.verify import verify
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import query
 from warehouse.lens.fetch import printed
-from warehouse.report.queries import BEST, EVIDENCE, FAILED, RANDOM
+from warehouse.report.embedded_numbers import Page
+from warehouse.report.formatting import percent, score
+from warehouse.report.plain_text import PlainText
+from warehouse.report.queries import BEST, EVIDENCE, FAILED, FOUND, RANDOM
 from warehouse.report.render import report_html, write_report
+from warehouse.report.verdict import read_verdict
 
 HOSTILE = {
     "glasses": "<script>alert('glasses')</script>",
@@ -35,7 +42,7 @@ SETS = {
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A warehouse with a planted, a clean and an interrupted audit, and one whose names are HTML."""
     root = tmp_path_factory.mktemp("warehouse")
-    write_portrait_run(root, "planted-run", n=96, size=32)
+    write_portrait_run(root, "planted-run", n=96, size=32, harmed=True)
     write_portrait_run(root, "clean-run", n=160, size=32, planted=False)
     write_portrait_run(root, "interrupted-run", n=24, size=32, status="started")
     write_portrait_run(root, "hostile-run", n=24, size=32, names=HOSTILE, file_name="<script>alert({})</script>.png")
@@ -67,20 +74,77 @@ def test_clean_run_has_no_finding(root: Path) -> None:
     )
 
 
+def test_page_one_says_how_often_it_is_right_and_what_that_hides(root: Path) -> None:
+    """Accuracy by glasses is fair, by label and glasses it is not: the overall number alone would hide it."""
+    page = page_of(root, "planted-run")
+    [overall] = query(root, "select value, low, high from accuracy where run_id = 'planted-run' and label is null").to_pylist()
+    groups = query(
+        root, "select * from worst_groups where run_id = 'planted-run' and attribute = 'glasses' order by value"
+    ).to_pylist()
+    by_glasses = query(root, "select accuracy from subgroups where run_id = 'planted-run' and attribute = 'glasses'").to_pylist()
+    assert abs(by_glasses[0]["accuracy"] - by_glasses[1]["accuracy"]) < 0.1
+    assert [row["high"] < overall["value"] for row in groups] == [True, True, False, False]
+    first_screen = page[page.index('id="verdict"') : page.index('id="evidence"')]
+    assert f"Overall accuracy is <strong>{score(overall['value'])}</strong>, but it hides two groups" in first_screen
+    assert first_screen.count('class="cell low"') == first_screen.count('class="cell high"') == 2
+    for row in groups:
+        cell = f"<strong>{score(row['value'])}</strong><span>{score(row['low'])} to {score(row['high'])}</span>"
+        assert f"{cell}<span>{row['n']} images</span>" in first_screen
+    assert 'href="#confusion"' in first_screen
+    matrix = page[page.index('<section id="confusion">') : page.index('<section id="worst-groups">')]
+    for row in query(root, "select n from confusion where run_id = 'planted-run'").to_pylist():
+        assert f">{row['n']}<span" in matrix
+    assert "no group is clearly below it" in page_of(root, "clean-run")
+
+
+def test_the_model_card_has_accuracy_and_its_lowest_group_from_the_same_views(root: Path) -> None:
+    results = read_results(root, "planted-run")
+    [worst] = query(root, "select * from worst_groups where run_id = 'planted-run' and rank = 1").to_pylist()
+    assert results.accuracy is not None and results.worst is not None
+    assert (results.worst["label"], results.worst["value"]) == (worst["label"], worst["value"])
+    card = model_card(results)
+    way = "with" if worst["present"] else "without"
+    assert f"Lowest of {results.worst['cells']} groups by label and attribute: {worst['label']} {way} glasses, " in card
+    assert f"{percent(worst['value'])} of {worst['n']} images" in card and "worst_group_accuracy" in card
+
+
+def test_numbers_read_alike_everywhere(root: Path) -> None:
+    """One minus sign, no zero with a sign, and no interval that says nothing."""
+    for run in ("planted-run", "clean-run"):
+        text = PlainText(page_of(root, run)).text.partition("Configuration")[0]
+        assert not re.findall(r"(?:^|[\s(])-\d", text), "an ASCII minus before a number"
+        assert not re.findall(r"[+−]0(?:\.0+)?(?![\d.])", text) and "0.0 to 0.0" not in text
+
+
+def test_labels_are_what_people_read_and_facts_keep_their_names(tmp_path: Path) -> None:
+    labels = {"glasses": "spectacles", "neutral": "a straight face"}
+    write_portrait_run(tmp_path, "run", n=48, size=16, labels=labels)
+    page = report_html(tmp_path, "run")
+    read = PlainText(page).text.partition("Configuration")[0]
+    assert headline(page) == read_verdict(tmp_path, "run").headline == "The smile classifier “planted” relies on spectacles"
+    assert "a straight face → smiling" in read and "raised brows" in read
+    for name in ("glasses", "neutral", "raised_brows"):
+        assert not re.search(rf"\b{name}\b", read)
+    facts = Page(page).content["questions"]
+    assert facts["ranked"]["rows"][0]["attribute"] == "glasses" and facts["runs"]["rows"][0]["classes"][0] == "neutral"
+    write_report(tmp_path, "run")
+    assert verify(tmp_path, "run").sound
+
+
 def test_the_page_shows_the_numbers_of_the_view(root: Path) -> None:
     page = page_of(root, "planted-run")
     rows = query(root, "select attribute, effect from ranked_attributes where run_id = 'planted-run' order by rank").to_pylist()
     cells = re.findall(r'data-label="Effect">([+−]?[\d.]+)<', page)
-    assert [float(cell.replace("−", "-")) for cell in cells] == [pytest.approx(row["effect"], abs=5e-4) for row in rows]
+    assert [float(cell.replace("−", "-")) for cell in cells] == [pytest.approx(100 * row["effect"], abs=0.05) for row in rows]
     assert rows[0]["attribute"] == "glasses" and "smile" not in [row["attribute"] for row in rows]
 
 
 def test_every_printed_query_can_be_asked_again(root: Path) -> None:
     page = page_of(root, "planted-run")
-    shown = [html.unescape(sql) for sql in re.findall(r'<details class="sql">.*?<code>(.*?)</code>', page, re.DOTALL)]
+    shown = [html.unescape(sql) for sql in re.findall(r'<div class="sql">.*?<code>(.*?)</code>', page, re.DOTALL)]
     assert len(shown) == len(EVIDENCE) - 2 + 1 + 2  # no comparison; the label's question twice; a finding has two
-    silent = ("rules", "base", "marks", "agreement", "absent", "examined", "truths", "canary", "carriers")  # no policy, review, …
-    empty = {printed(EVIDENCE[name].strip(), run="planted-run") for name in silent}
+    silent = ("rules", "base", "marks", "agreement", "absent", "examined", "truths", "canary", "carriers", "moved", "pasted")
+    empty = {printed(EVIDENCE[name].strip(), run="planted-run", found=FOUND) for name in silent}
     assert {sql for sql in shown if query(root, sql).num_rows == 0} <= empty
 
 

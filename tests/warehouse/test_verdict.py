@@ -43,10 +43,11 @@ def test_a_finding_names_its_attributes_and_both_kinds_of_evidence() -> None:
     assert (said.kind, said.headline) == ("finding", "The smile classifier “planted” relies on glasses")
     assert said.sentences[0] == (
         "When images are changed until the model says “smiling”, “glasses” becomes more likely: "
-        "+30.0 points over an unguided control (95% interval +28.0 to +32.0, 128 images)."
+        "+30.0 points over an unguided control (95% confidence +28.0 to +32.0, 128 images)."
     )
     assert said.sentences[1] == (
-        "Adding only “glasses” raises the “smiling” score by 40.0 points on average (95% interval +30.0 to +50.0, 30 edits). "
+        "Adding only “glasses” raises the “smiling” score by 40.0 points on average (95% confidence +30.0 to +50.0, "
+        "30 edited images). "
         "Two tests agree: confirmed."
     )
     assert "“hat” becomes less likely: −20.0 points" in said.sentences[2]
@@ -58,7 +59,8 @@ def test_an_attribute_that_lowers_the_score_says_so_and_what_the_verdict_rests_o
     lowers: dict[str, Any] = {"intervention": -0.4, "intervention_low": -0.5, "intervention_high": -0.3, "n_interventions": 30}
     said = verdict(RUN, [row("hat", "suspected", 0.2, **lowers | {"rests_on": "edits alone"})], [SHARE], [])
     assert said.sentences[1] == (
-        "Adding only “hat” lowers the “smiling” score by 40.0 points on average (95% interval −50.0 to −30.0, 30 edits). "
+        "Adding only “hat” lowers the “smiling” score by 40.0 points on average (95% confidence −50.0 to −30.0, "
+        "30 edited images). "
         "Verdict: suspected, edits alone."
     )
 
@@ -74,10 +76,10 @@ def test_what_the_images_do_not_tell_apart_is_one_finding_of_both_names() -> Non
     ("claims", "named"),
     [
         ([("property", "warmth", 0.7), ("place", "centre", 0.3)], "warmth"),  # a cast shows everywhere
-        ([("place", "bottom right", 0.5), ("property", "gamma", 0.3)], "the bottom right and gamma"),  # a sticker brightens
+        ([("place", "bottom right", 0.5), ("property", "gamma", 0.3)], "the bottom right and mid-tones"),  # a sticker brightens
         (
             [("property", "subject_y", 0.26), ("place", "bottom right", 0.19)],
-            "subject_y and the bottom right",
+            "vertical position of the subject and the bottom right",
         ),
         ([("property", "border", 0.6), ("place", "top left", 0.2), ("place", "top right", 0.1)], "border and the top left"),
         ([("place", "top left", 0.2), ("place", "top right", 0.1)], "the top left and the top right"),
@@ -97,7 +99,7 @@ def test_the_headline_names_a_place_that_no_property_of_the_whole_image_accounts
 def test_a_suspicion_is_no_more_than_one() -> None:
     said = verdict(RUN, [row("glasses", "suspected", 0.03, 0.01)], [SHARE], [])
     assert said.headline == "The smile classifier “planted” may rely on glasses"
-    assert said.sentences[0].endswith("This is inside the margin.")
+    assert said.sentences[0].endswith("This is too small to matter.")
 
 
 def test_what_was_not_edited_is_named_and_never_green() -> None:
@@ -105,7 +107,7 @@ def test_what_was_not_edited_is_named_and_never_green() -> None:
     said = verdict(RUN, quiet, [SHARE], [])
     assert (said.kind, said.headline) == (
         "inconclusive",
-        "Nothing found, but not all was tested of the smile classifier “planted”",
+        "Not cleared: not all was tested of the smile classifier “planted”",
     )
     assert said.sentences[0].startswith("Not tested: glasses and beard (")
     assert "glasses" not in said.sentences[1] and said.sentences[1].startswith("Looked at, and clear: hat (")
@@ -118,7 +120,7 @@ def test_green_only_where_nothing_is_open_and_the_names_explain_the_answers() ->
         "clear",
         "No reliance found: the smile classifier “planted” is clear of all that was tried",
     )
-    assert said.sentences[0].startswith("Looked at, and clear: glasses and hat (guidance moved each")
+    assert said.sentences[0].startswith("Looked at, and clear: glasses and hat (each moves by less than")
     assert said.sentences[0].endswith(", 1 property of the image and 1 place in it.")  # the centre decides, by its name
     assert said.sentences[1] == "What you named explains 95% of this classifier's answers, of 96% that can be explained."
 
@@ -146,6 +148,43 @@ def test_amber_as_long_as_one_thing_is_open(ranked: list[Any], share: list[Any],
     assert not any(word in words(found).lower() for word in ("nothing outside", "nothing found", "no reliance"))
 
 
+def rule(result: str, reason: str = "hat effect +9.0 points, limit 15") -> dict[str, Any]:
+    return {"rule": "effect", "subject": "hat", "result": result, "reason": reason}
+
+
+def test_no_green_beside_a_release_check_that_is_open_or_failed() -> None:
+    evidence = ([row("glasses", "clear")], [SHARE], [claim("property", "warmth", "clear")], None, ())
+    passed, undecided, failed = (verdict(RUN, *evidence, [rule("pass"), rule(end)]) for end in ("pass", "inconclusive", "fail"))
+    assert [said.colour for said in (passed, undecided, failed)] == ["green", "amber", "red"]
+    assert undecided.sentences[0] == "Open: hat effect +9.0 points, limit 15."
+    assert failed.headline == "The smile classifier “planted” fails its release check"
+    assert failed.sentences[0] == "Hat effect +9.0 points, limit 15." and "No reliance found" in failed.sentences[1]
+
+
+def test_a_suspicion_is_open_so_amber_and_what_was_confirmed_stays_red() -> None:
+    assert verdict(RUN, [row("glasses", "suspected", 0.3)], [SHARE], []).colour == "amber"
+    confirmed = verdict(RUN, [row("glasses", "confirmed", 0.3, **EDITED)], [SHARE], [], None, (), [rule("pass")])
+    assert confirmed.colour == "red"
+
+
+def test_what_is_open_is_counted_in_the_headline() -> None:
+    claims = [claim("place", "centre", "inconclusive", 0.105), claim("property", "warmth", "clear")]
+    said = verdict(RUN, [row("earrings", "inconclusive", images_needed=341), row("glasses", "clear")], [SHARE], claims)
+    assert (said.colour, said.headline) == ("amber", "The smile classifier “planted”: nothing confirmed, 2 of 4 questions open")
+    assert (
+        "Undecided: earrings. About 341 images would decide" in said.sentences[0]
+        and "the centre of the image" in said.sentences[1]
+    )
+
+
+def test_people_read_labels_and_underscores_as_spaces() -> None:
+    named = RUN | {"config": '{"labels": {"smiling": "a smile"}}', "classes": ["neutral", "smiling"]}
+    confirmed = row("warm_background", "confirmed", 0.3, target="smiling", **EDITED)
+    said = verdict(named, [confirmed], [SHARE], [])
+    assert said.headline.endswith("relies on warm background") and "the “a smile” score" in words(said)
+    assert "smiling" not in words(said) and "warm_background" not in words(said)
+
+
 def test_what_has_no_name_is_a_finding_before_any_attribute() -> None:
     claims = [
         claim("property", "warmth", "confirmed", 0.43, "probes and association agree"),
@@ -158,7 +197,7 @@ def test_what_has_no_name_is_a_finding_before_any_attribute() -> None:
     )
     assert said.sentences[0] == (
         "Moving only the property “warmth” from low to high moves the “smiling” score by +43.0 points on average "
-        "(95% interval +40.0 to +46.0, 96 images): confirmed, probes and association agree."
+        "(95% confidence +40.0 to +46.0, 96 images): confirmed, probes and association agree."
     )
     assert "Exchanging only the bottom centre of the image moves" in said.sentences[1]
     assert "nothing that was named accounts for it" in said.sentences[1] and "explains 20%" in said.sentences[-1]

@@ -35,3 +35,31 @@ def test_duration(seconds: float, text: str) -> None:
 def test_lists_and_moments_read_as_english() -> None:
     assert [wording.listed(list(names)) for names in ("", "a", "ab", "abc")] == ["nothing", "a", "a and b", "a, b and c"]
     assert wording.moment(datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)) == "2025-03-04 05:06 UTC"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [(0.283, 0.461, "+28.3 to +46.1"), (-0.031, 0.0, "−3.1 to 0.0"), (-0.0002, 0.0004, "less than 0.1 points")],
+)
+def test_an_interval_in_points_that_rounds_to_nothing_says_so(low: float, high: float, text: str) -> None:
+    assert wording.points_between(low, high) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"), [(0.283, 0.461, "28–46"), (-0.031, 0.12, "−3 to +12"), (-0.004, 0.003, "less than 1")]
+)
+def test_an_interval_for_a_glance_has_whole_points(low: float, high: float, text: str) -> None:
+    assert wording.whole_between(low, high) == text
+
+
+def test_sizes_in_points_have_no_sign_and_never_are_a_bare_zero() -> None:
+    assert [wording.size_in_points(value) for value in (0.372, -0.003, 0.0004)] == ["37.2", "0.3", "less than 0.1"]
+    assert [wording.size_in_points(value, 0) for value in (0.372, -0.003)] == ["37", "less than 1"]
+
+
+def test_a_reason_of_the_gate_says_less_than_where_all_rounds_to_zero() -> None:
+    said = "hat effect 0.0 points (95% interval 0.0 to 0.0), limit 15; edited alone it shifts the score by −0.2 points"
+    assert wording.reason(said) == "hat effect less than 0.1 points, limit 15; edited alone it shifts the score by −0.2 points"
+    assert wording.reason("glasses effect 10.0 points (95% interval +1.0 to +19.0)").startswith(
+        "glasses effect 10.0 points (95% c"
+    )

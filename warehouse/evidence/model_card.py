@@ -11,6 +11,8 @@ from warehouse.lens.fetch import Row
 from warehouse.lens.gate import IN_WORDS
 from warehouse.report.formatting import markdown_table, percent, points
 from warehouse.report.metric_names import in_order
+from warehouse.report.names import Names
+from warehouse.report.summary import group_name
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -64,6 +66,8 @@ def _eval_results(results: Results, about: About) -> Sequence[EvalResult]:
         )
 
     found = [result("accuracy", "Accuracy", results.accuracy["value"])] if results.accuracy is not None else []
+    if results.worst is not None:
+        found.append(result("worst_group_accuracy", "Worst-group accuracy", results.worst["value"]))
     if results.gate is not None:
         found.append(result("release_check", "Release check", IN_WORDS[results.gate.verdict]))
     found += [
@@ -82,7 +86,7 @@ def _text(name: str, results: Results, about: About) -> str:
         f"# {_inert(name)}",
         _inert(f"**{said.headline}.** " + " ".join(said.sentences)),
         f"## Release check\n\n{_inert(release_check(results))}",
-        f"## Accuracy\n\n{_accuracy(results.accuracy)}",
+        f"## Accuracy\n\n{_inert(_accuracy(results))}",
         f"## What moves the answers\n\n{_effects(results)}",
         "## Limits\n\nAn audit sees attributes that its oracle names, changes that its generator can draw, and the properties "
         "and places that it tries.",
@@ -93,12 +97,22 @@ def _text(name: str, results: Results, about: About) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _accuracy(row: Row | None) -> str:
-    if row is None:
+def _accuracy(results: Results) -> str:
+    """Over all images, and in the group that it may hide."""
+    if results.accuracy is None:
         return "Not measured: the audited images have no labels."
-    return (
-        f"{percent(row['value'])} of {row['n']:,} labelled images (95% interval {percent(row['low'])} to {percent(row['high'])})."
-    )
+    overall = f"{percent(results.accuracy['value'])} of {results.accuracy['n']:,} labelled images ({_between(results.accuracy)})."
+    worst = results.worst
+    if worst is None:
+        return f"{overall} By group it is not known."
+    clearly = "clearly below that" if worst["below"] else "not clearly below that"
+    name = group_name(Names.of(results.run).row(worst))
+    lowest = f"{percent(worst['value'])} of {worst['n']:,} images ({_between(worst)}), {clearly}"
+    return f"{overall}\n\nLowest of {worst['cells']:,} groups by label and attribute: {name}, {lowest}."
+
+
+def _between(row: Row) -> str:
+    return f"95% confidence {percent(row['low'])} to {percent(row['high'])}"
 
 
 def _effects(results: Results) -> str:

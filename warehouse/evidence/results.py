@@ -13,20 +13,22 @@ from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.gate import IN_WORDS, Gate, check_run, verdict_of
 from warehouse.lens.settled import settle
 from warehouse.report.queries import EVIDENCE, evidence
-from warehouse.report.verdict import Verdict, verdict
+from warehouse.report.verdict import Verdict, verdict_from
 
-QUESTIONS = ("runs", "layers", "ranked", "share", "claims", "compared", "accuracy", "scorecard", "rules")  # of the report
+QUESTIONS = ("runs", "layers", "ranked", "share", "claims", "compared", "accuracy", "worst", "scorecard", "rules")
 COSTS = "select stage, shards, seconds from stage_costs where run_id = $run order by stage"
 
 
 @dataclass(frozen=True)
 class Results:
-    """Rows of the views, and what is said of them. gate: None for a run without a policy; accuracy: None without labels."""
+    """Rows of the views, and what is said of them. gate: None for a run without a policy; accuracy: None without
+    labels; worst: the group of label and attribute where accuracy is lowest, None without groups."""
 
     run: Row
     verdict: Verdict
     gate: Gate | None
     accuracy: Row | None
+    worst: Row | None
     attributes: list[Row]
     explained: list[Row]
     claims: list[Row]
@@ -45,9 +47,10 @@ def read_results(root: Path, run_id: str) -> Results:
     (run,) = found["runs"]
     return Results(
         run=run,
-        verdict=verdict(run, found["ranked"], found["share"], found["claims"], found["compared"][0], found["layers"]),
+        verdict=verdict_from(found),
         gate=verdict_of(run_id, found["rules"]) if found["rules"] else None,
         accuracy=next(iter(found["accuracy"]), None),
+        worst=next(iter(found["worst"]), None),
         attributes=found["ranked"],
         explained=found["share"],
         claims=found["claims"],
@@ -77,6 +80,8 @@ def _numbers(results: Results) -> Iterator[tuple[str, float | None]]:
             yield f"release_checks/{name}", sum(rule["result"] == result for rule in results.gate.rules)
     if results.accuracy is not None:
         yield from _interval("accuracy", "", results.accuracy, "value")
+    if results.worst is not None:
+        yield from _interval("worst_group_accuracy", "", results.worst, "value")
     for row in results.explained:
         yield from _interval("explained_share", f"/{row['class']}", row, "share")
     for row in results.attributes:

@@ -44,4 +44,6 @@ def explorer(root: Path, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
     site = Site(root)
     routes = [route for part in (assets, pictures, forms, *PAGES) for route in part.routes(site)]
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=[*hosts], www_redirect=False)
-    return Starlette(routes=routes, middleware=[Middleware(Headers), trusted], exception_handlers={UserError: site.refused})
+    app = Starlette(routes=routes, middleware=[Middleware(Headers), trusted], exception_handlers={UserError: site.refused})
+    app.state.summaries = site.summaries
+    return app

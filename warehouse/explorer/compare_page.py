@@ -14,15 +14,15 @@ from starlette.routing import Route
 from cfx.errors import UserError
 from warehouse.explorer.site import Site
 from warehouse.explorer.summaries import Summary
-from warehouse.lens.connect import open_facts, open_runs
+from warehouse.lens.connect import open_runs
 from warehouse.lens.fetch import Row, fetch
 from warehouse.report.charts import Axis, axis_over
+from warehouse.report.names import Names
 
 MOST = 8  # audits side by side
 LISTED = 200  # audits to choose from, the newest
-PATIENCE = 20.0  # seconds that a page waits for the verdicts of its audits
 RUNS = """
-select run_id, name, started, status, margin, target_attribute from runs where status = 'finished'
+select run_id, name, started, config from runs where status = 'finished'
 order by started desc, run_id
 """
 FLIPS = "select method, value, n from fr where run_id = $run order by method"
@@ -43,7 +43,7 @@ class Column(NamedTuple):
     changes by attribute, of explanations and of edits, and the change of the flip rate."""
 
     run: Row
-    summary: Summary | None
+    summary: Summary
     flips: list[Row]
     claims: dict[tuple[str, str, str], Row]
     changes: dict[str, Row]
@@ -62,7 +62,7 @@ class Line(NamedTuple):
 
 def routes(site: Site) -> list[Route]:
     def page(request: Request) -> Response:
-        every = {row["run_id"]: row for row in fetch(open_facts(site.root, ("runs",), RUNS), RUNS)}
+        every = {row["run_id"]: row for row in fetch(site.lens.runs(), RUNS)}
         chosen = list(dict.fromkeys(request.query_params.getlist("run")))
         of_run: dict[str, object] = {}
         if "run" in request.path_params:
@@ -82,6 +82,7 @@ def routes(site: Site) -> list[Route]:
             most=MOST,
             columns=columns,
             lines=lines,
+            names=Names.of(columns[0].run) if columns else None,
             axis=_axis(lines),
             other_way="?" + urlencode([("run", name) for name in reversed(chosen[:MOST])]),
         )
@@ -90,18 +91,17 @@ def routes(site: Site) -> list[Route]:
 
 
 def _columns(site: Site, runs: list[Row]) -> list[Column]:
-    summaries = site.summaries.of([run["run_id"] for run in runs], PATIENCE)
     base = runs[0]["run_id"]
     with ThreadPoolExecutor(2) as readers:
-        return list(readers.map(lambda run: _column(site, run, base, summaries.get(run["run_id"])), runs))
+        return list(readers.map(lambda run: _column(site, run, base), runs))
 
 
-def _column(site: Site, run: Row, base: str, summary: Summary | None) -> Column:
+def _column(site: Site, run: Row, base: str) -> Column:
     run_id = run["run_id"]
     lens = site.lens.of(run_id)
     claims = {(row["kind"], row["name"], row["class"] or ""): row for row in fetch(lens, CLAIMS, run=run_id)}
     changes, edited, flipped = ({}, {}, None) if run_id == base else _paired(site, run_id, base)
-    return Column(run, summary, fetch(lens, FLIPS, run=run_id), claims, changes, edited, flipped)
+    return Column(run, site.summaries.now(run_id), fetch(lens, FLIPS, run=run_id), claims, changes, edited, flipped)
 
 
 def _paired(site: Site, run_id: str, base: str) -> tuple[dict[str, Row], dict[str, Row], Row | None]:

@@ -19,7 +19,6 @@ from warehouse.report.charts import axis_over
 from warehouse.report.queries import evidence, input_images
 from warehouse.report.render import report_html
 
-PATIENCE = 5.0  # seconds that the page waits for its verdict
 # The claims of `findings`, and the parts of the images that masks name, which are claims of the same kind.
 CLAIMS = """
 select kind, name, class, intervention, low, high, n, verdict, why, tied, given_name, rank
@@ -83,7 +82,7 @@ def routes(site: Site) -> list[Route]:
         return site.page(
             "explorer_findings.html.j2",
             run=site.run(run),
-            summary=site.summaries.of([run], PATIENCE).get(run),
+            summary=site.summaries.now(run),
             claims={kind: [claim for claim in found if claim.row["kind"] == kind] for kind in KINDS},
             kinds=KINDS,
             how=HOW,

@@ -23,6 +23,7 @@ from warehouse.lens.settled import settle_for_all
 
 GROWING = ("reviews", "names")  # facts that people write while they look
 LASTING = tuple(name for name in FACTS if name not in GROWING)
+LISTED = ("runs", "policies")  # facts that a list of runs is made of
 KEPT = 8  # lenses of runs that stay open
 KNOWN = "select run_id, base_id from runs left join bases using (run_id) where run_id = $run"
 
@@ -49,6 +50,9 @@ class Lenses:
         self._lock = Lock()
         self._facts: object = None
         self._con: duckdb.DuckDBPyConnection | None = None
+        self._listing = Lock()
+        self._listed: object = None
+        self._list: duckdb.DuckDBPyConnection | None = None
         self._runs: OrderedDict[str, _OfRun] = OrderedDict()
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
@@ -88,10 +92,24 @@ class Lenses:
 
     def with_base(self, run_id: str) -> tuple[str, ...]:
         """The run and the one that it is compared with. Raises UserError for an unknown run."""
-        found = fetch(open_facts(self.root, ("runs", "policies"), KNOWN), KNOWN, run=run_id)
+        found = fetch(self.runs(), KNOWN, run=run_id)
         if not found:
             raise UserError(f"there is no run {run_id!r} in this warehouse")
         return (run_id, *(row["base_id"] for row in found if row["base_id"] is not None))
+
+    def runs(self) -> duckdb.DuckDBPyConnection:
+        """A connection of the caller's own to `runs`, `bases` and `policies` of all runs, and to nothing else."""
+        with self._listing:
+            folders = (folder for fact in LISTED for folder in (self.root / "facts" / fact).glob("run_id=*"))
+            now = sorted((str(folder), folder.stat().st_mtime_ns) for folder in folders)
+            if self._list is None or now != self._listed:
+                con = open_facts(self.root, LISTED, KNOWN)
+                con.execute("create table facts.list_of_runs as from runs")
+                con.execute("create table facts.list_of_bases as from bases")
+                con.execute("create or replace view runs as from facts.list_of_runs")
+                con.execute("create or replace view bases as from facts.list_of_bases")
+                self._list, self._listed = con, now
+            return self._list.cursor()
 
 
 def state_of(root: Path, run_ids: Sequence[str], facts: Sequence[str]) -> State:

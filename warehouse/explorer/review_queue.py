@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -12,12 +13,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from warehouse.explorer.agreement import agreement, by_subject, disagreements
+from warehouse.explorer.gallery import picture
 from warehouse.explorer.reviewer import remember, reviewer_of
 from warehouse.explorer.reviews import review
 from warehouse.explorer.site import Site
 from warehouse.lens.fetch import Row, fetch
 from warehouse.report.cards import thumbnail
-from warehouse.report.gallery import frames
 from warehouse.report.queries import image_rows
 
 SIZES = (10, 20, 50, 100, 200)
@@ -60,11 +61,6 @@ def routes(site: Site) -> list[Route]:
         if place is None:
             return site.page("explorer_queue_done.html.j2", **shown, queue=found, **_agreement(lens, run_id, marks))
         row = found.rows[place]
-        image = next(
-            each
-            for each in image_rows(lens, run_id, [row["image_id"]])
-            if (each["method"], each["seed"]) == (row["method"], row["seed"])
-        )
         others = [mark for mark in marks if mark["reviewer"] != reviewer and _same(mark, row)]
         return site.page(
             "explorer_queue.html.j2",
@@ -73,7 +69,7 @@ def routes(site: Site) -> list[Route]:
             queue=found,
             place=place,
             row=row,
-            frames=frames(*(image[key] for key in ("png", "png_cf", "mask_png", "map_png"))),
+            pictures=_pictures(run, row),
             own=found.marked.get(place),
             others=others,
             last=max(found.marked, key=lambda known: found.marked[known]["written"], default=None),
@@ -130,6 +126,13 @@ def _queue(lens: duckdb.DuckDBPyConnection, run_id: str, size: int, marks: list[
     own = {(mark["image_id"], mark["method"], mark["seed"]): mark for mark in marks if mark["reviewer"] == reviewer}
     places = {place: own.get((row["image_id"], row["method"], row["seed"])) for place, row in enumerate(rows)}
     return Queue(rows, {place: mark for place, mark in places.items() if mark is not None})
+
+
+def _pictures(run: Row, row: Row) -> dict[str, str | None]:
+    """The addresses of the pictures of an explanation; None where the run's configuration lets none be shown."""
+    kept = json.loads(run["config"]).get("thumbnails") is not False
+    keys = {"image": row["image_id"], "method": row["method"], "seed": row["seed"]}
+    return {kind: picture(run["run_id"], kind, **keys) if kept else None for kind in ("input", "counterfactual", "difference")}
 
 
 def _agreement(lens: duckdb.DuckDBPyConnection, run_id: str, marks: list[Row]) -> dict[str, object]:

@@ -9,7 +9,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from warehouse.explorer.site import Site
-from warehouse.lens.connect import open_facts
 from warehouse.lens.fetch import fetch
 
 PAGE = 50  # audits a page
@@ -27,7 +26,7 @@ def routes(site: Site) -> list[Route]:
     def runs(request: Request) -> Response:
         audit, page = request.query_params.get("audit", ""), request.query_params.get("page", "0")
         number = min(int(page), LAST) if page.isdecimal() else 0
-        lens = open_facts(site.root, ("runs",), LISTED)
+        lens = site.lens.runs()
         listed = fetch(lens, LISTED, audit=audit, size=PAGE, start=PAGE * number)
         known = site.summaries.of([row["run_id"] for row in listed if row["status"] == "finished"], PATIENCE)
         finished = sum(row["status"] == "finished" for row in listed)

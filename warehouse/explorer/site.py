@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from pathlib import Path
+from typing import cast
 from urllib.parse import parse_qs, quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -23,6 +24,7 @@ from warehouse.explorer.summaries import Summaries
 from warehouse.lens.fetch import Row, fetch
 from warehouse.report import formatting as wording
 from warehouse.report.gallery import AMPLIFIED
+from warehouse.report.names import Names
 from warehouse.report.render import TEMPLATES
 
 STRANGER = "This form is not from this explorer; load the page again."
@@ -48,13 +50,15 @@ class Site:
 
     def page(self, template: str, status: int = 200, **values: object) -> Response:
         """A page from a template. Nothing on it is kept by a browser after it was closed."""
-        fixed = {
+        fixed: dict[str, object] = {
             "token": self.token,
             "known_marks": MARKS,
             "longest": LONGEST,
             "longest_name": LONGEST_NAME,
             "amplified": AMPLIFIED,
         }
+        if "run" in values:
+            fixed["names"] = Names.of(cast(Row, values["run"]))
         html = self.templates.get_template(template).render(fixed | values)
         return HTMLResponse(html, status_code=status, headers=SAFE | {"Cache-Control": "no-store"})
 

@@ -14,6 +14,7 @@ from warehouse.explorer import plot
 from warehouse.explorer.site import Site
 from warehouse.lens.fetch import Row
 from warehouse.report.formatting import moment
+from warehouse.report.names import Names
 from warehouse.trend.alarms import Trend, trend
 from warehouse.trend.nights import Key
 
@@ -48,13 +49,13 @@ def routes(site: Site) -> list[Route]:
             found = trend(site.root, run["run_id"])
         except (UserError, duckdb.Error) as refused:
             error = str(refused)
-        drawn = lines_of(found) if found else {}
+        drawn = lines_of(found, Names.of(run)) if found else {}
         return site.page("explorer_trend.html.j2", run=run, found=found, error=error, drawn=drawn, kinds=KINDS, most=DRAWN)
 
     return [Route("/runs/{run}/trend", page)]
 
 
-def lines_of(found: Trend) -> dict[str, list[Line]]:
+def lines_of(found: Trend, names: Names) -> dict[str, list[Line]]:
     """The lines by kind, those with an alarm first, then those that moved most beside their own interval."""
     alarmed = {(alarm.change.kind, alarm.change.name, alarm.change.target or ""): str(alarm) for alarm in found.alarms}
     kinds: dict[str, list[tuple[float, Line]]] = {}
@@ -65,7 +66,8 @@ def lines_of(found: Trend) -> dict[str, list[Line]]:
         ]
         ends = f"{rows[0]['started']:%Y-%m-%d}", f"{rows[-1]['started']:%Y-%m-%d}"
         chart = plot.line(values, [row["started"].timestamp() for row in rows], ends)
-        line = Line(key[1].replace("_", " "), key[2], rows[-1], chart, alarmed.get(key))
+        called = names.row({"kind": key[0], "name": key[1], "class": key[2]})
+        line = Line(called["name"], called["class"], rows[-1], chart, alarmed.get(key))
         kinds.setdefault(key[0], []).append((_moved(key, rows, alarmed), line))
     return {
         kind: [line for _, line in sorted(kinds[kind], key=lambda each: (-each[0], each[1].name))]

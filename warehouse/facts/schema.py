@@ -100,7 +100,10 @@ REJECTED = _fact(
         _column("stage", pa.string(), "where it was refused: ingest, ..."),
         _column("reason", pa.string(), "unreadable, truncated, mode, depth, too_small, duplicate, missing, ..."),
         _column("error", pa.string(), "the error in words"),
+        _optional("label", pa.string(), "the class that the data set gives it; null without one, and in older runs"),
+        _optional("split", pa.string(), "train, validation, test, as the data set says; null as for the label"),
     ],
+    gained=("label", "split"),
 )
 
 PREDICTIONS = _fact(
@@ -110,6 +113,30 @@ PREDICTIONS = _fact(
         _column("image_id", pa.string(), "SHA-256 of the file, hex"),
         _column("class", pa.string(), "the most probable class"),
         _column("probabilities", pa.list_(pa.float32()), "softmax, in the order of the run's classes"),
+    ],
+)
+
+LABEL_ISSUES = _fact(
+    "label_issues",
+    "One row per labelled image: how well its label goes with the classifier's own probabilities, by confident learning "
+    "(Northcutt, Jiang & Chuang 2021, arXiv:1911.00068; cleanlab). Where the extra `quality` is not installed there are none.",
+    [
+        _column("image_id", pa.string(), "SHA-256 of the file, hex"),
+        _column("label", pa.string(), "the class that the data set gives it"),
+        _column("suggested", pa.string(), "the class that the classifier says"),
+        _column("quality", pa.float64(), "self-confidence: the classifier's probability of the label, 0 to 1; the lowest first"),
+        _column("issue", pa.bool_(), "confident learning takes the label for wrong, or the classifier is"),
+    ],
+)
+
+SHARED_FILES = _fact(
+    "shared_files",
+    "One row per split of the table that was not audited: which audited images it holds, too. Of audits of one split alone.",
+    [
+        _column("other_split", pa.string(), "the split"),
+        _column("files", pa.int64(), "its files that could be compared"),
+        _column("paths", pa.list_(pa.string()), "audited files that it holds: by name, or byte for byte"),
+        _column("twins", pa.list_(pa.string()), "their counterparts in that split, in the same order"),
     ],
 )
 
@@ -452,7 +479,11 @@ PROBES = _fact(
         _column("counted", pa.bool_(), "the probe takes this image at least half of the way from low to high"),
         _column("p_before", pa.float64(), "P(class) of the image as it is"),
         _column("p_after", pa.float64(), "P(class) of the image moved"),
+        _optional(
+            "moved_png", pa.binary(), "the image moved, PNG: of a few of each property that the answer reacts to; else null"
+        ),
     ],
+    gained=("moved_png",),
 )
 
 PROPERTY_CLAIMS = _fact(
@@ -491,7 +522,11 @@ TRANSPLANTS = _fact(
         _column("other", pa.bool_(), "the donor is predicted the other class; false: the same, which is the null"),
         _column("p_before", pa.float64(), "P(class) of the image as it is"),
         _column("p_after", pa.float64(), "P(class) with the place pasted"),
+        _optional(
+            "pasted_png", pa.binary(), "the image with it pasted, PNG: a few of each place that decides unnamed; else null"
+        ),
     ],
+    gained=("pasted_png",),
 )
 
 _DECIDES = [  # of a place, whatever it is
@@ -575,6 +610,8 @@ FACTS: dict[str, Fact] = {
         ANNOTATIONS,
         REJECTED,
         PREDICTIONS,
+        LABEL_ISSUES,
+        SHARED_FILES,
         PROPERTIES,
         EXPLAINED,
         PROBES,

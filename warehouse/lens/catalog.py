@@ -78,6 +78,8 @@ VIEWS = (
     "changes",
     "edit_changes",
     "flip_changes",
+    "reacting",
+    "unedited",
     "subgroups",
     "accuracy",
     "confusion",
@@ -95,6 +97,9 @@ VIEWS = (
     "truth_agreement",
     "stage_costs",
     "near_copies",
+    "near_duplicates",
+    "quality_images",
+    "quality",
     "watched",
     "trend",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,14 @@ import pyarrow as pa
 
 from warehouse.facts.storage import warehouse_at
 from warehouse.lens.ask import ask
-from warehouse.lens.connect import View, views
+from warehouse.lens.connect import View, open_warehouse, views
+from warehouse.lens.gate import check_run
+from warehouse.report import plots
 from warehouse.report.render import write_report
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 
 class Warehouse:
@@ -46,3 +50,25 @@ class Warehouse:
     def report(self, run_id: str) -> Path:
         """Write the report of a run and return its path. Raises UserError for an unknown run, with the runs there are."""
         return write_report(self.root, run_id)
+
+    def plot_effects(self, run_id: str, ax: Axes | None = None) -> Axes:
+        """What moves the answer when it alone is changed: each finding's intervention with its 95 % interval, in points."""
+        return plots.plot_effects(self.root, self._known(run_id), ax)
+
+    def plot_map(self, run_id: str, of: str | None = None, ax: Axes | None = None) -> Axes:
+        """Where the answer comes from: effects of the places over the mean image. of: the class; default: the one moved most."""
+        return plots.plot_map(self.root, self._known(run_id), of, ax)
+
+    def plot_trend(self, audit: str, of: str = "accuracy", ax: Axes | None = None) -> Axes:
+        """One quantity over the finished runs of an audit: accuracy, an attribute, a property … of the view `trend`."""
+        return plots.plot_trend(self.root, audit, of, ax)
+
+    def plot_cost(self, run_id: str, ax: Axes | None = None) -> Axes:
+        """What the stages of an audit took."""
+        return plots.plot_cost(self.root, self._known(run_id), ax)
+
+    def _known(self, run_id: str) -> str:
+        """The run. Raises UserError for one that is not there, with the runs there are."""
+        with closing(open_warehouse(self.root, sql="from runs")) as lens:
+            check_run(lens, self.root, run_id)
+        return run_id

@@ -9,7 +9,7 @@ from __future__ import annotations
 import duckdb
 
 # Each builds on those before it. No view that is about one run reads another run's rows of these.
-SETTLED = ("attribute_tests", "ranked_attributes", "interventions", "claims", "group_counts")
+SETTLED = ("attribute_tests", "ranked_attributes", "interventions", "claims", "group_counts", "quality_images")
 _LAID_OUT = "select view_name from duckdb_views() where schema_name = 'main'"
 
 

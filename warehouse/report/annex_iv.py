@@ -27,7 +27,7 @@ from warehouse.report.queries import EVIDENCE, Evidence, answered, evidence
 from warehouse.report.regulation import CROSSWALK
 from warehouse.report.render import TEMPLATES
 from warehouse.report.scope import scope
-from warehouse.report.verdict import verdict
+from warehouse.report.verdict import verdict_from
 
 NUMBERS = "<!-- cfx-numbers "  # how the block of queries and answers begins, on a line of its own
 TO_FILL_IN = "[to be filled in"
@@ -84,7 +84,7 @@ def annex_iv(root: Path, run_id: str) -> str:
     drift = {(row["attribute"], row["source"], row["target"]): row["change"] for row in rows["drift"] if row["arm"] == "null"}
     ranked = [row | {"null": drift.get((row["attribute"], row["source"], row["target"]))} for row in rows["ranked"]]
     unguided = next((row["value"] for row in rows["scorecard"] if row["metric"] == "fr_null"), None)
-    said = verdict(run, rows["ranked"], rows["share"], rows["claims"], rows["compared"][0], rows["layers"])
+    said = verdict_from(rows)
     text = _template().render(
         rows,
         run=run,

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -20,6 +21,13 @@ def block(run_id: str, evidence: Mapping[str, Evidence]) -> str:
     """The report's questions and answers as JSON, for the element `<template id="cfx-numbers">`."""
     questions = {name: {"sql": each.sql, "rows": _steady(each.rows)} for name, each in evidence.items()}
     return json.dumps({"run_id": run_id, "questions": questions}, default=_plain, ensure_ascii=False)
+
+
+def read_block(html: str) -> dict[str, Any]:
+    """What `block` wrote, from a whole page. Raises ValueError where it is not there or not whole."""
+    _, _, rest = html.partition(f'<template id="{BLOCK}">')
+    read: dict[str, Any] = json.loads(unescape(rest.partition("</template>")[0]))
+    return read
 
 
 def numbers(rows: object, place: str = "") -> Iterator[tuple[str, float]]:

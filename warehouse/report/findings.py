@@ -11,6 +11,7 @@ from warehouse.lens.fetch import Row
 from warehouse.lens.scans import identifier
 from warehouse.report.formatting import percent
 from warehouse.report.gallery import Example, frames
+from warehouse.report.names import Names
 from warehouse.report.queries import Evidence, answered
 from warehouse.report.verdict import edit_sentence, effect_sentence
 
@@ -61,31 +62,36 @@ def ask_findings(lens: duckdb.DuckDBPyConnection, run_id: str, ranked: Sequence[
     return [_question(lens, run_id, row) for row in found]
 
 
-def findings(run: Row, questions: Sequence[Question], shown: Sequence[Row]) -> list[Finding]:
-    """The pages. shown: the images of the examples (see `queries.image_rows`)."""
+def findings(run: Row, questions: Sequence[Question], shown: Sequence[Row], names: Names) -> list[Finding]:
+    """The pages, with names for people. shown: the images of the examples (see `queries.image_rows`)."""
     seen = {(row["image_id"], row["seed"]): row for row in shown}
 
     def example(row: Row) -> Example:
         found = seen[row["image_id"], row["seed"]]
         images = frames(found["png"], found["png_cf"], found["mask_png"], found["map_png"])
-        return Example(row, row["path"] or row["image_id"][:12], images, ())
+        return Example(names.row(row), row["path"] or row["image_id"][:12], images, ())
 
     return [
-        Finding(each.row, _sentences(run, each), tuple(example(row) for row in each.picks.rows), each.shares, each.picks)
+        Finding(
+            names.row(each.row),
+            _sentences(run, names.row(each.row), each.shares.rows[0]),
+            tuple(example(row) for row in each.picks.rows),
+            each.shares,
+            each.picks,
+        )
         for each in questions
     ]
 
 
-def _sentences(run: Row, question: Question) -> tuple[str, ...]:
-    (share,) = question.shares.rows
+def _sentences(run: Row, row: Row, share: Row) -> tuple[str, ...]:
     changed = share["appeared"] + share["vanished"]
     crossed = (
-        f"Of {share['n']:,} flipped explanations, {changed:,} changed it ({percent(changed / share['n'])}): "
-        f"“{question.row['attribute']}” was added in {share['appeared']:,} and removed in {share['vanished']:,}."
+        f"“{row['attribute']}” was added in {share['appeared']:,} images and removed in {share['vanished']:,}: in "
+        f"{percent(changed / share['n'])} of the {share['n']:,} in which the answer changed."
         if share["n"]
-        else "No explanation flipped."
+        else "No image was changed until the answer changed."
     )
-    return effect_sentence(run, question.row), edit_sentence(question.row), crossed
+    return edit_sentence(row), effect_sentence(run, row), crossed
 
 
 def _question(lens: duckdb.DuckDBPyConnection, run_id: str, row: Row) -> Question:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from warehouse.lens.fetch import Row
+from warehouse.report.names import Names
 
 AMPLIFIED = 3  # differences are shown this many times stronger
 THUMBNAIL = 192  # the longest side of a thumbnail, in pixels
 SMALL = 96  # images up to this side are kept without loss: they are tiny, and every pixel is visible
+
+NAMES = Names()  # without labels of one's own
+ORANGE = (225, 85, 0)
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 
@@ -64,14 +69,15 @@ class Group:
     examples: tuple[Example, ...]
 
 
-def gallery(picks: Sequence[Row], shown: Sequence[Row]) -> list[Group]:
-    """The picks by kind; `shown` has their images and oracle probabilities (see `queries.image_rows`)."""
+def gallery(picks: Sequence[Row], shown: Sequence[Row], names: Names = NAMES) -> list[Group]:
+    """The picks by kind; `shown` has their images and oracle probabilities, by names as in the data (`queries.image_rows`)."""
     seen = {(row["image_id"], row["seed"]): row for row in shown}
 
     def example(row: Row) -> Example:
         found = seen[row["image_id"], row["seed"]]
         images = frames(found["png"], found["png_cf"], found["mask_png"], found["map_png"])
-        return Example(row, row["path"] or row["image_id"][:12], images, changes(found))
+        moved = tuple(replace(change, attribute=names(change.attribute)) for change in changes(found))
+        return Example(row, row["path"] or row["image_id"][:12], images, moved)
 
     def group(kind: str, title: str, rule: str) -> Group:
         return Group(kind, title, rule, tuple(example(row) for row in picks if row["pick"] == kind))
@@ -89,16 +95,37 @@ def changes(attributes: Row) -> tuple[Change, ...]:
 
 def frames(png: bytes | None, png_cf: bytes | None, mask_png: bytes | None, map_png: bytes | None) -> Frames:
     """Thumbnails from the PNG bytes in the facts; difference and saliency need two images of one size."""
-    x, x_cf, mask, found = (_pixels(data) if data else None for data in (png, png_cf, mask_png, map_png))
+    x, x_cf, mask, found = (pixels_of(data) if data else None for data in (png, png_cf, mask_png, map_png))
     changed = None if x is None or x_cf is None or x.shape != x_cf.shape else difference(x, x_cf)
     seen = None if x is None or found is None or x.shape != found.shape else salient(x, found)
-    return Frames(*(_data_uri(pixels) for pixels in (x, seen, x_cf, mask, changed)))
+    allowed = mask if x is None or mask is None or x.shape != mask.shape else masked(x, mask)
+    return Frames(*(None if pixels is None else data_uri(pixels) for pixels in (x, seen, x_cf, allowed, changed)))
+
+
+def picture(png: bytes | None) -> str | None:
+    """A thumbnail as a data URI; None without bytes."""
+    return None if png is None else data_uri(pixels_of(png))
 
 
 def salient(x: Pixels, found: Pixels) -> Pixels:
     """The image in pale grey, and over it in orange what the map finds."""
-    pale = 140 + x.mean(axis=2, keepdims=True) * 0.45
-    return (pale + (np.array([225, 85, 0]) - pale) * (found[..., :1] / 255)).astype(np.uint8)
+    ground = pale(x)
+    return (ground + (np.array(ORANGE) - ground) * (found[..., :1] / 255)).astype(np.uint8)
+
+
+def masked(x: Pixels, mask: Pixels) -> Pixels:
+    """The image as it is where the mask is white, in orange along its border there, and in pale grey where it is black."""
+    inside = mask[..., :1] > 127
+    padded = np.pad(inside[..., 0], 1, mode="edge")
+    core = inside[..., 0] & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    shown = np.where(inside, x, pale(x)).astype(np.uint8)
+    shown[inside[..., 0] & ~core] = ORANGE
+    return shown
+
+
+def pale(x: NDArray[Any]) -> NDArray[np.float64]:
+    """The image (H, W, 3) in pale grey, (H, W, 1), from 140 to 255: a ground for colours."""
+    return 140 + x.mean(axis=2, keepdims=True) * 0.45
 
 
 def difference(x: Pixels, x_cf: Pixels) -> Pixels:
@@ -107,14 +134,14 @@ def difference(x: Pixels, x_cf: Pixels) -> Pixels:
     return np.clip(128 + AMPLIFIED * signed, 0, 255).astype(np.uint8)
 
 
-def _pixels(png: bytes) -> Pixels:
+def pixels_of(png: bytes) -> Pixels:
+    """An image from its bytes, as RGB."""
     with Image.open(io.BytesIO(png)) as image:
         return np.asarray(image.convert("RGB"))
 
 
-def _data_uri(pixels: Pixels | None) -> str | None:
-    if pixels is None:
-        return None
+def data_uri(pixels: Pixels) -> str:
+    """An image as a thumbnail, WebP."""
     image = Image.fromarray(pixels)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from warehouse.lens.fetch import Row
-from warehouse.report.formatting import count, listed, percent, signed
+from warehouse.report.formatting import count, listed, number, percent, points
 from warehouse.report.scope import has
 
 
@@ -28,17 +28,20 @@ SURROGATE = Limit(
 
 UNNAMED = Limit(
     "Nothing has a name.",
-    "The audit has no oracle, so it says nothing of attributes: what decides shows as a property or a place of the image, and "
+    "The audit has no attribute model (the setting oracle), so it says nothing of attributes: what decides shows as a "
+    "property or a place of the image, and "
     "what is neither stays unseen.",
 )
 UNTESTED = Limit(
     "No attribute was tested.",
-    "The oracle sees attributes in the images. Whether one of them decides takes images in which it alone was changed, and "
-    "without a prior there are none.",
+    "The attribute model sees attributes in the images. Whether one of them decides takes images in which it "
+    "alone was changed, and "
+    "without a model that draws (the setting prior) there are none.",
 )
 UNDRAWN = Limit(
     "Nothing was drawn.",
-    "The audit has no prior: it moves and exchanges what the images have, and never shows what an image would have to look like.",
+    "The audit has no model that draws (the setting prior): it moves and exchanges what the images have, and never "
+    "shows what an image would have to look like.",
 )
 THESE_IMAGES = Limit(
     "These images only.",
@@ -66,7 +69,7 @@ def limits(
         text = f"{count(guided['lost_in_png'])} of {count(guided['explanations'])} flips are lost when rounded to 8 bits."
         found.append(Limit("Flips lost to 8-bit rounding.", text))
     if named and not run["target_attribute"]:
-        text = "No oracle attribute was named as the label, so it is ranked like any other and the sanity line is missing."
+        text = "No attribute was named as the label (the setting target_attribute), so it is ranked like any other."
         found.append(Limit("The label is not set apart.", text))
     return found
 
@@ -87,16 +90,20 @@ def _untouched(ranked: Sequence[Row], config: Mapping[str, Any]) -> Limit:
         (edited if row["n_interventions"] else unedited).append(row["attribute"])
     if unedited:
         text = (
-            "An attribute that changes with the answer may be a shortcut, or may only accompany one in the prior's training data."
+            "An attribute that changes with the answer may be a shortcut, or may only accompany one in the data that the drawing "
+            "model was trained on."
         )
         return Limit("Association, not intervention.", f"{text} Not edited by themselves: {listed(sorted(unedited))}.")
     fewest = min((row["n_interventions"] for row in ranked), default=0)
     text = (
-        f"Edits change {listed(sorted(edited))} as far as the oracle can tell, and little else; each on {fewest} images or more."
+        f"Edits change {listed(sorted(edited))} as far as the attribute model can tell, and little else; each on {fewest} images "
+        "or more."
     )
     named = (config.get("interventions") or {}).get("named")
+    by = "a text-to-image model, from a text prompt" if named else "the drawing model, guided by the attribute model"
     return Limit(
-        f"Edits are drawn by {'a text-to-image model, from a text prompt' if named else 'the prior, guided by the oracle'}.", text
+        f"Edits are drawn by {by}.",
+        text,
     )
 
 
@@ -106,18 +113,18 @@ def _named(ranked: Sequence[Row]) -> Limit:
         f"The audit looked at {names}. A shortcut without a name among them shows as a property, a place, or a low explained "
         "share; one that is none of these stays unseen."
     )
-    return Limit("Only what the oracle names.", text)
+    return Limit("Only what the attribute model names.", text)
 
 
 def _oracle(ranked: Sequence[Row], fr_null: float | None) -> Limit:
-    title = "The prior and the oracle drift."
+    title = "Drawing alone moves attributes, too."
     drift = {row["attribute"]: row["null"] for row in ranked if row["null"] is not None}
     if not drift:
-        return Limit(title, "There is no null yet, so drift cannot be subtracted and no attribute can be ranked.")
+        return Limit(title, "There is no unguided control yet, so this cannot be subtracted and no attribute can be ranked.")
     widest = max(drift, key=lambda name: abs(drift[name]))
-    text = f"Without guidance, {widest} already moves most, by {signed(drift[widest])}"
+    text = f"Without guidance, {widest} already moves most, by {points(drift[widest])} points"
     flips = "" if fr_null is None else f", and {percent(fr_null)} of the answers flip"
-    return Limit(title, f"{text}{flips}. Effects are measured above this null; what the prior cannot paint cannot be found.")
+    return Limit(title, f"{text}{flips}. Effects are measured over this control; what the model cannot draw cannot be found.")
 
 
 def _size(ranked: Sequence[Row]) -> Limit:
@@ -125,6 +132,6 @@ def _size(ranked: Sequence[Row]) -> Limit:
     widest = max(
         ((row["high"] - row["low"]) / 2 for row in ranked if row["verdict"] not in ("confirmed", "suspected")), default=None
     )
-    reach = "" if widest is None else f" An effect smaller than {widest:.3f} may be missed."
+    reach = "" if widest is None else f" An effect smaller than {number(100 * widest, 2)} points may be missed."
     text = f"Effects are means over {count(n)} images of this audit, flipped or not; other data may differ.{reach}"
     return Limit("These images only.", text)

@@ -9,6 +9,7 @@ import duckdb
 from warehouse.lens.fetch import Row, fetch, printed
 
 RANDOM, BEST, FAILED = 12, 6, 6  # gallery rows of each kind: the page stays small at any number of explanations
+FOUND, MOST = 6, 12  # claims whose interventions are shown at length, and attributes whose edits are shown at all
 
 EVIDENCE = {
     "runs": """
@@ -36,10 +37,11 @@ limit 12
 from explained_share where run_id = $run order by class
 """,
     "claims": """
-select rank, kind, name, class, association, intervention, low, high, n, verdict, why, tied, given_name
-from findings
-where run_id = $run
-order by rank
+select f.rank, kind, name, class, association, f.intervention, f.low, f.high, f.n, f.verdict, why, tied, given_name, images_needed
+from findings f
+left join verdicts v on v.run_id = f.run_id and kind = 'attribute' and (v.attribute, v.target) = (name, class)
+where f.run_id = $run
+order by f.rank
 """,
     "map": """
 select class, place, grid, effect, low, high, residual, decides, unnamed, attributes, framing
@@ -84,6 +86,100 @@ select kind, name, place, grid, image_id, value, from_most <= 12 as most
 from placed
 where least(from_most, from_least) <= 12
 order by rank, most desc, if(most, from_most, from_least)
+""",
+    "pairs": """
+with made as (
+    -- What the edit did to the score is `change`, the smaller of two readings: edited minus sham, and pasted minus input.
+    select
+        e.*, x.edits, switched_on, list_position(classes, e.target) as k, probabilities_before[k] as p_before,
+        probabilities_sham[k] as p_sham, probabilities_after[k] as p_edited, probabilities_pasted[k] as p_pasted
+    from edit_effects e join effects x using (run_id, image_id, attribute) join (select run_id, classes from runs) using (run_id)
+    where run_id = $run
+), counts as (
+    select attribute, target, count(*)::int as tried, count_if(counted)::int as n, sign(avg(change) filter (counted)) as way
+    from made group by attribute, target
+), ordered as (
+    select
+        *, if(switched_on, 1, -1) * change + 0 as moved,
+        (row_number() over (partition by attribute, target order by way * change desc, image_id))::int as place
+    from made join counts using (attribute, target) where counted
+), picked as (
+    select *, case place
+        when 1 then 'strongest' when n then 'weakest' when 1 + (n - 1) // 2 then 'median'
+        when 1 + (n - 1) // 4 then 'upper quartile' when 1 + 3 * (n - 1) // 4 then 'lower quartile' end as pick
+    from ordered
+), claimed as (
+    select name as attribute, class as target, verdict, (row_number() over (order by rank))::int as rank from findings
+    where run_id = $run and kind = 'attribute' and intervention is not null
+)
+select
+    rank, attribute, target, verdict, pick, place, n, tried, image_id, path, switched_on,
+    p_before, p_sham, p_edited, p_pasted, moved, edits
+from picked join claimed using (attribute, target) left join (select run_id, image_id, path from images) using (run_id, image_id)
+where rank <= $most
+    and (pick in ('strongest', 'median') or pick is not null and rank <= $found and verdict in ('confirmed', 'suspected'))
+order by rank, place
+""",
+    "moved": """
+with moved as (
+    select
+        class, probe, image_id, any_value(p_before) as p_before,
+        any_value(p_after) filter (direction = 'down') as p_down, any_value(p_after) filter (direction = 'up') as p_up,
+        any_value(strength) filter (direction = 'down') as strength_down,
+        any_value(strength) filter (direction = 'up') as strength_up
+    from probes where run_id = $run and counted group by class, probe, image_id
+), ordered as (
+    select
+        m.*, rank, verdict, (count(*) over same)::int as n,
+        (row_number() over (
+            partition by m.class, probe
+            order by if(
+                verdict = 'fragile',  -- either way counts
+                greatest(abs(p_down - p_before), abs(p_up - p_before)), sign(intervention) * (p_up - p_down)
+            ) desc, image_id
+        ))::int as place
+    from moved m join findings f on f.run_id = $run and kind = 'property' and name = probe and f.class = m.class
+    where verdict in ('confirmed', 'suspected', 'fragile')
+    window same as (partition by m.class, probe)
+)
+select
+    (dense_rank() over (order by rank))::int as rank, probe as property, class, verdict,
+    case place when 1 then 'strongest' when n then 'weakest' else 'median' end as pick, place, n, image_id, path,
+    p_before, p_down, p_up, strength_down, strength_up
+from ordered left join (select image_id, path from images where run_id = $run) using (image_id)
+where place in (1, 1 + (n - 1) // 2, n)
+qualify dense_rank() over (order by rank) <= $found
+order by rank, place
+""",
+    "pasted": """
+with pasted as (
+    -- Of each image: the place pasted from an image that is answered otherwise, and from one that is answered alike, the null.
+    select
+        class, place as cell, image_id, any_value(p_before) as p_before,
+        any_value(donor_id) filter (other) as donor_id, any_value(p_after) filter (other) as p_other,
+        any_value(p_after) filter (not other) as p_same
+    from transplants where run_id = $run group by class, place, image_id
+), ordered as (
+    select
+        p.*, z.zone, rank, verdict, grid, (count(*) over same)::int as n,
+        (row_number() over (
+            partition by p.class, p.cell order by if(p_before > .5, -1, 1) * (p_other - coalesce(p_same, p_before)) desc, image_id
+        ))::int as place
+    from pasted p
+    join (select class, zone, place as cell, grid from places where run_id = $run) z on z.class = p.class and z.cell = p.cell
+    join (select rank, class, name as zone, verdict from findings where run_id = $run and kind = 'place') f
+        on f.class = p.class and f.zone = z.zone
+    where p_other is not null and verdict in ('confirmed', 'suspected')
+    window same as (partition by p.class, p.cell)
+)
+select
+    (dense_rank() over (order by rank))::int as rank, zone, class, verdict, cell, grid,
+    case place when 1 then 'strongest' when n then 'weakest' else 'median' end as pick, place, n, image_id, path, donor_id,
+    p_before, p_same, p_other
+from ordered left join (select image_id, path from images where run_id = $run) using (image_id)
+where place in (1, 1 + (n - 1) // 2, n)
+qualify dense_rank() over (order by rank) <= $found
+order by rank, place
 """,
     "canary": """
 select * from canaries where run_id = $run
@@ -173,9 +269,47 @@ from subgroups where run_id = $run order by attribute, present desc
     "accuracy": """
 select value, low, high, n from accuracy where run_id = $run and label is null
 """,
+    "recalls": """
+select label, value, low, high, n from accuracy where run_id = $run and label is not null order by value, n desc, label limit 12
+""",
+    "confusion": """
+select label, class, n, value, (count(distinct label) over ())::int as labels
+from confusion where run_id = $run order by label = class, n desc, label, class limit 64
+""",
     "worst": """
-select rank, label, attribute, present, known_by, value, low, high, n, (count(*) over ())::int as cells
-from worst_groups where run_id = $run and reported order by rank limit 8
+select
+    rank, w.label, attribute, present, known_by, w.value, w.low, w.high, w.n, (count(*) over ())::int as cells,
+    coalesce(w.high < a.value - 1e-9, false) as below, (count_if(below) over ())::int as below_overall
+from worst_groups w left join accuracy a on a.run_id = w.run_id and a.label is null
+where w.run_id = $run and reported order by rank limit 8
+""",
+    "cells": """
+with shown as (
+    -- By what was found first, where there are groups by it; else by what splits off a low group. Lowest label first.
+    select attribute
+    from worst_groups w
+    left join verdicts v using (run_id, attribute) left join accuracy a on a.run_id = w.run_id and a.label is null
+    where w.run_id = $run
+    group by attribute
+    order by min(v.rank) filter (v.verdict in ('confirmed', 'suspected')) nulls last,
+        coalesce(bool_or(w.high < a.value - 1e-9), false) desc, count_if(reported) desc, min(w.rank) nulls last, attribute
+    limit 1
+)
+select w.label, attribute, present, known_by, reported, w.value, w.low, w.high, w.n,
+    coalesce(w.high < a.value - 1e-9, false) as below
+from worst_groups w join shown using (attribute) left join accuracy a on a.run_id = w.run_id and a.label is null
+where w.run_id = $run
+order by min(w.value) over (partition by w.label), w.label, present desc
+limit 12
+""",
+    "fairness": """
+select
+    odds.attribute, odds.known_by, odds.class, odds.rate_with as recall_with, odds.rate_without as recall_without,
+    odds.value, odds.low, odds.high, wrong.rate_with as wrong_with, wrong.rate_without as wrong_without,
+    wrong.n_with, wrong.n_without
+from (from fairness where run_id = $run and measure = 'equalized odds') odds
+join (from fairness where run_id = $run and measure = 'error rate') wrong using (attribute)
+order by odds.value desc nulls last, odds.attribute limit 40
 """,
     "base": """
 select base_id, chosen from bases where run_id = $run
@@ -211,6 +345,18 @@ where run_id = $run and attribute is distinct from target_attribute
 order by abs(phi) desc, attribute, label
 limit 6
 """,
+    "quality": """
+select place, issue, about, flagged, n, share, severity, threshold, source, says
+from quality
+where run_id = $run
+order by place, about
+""",
+    "quality_images": """
+select issue, rank, path, label, value, other, why
+from quality_images
+where run_id = $run and rank <= 8
+order by issue, rank
+""",
     "reasons": """
 select stage, reason, count(*) as n from rejected where run_id = $run group by all order by n desc, reason, stage
 """,
@@ -227,7 +373,12 @@ from explanations where run_id = $run group by arm order by arm
 }
 
 
-_DRAWN = {"picks": {"random": RANDOM, "best": BEST, "failed": FAILED}}  # what a query takes besides the run
+_DRAWN = {  # what a query takes besides the run
+    "picks": {"random": RANDOM, "best": BEST, "failed": FAILED},
+    "pairs": {"found": FOUND, "most": MOST},
+    "moved": {"found": FOUND},
+    "pasted": {"found": FOUND},
+}
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,9 @@ class Point:
 
 
 SCOPE, CONDITIONS, CANARY = ("scope", "Scope"), ("conditions", "Release checks"), ("canary", "Canary")
-ATTRIBUTES, FINDINGS, EXAMPLES = ("attributes", "Attributes"), ("findings", "Findings"), ("gallery", "Examples")
+ATTRIBUTES, FINDINGS, EXAMPLES = ("attributes", "Attributes"), ("findings", "Findings"), ("gallery", "Gallery")
 QUALITY, SUBGROUPS, COMPARISON = ("scorecard", "Quality"), ("subgroups", "Subgroups"), ("comparison", "Comparison")
+MATRIX, FAIRNESS, WORST = ("confusion", "Confusion matrix"), ("fairness", "Fairness"), ("worst-groups", "Lowest groups")
 LIMITS, PROVENANCE, REJECTED = ("limits", "Limits"), ("provenance", "Provenance"), ("rejected", "Rejected inputs")
 
 CROSSWALK = (
@@ -48,7 +49,7 @@ CROSSWALK = (
         ("accuracy", "fairness", "gate"), "robustness tests beyond this audit; date and signature of the persons responsible",
     ),
     Point(
-        ACT, "3", "capabilities, limits, accuracy for groups, foreseeable side effects", (FINDINGS, SUBGROUPS, LIMITS),
+        ACT, "3", "capabilities, limits, accuracy for groups, foreseeable side effects", (FINDINGS, WORST, LIMITS),
         ("accuracy", "worst_groups", "findings"),
         "risks to health, safety and fundamental rights in use; human oversight; input data",
     ),
@@ -85,7 +86,7 @@ CROSSWALK = (
     ),
     Point(NIST, "2.10", "privacy risk examined", (), (), "all of it, of the system; this audit withholds rates of small groups"),
     Point(
-        NIST, "2.11", "fairness and bias evaluated", (SUBGROUPS, FINDINGS), ("fairness", "worst_groups", "interventions"),
+        NIST, "2.11", "fairness and bias evaluated", (FAIRNESS, WORST, FINDINGS), ("fairness", "worst_groups", "interventions"),
         "groups that nobody annotated and no attribute model sees",
     ),
     Point(NIST, "2.12", "environmental impact assessed", (), (), "all of it"),
@@ -101,7 +102,8 @@ CROSSWALK = (
     Point(
         BIAS, "7",
         "assessment: confusion matrix, equalized odds, equality of opportunity, demographic parity, predictive equality",
-        (SUBGROUPS,), ("confusion", "fairness"), "which of these measures is the right one: they exclude one another in general",
+        (MATRIX, FAIRNESS), ("confusion", "fairness"), 
+        "which of these measures is the right one: they exclude one another in general",
     ),
     Point(
         BIAS, "8", "treatment of unwanted bias through the life cycle", (COMPARISON, CONDITIONS), ("gate", "changes"),

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -20,11 +21,16 @@ from markupsafe import Markup
 from warehouse.facts.storage import write_whole
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row
-from warehouse.lens.gate import check_run, verdict_of
+from warehouse.lens.gate import IN_WORDS, check_run, verdict_of
 from warehouse.lens.settled import settle
 from warehouse.report import formatting as wording
+from warehouse.report import quality
 from warehouse.report.cards import cards
 from warehouse.report.charts import Axis, axis_over
+from warehouse.report.check_words import in_numbers, in_words
+from warehouse.report.check_words import name as check_name
+from warehouse.report.claims_chart import claims_chart
+from warehouse.report.confusion import matrix
 from warehouse.report.embedded_numbers import block
 from warehouse.report.findings import Question, ask_findings, findings
 from warehouse.report.gallery import AMPLIFIED, gallery
@@ -32,15 +38,28 @@ from warehouse.report.gallery_filters import Filters
 from warehouse.report.hashes import write_hashes
 from warehouse.report.layers import left_out
 from warehouse.report.limitations import limits
-from warehouse.report.maps import maps_of, mean_image
+from warehouse.report.maps import Maps, ask_maps, opacity
 from warehouse.report.metric_names import in_order, measure
+from warehouse.report.names import Names
+from warehouse.report.pairs import Claim, ask_pictures, pairs_of
 from warehouse.report.queries import EVIDENCE, Evidence, evidence, image_rows, input_images
 from warehouse.report.regulation import CROSSWALK
 from warehouse.report.scope import has, scope
-from warehouse.report.verdict import nothing_to_compare, verdict
+from warehouse.report.summary import summary
+from warehouse.report.verdict import nothing_to_compare, verdict_from
 
 TOP = 40  # attributes that a table shows; the others follow from the SQL printed beside it
 TEMPLATES = Path(__file__).parent / "templates"
+STYLES = ("report", "tabs", "summary", "pairs", "zoom", "maps")
+TABS = (  # anchor and name
+    ("summary", "Summary"),
+    ("evidence", "Evidence"),
+    ("gallery", "Gallery"),
+    ("groups", "Groups"),
+    ("checks", "Release checks"),
+    ("method", "Method and limits"),
+    ("provenance", "Provenance"),
+)
 
 
 def write_report(root: Path, run_id: str) -> Path:
@@ -65,43 +84,72 @@ def report_html(root: Path, run_id: str) -> str:
         found = {name: evidence(lens, name, run_id) for name in EVIDENCE}
         questions = ask_findings(lens, run_id, found["ranked"].rows)
         picked = [found["picks"], *(each.picks for each in questions)]
-        shown = image_rows(lens, run_id, sorted({row["image_id"] for each in picked for row in each.rows}))
-        carriers = input_images(lens, run_id, sorted({row["image_id"] for row in found["carriers"].rows}))
-    return _render(found, questions, shown, carriers)
+        pictures = Pictures(
+            image_rows(lens, run_id, sorted({row["image_id"] for each in picked for row in each.rows})),
+            input_images(lens, run_id, sorted({row["image_id"] for row in found["carriers"].rows})),
+            pairs_of(found, ask_pictures(lens, run_id, found)),
+            ask_maps(lens, run_id, found["map"].rows),
+            quality.images_by_path(lens, run_id, found["quality_images"].rows),
+        )
+    return _render(found, questions, pictures)
 
 
-def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Sequence[Row], carriers: Sequence[Row]) -> str:
-    run, ranked = found["runs"].rows[0], found["ranked"].rows
-    cost = {row["arm"]: row for row in found["cost"].rows}
-    null = {_question(row): row["change"] for row in found["drift"].rows if row["arm"] == "null"}
-    scores = {row["metric"]: row for row in found["scorecard"].rows}
-    effects = found["directions"].rows
+class Pictures(NamedTuple):
+    """What a page shows beside numbers. shown: the images of the picks (see `queries.image_rows`); carriers: those on cards;
+    doubtful: those that a check of the data flags, by path."""
+
+    shown: list[Row]
+    carriers: list[Row]
+    pairs: list[Claim]
+    maps: Maps
+    doubtful: dict[str, bytes]
+
+
+def _render(found: dict[str, Evidence], questions: Sequence[Question], pictures: Pictures) -> str:
+    names = Names.of(found["runs"].rows[0])
+    said = verdict_from({name: each.rows for name, each in found.items()})
+    named = {name: Evidence(each.sql, names.rows(each.rows)) for name, each in found.items() if name != "runs"}
+    run, ranked, effects = names.run(found["runs"].rows[0]), named["ranked"].rows, named["directions"].rows
+    cost = {row["arm"]: row for row in named["cost"].rows}
+    null = {_question(row): row["change"] for row in named["drift"].rows if row["arm"] == "null"}
+    scores = {row["metric"]: row for row in named["scorecard"].rows}
     rows = [
         row | {"null": null.get(_question(row)), "directions": _directions(row, effects) if len(run["classes"]) == 2 else []}
         for row in ranked
     ]
-    groups = gallery(found["picks"].rows, shown)
+    missing = left_out(named["layers"].rows)
+    answers = {name: each.rows for name, each in named.items()} | {"ranked": rows, "left_out": missing}
+    gate = verdict_of(run["run_id"], named["rules"].rows) if named["rules"].rows else None
+    groups = gallery(named["picks"].rows, pictures.shown, names)
     filters = Filters.of(groups)
-    style = (TEMPLATES / "report.css").read_text(encoding="utf-8") + filters.css
+    style = "".join((TEMPLATES / f"{name}.css").read_text(encoding="utf-8") for name in STYLES) + filters.css
     per_finding = {f"share of {each.row['attribute']}": each.shares for each in questions}
     per_finding |= {f"examples of {each.row['attribute']}": each.picks for each in questions}
-    named = found | {"ranked": Evidence(found["ranked"].sql, rows)}
     return _page().render(
-        named,
+        named | {"ranked": Evidence(named["ranked"].sql, rows), "runs": found["runs"]},
+        tabs=TABS,
         drawn=_draws(run),
         undrawn=UNDRAWN,
         run=run,
+        summary=summary(run, answers, said),
+        chart=claims_chart(named["claims"].rows, run["margin"], run["attempted"] or len(pictures.shown)),
+        matrix=matrix(run["classes"], named["confusion"].rows, named["recalls"].rows),
+        mistaken=[row for row in named["confusion"].rows if row["label"] != row["class"]][:12],
         sanity=[row for row in effects if row["attribute"] == run["target_attribute"]],
-        verdict=verdict(run, ranked, found["share"].rows, found["claims"].rows, found["compared"].rows[0], found["layers"].rows),
-        left_out=left_out(found["layers"].rows),
-        nothing=nothing_to_compare(run, found["compared"].rows[0]),
+        verdict=said,
+        left_out=missing,
+        nothing=nothing_to_compare(run, named["compared"].rows[0]),
         top=TOP,
         shown_directions=[row for row in effects if row["attribute"] != run["target_attribute"]][: 4 * TOP],
-        map_evidence=found["map"],
-        maps=maps_of(found["map"].rows, found["claims"].rows),
-        mean_image=mean_image(shown),
-        cards=cards(found["carriers"].rows, found["claims"].rows, carriers),
-        warnings=_warnings(run),
+        map_evidence=named["map"],
+        maps=pictures.maps,
+        people=names.text,
+        map_steps=[(share, opacity(share)) for share in (0.25, 0.5, 0.75, 1.0)],
+        claims_shown=[each.named(names) for each in pictures.pairs],
+        pair_evidence=[(found["pairs"], "the edits"), (found["moved"], "the probes"), (found["pasted"], "the transplants")],
+        cards=cards(named["carriers"].rows, named["claims"].rows, pictures.carriers),
+        quality_checks=quality.checks(named["quality"].rows, named["quality_images"].rows, pictures.doubtful),
+        warnings=[*_warnings(run), *(("Warning.", text) for text in quality.warnings(named["quality"].rows))],
         figures=_figures(run, scores, cost),
         effect_meaning=_effect_meaning(run),
         axis=_axis(run["margin"], rows),
@@ -109,16 +157,17 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Se
         sources=filters.sources,
         moved=filters.moved,
         filter_classes=filters.classes,
-        shown_rules=_first_rules(found["rules"].rows),
-        gate=verdict_of(run["run_id"], found["rules"].rows) if found["rules"].rows else None,
-        scope=scope(run, found["splits"].rows, ranked, found["associations"].rows),
-        findings=findings(run, questions, shown),
+        shown_rules=_first_rules(named["rules"].rows),
+        gate=gate,
+        gate_counts=_counts(named["rules"].rows),
+        scope=scope(run, named["splits"].rows, ranked, named["associations"].rows),
+        findings=findings(run, questions, pictures.shown, names),
         crosswalk=CROSSWALK,
         numbers=block(run["run_id"], found | per_finding),
         amplified=AMPLIFIED,
-        saliency=next((row["map"] for row in shown if row["map"]), None),
-        measures=in_order(found["scorecard"].rows),
-        limits=limits(run, rows, cost, scores.get("fr_null", {}).get("value"), found["canary"].rows),
+        saliency=next((row["map"] for row in pictures.shown if row["map"]), None),
+        measures=in_order(named["scorecard"].rows),
+        limits=limits(run, rows, cost, scores.get("fr_null", {}).get("value"), named["canary"].rows),
         provenance=_provenance(run, cost),
         fingerprints=json.loads(run["fingerprints"]),
         packages=json.loads(run["packages"]),
@@ -128,13 +177,22 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], shown: Se
     )
 
 
+def _counts(rules: Sequence[Row]) -> str:
+    """'1 failed, 1 open, 12 passed': what decides first."""
+    results = [rule["result"] for rule in rules]
+    words = IN_WORDS | {"inconclusive": "open"}
+    return ", ".join(f"{results.count(result)} {word}" for result, word in words.items() if result in results)
+
+
 def _first_rules(rules: Sequence[Row]) -> list[Row]:
-    """All rules in their order, or of more than TOP those that decide: failed, then undecided."""
-    if len(rules) <= TOP:
-        return list(rules)
-    return sorted(rules, key=lambda rule: ("fail", "inconclusive", "pass").index(rule["result"]))[:TOP]
+    """The first TOP rules, what decides before what passed."""
+    return sorted(rules, key=lambda rule: list(IN_WORDS).index(rule["result"]))[:TOP]
 
 
+WORDS = (
+    *("signed", "number", "probability", "percent", "score", "points", "points_between", "whole_points", "count", "moment"),
+    *("listed", "slug", "capital"),
+)
 UNDRAWN = (
     "None: this audit has no diffusion model (the setting prior), so it draws no counterfactuals and no edits. What it found by "
     "probing and exchanging parts of the images themselves is under “What it rests on”."
@@ -149,8 +207,10 @@ def _draws(run: Row) -> bool:
 @cache  # to compile the templates takes longer than to fill them in
 def _page() -> Template:
     page = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    for name in ("signed", "number", "probability", "percent", "points", "count", "moment", "listed", "slug"):
+    for name in WORDS:
         page.filters[name] = page.globals[name] = getattr(wording, name)
+    page.filters["plain_reason"] = wording.reason
+    page.globals |= {"in_words": in_words, "in_numbers": in_numbers, "check_name": check_name}
     return page.get_template("report.html.j2")
 
 
@@ -181,8 +241,8 @@ def _effect_meaning(run: Row) -> str:
         else "from one class to another (of each attribute, the direction that moves it most)"
     )
     return (
-        f"An effect is the mean change of an attribute's probability, by the attribute model (the oracle), as the classifier "
-        f"moves {way}, minus the change that the same method makes without guidance, on the same images and seeds."
+        f"When images are changed until the classifier’s answer moves {way}: how many points more likely each attribute "
+        f"becomes, by the attribute model, over an unguided control on the same images."
     )
 
 

@@ -1,4 +1,8 @@
-"""The verdict in plain words, from the views `verdicts`, `explained_share`, `findings` and `layers`, and from nothing else."""
+"""The verdict in plain words, from the views `verdicts`, `explained_share`, `findings`, `layers` and `gate`, and nothing else.
+
+Red, amber and green are decided here and nowhere else: red is what was confirmed or fails its release check, green what leaves
+nothing open.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,12 @@ from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row
 from warehouse.lens.gate import check_run
 from warehouse.lens.settled import settle
-from warehouse.report.formatting import listed, points
+from warehouse.report.formatting import capital, listed, number, points, points_between, reason, size_in_points
+from warehouse.report.names import Names
 from warehouse.report.queries import EVIDENCE, evidence
 
-RESTS_ON = ("runs", "ranked", "share", "claims", "compared", "layers")  # questions of the report
+RESTS_ON = ("runs", "ranked", "share", "claims", "compared", "layers", "rules")  # questions of the report
+OPEN = ("suspected", "inconclusive", "not tested")  # verdicts on a claim that leave it open
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,12 @@ class Verdict:
     kind: Literal["finding", "clear", "inconclusive"]
     headline: str
     sentences: tuple[str, ...]
+
+    @property
+    def colour(self) -> Literal["red", "green", "amber"]:
+        """Of the page's first screen."""
+        colours: dict[str, Literal["red", "green", "amber"]] = {"finding": "red", "clear": "green", "inconclusive": "amber"}
+        return colours[self.kind]
 
 
 def read_verdict(root: Path, run_id: str) -> Verdict:
@@ -37,8 +49,8 @@ def read_verdict(root: Path, run_id: str) -> Verdict:
 
 def verdict_from(answers: Mapping[str, Sequence[Row]]) -> Verdict:
     """The verdict from the answers to the report's questions RESTS_ON, and others."""
-    runs, ranked, share, claims, compared, layers = (answers[name] for name in RESTS_ON)
-    return verdict(runs[0], ranked, share, claims, compared[0], layers)
+    runs, ranked, share, claims, compared, layers, rules = (answers[name] for name in RESTS_ON)
+    return verdict(runs[0], ranked, share, claims, compared[0], layers, rules)
 
 
 def verdict(
@@ -48,18 +60,48 @@ def verdict(
     claims: Sequence[Row],
     compared: Row | None = None,
     layers: Sequence[Row] = (),
+    rules: Sequence[Row] = (),
 ) -> Verdict:
-    """What the page says first. Clear only where nothing is open and the names explain the answers.
+    """What the page says first. Clear only where nothing is open, the names explain the answers and the release check passes.
 
     run: a row of the view runs; ranked: its rows of verdicts, strongest first; share: its rows of explained_share; claims: its
-    rows of findings; compared: how many images and directions have a guided explanation and its null; layers: its rows of layers.
+    rows of findings; compared: how many images and directions have a guided explanation and its null; layers: its rows of layers;
+    rules: its rows of gate, none where it is held to no policy. Names become those that people use (see `Names`).
     """
+    names = Names.of(run)
+    found = _found(names.run(run), names.rows(ranked), names.rows(share), names.rows(claims), compared, layers)
+    return _checked(found, names.run(run), names.rows(rules))
+
+
+def _checked(found: Verdict, run: Row, rules: Sequence[Row]) -> Verdict:
+    """The verdict beside the release check: what fails it is red, what it leaves open is not green."""
+    results = [rule["result"] for rule in rules]
+    reasons = [f"{capital(reason(rule['reason']))}." for rule in rules if rule["result"] == "fail"]
+    if reasons and found.kind != "finding":
+        headline = f"The {classifier_name(run)} fails its release check"
+        return Verdict("finding", headline, (*reasons[:3], f"{found.headline}.", *found.sentences))
+    if "inconclusive" in results and found.kind == "clear":
+        headline = f"Nothing confirmed, but the release check of the {classifier_name(run)} is open"
+        undecided = [reason(rule["reason"]) for rule in rules if rule["result"] == "inconclusive"]
+        return Verdict("inconclusive", headline, (f"Open: {'; '.join(undecided[:3])}.", *found.sentences))
+    return found
+
+
+def _found(
+    run: Row,
+    ranked: Sequence[Row],
+    share: Sequence[Row],
+    claims: Sequence[Row],
+    compared: Row | None,
+    layers: Sequence[Row],
+) -> Verdict:
+    """What the evidence says before the release check has its word."""
     refused = next((row["rests_on"] for row in ranked if row["rests_on"].startswith("refused")), None)
     if refused:  # a failed canary refuses every finding
         return Verdict("inconclusive", f"No verdict on the {classifier_name(run)}", (f"{refused.capitalize()}.",))
     beside = [row for row in claims if row["kind"] != "attribute"]
     unnamed = _things([row for row in beside if row["verdict"] == "confirmed"])
-    open_claims = _things([row for row in beside if row["verdict"] in ("suspected", "inconclusive")])
+    open_claims = _things([row for row in beside if row["verdict"] in OPEN])
     fragile = [row for row in claims if row["kind"] == "property" and row["verdict"] == "fragile"]
     attributes = [row for row in ranked if row["verdict"] == "confirmed"]
     explained = tuple(_share_sentence(row) for row in share) or (_not_measured(layers),)
@@ -74,9 +116,9 @@ def verdict(
         sentences = (*_attribute_sentences(run, ranked), *map(_claim_sentence, unnamed[:3]))
         return Verdict("finding", f"{subject} relies on {names}", (*sentences, *open_ones, *explained))
     suspected = [row for row in ranked if row["verdict"] == "suspected"]
-    if suspected:
+    if suspected:  # open: nothing is confirmed
         headline = f"{subject} may rely on {_names(suspected)}"
-        return Verdict("finding", headline, (*_attribute_sentences(run, ranked), *open_ones, *explained))
+        return Verdict("inconclusive", headline, (*_attribute_sentences(run, ranked), *open_ones, *explained))
     looked = _looked_at(run, ranked, claims)
     also = tuple(map(_claim_sentence, open_claims[:3]))
     if not ranked and not claims:
@@ -93,9 +135,9 @@ def verdict(
         headline = f"Not cleared: which of the named attributes the {classifier_name(run)} relies on was not tested"
         return Verdict("inconclusive", headline, (*explained, NAMED_UNTESTED, *also, *looked))
     if unsure or open_claims:
-        return Verdict("inconclusive", _open_headline(run, ranked, unsure), (*open_ones, *also, *looked, *explained))
+        return Verdict("inconclusive", _open_headline(run, ranked, claims), (*open_ones, *also, *looked, *explained))
     if unedited:
-        headline = f"Nothing found, but not all was tested of the {classifier_name(run)}"
+        headline = f"Not cleared: not all was tested of the {classifier_name(run)}"
         return Verdict("inconclusive", headline, (*open_ones, *looked, *explained))
     headline = f"No reliance found: the {classifier_name(run)} is clear of all that was tried"
     return Verdict("clear", headline, (*looked, *explained, *map(_claim_sentence, fragile[:3])))
@@ -104,7 +146,10 @@ def verdict(
 def _untested_sentences(untested: str, unsure: Sequence[Row]) -> tuple[str, ...]:
     """Why explanations tested nothing, and what edits say all the same."""
     reacting = [row for row in unsure if "edited by itself" in row["rests_on"]]
-    edited = (f"Edited by itself, “{row['attribute']}” moves the answer by {row['intervention']:+.2f}." for row in reacting[:3])
+    edited = (
+        f"Edited alone, “{row['attribute']}” moves the “{row['target']}” score by {points(row['intervention'])} points."
+        for row in reacting[:3]
+    )
     return (f"By explanations {untested.partition(';')[0]}.", *edited)
 
 
@@ -167,7 +212,7 @@ def _headlined(unnamed: Sequence[Row]) -> list[Row]:
     properties, places = ([row for row in unnamed if row["kind"] == kind] for kind in ("property", "place"))
     if not properties:
         return places
-    whole = max((abs(row["intervention"]) for row in properties if row["name"] not in LAYOUT), default=0.0)
+    whole = max((abs(row["intervention"]) for row in properties if row["property"] not in LAYOUT), default=0.0)
     strongest = [row for row in places if abs(row["intervention"]) > whole][:1]
     return sorted([*properties, *strongest], key=lambda row: -abs(row["intervention"]))
 
@@ -184,11 +229,13 @@ def claim_name(row: Row) -> str:
     return f"the {row['name']}" if row["kind"] == "place" else " or ".join(sorted([row["name"], *row["tied"]]))
 
 
-def _open_headline(run: Row, ranked: Sequence[Row], unsure: Sequence[Row]) -> str:
+def _open_headline(run: Row, ranked: Sequence[Row], claims: Sequence[Row]) -> str:
     n = max((row["n"] for row in ranked), default=0)
-    if ranked and len(unsure) == len(ranked):
+    if ranked and all(row["verdict"] == "inconclusive" for row in ranked):
         return f"Inconclusive: too few images ({n}) to say what the {classifier_name(run)} relies on"
-    return f"Nothing confirmed, but not all is decided of the {classifier_name(run)}"
+    beside = [row for row in claims if row["kind"] != "attribute"]
+    left = [row for row in (*ranked, *beside) if row["verdict"] in OPEN]
+    return f"The {classifier_name(run)}: nothing confirmed, {len(left)} of {len(ranked) + len(beside)} questions open"
 
 
 def _attribute_sentences(run: Row, ranked: Sequence[Row]) -> tuple[str, ...]:
@@ -204,7 +251,7 @@ def _looked_at(run: Row, ranked: Sequence[Row], claims: Sequence[Row]) -> tuple[
     """What was tried and moved nothing beyond the margin: never "nothing", but this."""
     clear = [row["attribute"] for row in ranked if row["verdict"] == "clear"]
     properties, places = (_clear_in_all(claims, kind) for kind in ("property", "place"))
-    parts = [f"{listed(clear)} (guidance moved each by less than the margin of {run['margin']:g})"] if clear else []
+    parts = [f"{listed(clear)} (each moves by less than {number(100 * run['margin'])} points)"] if clear else []
     parts += [f"{properties} {'property' if properties == 1 else 'properties'} of the image"] if properties else []
     parts += [f"{places} {'place' if places == 1 else 'places'} in it"] if places else []
     return (f"Looked at, and clear: {listed(parts)}.",) if parts else ()
@@ -225,7 +272,7 @@ def _share_sentence(row: Row) -> str:
 
 def _claim_sentence(row: Row) -> str:
     """A property or a place in words, with its interval."""
-    interval = f"95% interval {points(row['low'])} to {points(row['high'])}, {row['n']} images"
+    interval = f"95% confidence {points_between(row['low'], row['high'])}, {row['n']} images"
     score = "the probability of an image's own prediction" if row["class"] == OWN else f"the “{row['class']}” score"
     moved = f"{score} by {points(row['intervention'])} points on average ({interval})"
     why = "not decided yet" if row["verdict"] == "inconclusive" else f"{row['verdict']}, {row['why']}"
@@ -248,8 +295,8 @@ def classifier_name(run: Row) -> str:
 def effect_sentence(run: Row, row: Row) -> str:
     """The effect of one attribute in plain words, with its interval and n."""
     way = "more" if row["effect"] > 0 else "less"
-    interval = f"95% interval {points(row['low'])} to {points(row['high'])}, {row['n']} images"
-    small = " This is inside the margin." if -run["margin"] < row["low"] and row["high"] < run["margin"] else ""
+    interval = f"95% confidence {points_between(row['low'], row['high'])}, {row['n']} images"
+    small = " This is too small to matter." if -run["margin"] < row["low"] and row["high"] < run["margin"] else ""
     return (
         f"When images are changed until the model says “{row['target']}”, “{row['attribute']}” becomes {way} likely: "
         f"{points(row['effect'])} points over an unguided control ({interval}).{small}"
@@ -264,13 +311,12 @@ def edit_sentence(row: Row) -> str:
             f"alone, and {row['n_interventions'] or 'none'} could be counted."
         )
     verb = "raises" if row["intervention"] >= 0 else "lowers"
-    low, high = sorted((row["intervention_low"], row["intervention_high"]))
-    interval = f"{points(low)} to {points(high)}, {row['n_interventions']} edits"
+    interval = f"{points_between(row['intervention_low'], row['intervention_high'])}, {row['n_interventions']} edited images"
     confirmed = row["verdict"] == "confirmed"
     agree = "Two tests agree: confirmed." if confirmed else f"Verdict: {row['verdict']}, {row['rests_on']}."
     return (
-        f"Adding only “{row['attribute']}” {verb} the “{row['target']}” score by {points(abs(row['intervention'])).lstrip('+')} "
-        f"points on average (95% interval {interval}). {agree}"
+        f"Adding only “{row['attribute']}” {verb} the “{row['target']}” score by {size_in_points(row['intervention'])} "
+        f"points on average (95% confidence {interval}). {agree}"
     )
 
 

@@ -251,6 +251,14 @@ settled as (
         from judged
     )
 ),
+unknown_rises as (
+    -- What moves the answer in the base and was not edited here: whether the reliance on it grew is not known, which is no pass.
+    select
+        held.run_id, 1500 as place, 'edited rise' as rule, attribute as subject, maximum_rise as threshold,
+        format('{} edited alone shifts the score by {:+.1f} points in the base and was {}, so whether that grew is not known: audit again with base: {}', attribute, round(100 * base_effect, 1) + 0, if(tried > 0, 'edited in vain here', 'not edited here'), base) as reason
+    from held join unedited on unedited.run_id = held.run_id and unedited.base_id = held.base
+    where forbidden is null or list_contains(forbidden, attribute)
+),
 cds as (
     select
         held.run_id, 2000 as place, 'cd rise' as rule, a.value - b.value as value, maximum_cd_rise as threshold,
@@ -286,6 +294,9 @@ rules as (
     union all
     select run_id, place, rule, subject, value, low, high, threshold, n, result, null, reason
     from beyond_attributes
+    union all
+    select run_id, place, rule, subject, null, null, null, threshold, 0, 'inconclusive', null, reason
+    from unknown_rises
     union all
     select
         run_id, place, rule, null, value, null, null, threshold, coalesce(n, 0),
