@@ -14,7 +14,7 @@ from warehouse.explorer.reviews import review
 from warehouse.explorer.run_table import RunTables
 from warehouse.explorer.selection import Selection, selection_of
 from warehouse.facts.shards import write_shard
-from warehouse.lens.connect import open_warehouse, query
+from warehouse.lens.connect import query
 from warehouse.lens.fetch import fetch, printed
 from warehouse.lens.gate import gate, read_policy
 from warehouse.report.render import report_html, write_report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from warehouse.explorer.shard_index import ShardIndex
 from warehouse.lens.fetch import Row
@@ -77,9 +77,9 @@ def edits(index: ShardIndex, run_id: str, image_id: str, target: int) -> list[Ed
     for row in rows:
         kept = index.rows("edits", row["edits"], image_id, "attribute", "confirmed", "side", "side_attribute")
         made = next((edit for edit in kept if edit["attribute"] == row["attribute"]), None)
-        scores: list[Any] = [row[arm] and row[arm][target] for arm in arms]  # an older version did not paste
+        before, sham, after, pasted = (row[arm] and row[arm][target] for arm in arms)  # an older version did not paste
         why_not = "" if row["counted"] else _why_not(made)
-        found.append(Edit(row["attribute"], row["switched_on"], *scores, why_not, made is not None))
+        found.append(Edit(row["attribute"], row["switched_on"], before, sham, after, pasted, why_not, made is not None))
     return sorted(found, key=lambda edit: (bool(edit.why_not), -abs(edit.after - edit.sham)))
 
 
