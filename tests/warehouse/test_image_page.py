@@ -71,7 +71,7 @@ def test_a_person_narrows_down_compares_and_marks_with_the_keys(address: str, ro
     assert page.evaluate("document.querySelectorAll('.shot').length") == 36 and barriers(page) == []
     added = "select count(*) as n from attributes where run_id = 'run' and arm = 'guided' and c_glasses = 1"
     n = query(root, added)["n"][0].as_py()
-    page.submit("""document.querySelector('[aria-label="+ glasses: %d"]').click()""" % n)
+    page.submit(f"""document.querySelector('[aria-label="+ glasses: {n}"]').click()""")
     assert page.evaluate("document.querySelectorAll('.shot').length") == n and "+ glasses" in page.evaluate(
         "document.querySelector('.chips').innerText"
     )
