@@ -31,8 +31,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_portrait_run(root, "twin", n=4, size=16, planted=False)
     ids = query(root, "select image_id from effects where run_id = 'run' and attribute = 'glasses'")["image_id"].to_pylist()
     constant = {
-        "attribute": "glasses", "switched_on": True, "confirmed": True, "side": 0.02, "side_attribute": None, "mask_fraction": 0.1,
-        "nfe_forward": 20, "seconds": 0.1, "l1": 0.01, "sham_l1": 0.01, "d_glasses": 0.9,
+        "attribute": "glasses", "switched_on": True, "confirmed": True, "side": 0.02, "side_attribute": None, "seconds": 0.1,
+        "mask_fraction": 0.1, "nfe_forward": 20, "l1": 0.01, "sham_l1": 0.01, "d_glasses": 0.9,
     }  # fmt: skip
     pictures = {name: [png(grey)] * len(ids) for name, grey in (("png", 200), ("sham_png", 90), ("pasted_png", 150))}
     rows = {name: [value] * len(ids) for name, value in constant.items()} | pictures | {"image_id": ids}
@@ -55,11 +55,18 @@ def address(root: Path) -> Iterator[str]:
     thread.join()
 
 
-@pytest.fixture
-def page() -> Iterator[Page]:
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Page]:
     with chromium_page() as page:
-        page.resize(1280)
         yield page
+
+
+@pytest.fixture
+def page(browser: Page) -> Page:
+    """The module's one browser, at its widest and with script."""
+    browser.resize(1280)
+    browser.send("Emulation.setScriptExecutionDisabled", value=False)
+    return browser
 
 
 def strike(page: Page, key: str) -> None:
@@ -103,7 +110,14 @@ def test_a_person_narrows_down_compares_and_marks_with_the_keys(address: str, ro
     strike(page, "ArrowLeft")
     assert page.evaluate(cut) == "inset(0px 0px 0px 46%)"
     shown = "[...document.querySelectorAll('.overlays img')].filter(i => getComputedStyle(i).visibility === 'visible')"
-    for key, overlay in (("d", "difference"), ("d", ""), ("o", "mask"), ("o", "saliency"), ("o", ""), ("d", "difference")):
+    for key, overlay in (
+        ("d", "of-difference"),
+        ("d", ""),
+        ("o", "of-mask"),
+        ("o", "of-saliency"),
+        ("o", ""),
+        ("d", "of-difference"),
+    ):
         strike(page, key)
         assert page.evaluate(f"{shown}.map(image => image.className).join()") == overlay
     assert page.evaluate(f"{shown}[0].naturalWidth") == 16 and barriers(page) == []
@@ -122,7 +136,9 @@ def test_a_person_narrows_down_compares_and_marks_with_the_keys(address: str, ro
     page.loaded()
     [mark] = query(root, "from marks").to_pylist()
     assert (mark["reviewer"], mark["mark"], mark["image_id"] in first) == ("Ada", "rejected", True)
-    page.open(first)
+    assert page.evaluate("location.href") == f"{first}#reviews"  # and the selection with it
+    assert page.evaluate("document.querySelector('[name=reviewer]').value") == "Ada"
+    page.evaluate("document.activeElement.blur()")
     strike(page, "j")
     page.loaded()
     assert page.evaluate("document.querySelector('#to-gallery').innerText") == f"2 of {n} chosen"
@@ -165,4 +181,4 @@ def test_without_script_there_are_both_pictures_overlays_and_facets(address: str
     )
     assert before < after and page.evaluate("document.querySelector('.slide').getBoundingClientRect().height") == 0
     page.evaluate("document.querySelector('#layer-mask').click()")
-    assert page.evaluate("getComputedStyle(document.querySelector('.overlays .mask')).visibility") == "visible"
+    assert page.evaluate("getComputedStyle(document.querySelector('.overlays .of-mask')).visibility") == "visible"

@@ -24,10 +24,14 @@ def routes(site: Site) -> list[Route]:
         run, seed = request.path_params["run"], given.get("seed", "")
         explanation = (given["image"], given.get("method", ""), int(seed)) if given.get("image") and seed.isdecimal() else None
         mark = (given.get("reviewer", ""), given.get("mark", ""), given.get("attribute"), explanation, given.get("note", ""))
-        await run_in_threadpool(lambda: review(site.root, run, *mark, lens=site.lens.of(run)))
+        of_explanation = explanation is not None  # which needs none of the statistics that a run's lens computes as it opens
+        lens = await run_in_threadpool(lambda: site.tables.of(run).lens() if of_explanation else site.lens.of(run))
+        await run_in_threadpool(lambda: review(site.root, run, *mark, lens=lens))
         back = f"/runs/{quote(run, safe='')}"
         if explanation is not None:
             back += "/explanations/" + "/".join(quote(str(part), safe="") for part in explanation)
+            if given.get("back", "").startswith(back + "?"):  # the same page with the selection that it was opened from
+                back = given["back"]
         answer = RedirectResponse(back + "#reviews", status_code=303)
         remember(answer, given.get("reviewer", ""))
         return answer

@@ -75,15 +75,11 @@ def edits(index: ShardIndex, run_id: str, image_id: str, target: int) -> list[Ed
     rows = index.rows("effects", run_id, image_id, "attribute", "edits", "switched_on", "counted", *arms)
     found = []
     for row in rows:
-        (made,) = [
-            edit
-            for edit in index.rows("edits", row["edits"], image_id, "attribute", "confirmed", "side", "side_attribute")
-            if edit["attribute"] == row["attribute"]
-        ] or [None]
-        scores = [row[arm] and row[arm][target] for arm in arms]
-        found.append(
-            Edit(row["attribute"], row["switched_on"], *scores, "" if row["counted"] else _why_not(made), made is not None)
-        )
+        kept = index.rows("edits", row["edits"], image_id, "attribute", "confirmed", "side", "side_attribute")
+        made = next((edit for edit in kept if edit["attribute"] == row["attribute"]), None)
+        before, sham, after, pasted = (row[arm][target] if row[arm] else None for arm in arms)
+        why_not = "" if row["counted"] else _why_not(made)
+        found.append(Edit(row["attribute"], row["switched_on"], before, sham, after, pasted, why_not, made is not None))
     return sorted(found, key=lambda edit: (bool(edit.why_not), -abs(edit.after - edit.sham)))
 
 
@@ -112,12 +108,10 @@ def places(index: ShardIndex, run_id: str, image_id: str, grid: int) -> list[Pla
 def other_explanations(index: ShardIndex, run_id: str, row: Row, runs: Sequence[Row]) -> list[Row]:
     """The other explanations of the same image, in this run and in others; runs: rows with run_id and name."""
     columns = ("method", "arm", "seed", "source", "target", "p_target", "p_target_cf", "flipped")
-    there = set(index.runs("explanations", row["image_id"]))
     here = (run_id, row["method"], row["seed"])
     return [
         found | {"run_id": run["run_id"], "name": run["name"], "image_id": row["image_id"]}
         for run in runs
-        if run["run_id"] in there
         for found in index.rows("explanations", run["run_id"], row["image_id"], *columns)
         if found["arm"] == "guided" and (run["run_id"], found["method"], found["seed"]) != here
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -12,6 +13,8 @@ from starlette.routing import Route
 from cfx.errors import UserError
 from warehouse.explorer.gallery import PAGE, page_of, picture, pictures_kept
 from warehouse.explorer.image_facts import Score, attributes, edits, other_explanations, places, probes
+from warehouse.explorer.lenses import state_of
+from warehouse.explorer.reviewer import reviewer_of
 from warehouse.explorer.run_table import RunTable
 from warehouse.explorer.selection import selection_of
 from warehouse.explorer.shard_index import ShardIndex
@@ -27,6 +30,8 @@ FEW = 8  # probes and places that are listed at once
 
 
 def routes(site: Site) -> list[Route]:
+    newest = NewestRuns(site.root)
+
     def explanation(request: Request) -> Response:
         run_id, index = request.path_params["run"], site.index
         table = site.tables.of(run_id)
@@ -60,15 +65,32 @@ def routes(site: Site) -> list[Route]:
             places=pasted,
             strongest=max((abs(place.other) for place in pasted if place.other is not None), default=0),
             grid=table.grid,
-            others=other_explanations(index, run_id, row, fetch(open_facts(site.root, ("runs",), RUNS), RUNS)),
+            others=other_explanations(index, run_id, row, newest.runs()),
             measured=_measured(index, run_id, row),
             numbers={name: row[name] for name in NUMBERS if row.get(name) is not None},
             marks=table.fetch(f"from marks {ONE} order by reviewer", **named),
             few=FEW,
             picture=picture,
+            reviewer=reviewer_of(request),
         )
 
     return [Route("/runs/{run}/explanations/{image}/{method}/{seed:int}", explanation)]
+
+
+class NewestRuns:
+    """The newest runs by name, read again when a run has begun or ended."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._known: tuple[object, list[Row]] = (None, [])
+
+    def runs(self) -> list[Row]:
+        """run_id and name of each, the newest first."""
+        ids = sorted(folder.name.removeprefix("run_id=") for folder in (self._root / "facts" / "runs").glob("run_id=*"))
+        state = state_of(self._root, ids, ("runs",))
+        if self._known[0] != state:
+            self._known = state, fetch(open_facts(self._root, ("runs",), RUNS), RUNS)
+        return self._known[1]
 
 
 def _gallery(run_id: str) -> str:
@@ -82,7 +104,8 @@ def _pictures(index: ShardIndex, table: RunTable, row: Row) -> dict[str, str]:
     run_id, image = table.run["run_id"], row["image_id"]
     keys = {"image": image, "method": row["method"], "seed": row["seed"]}
     shown = {"input": {"image": image}, "counterfactual": keys, "difference": keys}
-    if any(mask["mask_png"] for mask in index.rows("explanations", run_id, image, "mask_png")):
+    masks = index.rows("explanations", run_id, image, "method", "seed", "arm", "mask_png")
+    if any(mask["mask_png"] for mask in masks):
         shown["mask"] = keys
     if index.rows("saliency", run_id, image, "map"):
         shown["saliency"] = {"image": image}

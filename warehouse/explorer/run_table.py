@@ -65,32 +65,41 @@ class RunTable:
         self._con = duckdb.connect(":memory:", config={"threads": 1})
         self._reading = Lock()
         self._read: set[str] = set()
+        self._reviewed: object = None
         crossed = " + ".join(f"abs({identifier('c_' + name)})" for name in self.attributes)
         self._create("shown", shown.select(kept) if kept else shown, f", ({crossed})::integer as crossed" if crossed else "")
         self._create("reviews", pa.schema([*FACTS["reviews"].schema, pa.field("run_id", pa.string())]).empty_table())
         self._con.execute(view_sql("marks"))
+        self._create("runs", pa.table({"run_id": [run["run_id"]], "started": [run["started"]]}))
+        self._con.execute("create view explanations as select run_id, image_id, method, seed from shown cross join runs")
         self.columns = tuple(name for name, _ in columns_of(self._con, "shown"))
         self.values = {name: self._values(name) for name in FACETS if name in kept}
         self.histograms: dict[str, tuple[int, ...]] = {}
         numbers = [name for name, kind in columns_of(self._con, "shown") if kind in NUMBERS]
         self.extents = {name: extent for name in numbers if (extent := self._extent(name)) is not None}
 
+    def lens(self) -> duckdb.DuckDBPyConnection:
+        """A lens with what a review of an explanation is held against, `runs` and `explanations` of this run, and no more."""
+        return self._con.cursor()
+
     def fetch(self, sql: str, /, **values: object) -> list[Row]:
         """The rows of an answer about `shown` and `marks`. Safe for several threads."""
         return fetch(self._con.cursor(), sql, **values)
 
-    def read_reviews(self, folder: Root) -> None:
-        """Take in the reviews that came since; each is a file that is written once."""
+    def read_reviews(self, folder: Root, state: object) -> None:
+        """Take in the reviews that came since the folder was last in another state; each is a file that is written once."""
         with self._reading:
+            if state == self._reviewed:
+                return
+            con = self._con.cursor()
             for path in files_below(folder, "[!.]*.parquet"):
                 if path.name not in self._read:
                     with path.open("rb") as file, pq.ParquetFile(file) as parquet:
-                        self._con.register("given", parquet.read())
-                    self._con.execute(
-                        "insert into reviews by name select *, $run as run_id from given", {"run": self.run["run_id"]}
-                    )
-                    self._con.unregister("given")
+                        con.register("given", parquet.read())
+                    insert = "insert into reviews by name select *, $run as run_id from given"
+                    con.execute(insert, {"run": self.run["run_id"]})
                     self._read.add(path.name)
+            self._reviewed = state
 
     def _create(self, name: str, rows: pa.Table, more: str = "") -> None:
         self._con.register("given", rows)
@@ -130,7 +139,7 @@ class RunTables:
             self._tables[run_id] = (state, table)
             while len(self._tables) > KEPT:
                 self._tables.popitem(last=False)
-        table.read_reviews(reviews)
+        table.read_reviews(reviews, state_of(self._root, (run_id,), ("reviews",)))
         return table
 
     def _read(self, run_id: str) -> RunTable:

@@ -46,11 +46,8 @@
   const difference = () => lay(find(`#layer-${find("#layer-difference").checked ? "none" : "difference"}`));
   const overlay = () => lay(layers[layers.findIndex((radio) => radio.checked) + 1] || find("#layer-none"));
 
-  // Marks: the review form, with the name that was typed last.
+  // Marks: the review form; the server knows the name that was given last.
   const form = find("#reviews form");
-  const remembered = "cfx-reviewer";
-  if (form && !form.reviewer.value) form.reviewer.value = sessionStorage.getItem(remembered) || "";
-  if (form) form.addEventListener("submit", () => sessionStorage.setItem(remembered, form.reviewer.value));
   const choices = form ? [...form.querySelectorAll("[name=mark] option, button[name=mark], input[name=mark]")].filter((choice) => choice.value) : [];
   if (form) find("#said").textContent = "Keys: " + choices.slice(0, 3).map((choice, i) => `${i + 1} ${choice.value}`).join(", ") + ".";
   const mark = (number) => {
