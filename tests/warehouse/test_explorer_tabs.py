@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pyarrow.parquet as pq
 import pytest
 from facts import write_run
 from markupsafe import escape
 from portrait_run import write_portrait_run
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.testclient import TestClient
 
@@ -57,7 +59,7 @@ def test_the_list_has_the_audits_of_a_name_and_what_each_found(client: TestClien
     assert "/runs/run" in every and "/runs/small" in every
     one = client.get("/", params={"audit": "synthetic"}).text
     assert "/runs/small" in one and "/runs/run" not in one
-    client.app.state.summaries.of(["run", "small"], 60)
+    cast(Starlette, client.app).state.summaries.of(["run", "small"], 60)
     assert escape(read_verdict(root, "run").headline) in client.get("/").text
     assert "There is no audit of this name" in client.get("/", params={"audit": "nobody"}).text
 
@@ -157,6 +159,7 @@ def test_the_first_night_has_nothing_to_be_compared_with(client: TestClient) -> 
 def test_a_line_goes_from_left_to_right_and_higher_is_nearer_the_top() -> None:
     chart = plot.line([plot.Measured("a", 0.0), plot.Measured("b", 1.0, 0.5, 1.5, alarm=True)], [10.0, 30.0])
     first, last = chart.points
+    assert last.low is not None and last.high is not None
     assert (first.x, last.x) == (2, 98) and last.y < first.y and last.high < last.y < last.low and last.alarm
     below, above = plot.bars([("down", -1.0), ("up", 1.0)])
     assert below.x + below.width == pytest.approx(above.x) and below.width == pytest.approx(above.width)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import duckdb
@@ -64,7 +64,7 @@ def routes(site: Site) -> list[Route]:
     def page(request: Request) -> Response:
         every = {row["run_id"]: row for row in fetch(site.lens.runs(), RUNS)}
         chosen = list(dict.fromkeys(request.query_params.getlist("run")))
-        of_run: dict[str, object] = {}
+        of_run: dict[str, Any] = {}
         if "run" in request.path_params:
             of_run["run"] = site.run(request.path_params["run"])
             chosen = [request.path_params["run"], *(name for name in chosen if name != request.path_params["run"])]

@@ -17,6 +17,7 @@ import duckdb
 from cfx.errors import UserError
 from warehouse.facts.schema import FACTS
 from warehouse.facts.shards import written
+from warehouse.facts.storage import Root
 from warehouse.lens.connect import open_facts, open_runs, open_warehouse, read_into
 from warehouse.lens.fetch import fetch
 from warehouse.lens.settled import settle_for_all
@@ -39,7 +40,7 @@ class _OfRun:
     runs: tuple[str, ...] = ()
     facts: State = ()
     growing: State = ()
-    read: set[Path] = field(default_factory=set)
+    read: set[Root] = field(default_factory=set)
 
 
 class Lenses:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 import duckdb
@@ -50,7 +51,7 @@ def routes(site: Site) -> list[Route]:
     def queue(request: Request) -> Response:
         run_id, reviewer = request.path_params["run"], reviewer_of(request)
         run, lens, size = site.run(run_id), site.lens.of(run_id), _size(request.query_params.get("n", ""))
-        shown = {"run": run, "size": size, "sizes": SIZES, "reviewer": reviewer}
+        shown: dict[str, Any] = {"run": run, "size": size, "sizes": SIZES, "reviewer": reviewer}
         marks = fetch(lens, MARKS, run=run_id)
         found = _queue(lens, run_id, size, marks, reviewer)
         total = fetch(lens, "select count(*) as n from outcomes where run_id = $run", run=run_id)[0]["n"]
@@ -135,7 +136,7 @@ def _pictures(run: Row, row: Row) -> dict[str, str | None]:
     return {kind: picture(run["run_id"], kind, **keys) if kept else None for kind in ("input", "counterfactual", "difference")}
 
 
-def _agreement(lens: duckdb.DuckDBPyConnection, run_id: str, marks: list[Row]) -> dict[str, object]:
+def _agreement(lens: duckdb.DuckDBPyConnection, run_id: str, marks: list[Row]) -> dict[str, Any]:
     """What the end of a queue shows: pairs of reviewers, and what they disagree on, with its images."""
     marked = by_subject(marks)
     differing = disagreements(marked)

@@ -117,7 +117,7 @@ def open_facts(root: Path, facts: Sequence[str], sql: str) -> duckdb.DuckDBPyCon
     return con
 
 
-def read_into(con: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path]) -> None:
+def read_into(con: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Root]) -> None:
     """Let a lens of `open_runs` hold the rows of these shards of a plain fact, beside those that it was given so before.
 
     Where people add a small shard every few seconds, each is then read once, and no query opens them all.
