@@ -16,21 +16,20 @@ PROMISED = {
 }  # fmt: skip
 
 
-Printed = Callable[..., list[dict[str, Any]]]
+Printed = Callable[..., Any]  # the rows, or the one row, that a script prints
 
 
 @pytest.fixture
 def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Printed:
     """Runs a script as `python SCRIPT ARGUMENTS --json` does, in this process, and returns what its last line holds."""
 
-    def run(script: str, *arguments: str) -> list[dict[str, Any]]:
+    def run(script: str, *arguments: str) -> Any:
         monkeypatch.setattr(sys, "argv", [script, *arguments, "--json"])
         try:
             runpy.run_path(str(HOME / script), run_name="__main__")
         except SystemExit as ended:
             assert not ended.code
-        rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out.splitlines()[-1])
-        return rows
+        return json.loads(capsys.readouterr().out.splitlines()[-1])
 
     return run
 
@@ -64,3 +63,11 @@ def test_the_hit_benchmark_prints_its_rows_and_a_hits_own_map_wins(printed: Prin
     for suffix in ("", "_blur"):
         insertion, deletion = f"insertion{suffix}", f"deletion{suffix}"
         assert all(own[insertion] > other[insertion] and own[deletion] < other[deletion] for other in others)
+
+
+@pytest.mark.long
+def test_the_explorer_benchmark_prints_pages_and_reviews(printed: Printed) -> None:
+    row = printed("benchmarks/explorer.py", "--quick")
+    assert row["explanations"] == 600 and row["reviews"] == 40 and row["review_seconds"] > 0
+    for name in ("page_seconds", "whole_seconds", "image_seconds"):
+        assert 0 < row[name]["median"] <= row[name]["p95"] and row[name]["n"] >= 8

@@ -24,9 +24,9 @@ def serve(
     with user_errors():
         if not warehouse.is_dir():
             raise UserError(f"there is no warehouse at {warehouse}; give one with --warehouse, or make one with `cfx demo`")
+        from tasks.reading.serve import listening
         from tasks.reading.serve import serve as served
 
-        def ready() -> None:
-            out.print(f"http://{escaped(host)}:{port}", soft_wrap=True)
-
-        served(warehouse, host, port, expose, tuple(name or ()), ready)
+        at = listening(host, port, expose)
+        out.print(f"http://{escaped(host)}:{port}", soft_wrap=True)
+        served(warehouse, at, host, expose, tuple(name or ()))

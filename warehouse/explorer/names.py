@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
+
+import duckdb
 
 from cfx.errors import UserError
 from warehouse.facts.shards import write_shard
@@ -29,9 +30,18 @@ class Marks(NamedTuple):
     lacks: Sequence[str]
 
 
-def give_name(root: Path, run_id: str, reviewer: str, claim: tuple[str, str], name: str | None, marks: Marks) -> None:
+def give_name(
+    root: Path,
+    run_id: str,
+    reviewer: str,
+    claim: tuple[str, str],
+    name: str | None,
+    marks: Marks,
+    lens: duckdb.DuckDBPyConnection | None = None,
+) -> None:
     """Keep what a person calls a claim (kind, name) of `findings`; name: None for what is not a thing.
 
+    lens: one that has the run, where it is open already: to open one takes longer than to keep a name.
     Raises UserError for an unknown run, claim or image, a name that is empty, too long or an attribute's already, a reviewer
     without a name, or an image that both has it and has not.
     """
@@ -43,13 +53,13 @@ def give_name(root: Path, run_id: str, reviewer: str, claim: tuple[str, str], na
     if both := set(marks.has) & set(marks.lacks):
         raise UserError(f"image {min(both)} is marked as having it and as not having it")
     kind, known = claim
-    with closing(open_warehouse(root, sql=f"from runs; {CLAIM}; {TAKEN}; {KNOWN}")) as lens:
-        check_run(lens, root, run_id)
-        if not fetch(lens, CLAIM, run=run_id, kind=kind, claim=known):
-            raise UserError(f"run {run_id} has no {kind} {known!r} to name")
-        if called in {row["name"] for row in fetch(lens, TAKEN, run=run_id)}:
-            raise UserError(f"name: {called!r} is an attribute of this run already; call this one something else")
-        strangers = {*marks.has, *marks.lacks} - {row["image_id"] for row in fetch(lens, KNOWN, run=run_id)}
+    lens = lens or open_warehouse(root, sql=f"from runs; {CLAIM}; {TAKEN}; {KNOWN}")
+    check_run(lens, root, run_id)
+    if not fetch(lens, CLAIM, run=run_id, kind=kind, claim=known):
+        raise UserError(f"run {run_id} has no {kind} {known!r} to name")
+    if called in {row["name"] for row in fetch(lens, TAKEN, run=run_id)}:
+        raise UserError(f"name: {called!r} is an attribute of this run already; call this one something else")
+    strangers = {*marks.has, *marks.lacks} - {row["image_id"] for row in fetch(lens, KNOWN, run=run_id)}
     if strangers:
         raise UserError(f"run {run_id} has no image {min(strangers)!r}")
     row = {

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+
+import duckdb
 
 from cfx.errors import UserError
 from warehouse.facts.shards import write_shard
@@ -28,9 +29,11 @@ def review(
     attribute: str | None = None,
     explanation: tuple[str, str, int] | None = None,
     note: str = "",
+    lens: duckdb.DuckDBPyConnection | None = None,
 ) -> None:
     """Keep a mark on an attribute, or on an explanation (image_id, method, seed).
 
+    lens: one that has the run, where it is open already: to open one takes longer than to keep a mark.
     Raises UserError for an unknown run, mark, attribute or explanation, a reviewer without a name, or a note that is too long.
     """
     if mark not in MARKS:
@@ -40,13 +43,13 @@ def review(
     if len(note) > LONGEST:
         raise UserError(f"note: {len(note)} characters; at most {LONGEST} are kept")
     image_id, method, seed = explanation or (None, None, None)
-    with closing(open_warehouse(root, sql=f"from runs; {ATTRIBUTE if explanation is None else EXPLANATION}")) as lens:
-        check_run(lens, root, run_id)
-        if explanation is not None:
-            keys = {"image": image_id, "method": method, "seed": seed}
-            known = fetch(lens, EXPLANATION, run=run_id, **keys)
-        else:
-            known = fetch(lens, ATTRIBUTE, run=run_id, attribute=attribute)
+    if lens is None:
+        lens = open_warehouse(root, sql=f"from runs; {ATTRIBUTE if explanation is None else EXPLANATION}")
+    check_run(lens, root, run_id)
+    if explanation is not None:
+        known = fetch(lens, EXPLANATION, run=run_id, image=image_id, method=method, seed=seed)
+    else:
+        known = fetch(lens, ATTRIBUTE, run=run_id, attribute=attribute)
     if not known:
         raise UserError(f"run {run_id} has no {'such explanation' if explanation else f'attribute {attribute!r}'} to review")
     row = {

@@ -6,7 +6,7 @@ while an audit is writing. Open another to see more.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -104,6 +104,45 @@ def _without(place: Root, runs: dict[str, list[Root]], left_out: Collection[str]
         return runs
     kept = {run: [path for path in paths if name_in(place, path) not in left_out] for run, paths in runs.items()}
     return {run: paths for run, paths in kept.items() if paths}
+
+
+def open_runs(root: Path, run_ids: Sequence[str], sql: str | None = None) -> duckdb.DuckDBPyConnection:
+    """A lens that sees these runs alone, and what belongs to no run (edits): it costs what they cost, whatever else is there.
+
+    The database is the caller's own, so that what the caller makes in it changes no other reader's answers.
+    sql: as of `open_warehouse`. Raises DamagedShard naming the first file of these runs that was cut short.
+    """
+    place = remembered(root)
+    of_runs = {name: {run: paths for run_id in run_ids for run, paths in written(place, name, run_id).items()} for name in FACTS}
+    con = _facts_laid_out(place, of_runs | {"edits": written(place, "edits")}, from_rows=False)
+    _lay_out(con, VIEWS if sql is None else needed_views(sql))
+    return con
+
+
+def open_facts(root: Path, facts: Sequence[str], sql: str) -> duckdb.DuckDBPyConnection:
+    """A lens over every run, in which only these facts have rows: for a query that needs no other."""
+    place = remembered(root)
+    con = _facts_laid_out(place, {name: written(place, name) if name in facts else {} for name in FACTS}, from_rows=False)
+    _lay_out(con, needed_views(sql))
+    return con
+
+
+def read_into(con: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Root]) -> None:
+    """Let a lens of `open_runs` hold the rows of these shards of a plain fact, beside those that it was given so before.
+
+    Where people add a small shard every few seconds, each is then read once, and no query opens them all.
+    """
+    by_run: dict[str, list[Root]] = {}
+    for path in paths:
+        by_run.setdefault(path.parent.name.removeprefix("run_id="), []).append(path)
+    con.execute(f"create table if not exists facts.read_{name} as {scan(FACTS[name], {})}")
+    con.execute(f"create or replace view facts.{name} as from facts.read_{name}")
+    con.execute(f"insert into facts.read_{name} by name {scan(FACTS[name], by_run)}")
+
+
+def _lay_out(con: duckdb.DuckDBPyConnection, views: Iterable[str]) -> None:
+    for name in views:
+        con.execute(view_sql(name))
 
 
 def _state(there: Mapping[str, Mapping[str, Sequence[Root]]]) -> tuple[tuple[str, int, int], ...]:

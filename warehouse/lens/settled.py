@@ -18,3 +18,10 @@ def settle(lens: duckdb.DuckDBPyConnection, run_id: str) -> None:
     there = {name for (name,) in lens.execute(_LAID_OUT).fetchall()}
     for name in (name for name in SETTLED if name in there):
         lens.execute(f"create or replace temp table {name} as from main.{name} where run_id = $run", {"run": run_id})
+
+
+def settle_for_all(lens: duckdb.DuckDBPyConnection, run_id: str) -> None:
+    """The same for a database of one's own (`open_runs`): every cursor of it finds the tables in place of the views."""
+    for name in SETTLED:
+        lens.execute(f"create table facts.settled_{name} as from main.{name} where run_id = $run", {"run": run_id})
+        lens.execute(f"create or replace view {name} as from facts.settled_{name}")
