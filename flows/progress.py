@@ -236,7 +236,7 @@ def training_bars(console: Console, quiet: bool, what: str = "") -> Iterator[Cal
         left = (now - start) / (step - first) * (steps - step) if step > first else None
         spent = spent_in_words(now - start)
         if progress is None:
-            if now - said.get(name, start) >= LINE or step >= steps:
+            if name not in said or now - said[name] >= LINE or step >= steps:  # at once, too: where a killed one goes on from
                 said[name] = now
                 parts = [
                     f"{title}: step {step:,} of {steps:,}",
