@@ -107,13 +107,15 @@ def _png(picture: Any, rng: np.random.Generator | None) -> bytes:
 
 
 _here = local()
+_opened: list[HTTPConnection] = []  # closed at the end
 
 
 def get(at: str, path: str) -> bytes:
     """The body of an answer, over a connection that this thread keeps. Raises RuntimeError for any status but 200."""
     for attempt in range(2):
-        if attempt or getattr(_here, "at", None) != at:
-            _here.at, _here.connection = at, HTTPConnection(urlsplit(at).netloc)
+        if attempt or not hasattr(_here, "connection"):
+            _here.connection = HTTPConnection(urlsplit(at).netloc)
+            _opened.append(_here.connection)
         with suppress(RemoteDisconnected):  # the server ends connections that were idle for seconds
             _here.connection.request("GET", path)
             answer = _here.connection.getresponse()
@@ -154,8 +156,9 @@ def post_reviews(at: str, n: int) -> float:
     def post(form: str) -> None:
         with closing(HTTPConnection(urlsplit(at).netloc)) as connection:
             connection.request("POST", "/runs/large/reviews", form, {"Content-Type": "application/x-www-form-urlencoded"})
-            if (status := connection.getresponse().status) != 303:
-                raise RuntimeError(f"a review was answered with {status}")
+            with connection.getresponse() as answer:
+                if answer.status != 303:
+                    raise RuntimeError(f"a review was answered with {answer.status}")
 
     with ThreadPoolExecutor(n) as clients:
         return timed(lambda: list(clients.map(post, forms)))
@@ -175,6 +178,8 @@ def measured(root: Path, explanations: int, size: int, rounds: int) -> dict[str,
         images = [timed(partial(get, at, html.unescape(shot))) for shot in shots]
         reviews = post_reviews(at, REVIEWS)
         again = timed(lambda: get(at, GALLERY + "?reviewed=confirmed"))
+        for connection in _opened:
+            connection.close()
     return {
         "explanations": explanations,
         "pixels": size,

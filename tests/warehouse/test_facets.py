@@ -64,7 +64,7 @@ def counted(root: Path, condition: str) -> int:
     )
 
 
-SELECTIONS = (
+SELECTIONS: tuple[tuple[dict[str, str | list[str]], str], ...] = (
     ({}, "true"),
     ({"outcome": "flipped", "changed": "added:glasses"}, "flipped and c_glasses = 1"),
     ({"judge": "disagrees"}, "not judge_flipped"),
@@ -128,7 +128,7 @@ def test_next_leads_through_the_whole_selection_in_its_order(table: RunTable) ->
     selection = chosen(table, outcome="flipped", sort="d_glasses", down="1")
     rows = selection.rows(table, 100)
     near = [selection.around(table, row) for row in rows]
-    assert [found.place for found in near] == list(range(1, len(rows) + 1)) and near[0].count == len(rows)
+    assert [found.place for found in near] == list(range(1, len(rows) + 1)) and near[0].total == len(rows)
     assert [found.after and found.after["image_id"] for found in near] == [*(row["image_id"] for row in rows[1:]), None]
     assert [found.before and found.before["image_id"] for found in near] == [None, *(row["image_id"] for row in rows[:-1])]
     (other, *_) = chosen(table, outcome="not flipped").rows(table, 1)

@@ -4,16 +4,17 @@ import shutil
 
 import duckdb
 import pytest
-from facts import run_rows
+from facts import run_rows, write_run
 from portrait_run import write_portrait_run
 
 from cfx.errors import UserError
 from warehouse.evidence.export import export
 from warehouse.evidence.verify import verify
-from warehouse.explorer.queries import Choice, columns, explanations
 from warehouse.explorer.reviews import review
+from warehouse.explorer.run_table import RunTables
+from warehouse.explorer.selection import Selection, selection_of
 from warehouse.facts.shards import write_shard
-from warehouse.lens.connect import open_warehouse, query
+from warehouse.lens.connect import query
 from warehouse.lens.fetch import fetch, printed
 from warehouse.lens.gate import gate, read_policy
 from warehouse.report.render import report_html, write_report
@@ -70,11 +71,14 @@ def test_no_hostile_run_id_finds_a_run(root, text):
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_no_hostile_value_widens_a_filter(root, text):
-    with open_warehouse(root) as lens:
-        assert explanations(lens, "r1", Choice(column="target", value=text), columns(lens, "r1"))[1] == 0
-        with pytest.raises(UserError, match="there is no column"):
-            explanations(lens, "r1", Choice(sort=text or "'"), columns(lens, "r1"))
+def test_no_hostile_value_widens_a_filter(tmp_path, text):
+    write_run(tmp_path, "r1", {"smile": 0.2}, n=4)
+    table = RunTables(tmp_path).of("r1")
+    assert Selection(values={"target": (text,)}).count(table) == 0 == Selection(values={"reviewed": (text,)}).count(table)
+    assert Selection(file=text).count(table) == (0 if text else 4)
+    for name in ("target", "reviewed", "changed", "sort", "min.l1"):
+        chosen = selection_of([(name, text)], table)
+        assert len(chosen.problems) == bool(text) and chosen == Selection(problems=chosen.problems)
 
 
 def test_a_run_whose_folder_has_a_hostile_name_is_reported_and_verified(tmp_path):

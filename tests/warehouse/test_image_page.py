@@ -11,11 +11,9 @@ import pytest
 import uvicorn
 from accessibility import barriers
 from chromium import Page, chromium_page
-from facts import png
 from portrait_run import write_portrait_run
 
 from warehouse.explorer.app import explorer
-from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import query
 
 pytestmark = pytest.mark.browser
@@ -25,18 +23,10 @@ NAMES = {"hat": "<script>document.title='owned'</script>"}
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An audit whose glasses edits have their pictures, and the same images in another run."""
+    """An audit with edits of glasses, and some of the same images in another run."""
     root = tmp_path_factory.mktemp("warehouse")
     write_portrait_run(root, "run", n=40, size=16, names=NAMES, places={0: 0.3}, pasted=0)
-    write_portrait_run(root, "twin", n=4, size=16, planted=False)
-    ids = query(root, "select image_id from effects where run_id = 'run' and attribute = 'glasses'")["image_id"].to_pylist()
-    constant = {
-        "attribute": "glasses", "switched_on": True, "confirmed": True, "side": 0.02, "side_attribute": None, "seconds": 0.1,
-        "mask_fraction": 0.1, "nfe_forward": 20, "l1": 0.01, "sham_l1": 0.01, "d_glasses": 0.9,
-    }  # fmt: skip
-    pictures = {name: [png(grey)] * len(ids) for name, grey in (("png", 200), ("sham_png", 90), ("pasted_png", 150))}
-    rows = {name: [value] * len(ids) for name, value in constant.items()} | pictures | {"image_id": ids}
-    write_shard(root, "edits", "edits-demo", "00000", rows)
+    write_portrait_run(root, "twin", n=4, size=16, planted=False, names=NAMES)
     return root
 
 
@@ -81,7 +71,7 @@ def test_a_person_narrows_down_compares_and_marks_with_the_keys(address: str, ro
     assert page.evaluate("document.querySelectorAll('.shot').length") == 36 and barriers(page) == []
     added = "select count(*) as n from attributes where run_id = 'run' and arm = 'guided' and c_glasses = 1"
     n = query(root, added)["n"][0].as_py()
-    page.submit("""document.querySelector('[aria-label="+ glasses: %d"]').click()""" % n)
+    page.submit(f"""document.querySelector('[aria-label="+ glasses: {n}"]').click()""")
     assert page.evaluate("document.querySelectorAll('.shot').length") == n and "+ glasses" in page.evaluate(
         "document.querySelector('.chips').innerText"
     )

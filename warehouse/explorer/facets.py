@@ -32,6 +32,7 @@ NUMBERS = {
     "mask_fraction": "Share of pixels masked",
     "crossed": "Attributes changed",
 }
+FAMILIES = {"d": "Change of {}", "before": "{} before", "after": "{} after", "m": "{}"}  # columns of attributes and properties
 SIGNS = {"added": "+", "removed": "−"}
 BINS = 32
 SQUARE = 4  # rows and columns of a table of pairs
@@ -163,16 +164,16 @@ def facets(table: RunTable, chosen: Selection) -> Facets:
     )
 
 
-def chips(chosen: Selection) -> list[Chip]:
+def chips(table: RunTable, chosen: Selection) -> list[Chip]:
     """Every choice by itself."""
     found = [
-        Chip(f"{TITLES[name]}: {value_label(name, value)}", chosen.toggled(name, value).address())
+        Chip(f"{TITLES[name]}: {value_label(table, name, value)}", chosen.toggled(name, value).address())
         for name, values in chosen.values.items()
         for value in values
     ]
     for name, bounds in chosen.ranges.items():
         words = [f"{sign} {bound:g}" for sign, bound in zip("≥≤", bounds, strict=True) if bound is not None]
-        found.append(Chip(f"{number_title(name)} {' and '.join(words)}", chosen.without(f"range:{name}").address()))
+        found.append(Chip(f"{number_title(table, name)} {' and '.join(words)}", chosen.without(f"range:{name}").address()))
     if chosen.file:
         found.append(Chip(f"File name contains “{chosen.file}”", chosen.without("file").address()))
     return found
@@ -183,22 +184,28 @@ def ways_out(table: RunTable, chosen: Selection) -> list[WayOut]:
     found = []
     for name in chosen.conditions():
         wider = chosen.without(name)
-        title = number_title(name.removeprefix("range:")) if name.startswith("range:") else TITLES[name]
+        title = number_title(table, name.removeprefix("range:")) if name.startswith("range:") else TITLES[name]
         found.append(WayOut(title, wider.address(), wider.count(table)))
     return sorted(found, key=lambda way: -way.n)
 
 
-def value_label(name: str, value: str) -> str:
-    """A value as people read it: + glasses, − glasses, with glasses."""
+def value_label(table: RunTable, name: str, value: str) -> str:
+    """A value as people read it: + glasses, − glasses, with glasses; classes and attributes by the run's labels."""
+    if name in ("label", "source", "target"):
+        return table.names(value)
     if name not in ("changed", "has"):
         return value
     way, _, attribute = value.partition(":")
-    return f"{SIGNS.get(way, way)} {attribute}" if attribute else "none"
+    return f"{SIGNS.get(way, way)} {table.names(attribute)}" if attribute else "none"
 
 
-def number_title(name: str) -> str:
+def number_title(table: RunTable, name: str) -> str:
     """A column of numbers as people read it."""
-    return NUMBERS.get(name, f"Change of {name[2:]}" if name.startswith("d_") else name)
+    family, _, of = name.partition("_")
+    if name in NUMBERS or family not in FAMILIES or not of:
+        return NUMBERS.get(name, name)
+    kind = "property" if family == "m" else "attribute"
+    return FAMILIES[family].format(table.names.row({"kind": kind, "name": of})["name"])
 
 
 def _listed(table: RunTable, chosen: Selection, *names: str) -> tuple[Facet, ...]:
@@ -212,12 +219,12 @@ def _facet(table: RunTable, chosen: Selection, name: str) -> Facet:
     counts = {row["value"]: row["n"] for row in table.fetch(sql, **where.values)}
     known = list(table.values[name])
     listed = known[:MOST] + [value for value in known[MOST:] if value in chosen.values.get(name, ())]
-    return Facet(TITLES[name], tuple(_value(chosen, name, value, counts.get(value, 0)) for value in listed))
+    return Facet(TITLES[name], tuple(_value(table, chosen, name, value, counts.get(value, 0)) for value in listed))
 
 
 def _reviewed(table: RunTable, chosen: Selection) -> Facet:
     counts = {value: chosen.with_values({"reviewed": [value]}).count(table) for value in REVIEWED}
-    return Facet(TITLES["reviewed"], tuple(_value(chosen, "reviewed", value, n) for value, n in counts.items()))
+    return Facet(TITLES["reviewed"], tuple(_value(table, chosen, "reviewed", value, n) for value, n in counts.items()))
 
 
 def _pairs(table: RunTable, chosen: Selection, title: str, a: str, b: str) -> Pairs:
@@ -230,7 +237,8 @@ def _pairs(table: RunTable, chosen: Selection, title: str, a: str, b: str) -> Pa
     for row in table.fetch(sql, **where.values):
         on = chosen.values.get(a) == (row["a"],) and chosen.values.get(b) == (row["b"],)
         there = chosen.with_values({a: [] if on else [row["a"]], b: [] if on else [row["b"]]})
-        cells[row["a"], row["b"]] = Value(f"{row['a']} → {row['b']}", row["n"], on, there.address())
+        label = " → ".join(value_label(table, name, row[key]) for key, name in (("a", a), ("b", b)))
+        cells[row["a"], row["b"]] = Value(label, row["n"], on, there.address())
     return Pairs(title, tuple(sorted({row for row, _ in cells})), tuple(sorted({column for _, column in cells})), cells)
 
 
@@ -250,11 +258,11 @@ def _of_attributes(table: RunTable, chosen: Selection, facet: str, values: list[
     where = chosen.where(facet)
     counted = ", ".join(f"count(*) filter ({of_attribute(facet, value)})::int as n{i}" for i, value in enumerate(values))
     (row,) = table.fetch(f"select {counted} from shown where {where.sql}", **where.values)
-    return {value: _value(chosen, facet, value, row[f"n{i}"]) for i, value in enumerate(values)}
+    return {value: _value(table, chosen, facet, value, row[f"n{i}"]) for i, value in enumerate(values)}
 
 
-def _value(chosen: Selection, name: str, value: str, n: int) -> Value:
-    return Value(value_label(name, value), n, value in chosen.values.get(name, ()), chosen.toggled(name, value).address())
+def _value(table: RunTable, chosen: Selection, name: str, value: str, n: int) -> Value:
+    return Value(value_label(table, name, value), n, value in chosen.values.get(name, ()), chosen.toggled(name, value).address())
 
 
 def _numbers(table: RunTable, chosen: Selection) -> list[str]:
@@ -270,7 +278,8 @@ def _histogram(table: RunTable, chosen: Selection, name: str) -> Histogram:
         table.histograms[name] = _bins(table, name, Condition("true"))
     here = _bins(table, name, chosen.where(f"range:{name}"))
     fields = chosen.fields(f"range:{name}", "page")
-    return Histogram(name, number_title(name), low, high, chosen.ranges.get(name, Range()), table.histograms[name], here, fields)
+    bounds, title = chosen.ranges.get(name, Range()), number_title(table, name)
+    return Histogram(name, title, low, high, bounds, table.histograms[name], here, fields)
 
 
 def _bins(table: RunTable, name: str, where: Condition) -> tuple[int, ...]:

@@ -37,12 +37,12 @@ def routes(site: Site) -> list[Route]:
             run=table.run,
             total=table.total,
             chosen=chosen,
-            chips=chips(chosen),
+            chips=chips(table, chosen),
             facets=facets(table, chosen) if table.total else None,
             few=FEW,
             bins=BINS,
             views={view: chosen.viewed(view).address() for view in VIEWS},
-            columns={name: number_title(name) for name in table.columns},
+            columns={name: number_title(table, name) for name in table.columns},
             count=count,
             cards=[_card(table, chosen, row, marked) for row in rows],
             ways_out=ways_out(table, chosen) if table.total and not count and not chosen.page else [],
@@ -73,13 +73,14 @@ def _card(table: RunTable, chosen: Selection, row: Row, marked: dict[tuple[str, 
     """What the grid shows of one explanation."""
     run_id, of_image = table.run["run_id"], {"image": row["image_id"], "small": 1}
     keys = of_image | {"method": row["method"], "seed": row["seed"]}
-    moved = [(name, row[f"c_{name}"]) for name in table.attributes if row.get(f"c_{name}")]
+    moved = sorted((name for name in table.attributes if row[f"c_{name}"]), key=lambda name: -abs(row[f"d_{name}"]))
+    shown = [(kind, picture(run_id, kind, **(of_image if kind == "input" else keys))) for kind in PICTURES[chosen.view]]
     return {
         "row": dict.fromkeys(table.left_out) | row,
         "address": page_of(run_id, row, chosen),
-        "pictures": [(kind, picture(run_id, kind, **(of_image if kind == "input" else keys))) for kind in PICTURES[chosen.view]],
+        "pictures": shown,
         "marks": marked.get((row["image_id"], row["method"], row["seed"]), []),
-        "moved": [f"{SIGNS[way]} {name}" for name, way in sorted(moved, key=lambda change: -abs(row[f"d_{change[0]}"]))],
+        "moved": [f"{SIGNS[row[f'c_{name}']]} {table.names(name)}" for name in moved],
     }
 
 

@@ -77,7 +77,7 @@ def edits(index: ShardIndex, run_id: str, image_id: str, target: int) -> list[Ed
     for row in rows:
         kept = index.rows("edits", row["edits"], image_id, "attribute", "confirmed", "side", "side_attribute")
         made = next((edit for edit in kept if edit["attribute"] == row["attribute"]), None)
-        before, sham, after, pasted = (row[arm][target] if row[arm] else None for arm in arms)
+        before, sham, after, pasted = (row[arm] and row[arm][target] for arm in arms)  # an older version did not paste
         why_not = "" if row["counted"] else _why_not(made)
         found.append(Edit(row["attribute"], row["switched_on"], before, sham, after, pasted, why_not, made is not None))
     return sorted(found, key=lambda edit: (bool(edit.why_not), -abs(edit.after - edit.sham)))

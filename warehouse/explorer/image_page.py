@@ -40,7 +40,7 @@ def routes(site: Site) -> list[Route]:
         found = table.fetch(f"from shown {ONE}", **named) if table.total else []
         if not found:
             raise UserError(f"run {run_id} has no explanation of {image_id!r} by {method!r} with seed {seed}")
-        row = dict.fromkeys(table.left_out) | found[0]
+        row: Row = dict.fromkeys(table.left_out) | found[0]
         chosen = selection_of(request.query_params.multi_items(), table)
         near = chosen.around(table, row)
         pasted = places(index, run_id, image_id, table.grid) if table.grid else []

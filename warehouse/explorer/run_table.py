@@ -21,6 +21,7 @@ from warehouse.lens.catalog import view_sql
 from warehouse.lens.connect import open_runs
 from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.scans import columns_of, identifier
+from warehouse.report.names import Names
 
 READ = ("runs", "explanations", "attributes", "images", "predictions", "properties", "place_claims")  # what a table is made of
 WORDS = {"outcome": ("flipped", "not flipped"), "judge": ("agrees", "disagrees"), "answer": ("right", "wrong")}
@@ -59,6 +60,7 @@ class RunTable:
     def __init__(self, run: Row, shown: pa.Table, grid: int | None) -> None:
         kept = [name for name, column in zip(shown.column_names, shown.columns, strict=True) if column.null_count < len(shown)]
         self.run, self.total, self.grid = run, len(shown), grid
+        self.names = Names.of(run)
         self.left_out = tuple(name for name in shown.column_names if name not in kept)
         changes = {name[2:]: pc.sum(pc.abs(shown[name])).as_py() for name in kept if name.startswith("c_")}
         self.attributes = tuple(sorted(changes, key=lambda name: -changes[name]))

@@ -42,7 +42,7 @@ class Neighbours(NamedTuple):
     """Where an explanation is in a selection, from 1, of how many; None where it is not in it. What comes before and after it."""
 
     place: int | None
-    count: int
+    total: int
     before: Row | None
     after: Row | None
 
