@@ -152,6 +152,12 @@ def test_audits_stand_side_by_side_and_an_unknown_one_is_named(client: TestClien
     assert "Tick two audits" in client.get("/runs/run/compare").text
 
 
+@pytest.mark.parametrize("run", ["x" * 300, "*", "[a-z]*", "%00", "run%20"])
+@pytest.mark.parametrize("tab", ["", "/groups", "/review", "/trend"])
+def test_a_run_that_is_none_is_named_whatever_it_is_called(client: TestClient, run: str, tab: str) -> None:
+    assert client.get(f"/runs/{run}{tab}").status_code in (400, 404)
+
+
 def test_the_first_night_has_nothing_to_be_compared_with(client: TestClient) -> None:
     assert "nothing to compare it with yet" in client.get("/runs/run/trend").text
 

@@ -75,8 +75,7 @@ class Lenses:
             while len(self._runs) > KEPT:
                 self._runs.popitem(last=False)
         with kept.lock:
-            facts = state_of(self.root, kept.runs or (run_id,), LASTING)
-            if kept.con is None or facts != kept.facts:
+            if kept.con is None or state_of(self.root, kept.runs, LASTING) != kept.facts:
                 kept.runs = self.with_base(run_id)
                 kept.facts = state_of(self.root, kept.runs, LASTING)
                 kept.growing = ()

@@ -7,6 +7,7 @@ afterwards breaks its seal: it counts as not there, and is written again.
 
 from __future__ import annotations
 
+import glob
 import logging
 import re
 from collections.abc import Sequence
@@ -99,13 +100,13 @@ def shard_path(root: Path, fact: str, run_id: str, key: str) -> Path:
     return root / "facts" / fact / f"run_id={run_id}" / f"{key}.parquet"
 
 
-def written(root: Root, fact: str, run_id: str = "*") -> dict[str, list[Root]]:
+def written(root: Root, fact: str, run_id: str | None = None) -> dict[str, list[Root]]:
     """The files of a fact by run id, both in order of name; of all runs, or of this one.
 
     Raises DamagedShard for the first local one that was cut short.
     """
     runs: dict[str, list[Root]] = {}
-    for path in files_below(root / "facts" / fact, f"run_id={run_id}/[!.]*.parquet"):
+    for path in files_below(root / "facts" / fact, f"run_id={'*' if run_id is None else glob.escape(run_id)}/[!.]*.parquet"):
         if isinstance(path, Path):  # an object is put whole
             _check_ends(path)
         runs.setdefault(path.parent.name.removeprefix("run_id="), []).append(path)
