@@ -24,7 +24,7 @@ def listed(every: bool, width: int) -> str:
         for view, columns in OLD_COLUMNS.items():
             said = f"  {view}: " + ", ".join(f"{old} is old name of {new}" for old, new in columns.items())
             lines += textwrap.wrap(said, width, subsequent_indent="    ")
-    lines += ["", f"cfx docs VIEW: its columns and a first query{'' if every else '; --all: a line each, and old names'}"]
+    lines += [f"cfx docs VIEW: its columns and a first query{'' if every else '; --all: a line each, and old names'}"]
     return "\n".join(lines) + "\n"
 
 

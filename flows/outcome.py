@@ -15,10 +15,12 @@ from warehouse.lens.key_figures import key_figures
 from warehouse.lens.runs import run_ids, short_ids
 from warehouse.report.formatting import count, percent
 from warehouse.report.layers import left_out
+from warehouse.report.names import Names
 from warehouse.report.render import report_path
 from warehouse.report.verdict import Verdict, read_verdict
 
 DECIDING = ("labels", "attributes", "counterfactuals")  # layers without which nothing is confirmed or cleared
+RECORD = "select config, config ->> '$.classifier.access' as access from runs where run_id = $run"
 LAYERS = "from layers where run_id = $run order by place"
 
 
@@ -34,6 +36,7 @@ class Outcome:
     figures: Row
     layers: list[Row]
     trainable: bool  # whether `cfx repair` can train the classifier on
+    names: Names  # what people call classes and attributes
 
     @property
     def report(self) -> Path:
@@ -44,11 +47,9 @@ class Outcome:
 def read_outcome(root: Path, run: str) -> Outcome:
     """What a finished run comes to. Raises UserError for an unknown run, or one without a policy."""
     layers = query(root, LAYERS, {"run": run}).to_pylist()
-    access = query(root, "select config ->> '$.classifier.access' from runs where run_id = $run", {"run": run})
-    trainable = access.column(0)[0].as_py() == "torch"
-    return Outcome(
-        root, run, findings(root, run), read_verdict(root, run), gate(root, run), key_figures(root, run), layers, trainable
-    )
+    found, said, release, figures = findings(root, run), read_verdict(root, run), gate(root, run), key_figures(root, run)
+    [record] = query(root, RECORD, {"run": run}).to_pylist()
+    return Outcome(root, run, found, said, release, figures, layers, record["access"] == "torch", Names.of(record))
 
 
 def lines_of(outcome: Outcome) -> list[str]:
@@ -56,20 +57,20 @@ def lines_of(outcome: Outcome) -> list[str]:
     said, release = outcome.verdict, outcome.gate
     first, *more = release.reasons
     others = f"; and {len(more)} more" if more else ""
-    why = f"all {len(release.rules)} of them" if release.verdict == "pass" else first
+    why = f"all {len(release.rules)} of them" if release.verdict == "pass" else outcome.names.text(first)
     lines = [f"{said.kind}: {said.headline}", f"release check: {IN_WORDS[release.verdict]}, {why}{others}"]
-    lines += [accuracy] if (accuracy := _accuracy(outcome.figures)) else []
+    lines += [accuracy] if (accuracy := _accuracy(outcome.figures, outcome.names)) else []
     return [*lines, f"report: {outcome.report}", f"next: {next_step(outcome)}"]
 
 
-def _accuracy(figures: Row) -> str | None:
+def _accuracy(figures: Row, names: Names) -> str | None:
     whole, worst = figures["accuracy"], figures["worst_group"]
     if whole is None:
         return None
     line = f"accuracy: {percent(whole['value'])} of {count(whole['n'])} images"
     if worst is None or worst["accuracy"] >= whole["value"]:
         return line
-    who = f"{worst['label']} {'with' if worst['present'] else 'without'} {worst['attribute']}"
+    who = f"{names(worst['label'])} {'with' if worst['present'] else 'without'} {names(worst['attribute'])}"
     return f"{line}; worst group: {who}, {percent(worst['accuracy'])} of {count(worst['n'])}"
 
 

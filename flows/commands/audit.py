@@ -14,6 +14,7 @@ from rich.text import Text
 from flows.progress import saying
 from flows.terminal import AsJson, Quiet, err, escaped, out, print_json, print_table, quieten, settle, user_errors
 from warehouse.report.formatting import points
+from warehouse.report.names import Names
 
 if TYPE_CHECKING:
     from flows.outcome import Outcome
@@ -147,12 +148,16 @@ def run_shown(config: AuditConfig, quiet: bool) -> str:
         from flows.audit import audit_checked
     from tasks.check import check
     from tasks.data.annotations import columns_of, left_out
+    from tasks.stages.run_record import finished
     from tasks.training.auto import train_networks
 
     with training_bars(err, quiet, f"checking {config.name}: loading what its settings name") as report:
         run = check(config, partial(train_networks, report=report))
     if not quiet:
-        for note in (f"run {run.id} in {run.root}", run.sample and f"data: {run.sample}", left_out(columns_of(config.data))):
+        before = finished(run)
+        again = before and f"it was finished on {before:%Y-%m-%d at %H:%M} UTC, and its facts are used again"
+        sample = run.sample and f"data: {run.sample}"
+        for note in (f"run {run.id} in {run.root}", again, sample, left_out(columns_of(config.data))):
             if note:
                 err.print(escaped(note), soft_wrap=True, highlight=False)
         if err.is_terminal:  # elsewhere the flow's log has them
@@ -220,6 +225,7 @@ def _explained(row: dict[str, Any]) -> str:
 
 def _unnamed(row: dict[str, Any]) -> str:
     """One property or place without a name."""
+    row = Names().row(row)
     moved = f"{points(row['intervention'])} ({points(row['low'])} to {points(row['high'])})"
     return f"{row['kind']} {escaped(row['name'])}: {row['verdict']}, {moved}; {escaped(row['why'])}"
 

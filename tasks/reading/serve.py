@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from pathlib import Path
 
-import uvicorn
-
 from cfx.errors import UserError
-from warehouse.explorer.app import LOOPBACK, explorer, is_loopback
 
 WAITING = 2048  # connections that wait for their turn
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server on this host can be reached from this machine alone."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def listening(host: str = "127.0.0.1", port: int = 8100, exposed: bool = False) -> socket.socket:
@@ -46,5 +52,9 @@ def serve(root: Path, at: socket.socket, host: str = "127.0.0.1", exposed: bool 
     names: host names that it answers to beside those of this machine; an exposed one answers to these alone, or to any if there
     are none. In a container, which has to listen on all addresses, they keep out pages that point a name of their own at it.
     """
+    import uvicorn
+
+    from warehouse.explorer.app import LOOPBACK, explorer
+
     app = explorer(root, (names or ("*",)) if exposed else (*LOOPBACK, host, *names))
     uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False)).run(sockets=[at])

@@ -51,8 +51,10 @@ def confident_learning(
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Which labels (N,) of int look wrong beside probabilities (N, K), and how well each goes with its own, 0 to 1 (cleanlab).
 
-    Nothing is found where all labels are of one class: there is no class to be taken for.
+    Nothing is found where all labels are of one class, or where there are none: there is no class to be taken for.
     """
+    if not len(labels):
+        return np.zeros(0, np.bool_), np.zeros(0)
     if len(np.unique(labels)) < 2:
         return np.zeros(len(labels), np.bool_), probabilities[np.arange(len(labels)), labels]
     from cleanlab.filter import find_label_issues as issues_of

@@ -217,7 +217,7 @@ BAD: dict[str, tuple[Callable[[Path], tuple[str, ...]], str]] = {
     "no file column": (_no_file_column, "--file-column"),
     "several columns of labels": (_several_labels, "--label, one of colour, tag, shape"),
     "outputs and labels differ": (_three_outputs, "gives 3 outputs, and column 'label' has 2 labels"),
-    "no such label": (lambda home: ("table.csv", "model.pt", "--label", "Label"), "meant is 'label'"),
+    "no such label": (lambda home: ("table.csv", "model.pt", "--label", "Label"), "did you mean 'label'?"),
     "half a file": (_half_a_file, "truncated or broken"),
     "weights of nobody": (_unknown_weights, "my_net.py:Net --weights model.pt"),
     "no network": (lambda home: ("table.csv",), "give MODEL"),

@@ -120,7 +120,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from test_training_set import edit_rows
 
     root = tmp_path_factory.mktemp("warehouse")
-    write_portrait_run(root, status="started")
+    write_portrait_run(root, status="started", drawn=False)
     rows = query(root, "select image_id, attribute, switched_on from effects where attribute = 'glasses'").to_pylist()
     write_shard(root, "edits", "edits-demo", "0", edit_rows(rows))
     torch.manual_seed(0)

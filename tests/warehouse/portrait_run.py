@@ -37,12 +37,13 @@ def write_portrait_run(
     reason: str | None = None,
     harmed: bool = False,
     labels: dict[str, str] | None = None,
+    drawn: bool = True,
     **beyond: Any,
 ) -> None:
     """Write all facts of one run. `names` renames attributes; glasses follow the target only if `planted`.
 
     harmed: the classifier is wrong on every other image where glasses and smile do not go together, as the planted one is;
-    labels: what people call names; beyond: of `write_beyond`.
+    labels: what people call names; drawn: whether the edits have images; beyond: of `write_beyond`.
     """
     rng = np.random.default_rng(7)
     called = [(names or {}).get(attribute, attribute) for attribute in ATTRIBUTES]
@@ -92,7 +93,8 @@ def write_portrait_run(
     tables |= {"attributes": attributes, "effects": effects, "saliency": saliency}
     for fact, rows in tables.items():
         write_shard(root, fact, run_id, "00000", _columns(rows))
-    write_shard(root, "edits", "edits-demo", f"{size:03}-{n:05}", _columns(edits))
+    if drawn:
+        write_shard(root, "edits", "edits-demo", f"{size:03}-{n:05}", _columns(edits))
     write_beyond(root, run_id, images, **beyond)
     write_shard(root, "rejected", run_id, "00000", REJECTED)
     _write_run(root, run_id, "planted" if planted else "clean", n, called[0], status, reason, labels)

@@ -18,7 +18,8 @@ from served import serving
 from starlette.testclient import TestClient
 
 from cfx.errors import UserError
-from warehouse.explorer.app import explorer, is_loopback
+from tasks.reading.serve import is_loopback
+from warehouse.explorer.app import explorer
 from warehouse.explorer.names import Marks, give_name
 from warehouse.explorer.reviews import review
 from warehouse.lens.connect import open_warehouse, query

@@ -28,10 +28,10 @@ RUN = "planted-demo"
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that confirms glasses, with its edits; the judge denies 7 % of the counterfactuals."""
     root = tmp_path_factory.mktemp("warehouse")
-    write_portrait_run(root)
+    write_portrait_run(root, drawn=False)
     rows = query(root, "select image_id, attribute, switched_on from effects where attribute = 'glasses'").to_pylist()
     write_shard(root, "edits", "edits-demo", "0", edit_rows(rows))
-    write_portrait_run(root, "clean-demo", planted=False)
+    write_portrait_run(root, "clean-demo", planted=False, drawn=False)
     return root
 
 

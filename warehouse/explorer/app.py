@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -29,14 +28,6 @@ from warehouse.explorer.site import Site
 
 PAGES = (run_list, gallery, image_page, findings_page, groups_page, compare_page, trend_page, sql_page, review_queue)
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a server on this host can be reached from this machine alone."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def explorer(root: Path, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:

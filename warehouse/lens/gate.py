@@ -48,6 +48,7 @@ def set_policy(root: Path, run_id: str, policy: Mapping[str, Any]) -> bool:
     Raises UserError for an unknown run or base, where the policy forbids an attribute that the run's oracle does not know, or
     protects one of which nothing is known, or where another policy was set at the same time.
     """
+    policy = {name: list(value) if isinstance(value, tuple) else value for name, value in policy.items()}  # as it is read back
     with closing(open_warehouse(root, sql="from runs, policies, attributes, images")) as lens:
         for name in (run_id, policy["base"]):
             if name is not None:

@@ -6,16 +6,16 @@ from warehouse.lens.names import OLD_VIEWS
 
 START, IMAGES = "start here", "images"
 _OTHERS = {
+    "data": "quality_images near_duplicates label_issues shared_files near_copies",
     "groups": "subgroups fairness group_counts label_associations",
-    "evidence": "interventions attribute_shifts ranked_attributes explained_share places segments unnamed_findings "
-    "property_associations edit_quality reacting mad cross_examination truth_agreement word_agreement layers near_copies",
+    "evidence": "saliency interventions attribute_shifts ranked_attributes explained_share places segments unnamed_findings "
+    "property_associations edit_quality reacting mad cross_examination truth_agreement word_agreement layers",
     "metrics": "fr judge_fr confidence bkl mnac cd fid sfid kid crossover_fid fs fva s3 cout im1 im2 insertion deletion "
     "distances diversity absent",
     "between audits": "trend watched changes edit_changes flip_changes unedited bases audits canaries",
     "people": "reviews marks agreement names given_names policies",
-    "costs": "stage_costs stages queries",
-    "benchmark": "benchmark cells graded truths",
-    "internals": "shared_files attribute_scores edit_answers annotations properties explained probes property_claims transplants "
+    "costs, grades": "stage_costs stages queries benchmark cells graded truths",
+    "internals": "attribute_scores edit_answers annotations properties explained probes property_claims transplants "
     "place_claims place_cells segment_claims measurements features pairs set_metrics draws attribute_sums "
     "annotation_sums annotated changed compared crossed buckets resamples cd_intervals attribute_tests image_shifts "
     "claims",
@@ -33,7 +33,7 @@ GROUPS: dict[str, dict[str, str]] = {  # group -> view or fact -> itself in a fe
         "runs": "the audits: classifier, images, when, status",
         "run_settings": "what an audit ran with, one row a setting",
         "warnings": "what may make an audit's numbers mean something else",
-        "quality": "checks of the data: duplicates, leaks, wrong labels, blur …",
+        "quality": "checks of the data: duplicates, leaks, wrong labels, blur",
     },
     IMAGES: {
         "predictions": "each image: file, label, predicted class, right or wrong",
@@ -43,11 +43,7 @@ GROUPS: dict[str, dict[str, str]] = {  # group -> view or fact -> itself in a fe
         "images": "the images themselves, with annotations",
         "explanations": "counterfactuals with their images, also unguided ones",
         "edits": "edited images, their shams and pasted ones",
-        "saliency": "where the classifier sees evidence, as images",
         "rejected": "inputs that were refused, with the reason",
-        "quality_images": "each image that a check of the data flags, and why",
-        "near_duplicates": "pairs of images that are nearly the same",
-        "label_issues": "each labelled image: does its label look wrong",
     },
     **{group: dict.fromkeys(names.split(), "") for group, names in _OTHERS.items()},
     "old names": {old: f"old name of {new}" for old, new in OLD_VIEWS.items()},

@@ -38,7 +38,7 @@ CONFIG = {"name": "pets", "classifier": {"weights": "nets/pets.pt", "access": "t
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two audits: `planted`, whose classifier leans on glasses, with edits; `pets`, whose wrong answers are known by hand."""
     root = tmp_path_factory.mktemp("warehouse")
-    write_portrait_run(root, "planted-1", n=40, size=16)
+    write_portrait_run(root, "planted-1", n=40, size=16, drawn=False)
     set_policy(root, "planted-1", POLICY)
     edited = query(root, "select image_id, attribute, switched_on from effects where attribute = 'glasses'").to_pydict()
     n = len(edited["image_id"])
@@ -183,7 +183,7 @@ def test_columns_that_come_along_under_an_old_name_are_known(root: Path) -> None
         ("select imag from images", "did you mean path or image_id?"),
         ("select attribute from findings", "did you mean name?"),
         ("select f.paht from outcomes f", "did you mean path?"),
-        ("select png from verdicts", "explanations, images, saliency have it"),
+        ("select png from verdicts", "edits, explanations, images have it"),
         ("select effect from attribute_shifts", "did you mean shift?"),
         ("selec 1", "syntax error"),
     ],
