@@ -47,7 +47,7 @@ def answers(url: str) -> bool:
         return False
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_command_that_will_not_stop_is_ended_and_its_server_with_it() -> None:
     with started([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as command:
         assert command.stdout is not None and command.stderr is not None

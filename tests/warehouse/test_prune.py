@@ -97,6 +97,7 @@ def test_edits_stay_while_another_run_is_at_work(root):
     assert (root / "facts/edits/run_id=edits-1/0.parquet").is_file()
 
 
+@pytest.mark.long
 def test_a_base_that_a_policy_names_stays_and_a_report_that_compared_is_written_again(tmp_path):
     for number, run in enumerate(("first", "second", "third")):
         write_run(tmp_path, run, {"smile": 0.3, "glasses": 0.2}, n=8)

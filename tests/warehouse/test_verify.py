@@ -122,6 +122,7 @@ def test_a_flipped_byte_in_the_report_or_its_hashes_is_found_and_named(root: Pat
     assert not verify(root, "run").sound
 
 
+@pytest.mark.long
 def test_a_number_that_was_edited_is_damage_even_where_the_report_is_stale(root: Path) -> None:
     review(root, "run", "Ada", "rejected", attribute="glasses")
     path = root / "reports" / "run.html"
