@@ -104,20 +104,21 @@ def show_alarms(name: str, alarms: Sequence[Alarm]) -> None:
 def verdict_page(release: Release) -> str:
     """Markdown: the release check and its reasons, the verdict in words, the worst group, where the report is, every rule."""
     head = f"## Release check {IN_WORDS[release.gate.verdict]}"
-    reasons = [f"- {markdown_text(reason)}" for reason in release.gate.reasons]
+    reasons = [f"- {markdown_text(release.names.text(reason))}" for reason in release.gate.reasons]
     said = [f"**{markdown_text(release.verdict.headline)}.**", *map(markdown_text, release.verdict.sentences[:2])]
-    facts = [] if release.worst is None else [f"- Worst group: {markdown_text(group(release.worst))}"]
+    facts = [] if release.worst is None else [f"- Worst group: {markdown_text(group(release.names.row(release.worst)))}"]
     report = f"[open]({release.link})" if release.link is not None else f"the file `{release.file}`"
     facts += [f"- Report: {report}", f"- Run: `{release.run_id}`"]
-    rules = markdown_table(("result", "check"), [(IN_WORDS[rule["result"]], in_words(rule)) for rule in release.gate.rules])
+    rules = markdown_table(
+        ("result", "check"), [(IN_WORDS[rule["result"]], in_words(rule)) for rule in release.names.rows(release.gate.rules)]
+    )
     parts = (head, "\n".join(reasons), "\n\n".join(said), "\n".join(facts), rules)
     return "\n\n".join(parts) + "\n"
 
 
 def group(row: Row) -> str:
     """smiling without glasses: 60.0% right of 25 images"""
-    words = row["attribute"].replace("_", " ")
-    who = f"{row['label']} {'with' if row['present'] else 'without'} {words}"
+    who = f"{row['label']} {'with' if row['present'] else 'without'} {row['attribute']}"
     return f"{who}: {percent(row['value'])} right of {count(row['n'])} images"
 
 

@@ -13,6 +13,7 @@ from tasks.run import Run
 from warehouse.lens.fetch import Row
 from warehouse.lens.gate import IN_WORDS, Gate, verdict_of
 from warehouse.report.embedded_numbers import Page
+from warehouse.report.names import Names
 from warehouse.report.verdict import RESTS_ON, Verdict, verdict_from
 
 
@@ -29,6 +30,7 @@ class Release:
     scores: tuple[Row, ...]  # of the scorecard
     link: str | None  # http or https
     file: str  # where the report lies, with the machine unless it is a URL
+    names: Names  # what people call classes and attributes
 
     @property
     def outcome(self) -> Literal["pass", "fail", "warn", "inconclusive"]:
@@ -45,7 +47,8 @@ class Release:
         """Release check failed: glasses effect +23.3 points (…), limit 15, and 2 more"""
         first, *more = self.gate.reasons
         only = ", a warning only" if self.outcome == "warn" else ""
-        return f"Release check {IN_WORDS[self.gate.verdict]}{only}: {first}{f', and {len(more)} more' if more else ''}"
+        why = self.names.text(first)
+        return f"Release check {IN_WORDS[self.gate.verdict]}{only}: {why}{f', and {len(more)} more' if more else ''}"
 
     @property
     def details(self) -> dict[str, Any]:
@@ -74,4 +77,5 @@ def read_release(run: Run, report: Path) -> Release:
         scores=tuple(questions["scorecard"]["rows"]),
         link=report_link(run.config.report_url, run.id),
         file=str(report) if "://" in str(report) else f"{report.absolute()} on {platform.node()}",
+        names=Names(run.config.labels),
     )

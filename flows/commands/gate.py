@@ -44,8 +44,10 @@ def gate(options: GateOptions) -> None:
         from flows.settings import load
         from tasks.reading import gate as gates
         from tasks.reading import release_checks
+        from warehouse.lens.connect import query
         from warehouse.lens.gate import EXIT_CODES
         from warehouse.lens.key_figures import key_figures
+        from warehouse.report.names import Names
         from warehouse.report.render import report_path, write_report
 
         before = gates.policy_of(root, run)
@@ -58,6 +60,8 @@ def gate(options: GateOptions) -> None:
             with options.summary.open("a", encoding="utf-8") as page:
                 page.write(release_checks.summary(found))
         figures = key_figures(root, run) if options.as_json else {}
+        [record] = query(root, "select config from runs where run_id = $run", {"run": run}).to_pylist()
+        names = Names.of(record)
     if options.as_json:
         verdict = {
             "run_id": run,
@@ -68,13 +72,13 @@ def gate(options: GateOptions) -> None:
         print_json(verdict | figures | {"rules": found.rules})
     else:
         table = Table("rule", "result", "in words", title=f"gate: {found.verdict}", title_justify="left")
-        for rule in found.rules:
+        for rule in names.rows(found.rules):
             table.add_row(
                 escaped(release_checks.name(rule)), f"[{COLOURS[rule['result']]}]{rule['result']}[/]", escaped(rule["reason"])
             )
         print_table(table)
         for reason in found.reasons:
-            out.print(f"{found.verdict}: {escaped(reason)}", soft_wrap=True)
+            out.print(f"{found.verdict}: {escaped(names.text(reason))}", soft_wrap=True)
     raise typer.Exit(EXIT_CODES[found.verdict])
 
 

@@ -233,7 +233,9 @@ def test_time_is_a_method_of_the_ladder_and_its_words_are_kept_with_the_run(
             check(AuditConfig.model_validate(settings(tmp_path, door, **more | {"surrogate": {"steps": 60}} | missing)))
 
 
-@pytest.mark.parametrize("door", [pytest.param("torch", marks=pytest.mark.long), "onnx", "endpoint"])  # torch: test_left_out.py
+@pytest.mark.parametrize(
+    "door", [pytest.param("torch", marks=pytest.mark.long), "onnx", pytest.param("endpoint", marks=pytest.mark.long)]
+)  # torch: test_left_out.py
 def test_without_prior_and_oracle_places_and_properties_are_still_looked_at(
     tmp_path: Path, served: str, onnx: Path, prefect_server: dict[str, str], door: str
 ) -> None:

@@ -30,7 +30,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def release_of(root: Path, run_id: str, **settings: str) -> Release:
+def release_of(root: Path, run_id: str, **settings: Any) -> Release:
     return read_release(run_of(root, run_id, **settings), report_path(root, run_id))
 
 
@@ -61,6 +61,13 @@ def test_the_page_has_the_verdict_first_and_a_link_that_is_one(reported: Path) -
     assert re.search(r"- Worst group: \w+ with(out)? .*: \d+\.\d% right of \d+ images", page)
     assert f"- Report: [open]({LINK})" in page and page.count("\n| ") == len(release.gate.rules) + 1
     assert "<b>" not in page and release.details["report"] == LINK
+
+
+def test_people_read_their_own_names_and_machines_those_of_the_data(reported: Path) -> None:
+    release = release_of(reported, "planted-run", labels={"glasses": "spectacles"})
+    assert release.message.startswith("Release check ") and "spectacles effect" in release.message
+    assert "- spectacles effect" in verdict_page(release) and "glasses effect" not in verdict_page(release)
+    assert "glasses effect" in release.details["reasons"][0]
 
 
 def test_without_an_address_it_says_where_the_file_lies(reported: Path) -> None:

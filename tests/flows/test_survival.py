@@ -53,6 +53,7 @@ def test_a_full_disk_is_reported_with_the_file_and_keeps_what_is_finished(tmp_pa
     assert "rejected/run_id=r" in ran.stdout and "could not be written: No space left on device" in ran.stdout
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_audits_at_once_then_damaged_shards(tmp_path: Path, prefect_server: dict[str, str]) -> None:
     lay_out(tmp_path, 8)

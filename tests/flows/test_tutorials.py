@@ -61,6 +61,7 @@ def test_from_a_folder_to_a_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "“glasses”" in said and "label and attributes" in said
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_what_was_seen_becomes_an_attribute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = run("teach_oracle.ipynb", tmp_path, monkeypatch)

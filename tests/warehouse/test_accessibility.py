@@ -18,6 +18,7 @@ TABS = "[...document.querySelectorAll('nav.tabs a')].map(tab => tab.getAttribute
 
 
 @pytest.mark.long
+@pytest.mark.long
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
 def test_a_report_has_no_barrier_in_any_tab(tmp_path: Path, width: int, dark: bool) -> None:
     write_portrait_run(tmp_path, "run", n=24, size=16, places={0: 0.3}, pasted=0)

@@ -92,6 +92,7 @@ def test_every_answer_lets_the_browser_run_and_fetch_nothing_of_others(client: T
     assert found["x-content-type-options"] == "nosniff"
 
 
+@pytest.mark.long
 def test_sql_is_answered_drawn_and_saved(client: TestClient, root: Path) -> None:
     sql = "select attribute, effect, high from verdicts where run_id = $run order by attribute"
     page = client.get("/runs/run/sql", params={"sql": sql, "chart": "line", "x": "attribute", "y": "effect"}).text

@@ -5,55 +5,28 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import zipfile
 from pathlib import Path
 
 import pytest
-import yaml
-from portrait_run import write_portrait_run
+from evidence_run import POLICY, flip, write_evidence
 from typer.testing import CliRunner
 
 from flows.cli import app
-from tasks.stages.canary import Twins, judged
-from warehouse.evidence.export import export, verify_archive
 from warehouse.evidence.verify import verify
 from warehouse.explorer.names import Marks, give_name
 from warehouse.explorer.reviews import review
 from warehouse.facts.schema import FACTS
-from warehouse.facts.shards import find_shard, write_shard
+from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import query
 from warehouse.lens.gate import set_policy
-from warehouse.lens.partial_sums import write_sums
 from warehouse.report.embedded_numbers import Page, numbers
 from warehouse.report.render import write_report
-
-POLICY = {
-    "base": "earlier",
-    "forbidden": ["glasses", "<b>hat"],
-    "maximum_effect": 0.15,
-    "minimum_images": 16,
-    "minimum_flip_rate": 0.8,
-    "minimum_judge_flip_rate": None,
-    "maximum_rise": 0.1,
-    "maximum_cd_rise": None,
-    "explained": None,
-}
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("warehouse")
-    for name in ("run", "earlier", "run-planted", "run-clean"):
-        write_portrait_run(root, name, n=24, size=16, planted=name != "run-clean", names={"hat": "<b>hat"})
-    set_policy(root, "run", POLICY)
-    write_shard(root, "canaries", "run", "all", judged(root, Twins("glasses", "run-planted", "run-clean")))
-    review(root, "run", "Ada", "confirmed", attribute="glasses")
-    images, explained, attributes = (find_shard(root, fact, "run", "00000") for fact in ("images", "explanations", "attributes"))
-    assert images and explained and attributes
-    write_sums(root, images, explained, attributes, "smile")
-    for fact in FACTS.keys() - {path.name for path in (root / "facts").iterdir()}:  # a byte is a byte: these have no rows
-        write_shard(root, fact, "edits-demo" if fact == "edits" else "run", "00000", FACTS[fact].schema.empty_table())
-    write_report(root, "run")
+    write_evidence(root)
     return root
 
 
@@ -61,13 +34,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(written: Path, tmp_path: Path) -> Path:
     """A copy to break."""
     return Path(shutil.copytree(written, tmp_path / "warehouse"))
-
-
-def flip(path: Path, share: float = 0.5) -> None:
-    """Change one byte."""
-    data = bytearray(path.read_bytes())
-    data[int(len(data) * share)] ^= 1
-    path.write_bytes(data)
 
 
 def test_every_number_is_recomputed(written: Path) -> None:
@@ -143,7 +109,7 @@ def test_a_missing_fact_is_named(root: Path) -> None:
     assert str(path.relative_to(root)) in verify(root, "run").bad_files
 
 
-def test_a_report_that_is_older_than_reviews_is_stale_and_not_damaged_and_a_new_one_is_sound(root: Path) -> None:
+def test_a_report_that_is_older_than_reviews_is_stale_and_not_damaged(root: Path) -> None:
     for reviewer, mark in (("Ada", "rejected"), ("Bob", "confirmed")):
         review(root, "run", reviewer, mark, attribute="glasses")
     give_name(root, "run", "Ada", ("property", "warmth"), "warm light", Marks([], []))
@@ -153,44 +119,13 @@ def test_a_report_that_is_older_than_reviews_is_stale_and_not_damaged_and_a_new_
     assert "the report is older than 1 name, 1 policy and 2 reviews; run `cfx report run`" in told.output
     same, of = re.findall(r"([\d,]+) of ([\d,]+) numbers recomputed", told.output)[0]
     assert same == of and "bad file" not in told.output and "differs" not in told.output
+
+
+@pytest.mark.long
+def test_a_report_written_after_a_review_is_sound(root: Path) -> None:
+    review(root, "run", "Bob", "rejected", attribute="glasses")
     write_report(root, "run")
     assert verify(root, "run").state == "sound"
-
-
-def test_an_archive_never_mends_what_was_altered(root: Path, tmp_path: Path) -> None:
-    report = root / "reports" / "run.html"
-    flip(report)
-    altered = report.read_bytes()
-    with zipfile.ZipFile(export(root, "run", tmp_path / "run.zip")) as archive:
-        assert archive.read("reports/run.html") == altered
-
-
-def test_an_archive_is_the_whole_evidence_also_what_is_newer_than_the_report(root: Path, tmp_path: Path) -> None:
-    review(root, "run", "Ada", "rejected", attribute="glasses")
-    path = export(root, "run", tmp_path / "run.zip")
-    assert verify_archive(path).sound
-    with zipfile.ZipFile(path) as archive:
-        names = set(archive.namelist())
-        assert {"README.md", "SHA256SUMS", "config.yaml", "summary.json", "reports/run.html"} < names
-        _, head, body = archive.read("README.md").decode().split("---\n", 2)
-        archive.extractall(tmp_path / "unpacked")
-    card = yaml.safe_load(head)
-    metrics = card["model-index"][0]["results"][0]["metrics"]
-    assert {"fr", "judge_fr"} <= {metric["type"] for metric in metrics} and "<b>" not in body
-    verdicts = "from verdicts order by run_id, rank"
-    assert query(tmp_path / "unpacked", verdicts).equals(query(root, verdicts))
-    assert export(root, "run", tmp_path / "again.zip").read_bytes() == path.read_bytes()
-
-
-def test_a_flipped_byte_in_an_archive_is_found(written: Path, tmp_path: Path) -> None:
-    path = export(written, "run", tmp_path / "run.zip")
-    for share in (0.3, 0.7):
-        flip(path, share)
-        try:
-            assert not verify_archive(path).sound
-        except ValueError as error:
-            assert str(path) in str(error)
-        flip(path, share)
 
 
 def test_numbers_worked_example() -> None:
