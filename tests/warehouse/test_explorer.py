@@ -132,6 +132,7 @@ def test_a_name_that_cannot_be_is_refused(tmp_path: Path) -> None:
     assert query(tmp_path, "from names").num_rows == 0
 
 
+@pytest.mark.long
 def test_the_last_name_counts_and_not_a_thing_takes_it_back(tmp_path: Path) -> None:
     write_portrait_run(tmp_path, "run", n=24, size=16, properties={"warmth": 0.3}, places={0: 0.3}, pasted=0)
     called = "select given_name from findings where name = 'warmth'"

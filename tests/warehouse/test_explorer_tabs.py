@@ -64,6 +64,7 @@ def test_the_list_has_the_audits_of_a_name_and_what_each_found(client: TestClien
     assert "There is no audit of this name" in client.get("/", params={"audit": "nobody"}).text
 
 
+@pytest.mark.long
 def test_a_lens_of_a_run_stays_open_for_reviews_and_opens_again_for_facts(tmp_path: Path) -> None:
     write_run(tmp_path, "one", {"smile": 0.2, "hat": 0.1}, n=8)
     write_run(tmp_path, "two", {"smile": 0.2, "hat": 0.1}, n=8)

@@ -116,6 +116,7 @@ def test_numbers_read_alike_everywhere(root: Path) -> None:
         assert not re.findall(r"[+−]0(?:\.0+)?(?![\d.])", text) and "0.0 to 0.0" not in text
 
 
+@pytest.mark.long
 def test_labels_are_what_people_read_and_facts_keep_their_names(tmp_path: Path) -> None:
     labels = {"glasses": "spectacles", "neutral": "a straight face"}
     write_portrait_run(tmp_path, "run", n=48, size=16, labels=labels)
@@ -139,6 +140,7 @@ def test_the_page_shows_the_numbers_of_the_view(root: Path) -> None:
     assert rows[0]["attribute"] == "glasses" and "smile" not in [row["attribute"] for row in rows]
 
 
+@pytest.mark.long
 def test_every_printed_query_can_be_asked_again(root: Path) -> None:
     page = page_of(root, "planted-run")
     shown = [html.unescape(sql) for sql in re.findall(r'<div class="sql">.*?<code>(.*?)</code>', page, re.DOTALL)]
@@ -223,6 +225,7 @@ def test_report_is_written_whole_and_written_again(root: Path) -> None:
     assert sorted(other.name for other in path.parent.iterdir()) == ["clean-run.html", "clean-run.sha256"]
 
 
+@pytest.mark.long
 def test_four_hundred_explanations_fit_in_two_megabytes(tmp_path: Path) -> None:
     write_portrait_run(tmp_path, n=400, size=48)
     page = report_html(tmp_path, "planted-demo")
