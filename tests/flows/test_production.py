@@ -25,6 +25,6 @@ def test_whatever_is_killed_the_next_run_ends_as_an_undisturbed_one(tmp_path: Pa
             outcome = kill_once(stack, root, what, int(share * total), undisturbed, automation=True)
             assert (outcome["next_run"], outcome["written_again"], outcome["same_facts"]) == ("COMPLETED", 0, True), outcome
             if what != "server":  # whose audit may go on
-                letters = until(lambda: inbox.letters, 60)  # of the deployment's run, and of its audit's where that was at work, too
+                letters = until(lambda: inbox.letters, 60)  # of the run, and of its audit where that was at work
                 assert all(letter["event"] == "prefect.flow-run.Crashed" and letter["message"] for letter in letters)
                 inbox.letters.clear()
