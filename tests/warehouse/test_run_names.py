@@ -95,7 +95,6 @@ def test_runs_are_listed_for_people_and_machines(root: Path) -> None:
     assert [(row["run_id"], row["short"], row["status"], row["gate"]) for row in rows] == [("hats-9", "hats-9", "started", None)]
 
 
-@pytest.mark.long
 def test_what_a_report_says_is_read_off_it_unless_a_policy_came_after_it(tmp_path: Path) -> None:
     write_portrait_run(tmp_path, "planted-run", n=8, size=16)
     gate(tmp_path, "planted-run", Policy())

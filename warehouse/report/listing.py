@@ -16,7 +16,7 @@ from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.gate import gate, verdict_of
 from warehouse.report.embedded_numbers import BLOCK
 from warehouse.report.render import report_path
-from warehouse.report.verdict import RESTS_ON, read_verdict, verdict
+from warehouse.report.verdict import RESTS_ON, read_verdict, verdict_from
 
 LATER = ("policies", "reviews")  # facts that are written after a report, and change what it says
 _RUNS = "select run_id, name, status, reason, started, finished, attempted from runs order by started desc, run_id"
@@ -53,8 +53,7 @@ def _said(root: Path, run_id: str) -> dict[str, str | None]:
     if questions is None:
         said = read_verdict(root, run_id)
         return {"verdict": said.kind, "headline": said.headline, "gate": _gate(root, run_id)}
-    runs, ranked, share, claims, compared, layers = (questions[name]["rows"] for name in RESTS_ON)
-    said = verdict(runs[0], ranked, share, claims, compared[0], layers)
+    said = verdict_from({name: questions[name]["rows"] for name in RESTS_ON})
     rules = questions["rules"]["rows"]
     return {"verdict": said.kind, "headline": said.headline, "gate": verdict_of(run_id, rules).verdict if rules else None}
 
