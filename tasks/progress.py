@@ -30,7 +30,7 @@ class AtWork:
     seconds: float | None = None  # once it is done
 
 
-class _Told:
+class _Making:
     """A shard that is watched."""
 
     def __init__(self, path: Path) -> None:
@@ -47,7 +47,7 @@ class _Told:
                 part.replace(self.path)
 
 
-_shard: ContextVar[_Told | None] = ContextVar("_shard", default=None)
+_shard: ContextVar[_Making | None] = ContextVar("_shard", default=None)
 
 
 def watched_folder(root: Root, run_id: str) -> Path | None:
@@ -62,7 +62,7 @@ def at_work(root: Root, run_id: str, stage: str, key: str) -> Iterator[None]:
     if folder is None or not folder.is_dir():
         yield
         return
-    shard = _Told(folder / f"{stage}.{key}")
+    shard = _Making(folder / f"{stage}.{key}")
     token = _shard.set(shard)
     try:
         yield

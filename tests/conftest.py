@@ -21,7 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
     }
     from warehouse.lens import connect
 
-    connect._SETTINGS["threads"] = 1  # and the same goes for DuckDB's
+    connect.SETTINGS["threads"] = 1  # and the same goes for DuckDB's
 
 
 @pytest.fixture(scope="session")

@@ -27,4 +27,5 @@ def test_whatever_is_killed_the_next_run_ends_as_an_undisturbed_one(tmp_path: Pa
             if what != "server":  # whose audit may go on
                 letters = until(lambda: inbox.letters, 60)  # of the run, and of its audit where that was at work
                 assert all(letter["event"] == "prefect.flow-run.Crashed" and letter["message"] for letter in letters)
+                assert len({letter["flow_run"] for letter in letters}) == len(letters) <= 2, letters  # one letter each
                 inbox.letters.clear()

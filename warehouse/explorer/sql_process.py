@@ -68,7 +68,7 @@ def main() -> None:
 
     root, sql, values, most, seconds = json.load(sys.stdin)
     resource.setrlimit(resource.RLIMIT_DATA, (PROCESS, PROCESS))
-    connect._SETTINGS |= {"memory_limit": f"{MEMORY}B", "max_temp_directory_size": f"{MEMORY}B", "threads": 2}
+    connect.SETTINGS |= {"memory_limit": f"{MEMORY}B", "max_temp_directory_size": f"{MEMORY}B", "threads": 2}
     try:
         with suppress(duckdb.ParserException):  # which `ask` says better
             refuse_writes(duckdb.connect(":memory:"), sql)  # before the views are laid out, which takes longer

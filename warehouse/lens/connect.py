@@ -27,7 +27,7 @@ from warehouse.lens.needed_views import needed_views
 from warehouse.lens.readonly import QueryTimeout, lock, refuse_writes, refused
 from warehouse.lens.scans import scan, with_derived
 
-_SETTINGS: dict[str, str | bool | int | float | list[str]] = {
+SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "python_enable_replacements": False,  # otherwise a name may mean a variable of the calling program
@@ -153,7 +153,7 @@ def _state(there: Mapping[str, Mapping[str, Sequence[Root]]]) -> tuple[tuple[str
 
 def _facts_laid_out(place: Root, there: dict[str, dict[str, list[Root]]], from_rows: bool) -> duckdb.DuckDBPyConnection:
     """A database in memory with the facts and no view yet, locked."""
-    con = duckdb.connect(":memory:", config=_SETTINGS)
+    con = duckdb.connect(":memory:", config=SETTINGS)
     if not isinstance(place, Path):
         con.register_filesystem(place.fs)
         con.execute("set parquet_metadata_cache = true")  # or every view that mentions a fact asks for its files' ends again

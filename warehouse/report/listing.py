@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import json
-import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,13 +11,12 @@ from warehouse.facts.storage import files_below
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.gate import gate, verdict_of
-from warehouse.report.embedded_numbers import BLOCK
+from warehouse.report.embedded_numbers import read_block
 from warehouse.report.render import report_path
 from warehouse.report.verdict import RESTS_ON, read_verdict, verdict_from
 
 LATER = ("policies", "reviews")  # facts that are written after a report, and change what it says
 _RUNS = "select run_id, name, status, reason, started, finished, attempted from runs order by started desc, run_id"
-_NUMBERS = re.compile(rf'<template id="{BLOCK}">(.*?)</template>', re.DOTALL)
 
 
 def listing(root: Path, last: int | None = None) -> list[Row]:
@@ -66,14 +62,16 @@ def _gate(root: Path, run_id: str) -> str | None:
 
 
 def _page(root: Path, run_id: str) -> dict[str, Any] | None:
-    """The questions and answers of a run's report; None where it is not there, is older than what it should say, or is another
-    version's."""
+    """The questions and answers of a run's report; None where it is not there, is older than what it should say, damaged, or
+    another version's."""
     path = report_path(root, run_id)
     if not isinstance(path, Path) or not path.is_file():
         return None
     later = [file for fact in LATER for file in files_below(root / "facts" / fact, f"run_id={run_id}/*.parquet")]
     if any(file.stat().st_mtime > path.stat().st_mtime for file in later):
         return None
-    found = _NUMBERS.search(path.read_text(encoding="utf-8"))
-    questions: dict[str, Any] = json.loads(html.unescape(found[1]))["questions"] if found else {}
+    try:
+        questions: dict[str, Any] = read_block(path.read_text(encoding="utf-8"))["questions"]
+    except (ValueError, KeyError):
+        return None
     return questions if {*RESTS_ON, "rules"} <= questions.keys() else None
