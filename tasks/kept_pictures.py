@@ -14,7 +14,7 @@ import numpy as np
 from cfx.evidence import probes, transplant
 from cfx.evidence.paired import Floats, Images
 from cfx.images import encode_png
-from tasks.looked_at import Sample, as_tensor
+from tasks.sample import Sample, as_tensor
 
 CLAIMS = 6  # properties of a class, and places of one, at most
 

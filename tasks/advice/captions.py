@@ -23,7 +23,7 @@ from cfx.classifiers.hugging_face import as_users, check_weights, quiet, transfo
 from cfx.errors import TransientError, UserError
 from cfx.evidence.paired import Images
 from cfx.images import encode_png
-from tasks.looked_at import as_tensor
+from tasks.sample import as_tensor
 
 PROMPT = (
     "Describe this image in one sentence: what is shown, what is around it, and anything unusual such as text, marks or borders."

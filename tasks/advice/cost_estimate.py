@@ -16,12 +16,12 @@ from cfx.errors import UserError
 from cfx.images import height_and_width
 from tasks.data import ingest as data
 from tasks.fixed_batches import size_of_batches
-from tasks.looked_at import LOOKED_AT
+from tasks.look import SUBJECTS, queries_of
 from tasks.run import Run
+from tasks.sample import LOOKED_AT
 from tasks.stages.encoders import measures_cout
 from tasks.stages.explain import Cost, Explainer, Targets, explain_images, null_images
 from tasks.stages.interventions import attributes_to_edit, editor_of
-from tasks.stages.unnamed import SUBJECTS, queries_of
 
 COUT = 52  # queries an explanation; insertion and deletion: GAMES
 GAMES = 36

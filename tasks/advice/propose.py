@@ -22,9 +22,10 @@ from cfx.evidence.proposals import Proposals
 from cfx.evidence.proposals import propose as ranked
 from tasks.check import device_of
 from tasks.config import AuditConfig
-from tasks.looked_at import Sample, as_tensor, drawn
+from tasks.look import subjects_of
 from tasks.networks import oracle_for
-from tasks.stages.unnamed import named_sets, subjects_of
+from tasks.sample import Sample, as_tensor, drawn
+from tasks.stages.unnamed import named_sets
 from warehouse.facts.shards import find_shard, written
 from warehouse.lens.connect import open_warehouse, query
 from warehouse.lens.gate import check_run

@@ -13,7 +13,7 @@ from cfx.images import encode_png
 from tasks.data.annotations import FIXED, Annotations, columns_of, left_out, listing
 from tasks.data.ingest import DataConfig
 from tasks.data.yes_or_no import why_not, yes_or_no
-from tasks.looked_at import mean_where_unknown
+from tasks.sample import mean_where_unknown
 from tasks.training.lesson import attributes_of
 
 UNKNOWN = ("", "  ", "NaN", "nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL", "None", "?", "-", "unknown")

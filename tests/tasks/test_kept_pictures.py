@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from cfx.evidence import transplant
 from tasks.check import check
 from tasks.config import AuditConfig
-from tasks.looked_at import as_tensor
 from tasks.run import Run
+from tasks.sample import as_tensor
 from tasks.stages.ingest import ingest
 from tasks.stages.predict import predict
 from tasks.stages.properties import measure_properties
