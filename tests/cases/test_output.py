@@ -332,6 +332,12 @@ def test_why_there_is_nothing_to_compare(tmp_path: Path, change: dict[str, Any],
     assert count in page and why in page and "no image yet" not in page and "there is no image that has both" not in page
 
 
+def test_an_audit_that_stopped_before_its_oracle_does_not_ask_for_one(tmp_path: Path) -> None:
+    written(tmp_path, [("cat", "fox")] * 14, {}, CLASSES, status="started", finished=None)
+    page = write_report(tmp_path, "r").read_text()
+    assert "the audit has not finished. Run it again" in page and "set `oracle`" not in page
+
+
 def test_without_a_null_it_is_said_as_before(tmp_path: Path) -> None:
     write_shard(tmp_path, "runs", "r", "finished", run_rows())
     assert "no image yet that has both a guided explanation and its null" in write_report(tmp_path, "r").read_text()

@@ -6,7 +6,13 @@ import pytest
 
 from warehouse.report.verdict import Verdict, verdict
 
-RUN: dict[str, Any] = {"name": "planted", "target_attribute": "smile", "classes": ["neutral", "smiling"], "margin": 0.05}
+RUN: dict[str, Any] = {
+    "status": "finished",
+    "name": "planted",
+    "target_attribute": "smile",
+    "classes": ["neutral", "smiling"],
+    "margin": 0.05,
+}
 
 
 def row(attribute: str, said: str, effect: float = 0.0, half: float = 0.02, n: int = 128, **more: Any) -> dict[str, Any]:

@@ -122,9 +122,8 @@ def _found(
     looked = _looked_at(run, ranked, claims)
     also = tuple(map(_claim_sentence, open_claims[:3]))
     if not ranked and not claims:
-        return Verdict(
-            "inconclusive", f"No verdict yet on the {classifier_name(run)}", (nothing_to_compare(run, compared), *explained)
-        )
+        why = nothing_to_compare(run, compared), *(explained if run["status"] == "finished" else ())
+        return Verdict("inconclusive", f"No verdict yet on the {classifier_name(run)}", why)
     if untested:
         headline = f"Nothing could be tested: the explanations hardly change what the {classifier_name(run)} says"
         return Verdict("inconclusive", headline, (*open_ones, *also, *looked, *explained))
@@ -166,6 +165,9 @@ NOT_MEASURED = (
     "How much of the answers the names explain was not measured (it takes a label or an attribute, and 24 images or more with "
     "both answers among them), so nothing clears this classifier."
 )
+UNFINISHED = (
+    "What a verdict would rest on is not there yet: the audit has not finished. Run it again; it goes on where it stopped."
+)
 NOTHING_TO_COMPARE = (
     "There is no image yet that has both a guided explanation and its null, and no property and no place of the images was "
     "tried, so there is nothing to compare."
@@ -180,6 +182,8 @@ def _not_measured(layers: Sequence[Row]) -> str:
 
 def nothing_to_compare(run: Row, compared: Row | None) -> str:
     """Why there is no effect of any attribute."""
+    if run["status"] != "finished":
+        return UNFINISHED
     if compared is None or not compared["images"]:
         return NOTHING_TO_COMPARE
     both = f"{compared['images']:,} images have both a guided explanation and its null, but "
