@@ -19,7 +19,7 @@ from warehouse.evidence.scrub import scrub
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import query
 
-EMPTY = {"explained", "pairs", "probes", "property_claims", "transplants", "place_claims", "segment_claims", "rejected"}  # of few images
+EMPTY = {"explained", "pairs", "probes", "property_claims", "transplants", "place_claims", "segment_claims", "rejected"}
 
 
 def audited(folder: Path, images: int) -> Run:
