@@ -18,7 +18,8 @@ from cfx.version import __version__
 from tasks.advice.black_box_check import black_box_warnings
 from tasks.advice.judge_check import judge_warnings
 from tasks.run import Run
-from warehouse.facts.shards import Shard, find_shard, read_shard, write_shard, written
+from warehouse.facts.order import STEP
+from warehouse.facts.shards import Shard, find_shard, read_shard, shard_path, write_shard, written
 from warehouse.lens.connect import open_warehouse
 
 COUNTS = """
@@ -82,15 +83,50 @@ def facts_of(run: Run) -> dict[str, Any]:
 
 
 def start_run(run: Run) -> Shard:
-    """The first event of a run; a run that is resumed keeps its first start."""
+    """The first event of a run; a run that is resumed keeps its first start, also where that event must be written again."""
     counts = dict.fromkeys(("attempted", "explained", "flipped", "rejected"))
-    event = {"status": "started", "reason": None, "started": datetime.now(UTC), "finished": None}
+    event = {"status": "started", "reason": None, "started": _first_start(run) or datetime.now(UTC), "finished": None}
     return write_shard(run.root, "runs", run.id, "started", _one(facts_of(run) | counts | event))
+
+
+def heal(run: Run) -> None:
+    """Make the events of a run whole, before any question about it is asked: of a failure when it was is its name, and why is
+    lost; that it finished is written again at its end, if it is to be."""
+    hurt = [key for key in _events(run) if find_shard(run.root, "runs", run.id, key) is None]
+    for key in hurt:
+        if key.startswith("failed"):
+            (first,) = read_shard(start_run(run)).to_pylist()
+            ended = datetime.strptime(key.partition("-")[2], MOMENT).replace(tzinfo=UTC)
+            event = {"status": "failed", "reason": "why is lost: this record was damaged", "finished": ended}
+            write_shard(run.root, "runs", run.id, key, _one(first | event))
+        elif key != "started":
+            shard_path(run.root, "runs", run.id, key).unlink()
+
+
+def _events(run: Run) -> list[str]:
+    """The keys of a run's events that were written, whole or not."""
+    return [path.stem for path in written(run.root, "runs", run.id).get(run.id, [])]
+
+
+def _first_start(run: Run) -> datetime | None:
+    """When the run began, as any of its events has it; None where there is none."""
+    return min((row["started"] for row in _times(run)), default=None)
+
+
+def _next_moment(run: Run) -> datetime:
+    """Now, or if a clock was ahead the moment after the run's last event: of events the last one written counts."""
+    return max([datetime.now(UTC), *((row["finished"] or row["started"]) + STEP for row in _times(run))])
+
+
+def _times(run: Run) -> list[dict[str, Any]]:
+    """started and finished of each event of the run that is whole."""
+    kept = (find_shard(run.root, "runs", run.id, key) for key in _events(run))
+    return [row for event in kept if event is not None for row in read_shard(event, ["started", "finished"]).to_pylist()]
 
 
 def finished(run: Run) -> datetime | None:
     """When this run was finished, if it was: the same classifier, data, settings and code were audited before."""
-    ends = [path.stem for path in written(run.root, "runs").get(run.id, []) if path.stem.startswith("finished")]
+    ends = [key for key in _events(run) if key.startswith("finished")]
     done = find_shard(run.root, "runs", run.id, max(ends)) if ends else None
     return None if done is None else read_shard(done, ["finished"]).to_pylist()[0]["finished"]
 
@@ -98,7 +134,7 @@ def finished(run: Run) -> datetime | None:
 def fail_run(run: Run, reason: str) -> Shard:
     """An event of a run that raised: its reason is one line. Another try may still finish the run."""
     (first,) = read_shard(start_run(run)).to_pylist()
-    ended = datetime.now(UTC)
+    ended = _next_moment(run)
     event = {"status": "failed", "reason": reason, "finished": ended}
     return write_shard(run.root, "runs", run.id, f"failed-{ended:{MOMENT}}", _one(first | event))
 
@@ -106,12 +142,12 @@ def fail_run(run: Run, reason: str) -> Shard:
 def finish_run(run: Run) -> Shard:
     """The last event of a run: what became of its images. Written when every shard is there; again after a later failure,
     and where people call something by another name now."""
-    events = {path.stem for path in written(run.root, "runs").get(run.id, [])}
+    events = set(_events(run))
     ends = sorted(event.partition("-")[2] for event in events if event.startswith("finished"))
     failures = sorted(event.partition("-")[2] for event in events if event.startswith("failed"))
     last = "finished" + (f"-{ends[-1]}" if ends and ends[-1] else "")
     done = find_shard(run.root, "runs", run.id, last) if ends else None
-    now = datetime.now(UTC)
+    now = _next_moment(run)
     if done is not None and not (failures and failures[-1] > _when(done)) and _labels_of(done) == run.config.labels:
         return done
     (first,) = read_shard(start_run(run)).to_pylist()
