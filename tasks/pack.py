@@ -6,8 +6,8 @@ from pathlib import Path
 
 from cfx.errors import UserError
 from warehouse.evidence import annex_iv as drafts
-from warehouse.evidence import verify_process as archives
 from warehouse.evidence import verify as reports
+from warehouse.evidence import verify_process as archives
 from warehouse.evidence.export import export
 from warehouse.evidence.verify import Verification, as_json
 

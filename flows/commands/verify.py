@@ -36,7 +36,7 @@ def verify(
     """Make a report again from its facts, compare it letter for letter, and hash every file; of an archive, every byte.
 
     Exit code 0: all as reported; 1: something differs, or a file is damaged; 3: all as it was written, but older than a review or
-    another fact of the run: write the report again; 4: facts whole, but the report is by another version of cfx, so that its letters
+    another fact of the run: write the report again; 4: facts whole, but the report is by another version of cfx: its letters
     cannot be compared (2: bad input).
     """
     with user_errors():
@@ -67,9 +67,7 @@ def _say(found: Verification) -> None:
         words = f"made by {found.maker}; this is {found.this}: the report cannot be compared letter for letter"
         err.print(f"[bold yellow]other version[/] {escaped(words)}", soft_wrap=True)
     if found.absent:
-        out.print(
-            f"{found.absent:,} earlier runs are not in this warehouse: their numbers were not asked again", soft_wrap=True
-        )
+        out.print(f"{found.absent:,} earlier runs are not in this warehouse: their numbers were not asked again", soft_wrap=True)
     if found.digest is not None:
         out.print(f"digest {found.digest}", soft_wrap=True)
         if found.signer is None and "SIGNATURE" not in found.reasons:

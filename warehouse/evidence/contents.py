@@ -1,4 +1,4 @@
-"""What an archive holds: facts, which carry their seals, and files that are made of them. Export writes it, verify makes it again."""
+"""What an archive holds: facts, which carry seals, and files that are made of them: written by export, made again by verify."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _REPORT = re.compile(rf"reports/(?P<run>{_RUN})\.(?P<kind>html|sha256)")
 
 @dataclass(frozen=True)
 class Claims:
-    """What an archive says and its facts cannot: by what it was made, and the numbers of earlier runs that its report shows, as the
-    report's JSON has them (`report.nights`). The report and the summary both say it."""
+    """What an archive says and its facts cannot: by what it was made, and the numbers of earlier runs that its report shows, as
+    the report's JSON has them (`report.nights`). The report and the summary both say it."""
 
     made_by: str | None
     earlier: dict[str, Any] | None

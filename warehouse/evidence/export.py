@@ -22,9 +22,7 @@ from warehouse.report.made_by import made_by, maker_of
 from warehouse.report.render import report_path, write_report
 
 
-def export(
-    root: Path, run_id: str, to: Path, results: Results | None = None, key: Ed25519PrivateKey | None = None
-) -> Path:
+def export(root: Path, run_id: str, to: Path, results: Results | None = None, key: Ed25519PrivateKey | None = None) -> Path:
     """Write the archive, with every fact that the report rests on.
 
     results: those of the run, where they were read already. key: to sign it with. Raises UserError for an unknown run.

@@ -33,7 +33,8 @@ Questions: TypeAlias = Mapping[str, Any]  # by name: {"sql": the query, "rows": 
 Answers: TypeAlias = dict[str, dict[str, float]]  # by name: every number by its place
 WORDS = {"reviews": ("review", "reviews"), "names": ("name", "names"), "policies": ("policy", "policies")}  # what a file of it is
 EARLIER = "an earlier version of cfx"  # which did not say which it was
-UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError, duckdb.Error)  # a damaged page, or facts
+# What a damaged page, or facts that are not what an audit writes, can raise.
+UNREADABLE = (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError, OSError, duckdb.Error)
 _SHOWN = 60  # letters of a text that differs
 
 
@@ -42,10 +43,10 @@ class Verification:
     """How many numbers the report holds and how many came out the same again; what differs; files looked at and found bad.
 
     later: facts of the run that came after the report, which are left out of all that is asked again. absent: earlier runs of the
-    audit whose numbers the report shows and that are not in this warehouse, so that nobody can ask them again here. maker: what made
-    the report, where that is another version and its letters are not those that this one writes; None where they were compared.
-    Of an archive also its digest, and who signed it (None: nobody did); vouched: by the key that was given. reasons: why files of
-    an archive are bad, by name.
+    audit whose numbers the report shows and that are not in this warehouse, so that nobody can ask them again here. maker: what
+    made the report, where that is another version and its letters are not those that this one writes; None where they were
+    compared. Of an archive also its digest, and who signed it (None: nobody did); vouched: by the key that was given. reasons:
+    why files of an archive are bad, by name.
     """
 
     run_id: str
@@ -159,7 +160,7 @@ def made_again(root: Path, run_id: str, then: Then, facts: str) -> Again:
 
 
 def held_against(page: str, again: Again) -> tuple[int, int, list[str]]:
-    """How many numbers a page holds, in its JSON and for a reader, how many are those of the page made again, and what differs."""
+    """How many numbers a page holds, in its JSON and for readers, how many are those of the page made again, and what differs."""
     read = Page(page)
     counted, same, differing = compare(_of_runs_there(read.content["questions"], again), again.answers)
     if page == again.page:

@@ -1,7 +1,7 @@
 """Is an archive still what `cfx export` wrote? Its facts are laid out in a fresh place and everything else is made of them again.
 
-Nothing that the archive says is run or trusted: queries and templates are this program's own, and the bytes of every file that is no
-fact have to be those that are made again. What the facts do not say (`contents.Claims`) stands in two files, which have to agree.
+Nothing that the archive says is run or trusted: queries and templates are this program's own, and the bytes of every file that is
+no fact have to be those that are made again. What no fact says (`contents.Claims`) stands in two files, which have to agree.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ def _run_of(files: Mapping[str, Path]) -> str | None:
     runs = {run for name in files if (run := report_of(name))}
 
     def there(run: str) -> int:
-        return sum((f"reports/{run}.html" in files, f"reports/{run}.sha256" in files, any(fact_of(name) == ("runs", run) for name in files)))
+        reports = [kind for kind in ("html", "sha256") if f"reports/{run}.{kind}" in files]
+        return len(reports) + any(fact_of(name) == ("runs", run) for name in files)
 
     return max(sorted(runs), key=there, default=None)
 
@@ -165,7 +166,7 @@ class _Archive:
                 self.blame(name, "it is missing")
 
     def check_lists_of_facts(self) -> None:
-        """SHA256SUMS, the report's list and the summary name the facts that are there; which of them errs, the page's digest says."""
+        """SHA256SUMS, the report's list and the summary name the facts that are there; the page's digest tells who errs."""
         lists = {name: {file: digest for file, digest in sums.items() if fact_of(file)} for name, sums in self.listed.items()}
         if SUMMARY in self.files:
             summed = listed_facts(self.files[SUMMARY].read_bytes())
@@ -188,7 +189,7 @@ class _Archive:
             self.blame(self.page, "it was made of other facts than these")
 
     def check_what_is_made(self, again: Remake) -> None:
-        """Report, summary, card and configuration are what is made of the facts; not tried with facts that are not as they were."""
+        """Report, summary, card and configuration are what is made of the facts; not tried where facts are not as they were."""
         if self._facts_are_bad():
             return
         claims = self._claims()

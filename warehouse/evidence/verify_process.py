@@ -1,4 +1,4 @@
-"""An archive of a stranger is verified in a process of its own, with little memory and little time: what it does to that, it may."""
+"""A stranger's archive is verified in a process of its own, with little memory and time: it may break that, and nothing else."""
 
 from __future__ import annotations
 
@@ -31,16 +31,15 @@ def verify_stranger(path: Path, key: Path | None = None, seconds: float = SECOND
     command = [sys.executable, "-P", "-m", "warehouse.evidence.verify_process"]
     with TemporaryDirectory() as folder:  # what is left behind by a process that was stopped goes with it
         try:
-            done = subprocess.run(
-                command, input=request.encode(), capture_output=True, timeout=seconds, check=False, env=os.environ | {"TMPDIR": folder}
-            )
+            places = os.environ | {"TMPDIR": folder}
+            done = subprocess.run(command, input=request.encode(), capture_output=True, timeout=seconds, check=False, env=places)
         except subprocess.TimeoutExpired as error:
             raise UserError(f"{path} could not be verified: it takes more than {seconds:g} s") from error
     if done.returncode == REFUSED:
         raise UserError(done.stderr.decode(errors="replace").strip())
     if done.returncode:
         raise UserError(
-            f"{path} could not be verified: what it holds takes more than {PROCESS >> 20:,} MiB of memory, or broke the process off"
+            f"{path} could not be verified: it takes more than {PROCESS >> 20:,} MiB of memory, or broke its process off"
         )
     return Verification(**json.loads(done.stdout))
 

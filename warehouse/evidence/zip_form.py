@@ -6,7 +6,6 @@ earlier versions are deflated; they can be read, too.
 
 from __future__ import annotations
 
-import os
 import shutil
 import struct
 import zipfile
@@ -15,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import zip_longest
 from pathlib import Path
 
 from cfx.errors import UserError
@@ -151,7 +151,8 @@ def _first_differing_byte(a: Path, b: Path) -> int | None:
         while True:
             left, right = one.read(_PIECE), other.read(_PIECE)
             if left != right:
-                return at + len(os.path.commonprefix([left, right]))
+                pairs = zip_longest(left, right)
+                return at + next(i for i, (x, y) in enumerate(pairs) if x != y)
             if not left:
                 return None
             at += len(left)

@@ -186,7 +186,7 @@ def _title(kind: str, name: str, target: str) -> str:
 def read_evidence(question: object) -> Evidence | None:
     """The evidence of the lines as a page's JSON has it, from whoever wrote that page; None where there is none.
 
-    Raises UserError unless its query is the one of `ask_nights`, for some runs and names, and its answer has that query's columns.
+    Raises UserError unless its query is that of `ask_nights`, for some runs and names, and its answer has that query's columns.
     """
     match question:
         case None:
