@@ -65,9 +65,13 @@ Verify = Callable[..., Verification]
 def test_an_archive_is_whole_and_its_digest_is_that_of_its_list(archive: Path, verified: Verify) -> None:
     found = verified(archive)
     assert found.sound and found.numbers == found.recomputed > 500 and found.digest == digest_in(archive)
-    assert found.digest == "sha256:" + subprocess.run(
-        f"unzip -p {archive} SHA256SUMS | sha256sum | cut -d' ' -f1", shell=True, capture_output=True, text=True
-    ).stdout.strip()
+    assert (
+        found.digest
+        == "sha256:"
+        + subprocess.run(
+            f"unzip -p {archive} SHA256SUMS | sha256sum | cut -d' ' -f1", shell=True, capture_output=True, text=True
+        ).stdout.strip()
+    )
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -48,7 +48,9 @@ def bomb(name: str, size: int) -> bytes:
 
 
 def test_what_grows_beyond_its_size_is_not_unpacked(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"would grow to 33,554,432 bytes, more than 20 times .* \('README.md' alone has 33,554,432\)"):
+    with pytest.raises(
+        UserError, match=r"would grow to 33,554,432 bytes, more than 20 times .* \('README.md' alone has 33,554,432\)"
+    ):
         unpacked(tmp_path, bomb("README.md", 32 << 20))
     assert not (tmp_path / "unpacked").exists()
 
@@ -60,7 +62,14 @@ def test_too_many_files_are_not_looked_at(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_no_name_leaves_its_folder_or_goes_deep(tmp_path: Path) -> None:
-    names = ["/".join(["a"] * 2000), "../README.md", "/README.md", "facts/runs/run_id=../x.parquet", "reports/../../x.html", "facts/"]
+    names = [
+        "/".join(["a"] * 2000),
+        "../README.md",
+        "/README.md",
+        "facts/runs/run_id=../x.parquet",
+        "reports/../../x.html",
+        "facts/",
+    ]
     found = unpacked(tmp_path, zipped(dict.fromkeys(names, b"x")))
     assert set(found.bad) == set(names) and not found.files
     assert not list(tmp_path.rglob("*.html")) and sorted(path.name for path in tmp_path.iterdir()) == ["archive.zip"]
@@ -85,7 +94,10 @@ def png(width: int, height: int) -> bytes:
 
 def test_images_of_too_many_pixels_are_named_before_they_are_decoded(tmp_path: Path) -> None:
     for number, (data, fault) in enumerate(
-        [(png(50_000, 40_000), "an image in its column 'png' has 50,000 x 40,000 pixels"), (b"GIF89a", "something else than a PNG")]
+        [
+            (png(50_000, 40_000), "an image in its column 'png' has 50,000 x 40,000 pixels"),
+            (b"GIF89a", "something else than a PNG"),
+        ]
     ):
         rows = image_rows(image_ids(1)) | {"png": [data]}
         shard = write_shard(tmp_path, "images", "run", str(number), rows)
