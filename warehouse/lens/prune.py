@@ -44,7 +44,7 @@ def expired(root: Path, days: float, keep: int, now: datetime | None = None) -> 
 
 
 def compared_with(root: Path, run_id: str) -> list[str]:
-    """The runs that are compared with this one, or whose report was: without it their reports are no longer what their facts say."""
+    """The runs that are compared with this one, or whose report was: without it that is no longer what the facts say."""
     compared = {str(run) for run in query(root, _COMPARED, {"run": run_id})["run_id"].to_pylist()}
     lists = {path.name.removesuffix(".sha256"): path for path in files_below(root / "reports", "*.sha256")}
     of_it = f"/run_id={run_id}/".encode()
