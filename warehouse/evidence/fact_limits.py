@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cfx.errors import UserError
 from warehouse.facts.fact import Fact
 from warehouse.facts.seal import is_whole
 
@@ -20,14 +21,23 @@ _PNG = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"
 _BATCH = 32  # images looked at at once
 
 
+class BeyondLimits(UserError):
+    """A fact that may be as it was written, and is too large to be read from a stranger."""
+
+
 def fault_of(path: Path, fact: Fact) -> str | None:
-    """Why this file is no such fact, in words; None for one that may be read."""
+    """Why this file is no such fact, in words; None for one that may be read. Raises BeyondLimits, and MemoryError."""
     if not is_whole(path.read_bytes()):
         return "it was altered: its seal is broken"
     try:
         with pq.ParquetFile(path, thrift_string_size_limit=16 << 20, thrift_container_size_limit=1 << 20) as file:
-            return _columns(file.schema_arrow, fact) or _sizes(file.metadata) or _images(file)
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+            if fault := _columns(file.schema_arrow, fact):
+                return fault
+            _check_sizes(file.metadata)
+            return _fault_of_images(file)
+    except (BeyondLimits, MemoryError):
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
         return f"it cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
 
 
@@ -45,16 +55,15 @@ def _columns(schema: pa.Schema, fact: Fact) -> str | None:
     return None
 
 
-def _sizes(metadata: pq.FileMetaData) -> str | None:
+def _check_sizes(metadata: pq.FileMetaData) -> None:
     groups = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
     if metadata.num_rows > ROWS:
-        return f"it has {metadata.num_rows:,} rows, more than {ROWS:,}"
+        raise BeyondLimits(f"it has {metadata.num_rows:,} rows, more than {ROWS:,}")
     if sum(groups) > UNPACKED or max(groups, default=0) > ROW_GROUP:
-        return f"it would grow to {sum(groups):,} bytes; a file may have {UNPACKED:,}, and {ROW_GROUP:,} a row group"
-    return None
+        raise BeyondLimits(f"it would grow to {sum(groups):,} bytes; a file may have {UNPACKED:,}, and {ROW_GROUP:,} a row group")
 
 
-def _images(file: pq.ParquetFile) -> str | None:
+def _fault_of_images(file: pq.ParquetFile) -> str | None:
     """Whether each image is a PNG of few enough pixels: read from its first bytes, before anybody decodes it."""
     columns = [field.name for field in file.schema_arrow if field.type == pa.binary()]
     for batch in file.iter_batches(_BATCH, columns=columns) if columns else ():
@@ -64,5 +73,6 @@ def _images(file: pq.ParquetFile) -> str | None:
                     return f"its column {name!r} holds something else than a PNG"
                 width, height = struct.unpack(">II", head[16:24])
                 if width * height > PIXELS:
-                    return f"an image in its column {name!r} has {width:,} x {height:,} pixels, more than {PIXELS:,} in all"
+                    size = f"{width:,} x {height:,} pixels, more than {PIXELS:,} in all"
+                    raise BeyondLimits(f"an image in its column {name!r} has {size}")
     return None

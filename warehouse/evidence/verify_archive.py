@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import duckdb
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cfx.errors import UserError
@@ -34,7 +35,7 @@ from warehouse.evidence.contents import (
     report_of,
     sums_of,
 )
-from warehouse.evidence.fact_limits import fault_of
+from warehouse.evidence.fact_limits import BeyondLimits, fault_of
 from warehouse.evidence.results import read_results
 from warehouse.evidence.verify import (
     EARLIER,
@@ -94,7 +95,8 @@ def remake(root: Path, run_id: str, facts: Mapping[str, str], claims: Claims) ->
 def verify_archive(path: Path, key: Ed25519PublicKey | None = None, again: Remake = remake) -> Verification:
     """Verify an archive in this process; `verify_process` gives it one of its own, with limits.
 
-    key: the public key of whoever has to have signed it. Raises UserError where there is no archive, or one beyond the limits.
+    key: the public key of whoever has to have signed it. Raises UserError where there is no archive, or one beyond the limits;
+    MemoryError where its facts take more than this process has.
     """
     with TemporaryDirectory() as folder:
         root = Path(folder) / "archive"
@@ -159,11 +161,19 @@ class _Archive:
             named = fact_of(name)
             if named is None and name not in (*always, SIGNATURE):
                 self.blame(name, f"`cfx export` writes no such file beside a report of {self.run_id}")
-            elif named and (fault := fault_of(self.files[name], fact_named(named[0]))):
+            elif named and (fault := self._fault_of(name, named[0])):
                 self.blame(name, fault)
         for name in always:
             if name not in self.files:
                 self.blame(name, "it is missing")
+
+    def _fault_of(self, name: str, fact: str) -> str | None:
+        try:
+            return fault_of(self.files[name], fact_named(fact))
+        except BeyondLimits as error:
+            raise UserError(
+                f"{self.path}, {name}: {error}; so large an audit is verified in its own warehouse: cfx verify {self.run_id}"
+            ) from error
 
     def check_lists_of_facts(self) -> None:
         """SHA256SUMS, the report's list and the summary name the facts that are there; the page's digest tells who errs."""
@@ -199,8 +209,10 @@ class _Archive:
             remade = again(self.root, self.run_id, self.facts, claims)
         except StrangeFact as error:
             return self.blame(error.name, "it is of a run that the report does not rest on")
-        except UNREADABLE as error:
-            return self.blame(self.page, f"nothing can be made of the facts again: {first_line(error)}")
+        except (MemoryError, duckdb.OutOfMemoryException) as error:
+            raise MemoryError(str(error)) from error
+        except Exception as error:  # a stranger's facts: they may be anything that has the right columns
+            return self.blame(self.page, f"nothing can be made of the facts again: {type(error).__name__}: {first_line(error)}")
         files = {name: self.files[name].read_bytes() for name in remade.files if name in self.files}
         self.made = frozenset(name for name, content in files.items() if content == remade.files[name])
         self.absent = remade.report.absent
