@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +12,10 @@ from cfx.errors import UserError
 from flows.run_names import HELP, complete_run, run_named
 from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, check_out, err, escaped, out, print_json, user_errors
 
-EXITS = {"sound": 0, "damaged": 1, "stale": 3}
+if TYPE_CHECKING:
+    from warehouse.evidence.verify import Verification
+
+EXITS = {"sound": 0, "damaged": 1, "stale": 3, "other version": 4}
 
 
 def verify(
@@ -23,34 +27,54 @@ def verify(
             autocompletion=complete_run,
         ),
     ],
+    key: Annotated[
+        Path | None, typer.Option(help="of an archive: the public key of its signer, PEM or OpenSSH; another's is refused")
+    ] = None,
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
     as_json: AsJson = False,
 ) -> None:
-    """Ask every number of a report again and hash every file.
+    """Make a report again from its facts, compare it letter for letter, and hash every file; of an archive, every byte.
 
     Exit code 0: all as reported; 1: something differs, or a file is damaged; 3: all as it was written, but older than a review or
-    another fact of the run: write the report again (2: bad input).
+    another fact of the run: write the report again; 4: facts whole, but the report is by another version of cfx: its letters
+    cannot be compared (2: bad input).
     """
     with user_errors():
         from tasks import pack
 
         written = run.endswith((".zip", ".md"))  # by `cfx export`
-        found = pack.verify(warehouse, run if written else run_named(warehouse, run))
+        found = pack.verify(warehouse, run if written else run_named(warehouse, run), key)
     if as_json:
         print_json(pack.as_json(found))
     else:
-        out.print(f"{found.recomputed:,} of {found.numbers:,} numbers recomputed, {found.files:,} files hashed")
-        for name in found.bad_files:
-            err.print(f"[bold red]bad file[/] {escaped(name)}", soft_wrap=True)
-        for text in found.mismatches[:20]:
-            err.print(f"[bold red]differs[/] {escaped(text)}", soft_wrap=True)
-        if found.later:
-            err.print(f"[bold yellow]stale[/] {escaped(found.stale)}", soft_wrap=True)
-        if found.absent:
-            out.print(
-                f"{found.absent:,} earlier runs are not in this warehouse: their numbers were not asked again", soft_wrap=True
-            )
+        _say(found)
     raise typer.Exit(EXITS[found.state])
+
+
+def _say(found: Verification) -> None:
+    if found.digest is None or found.numbers:
+        out.print(f"{found.recomputed:,} of {found.numbers:,} numbers recomputed, {found.files:,} files hashed")
+    else:
+        out.print(f"no number recomputed, because of what is damaged; {found.files:,} files hashed")
+    for name in found.bad_files:
+        reason = f": {found.reasons[name]}" if name in found.reasons else ""
+        err.print(f"[bold red]bad file[/] {escaped(name + reason)}", soft_wrap=True)
+    for text in found.mismatches[:20]:
+        err.print(f"[bold red]differs[/] {escaped(text)}", soft_wrap=True)
+    if found.later:
+        err.print(f"[bold yellow]stale[/] {escaped(found.stale)}", soft_wrap=True)
+    if found.maker is not None:
+        words = f"made by {found.maker}; this is {found.this}: the report cannot be compared letter for letter"
+        err.print(f"[bold yellow]other version[/] {escaped(words)}", soft_wrap=True)
+    if found.absent:
+        out.print(f"{found.absent:,} earlier runs are not in this warehouse: their numbers were not asked again", soft_wrap=True)
+    if found.digest is not None:
+        out.print(f"digest {found.digest}", soft_wrap=True)
+        if found.signer is None and "SIGNATURE" not in found.reasons:
+            out.print("not signed: whoever can write facts can have written these", soft_wrap=True)
+        elif found.signer is not None:
+            whose = "by the key given" if found.vouched else "by a key that you have not named: check with --key PUBLIC"
+            out.print(f"signed with {found.signer}, {whose}", soft_wrap=True)
 
 
 def export(
@@ -71,6 +95,9 @@ def export(
             help="default: RUN.zip (`papers`: folder RUN; `training`: folder RUN-training; `annex-iv`: RUN-annex-iv.md)",
         ),
     ] = None,
+    sign: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="sign the archive with this Ed25519 private key, PEM or OpenSSH")
+    ] = None,
     warehouse: Warehouse = DEFAULT_WAREHOUSE,
 ) -> None:
     """One archive with facts, configuration, report, model card and JSON; `cfx verify RUN.zip` checks it anywhere.
@@ -82,10 +109,15 @@ def export(
     """
     with user_errors():
         from warehouse.evidence.annex_iv import write_annex_iv
+        from warehouse.evidence.export import digest_in
         from warehouse.evidence.export import export as archive
         from warehouse.evidence.papers import export_papers
+        from warehouse.evidence.signature import private_key
         from warehouse.evidence.training_set import export_training
 
+        if sign is not None and len(what) != 1:
+            raise UserError("--sign is for the archive of a run: cfx export RUN --sign KEY")
+        digest = None
         match what:
             case ["papers" | "training" | "annex-iv" as kind]:
                 raise UserError(f"{kind} of which run? Give its id: cfx export {kind} RUN")
@@ -93,7 +125,9 @@ def export(
                 if to is not None:
                     check_out(to)
                 run = run_named(warehouse, name)
-                written = archive(warehouse, run, to or Path(f"{run}.zip"))
+                key = None if sign is None else private_key(sign, lambda: _passphrase(sign))
+                written = archive(warehouse, run, to or Path(f"{run}.zip"), key=key)
+                digest = digest_in(written)
             case ["papers", name]:
                 run = run_named(warehouse, name)
                 written = export_papers(warehouse, run, to or Path(run))
@@ -111,3 +145,11 @@ def export(
                 kinds = "`papers`, `training` or `annex-iv` and a run"
                 raise UserError(f"export takes a run, or {kinds}, but got {' '.join(what)!r}")
         out.print(escaped(written), soft_wrap=True)
+        if digest is not None:
+            out.print(f"digest {digest}", soft_wrap=True)
+
+
+def _passphrase(key: Path) -> str:
+    if not sys.stdin.isatty():
+        raise UserError(f"{key} is locked by a passphrase, and there is no terminal to ask for it: run this in one")
+    return str(typer.prompt(f"passphrase of {key}", hide_input=True, err=True))

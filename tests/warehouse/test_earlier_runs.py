@@ -10,8 +10,11 @@ from pathlib import Path
 import facts
 import numpy as np
 import pytest
+from archive_changes import read, recompute, zipped
 
+from warehouse.evidence.export import export
 from warehouse.evidence.verify import verify
+from warehouse.evidence.verify_archive import verify_archive
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import open_warehouse
 from warehouse.report.nights import READ, Nights, ask_nights, nights_of
@@ -79,6 +82,14 @@ def test_an_earlier_run_that_is_gone_is_not_asked_again_and_one_that_is_there_is
         shutil.rmtree(folder)
     found = verify(kept, "night-3")
     assert found.sound and found.absent == 1
+    packed = export(kept, "night-3", tmp_path / "archive.zip")
+    found = verify_archive(packed)
+    assert found.sound and found.absent == 2  # night-2 is what night-3 is compared with
+    files = read(packed)
+    files["reports/night-3.html"] = files["reports/night-3.html"].replace(b"0.953125,", b"0.953126,", 1)
+    recompute(files)
+    packed.write_bytes(zipped(files))
+    assert "reports/night-3.html" in verify_archive(packed).bad_files
     predictions = kept / "facts/predictions/run_id=night-1"
     shutil.rmtree(predictions)
     write_shard(kept, "predictions", "night-1", "all", facts.prediction_rows(IDS, ["smile"] * 64))

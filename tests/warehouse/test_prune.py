@@ -114,3 +114,16 @@ def test_a_base_that_a_policy_names_stays_and_a_report_that_compared_is_written_
     assert query(tmp_path, "select run_id from runs")["run_id"].to_pylist() == ["third"]
     checked = CliRunner().invoke(app, ["verify", "third", "-w", str(tmp_path)])
     assert checked.exit_code == 0, checked.output
+
+
+def test_the_twins_of_a_canary_stay_as_long_as_its_run_and_a_report_that_names_a_run_is_known(root):
+    write(root, "a-planted", "a-planted", 120)
+    write(root, "a-clean", "a-clean", 120)
+    assert {"a-planted", "a-clean"} < set(expired(root, 90, 0, NOW))
+    twins = {"attribute": "glasses", "planted_run": "a-planted", "clean_run": "a-clean", "verdict": "confirmed", "rank": 1}
+    judged = {"power": 0.9, "false_alarms": [], "false_alarm_rate": 0.0, "passed": True, "why": "found"}
+    write_shard(root, "canaries", "a-new", "all", {name: [value] for name, value in (twins | judged).items()})
+    assert not {"a-planted", "a-clean"} & set(expired(root, 90, 0, NOW))
+    assert {"a-planted", "a-clean", "a-new"} < set(expired(root, 0, 0, NOW))
+    (root / "reports" / "a-new.sha256").write_text("0  facts/runs/run_id=b-broken/started.parquet\n")
+    assert compared_with(root, "b-broken") == ["a-new"]

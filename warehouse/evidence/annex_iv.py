@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cfx.errors import UserError
-from warehouse.evidence.verify import Verification, asked_again
+from warehouse.evidence.verify import Verification, ask, compare
 from warehouse.report.annex_iv import NUMBERS, TO_FILL_IN, annex_iv
 from warehouse.report.embedded_numbers import numbers_in
 from warehouse.report.hashes import run_files
@@ -37,7 +37,7 @@ def verify_annex_iv(root: Path, path: Path) -> Verification:
     today, _, now = _read(path, annex_iv(root, run_id))
     differing = [f"{name}: another query than today's" for name in now if before.get(name, {}).get("sql") != now[name]["sql"]]
     alike = {name: before[name] for name in now if before.get(name, {}).get("sql") == now[name]["sql"]}
-    counted, same, changed = asked_again(root, run_id, alike)
+    counted, same, changed = compare(alike, ask(root, run_id, alike))
     there = Counter(text.splitlines())
     for line in today.splitlines():
         n = 0 if TO_FILL_IN in line else len(numbers_in(line))

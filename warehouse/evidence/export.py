@@ -3,61 +3,75 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cfx.errors import UserError
-from warehouse.evidence.model_card import model_card
+from warehouse.evidence.contents import SIGNATURE, SUMS, Claims, digest_of, fact_of, hash_of, made_files, sums_of
 from warehouse.evidence.results import Results, read_results
-from warehouse.evidence.verify import Verification, verify
+from warehouse.evidence.signature import signed
+from warehouse.evidence.zip_form import write_zip
 from warehouse.facts.damage import DamagedRun, damage_among
 from warehouse.facts.storage import name_in, remembered
-from warehouse.lens.fetch import Row
-from warehouse.lens.plain_json import as_json
-from warehouse.report.hashes import hashes_path, later_files, other_runs, read_sums, run_files
+from warehouse.report.embedded_numbers import read_block
+from warehouse.report.hashes import hashes_path, later_files, read_sums, report_name
+from warehouse.report.made_by import made_by, maker_of
 from warehouse.report.render import report_path, write_report
 
-SUMS = "SHA256SUMS"
-_THEN = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say: the same run gives the same bytes
 
+def export(root: Path, run_id: str, to: Path, results: Results | None = None, key: Ed25519PrivateKey | None = None) -> Path:
+    """Write the archive, with every fact that the report rests on.
 
-def export(root: Path, run_id: str, to: Path, results: Results | None = None) -> Path:
-    """Write the archive, with every fact that the report rests on. Raises UserError for an unknown run, DamagedRun where a
-    file is damaged that it would hold.
-
-    results: those of the run, where they were read already.
+    results: those of the run, where they were read already. key: to sign it with. Raises UserError for an unknown run,
+    DamagedRun where a file is damaged that it would hold.
     """
     results = results or read_results(root, run_id)
-    _written_report(root, run_id)
-    together = (run_id, *other_runs(root, run_id))
-    place = remembered(root)
-    if damaged := damage_among(place, [path for run in together for path in run_files(place, run)]):
+    page = _written_report(root, run_id).read_bytes()
+    rests_on = sorted(name for name in read_sums(hashes_path(root, run_id)) if fact_of(name))
+    if damaged := damage_among(remembered(root), [root / name for name in rests_on if (root / name).is_file()]):
         raise DamagedRun(run_id, damaged)
-    files = {name_in(root, path): path.read_bytes() for run in together for path in run_files(root, run)}
-    files |= {name_in(root, path): path.read_bytes() for path in (report_path(root, run_id), hashes_path(root, run_id))}
-    config = json.loads(results.run["config"])
-    files["config.yaml"] = yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode()
-    files["README.md"] = model_card(results).encode()
-    files["summary.json"] = as_json(_summary(results), indent=2).encode()
-    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))
-    with zipfile.ZipFile(to, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in sorted((files | {SUMS: sums.encode()}).items()):
-            archive.writestr(zipfile.ZipInfo(name, _THEN), data, zipfile.ZIP_DEFLATED)
+    facts: dict[str, bytes | Path] = {name: root / name for name in rests_on if (root / name).is_file()}
+    hashes = {name: hash_of(content) for name, content in facts.items()}
+    files = facts | {report_name(run_id): page, name_in(root, hashes_path(root, run_id)): hashes_path(root, run_id).read_bytes()}
+    files |= made_files(results, hashes, _claims(page))
+    sums = sums_of(hashes | {name: hash_of(content) for name, content in files.items() if name not in hashes})
+    files[SUMS] = sums
+    if key is not None:
+        files[SIGNATURE] = signed(digest_of(sums), key)
+    write_zip(to, files)
     return to
 
 
+def digest_in(path: Path) -> str:
+    """The digest of an archive that was just written (`cfx verify` computes it from all files), sha256:…."""
+    with zipfile.ZipFile(path) as archive:
+        return digest_of(archive.read(SUMS))
+
+
 def _written_report(root: Path, run_id: str) -> Path:
-    """A run's report; written first where there is none, and where it is older than a review or another fact of the run."""
-    path = report_path(root, run_id)
-    written = path.is_file() and hashes_path(root, run_id).is_file()
-    return path if written and not later_files(root, run_id) else write_report(root, run_id)
+    """A run's report; written first where there is none, where it is older than a review or another fact of the run, and where
+    another version of cfx wrote it. What was altered stays altered: it is for `cfx verify` to find."""
+    path, listed = report_path(root, run_id), hashes_path(root, run_id)
+    if not path.is_file() or not listed.is_file() or later_files(root, run_id):
+        return write_report(root, run_id)
+    page = path.read_bytes()
+    as_written = read_sums(listed).get(report_name(run_id)) == hashlib.sha256(page).hexdigest()
+    if as_written and maker_of(page.decode(errors="replace")) != made_by():
+        return write_report(root, run_id)
+    return path
+
+
+def _claims(page: bytes) -> Claims:
+    """What a page says that its facts do not; nothing where it is damaged, so that its archive is found to be, too."""
+    text = page.decode(errors="replace")
+    try:
+        return Claims(maker_of(text), read_block(text)["questions"].get("nights"))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return Claims(maker_of(text), None)
 
 
 @contextmanager
@@ -66,67 +80,8 @@ def evidence_files(root: Path, results: Results, archive: bool) -> Iterator[list
     run_id = results.run["run_id"]
     content = _written_report(root, run_id).read_bytes()
     with TemporaryDirectory() as folder:
-        page = Path(folder) / "report.html"
+        page, packed = Path(folder) / "report.html", Path(folder) / f"{run_id}.zip"
         page.write_bytes(content)
-        yield [page, *([export(root, run_id, Path(folder) / f"{run_id}.zip", results)] if archive else [])]
-
-
-def verify_archive(path: Path) -> Verification:
-    """Verify the report in an archive against the facts in it, and every file against SHA256SUMS.
-
-    Raises UserError where there is no archive, or no report in it that can be read.
-    """
-    with TemporaryDirectory() as folder:
-        root = Path(folder)
-        bad = _unpack(path, root)
-        reports = sorted((root / "reports").glob("*.html"))
-        if not reports:
-            raise UserError(f"{path} holds no report that can be read: {', '.join(bad) or 'it is no archive of `cfx export`'}")
-        found = verify(root, reports[0].stem)
-        listed = read_sums(root / SUMS) if (root / SUMS).is_file() else {}
-        there = {name_in(root, file): file for file in root.rglob("*") if file.is_file() and file.name != SUMS}
-        bad += [name for name, file in there.items() if hashlib.sha256(file.read_bytes()).hexdigest() != listed.get(name)]
-        bad += [name for name in listed if name not in there]
-        return Verification(
-            found.run_id,
-            found.numbers,
-            found.recomputed,
-            found.mismatches,
-            len(there) + 1,
-            sorted({*bad, *found.bad_files}),
-            found.later,
-            found.absent,
-        )
-
-
-def _unpack(path: Path, root: Path) -> list[str]:
-    """Writes what can be read; returns the names of what cannot. Raises OSError if the disk is full."""
-    try:
-        archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{path} is no archive, or a damaged one: {error}") from error
-    bad = []
-    with archive:
-        for name in archive.namelist():
-            try:
-                archive.read(name)  # holds it to its checksum and its name
-            except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError):
-                bad.append(name)  # whatever damage made of the archive: `cfx verify` tells the name and exits 1
-            else:
-                archive.extract(name, root)
-    return bad
-
-
-def _summary(results: Results) -> Row:
-    gate = results.gate
-    return {
-        "run": results.run,
-        "headline": results.verdict.headline,
-        "gate": None if gate is None else {"verdict": gate.verdict, "reasons": gate.reasons},
-        "accuracy": results.accuracy,
-        "attributes": results.attributes,
-        "explained": results.explained,
-        "findings": results.claims,
-        "scorecard": results.scorecard,
-        "rules": [] if gate is None else gate.rules,
-    }
+        if archive:
+            export(root, run_id, packed, results)
+        yield [page, packed] if archive else [page]

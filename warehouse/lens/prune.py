@@ -19,7 +19,10 @@ _OLD = """
     qualify started < $before and row_number() over (partition by name order by status = 'finished' desc, started desc) > $keep
     order by started, run_id
 """
-_BASES = "select run_id, base_id from bases where chosen = 'by policy'"
+_NEEDED = """
+    select run_id, base_id from bases where chosen = 'by policy'
+    union select run_id, unnest([planted_run, clean_run]) from canaries
+"""
 _COMPARED = "select run_id from bases where base_id = $run and run_id <> $run order by run_id"
 _USED = "select distinct run_id, edits from effects"
 _AT_WORK = "select count(*) as runs from runs where run_id <> $run and status = 'started'"  # which may be about to use them
@@ -27,29 +30,32 @@ _AT_WORK = "select count(*) as runs from runs where run_id <> $run and status = 
 
 def expired(root: Path, days: float, keep: int, now: datetime | None = None) -> list[str]:
     """Runs that began more than so many days ago, oldest first. Of each audit's name the `keep` newest finished ones stay, and so
-    does what the gate of a run that stays compares it with by its policy.
+    does what a run that stays cannot be verified without: the run that its policy names, and its canary's twins.
     """
     before = (now or datetime.now(UTC)) - timedelta(days=days)
-    with closing(open_warehouse(root, sql=f"{_OLD};{_BASES}", in_part=True)) as lens:
+    with closing(open_warehouse(root, sql=f"{_OLD};{_NEEDED}", in_part=True)) as lens:
         old = [run for (run,) in lens.execute(_OLD, {"before": before, "keep": keep}).fetchall()]
-        bases = lens.execute(_BASES).fetchall()
-        unknown = lens.execute("select distinct run_id from facts.damaged where fact = 'policies'").fetchall()
-    bases += [(run, base) for (run,) in unknown for base in old if _rests_on(root, run, base)]
-    while needed := {base for run, base in bases if run not in old} & set(old):
+        pairs = lens.execute(_NEEDED).fetchall()
+        unknown = lens.execute("select distinct run_id from facts.damaged where fact in ('policies', 'canaries')").fetchall()
+    pairs += [(run, base) for (run,) in unknown for base in old if _rests_on(root, run, base)]
+    while needed := {other for run, other in pairs if run not in old} & set(old):
         old = [run for run in old if run not in needed]
     return old
 
 
 def _rests_on(root: Path, run_id: str, other: str) -> bool:
-    """Whether a run's report was made with facts of the other: for a run whose policy cannot be read."""
+    """Whether a run's report was made with facts of the other: for a run whose policy or canary cannot be read."""
     path = hashes_path(root, run_id)
     return path.is_file() and any(f"/run_id={other}/" in file for file in read_sums(path))
 
 
 def compared_with(root: Path, run_id: str) -> list[str]:
-    """The runs that are compared with this one: without it their reports are no longer what their facts say."""
+    """The runs that are compared with this one, or whose report was: without it that is no longer what the facts say."""
     with closing(open_warehouse(root, sql=_COMPARED, in_part=True)) as lens:
-        return [str(run) for (run,) in lens.execute(_COMPARED, {"run": run_id}).fetchall()]
+        compared = {str(run) for (run,) in lens.execute(_COMPARED, {"run": run_id}).fetchall()}
+    lists = {path.name.removesuffix(".sha256"): path for path in files_below(root / "reports", "*.sha256")}
+    of_it = f"/run_id={run_id}/".encode()
+    return sorted(compared | {run for run, path in lists.items() if run != run_id and of_it in path.read_bytes()})
 
 
 def forget(root: Path, run_id: str) -> int:

@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"[+−-]?\d[\d,]*(?:\.\d+)?")
 
 def block(run_id: str, evidence: Mapping[str, Evidence]) -> str:
     """The report's questions and answers as JSON, for the element `<template id="cfx-numbers">`."""
-    questions = {name: {"sql": each.sql, "rows": _steady(each.rows)} for name, each in evidence.items()}
+    questions = {name: {"sql": each.sql, "rows": steady(each.rows)} for name, each in evidence.items()}
     return json.dumps({"run_id": run_id, "questions": questions}, default=_plain, ensure_ascii=False)
 
 
@@ -81,12 +81,12 @@ class Page(HTMLParser):
             self.seen += numbers_in(data)
 
 
-def _steady(value: object) -> object:
-    """Ten digits: the last ones of a mean depend on the order of its sum."""
+def steady(value: Any) -> Any:
+    """An answer with its numbers to ten digits: the last ones of a mean depend on the order of its sum."""
     if isinstance(value, Mapping):
-        return {name: _steady(inner) for name, inner in value.items()}
+        return {name: steady(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_steady(inner) for inner in value]
+        return [steady(inner) for inner in value]
     return float(f"{value:.10g}") if isinstance(value, float) else value
 
 

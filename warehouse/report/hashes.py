@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -15,12 +16,29 @@ def hashes_path(root: Path, run_id: str) -> Path:
     return root / "reports" / f"{run_id}.sha256"
 
 
-def write_hashes(root: Path, run_id: str, page: bytes) -> None:
-    """Writes down the hash of a report and of every fact of the runs that it rests on."""
-    files = {report_name(run_id): hashlib.sha256(page).hexdigest()}
-    files |= {name: digest for run in (run_id, *other_runs(root, run_id)) for name, digest in run_hashes(root, run).items()}
-    lines = (f"{digest}  {name}\n" for name, digest in sorted(files.items()))
-    write_whole(root, hashes_path(root, run_id), "".join(lines).encode(), replace=True)
+def write_hashes(root: Path, run_id: str, page: bytes, facts: Mapping[str, str]) -> None:
+    """Writes down the hash of a report and of every fact of the runs that it rests on (`fact_hashes`)."""
+    write_whole(root, hashes_path(root, run_id), hashes_of(run_id, page, facts), replace=True)
+
+
+def hashes_of(run_id: str, page: bytes, facts: Mapping[str, str]) -> bytes:
+    """The list of a report and its facts."""
+    return sums({report_name(run_id): hashlib.sha256(page).hexdigest(), **facts})
+
+
+def fact_hashes(root: Path, run_id: str) -> dict[str, str]:
+    """The hash of every fact of the runs that a report rests on, by file."""
+    return {name: digest for run in (run_id, *other_runs(root, run_id)) for name, digest in run_hashes(root, run).items()}
+
+
+def facts_digest(facts: Mapping[str, str]) -> str:
+    """One hash of all of them, which stands in the page: sha256:… of their list as `sha256sum` writes it, in order of name."""
+    return f"sha256:{hashlib.sha256(sums(facts)).hexdigest()}"
+
+
+def sums(hashes: Mapping[str, str]) -> bytes:
+    """Hashes by file as `sha256sum` writes them, in order of name."""
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(hashes.items())).encode()
 
 
 def read_sums(path: Path) -> dict[str, str]:

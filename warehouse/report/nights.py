@@ -5,6 +5,7 @@ A report rests on its own run; of earlier ones it shows numbers that `cfx verify
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
+from cfx.errors import UserError
 from warehouse.lens.fetch import Row, fetch, literal
 from warehouse.report.charts import Axis, axis_over
-from warehouse.report.embedded_numbers import read_block
+from warehouse.report.embedded_numbers import read_block, steady
 from warehouse.report.formatting import percent, points
 from warehouse.report.queries import Evidence
 
@@ -39,7 +41,14 @@ select run_id, started, kind, name, coalesce(class, '') as class, value, low, hi
 from trend
 where run_id in ({runs}) and (kind in ('accuracy', 'explained') or (kind, name, coalesce(class, '')) in ({keys}))
 order by kind <> 'accuracy', kind <> 'explained', kind, name, class, started, run_id
-"""
+""".strip()
+_TEXT = r"'(?:[^'\0]|'')*'"
+_KEY = rf"\({_TEXT}, {_TEXT}, {_TEXT}\)"
+_OUR_SERIES = re.compile(
+    re.escape(_SERIES)
+    .replace(re.escape("{runs}"), rf"{_TEXT}(?:, {_TEXT})*")
+    .replace(re.escape("{keys}"), rf"{_KEY}(?:, {_KEY})*")
+)
 
 
 @dataclass(frozen=True)
@@ -95,14 +104,14 @@ def ask_nights(
     found = alarms(root, run_id)
     keys = _followed(claims, found)
     rows = ", ".join(f"({', '.join(literal(part) for part in key)})" for key in keys) or "('', '', '')"
-    sql = _SERIES.format(runs=", ".join(map(literal, sorted(runs))), keys=rows).strip()
+    sql = _SERIES.format(runs=", ".join(map(literal, sorted(runs))), keys=rows)
     gates = {run: _gate_of(root, run) for run in runs} | {run_id: _verdict(rules)}
     alarming = {alarm.change.key for alarm in found}
     answer = fetch(lens, sql)
     for row in answer:
         key = row["kind"], row["name"], row["class"]
         row |= {"gate": gates[row["run_id"]], "alarm": row["run_id"] == run_id and key in alarming}
-    return Evidence(sql, answer)
+    return Evidence(sql, [steady(row) for row in answer])  # as the page's JSON has it, from which it is drawn again
 
 
 def _followed(claims: Sequence[Row], found: Sequence[Alarm]) -> list[tuple[str, str, str]]:
@@ -172,6 +181,40 @@ def _title(kind: str, name: str, target: str) -> str:
         case "property":
             return f"{name} probed, points of “{target}”"
     return f"{name} exchanged, points of “{target}”"
+
+
+def read_evidence(question: object) -> Evidence | None:
+    """The evidence of the lines as a page's JSON has it, from whoever wrote that page; None where there is none.
+
+    Raises UserError unless its query is that of `ask_nights`, for some runs and names, and its answer has that query's columns.
+    """
+    match question:
+        case None:
+            return None
+        case {"sql": str(sql), "rows": [*rows], **rest} if not rest and _OUR_SERIES.fullmatch(sql):
+            if all(_is_row(row) for row in rows):
+                return Evidence(sql, [started_in(row) for row in rows])
+    raise UserError("the numbers of earlier runs are not those of the report's own query")
+
+
+def _is_row(row: object) -> bool:
+    match row:
+        case {
+            "run_id": str(),
+            "started": str(),
+            "kind": str(),
+            "name": str(),
+            "class": str(),
+            "value": float() | int(),
+            "low": float() | int() | None,
+            "high": float() | int() | None,
+            "n": int() | None,
+            "gate": str() | None,
+            "alarm": bool(),
+            **rest,
+        }:
+            return not rest
+    return False
 
 
 def started_in(row: Row) -> Row:

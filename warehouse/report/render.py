@@ -39,9 +39,10 @@ from warehouse.report.embedded_numbers import block
 from warehouse.report.findings import Question, ask_findings, findings
 from warehouse.report.gallery import AMPLIFIED, gallery
 from warehouse.report.gallery_filters import Filters
-from warehouse.report.hashes import write_hashes
+from warehouse.report.hashes import fact_hashes, facts_digest, write_hashes
 from warehouse.report.layers import left_out
 from warehouse.report.limitations import limits
+from warehouse.report.made_by import made_by
 from warehouse.report.maps import Maps, ask_maps, opacity
 from warehouse.report.metric_names import in_order, measure
 from warehouse.report.names import Names
@@ -74,10 +75,10 @@ TABS = (  # anchor and name
 
 def write_report(root: Path, run_id: str) -> Path:
     """Write <root>/reports/<run_id>.html and its list of hashes, and return its path. Raises UserError for an unknown run."""
-    path = report_path(root, run_id)
-    page = report_html(root, run_id).encode()
+    path, facts = report_path(root, run_id), fact_hashes(root, run_id)
+    page = report_html(root, run_id, facts=facts_digest(facts)).encode()
     write_whole(root, path, page, replace=True)
-    write_hashes(root, run_id, page)
+    write_hashes(root, run_id, page, facts)
     return path
 
 
@@ -88,14 +89,21 @@ def report_path(root: Path, run_id: str) -> Path:
 
 @dataclass(frozen=True)
 class Then:
-    """What a report rested on that was written earlier: not on these files, that came since; and these earlier runs' numbers."""
+    """What a report rested on that was written earlier: not on these files, that came since; and these earlier runs' numbers.
+
+    made_by: what made it, as it says itself.
+    """
 
     without: frozenset[str]
     nights: Evidence | None
+    made_by: str
 
 
-def report_html(root: Path, run_id: str, then: Then | None = None) -> str:
-    """The report of one run, as it is or as it was then. Raises UserError for an unknown run, with the runs there are."""
+def report_html(root: Path, run_id: str, then: Then | None = None, facts: str | None = None) -> str:
+    """The report of one run, as it is or as it was then. Raises UserError for an unknown run, with the runs there are.
+
+    facts: the digest of the facts that it rests on (`hashes.facts_digest`), for a page that is kept.
+    """
     asked = ";".join((*EVIDENCE.values(), nights.READ, IMAGES))
     with closing(open_warehouse(root, sql=asked, without=then.without if then else frozenset())) as lens:
         check_run(lens, root, run_id)
@@ -114,7 +122,7 @@ def report_html(root: Path, run_id: str, then: Then | None = None) -> str:
             f"Left out of what is compared: {said}. Write this report again after that." for said in _missing(lens, run_id)
         ]
         earlier = then.nights if then else nights.ask_nights(lens, root, run_id, found["claims"].rows, found["rules"].rows)
-    return _render(found, questions, pictures, earlier, missing)
+    return _render(found, questions, pictures, earlier, then.made_by if then else made_by(), facts, missing)
 
 
 def _missing(lens: duckdb.DuckDBPyConnection, run_id: str) -> list[str]:
@@ -140,6 +148,8 @@ def _render(
     questions: Sequence[Question],
     pictures: Pictures,
     earlier: Evidence | None,
+    maker: str,
+    facts: str | None,
     missing: Sequence[str] = (),
 ) -> str:
     names = Names.of(found["runs"].rows[0])
@@ -166,6 +176,8 @@ def _render(
     return _page().render(
         named | {"ranked": Evidence(named["ranked"].sql, rows), "runs": found["runs"]},
         tabs=TABS,
+        maker=maker,
+        facts=facts,
         drawn=_draws(run),
         undrawn=UNDRAWN,
         run=run,
