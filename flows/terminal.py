@@ -17,6 +17,7 @@ from rich.console import Console, RenderableType
 from cfx.errors import UserCodeError, UserError
 from cfx.user_code import importable_from
 from flows.interrupt import end_when_interrupted
+from warehouse.lens.printable import printable
 
 
 def _warehouse(path: str) -> Path:
@@ -32,7 +33,6 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="say nothing but the 
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object as the last line")]
 DEFAULT_WAREHOUSE = Path("cfx-demo/warehouse")
 
-TURNING = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # marks that change a text's direction
 UNFOLDED = 10_000  # columns of what is no terminal
 
 out, err = Console(), Console(stderr=True)
@@ -116,25 +116,6 @@ def escaped(text: object) -> str:
     from rich.markup import escape
 
     return escape(printable(str(text)))
-
-
-def printable(text: str) -> str:
-    r"""Text whose control characters are written out: a file may be called so as to move the cursor or to turn the text around.
-
-    Examples:
-        >>> printable("a\x1b[31mb\u202ec\n")
-        'a\\x1b[31mb\\u202ec\n'
-    """
-    return "".join(_written_out(c) if c in TURNING or (unprintable(c) and c not in "\n\t") else c for c in text)
-
-
-def unprintable(character: str) -> bool:
-    """Whether a terminal may take it for a command: C0, DEL or C1."""
-    return ord(character) < 32 or 127 <= ord(character) < 160
-
-
-def _written_out(character: str) -> str:
-    return f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}"
 
 
 def settle(quiet: bool) -> None:

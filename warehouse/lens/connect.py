@@ -24,7 +24,7 @@ from warehouse.lens.catalog import LENS, NAMES, SUMS, VIEWS, header, view_sql
 from warehouse.lens.groups import GROUP_OF
 from warehouse.lens.names import OLD_COLUMNS, OLD_VIEWS, made_of
 from warehouse.lens.needed_views import needed_views
-from warehouse.lens.readonly import QueryTimeout, lock, refuse_writes, refused
+from warehouse.lens.readonly import QueryTimeout, lock, read_by, refuse_writes, refused, spill_of
 from warehouse.lens.scans import scan, with_derived
 
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
@@ -153,7 +153,7 @@ def _state(there: Mapping[str, Mapping[str, Sequence[Root]]]) -> tuple[tuple[str
 
 def _facts_laid_out(place: Root, there: dict[str, dict[str, list[Root]]], from_rows: bool) -> duckdb.DuckDBPyConnection:
     """A database in memory with the facts and no view yet, locked."""
-    con = duckdb.connect(":memory:", config=SETTINGS)
+    con = duckdb.connect(":memory:", config={"temp_directory": spill_of(place)} | SETTINGS)
     if not isinstance(place, Path):
         con.register_filesystem(place.fs)
         con.execute("set parquet_metadata_cache = true")  # or every view that mentions a fact asks for its files' ends again
@@ -188,7 +188,7 @@ def query(
     most: int | None = None,
     lens: bool = False,
 ) -> pa.Table:
-    """The answer to one SELECT (also FROM, WITH, DESCRIBE, SUMMARIZE, SHOW) over the facts and views.
+    """The answer to one SELECT (also FROM, WITH, PIVOT, DESCRIBE, SUMMARIZE, SHOW, EXPLAIN of one) over the facts and views.
 
     Columns of one name are told apart, as SQL itself does it in a subquery: effect, effect_1.
 
@@ -198,7 +198,7 @@ def query(
     Raises ReadOnlyError for anything else, DamagedShard for a broken file, QueryTimeout after so many seconds, and DuckDB's own
     error for wrong SQL.
     """
-    with open_warehouse(root, sql=sql, lens=lens) as con:
+    with open_warehouse(root, sql=read_by(sql), lens=lens) as con:
         limit = Timer(seconds, con.interrupt)
         limit.start()
         try:
