@@ -32,6 +32,7 @@ SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": False,
     "python_enable_replacements": False,  # otherwise a name may mean a variable of the calling program
 }
+BATCH = 8192  # rows that DuckDB hands over at once: of a million, images take more room than they need
 _COLUMNS = """
 select schema_name, table_name, column_name, data_type from duckdb_columns()
 where schema_name in ('main', 'lens') and ($only is null or table_name = $only)
@@ -204,7 +205,7 @@ def query(
         try:
             refuse_writes(con, sql)
             answer = con.execute(sql, values or None)
-            return _with_integers(_told_apart(answer.to_arrow_table() if most is None else _first(answer, most)))
+            return _with_integers(_told_apart(answer.to_arrow_table(BATCH) if most is None else _first(answer, most)))
         except duckdb.PermissionException as error:
             raise refused(str(error)) from error
         except duckdb.InterruptException as error:
@@ -215,7 +216,7 @@ def query(
 
 def _first(answer: duckdb.DuckDBPyConnection, most: int) -> pa.Table:
     """The first rows; those after them are not computed where DuckDB need not."""
-    reader = answer.to_arrow_reader(most)
+    reader = answer.to_arrow_reader(min(most, BATCH))
     read = [reader.schema.empty_table()]
     while sum(map(len, read)) < most:
         try:

@@ -36,7 +36,8 @@ from warehouse.lens.query_process import GRACE, TOO_LARGE, write
 from warehouse.lens.readonly import QueryTimeout, QueryTooLarge, ReadOnlyError, refuse_writes
 
 BESIDE = 3 << 28  # bytes that it may have beside those that DuckDB counts
-LARGE = 1 << 29  # bytes: when it had so many more than at its start, it answers no other query
+LARGE = 1 << 28  # bytes: when it had so many more than at its start, it answers no other query
+ENDS = ("QueryTimeout", "QueryTooLarge", "")  # after which it answers none: what a query left may still hold memory
 KINDS = (WrongQuery, ReadOnlyError, UserError, FileNotFoundError, OSError)  # of errors whose words say all
 
 
@@ -60,7 +61,8 @@ def work(requests: int, replies: int, folder: str, memory: int, threads: int) ->
         signal.setitimer(signal.ITIMER_REAL, request["seconds"] + GRACE)
         reply = _reply(request, Path(folder, "answer"))
         signal.setitimer(signal.ITIMER_REAL, 0)
-        write(replies, reply | {"last": _peak() - least > LARGE})
+        spent = reply.get("error") in ENDS or _peak() - least > LARGE
+        write(replies, reply | {"last": spent})
 
 
 def _listen(requests: int, folder: str, put: Callable[[dict[str, Any]], object]) -> None:
