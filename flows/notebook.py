@@ -38,6 +38,7 @@ from warehouse.explorer.names import Marks, give_name
 from warehouse.lens.connect import query
 from warehouse.lens.gate import Gate
 from warehouse.lens.notebook import notebook_limits
+from warehouse.lens.printable import printable
 from warehouse.lens.query_process import answer
 from warehouse.report import plots
 from warehouse.report.queries import EVIDENCE
@@ -328,4 +329,4 @@ def _shown(progress: bool) -> Iterator[Report | None]:
 
 def _note(progress: bool, line: str) -> None:
     if progress:
-        print(line, file=sys.stderr)  # noqa: T201
+        print(printable(line), file=sys.stderr)  # noqa: T201
