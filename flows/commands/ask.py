@@ -37,7 +37,8 @@ def query(
             raise UserError(f"there is no warehouse at {warehouse}; give one with --warehouse, or make one with `cfx demo`")
         if form == "parquet" and to is None and sys.stdout.isatty():
             raise UserError("--format: refusing to write binary to a terminal; use --out FILE")
-        from warehouse.lens.query_process import GIB, Limits, write_answer
+        from warehouse.lens.query_limits import GIB, Limits
+        from warehouse.lens.query_process import write_answer
 
         text = Path(sql).read_text(encoding="utf-8") if sql.endswith(".sql") else sql
         limits = Limits(timeout, int(memory * GIB), int(memory * GIB / 2))

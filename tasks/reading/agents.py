@@ -29,7 +29,8 @@ from warehouse.lens.gate import gate as gate_of
 from warehouse.lens.groups import GROUP_OF
 from warehouse.lens.key_figures import key_figures
 from warehouse.lens.plain_json import as_json
-from warehouse.lens.query_process import Limits, answer
+from warehouse.lens.query_limits import Limits
+from warehouse.lens.query_process import answer
 from warehouse.lens.reference import meaning_of, reference
 from warehouse.lens.runs import resolve
 from warehouse.lens.settled import settle

@@ -29,7 +29,8 @@ from warehouse.explorer.reviews import review
 from warehouse.lens.connect import query
 from warehouse.lens.fetch import fetch
 from warehouse.lens.gate import set_policy
-from warehouse.lens.query_process import Limits, answer
+from warehouse.lens.query_limits import Limits
+from warehouse.lens.query_process import answer
 from warehouse.report.verdict import read_verdict
 
 POLICY: dict[str, object] = {

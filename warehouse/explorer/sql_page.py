@@ -18,7 +18,8 @@ from warehouse.explorer import plot
 from warehouse.explorer.site import Site
 from warehouse.lens import answer_files
 from warehouse.lens.groups import GROUPS, example
-from warehouse.lens.query_process import Answer, Limits, answer
+from warehouse.lens.query_limits import Limits
+from warehouse.lens.query_process import Answer, answer
 
 LIMITS = Limits(30, answer=1 << 28, threads=2, longer="use `cfx query --timeout`", larger="use `cfx query --memory`")
 SHOWN = 500  # rows on the page

@@ -12,7 +12,8 @@ import pyarrow as pa
 from warehouse.facts.storage import warehouse_at
 from warehouse.lens.connect import View, open_warehouse, query, views
 from warehouse.lens.gate import check_run
-from warehouse.lens.query_process import GIB, Limits, answer
+from warehouse.lens.query_limits import GIB, Limits
+from warehouse.lens.query_process import answer
 from warehouse.report import plots
 from warehouse.report.render import write_report
 

@@ -19,38 +19,19 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, NoReturn, TypeVar
 
 from cfx.errors import UserError
+from warehouse.lens.query_limits import GIB, GRACE, TOO_LARGE, USUAL, Limits, send
 
 if TYPE_CHECKING:  # a command line that has not loaded Arrow and DuckDB yet has one thread, and may fork
     import pyarrow as pa
 
 T = TypeVar("T")
-GIB = 1 << 30
 STARTS = 60  # seconds in which a process must be ready for its first query
-GRACE = 0.5  # seconds after DuckDB's own interrupt, in which a process may still say so
 AT_ONCE = 2  # queries of one program
-TOO_LARGE = 75  # exit code: it took more memory than it may
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a query may take: seconds; bytes of memory, and twice as many in a private folder for temporary files (TMPDIR says
-    where); bytes of its answer, as Arrow holds it; threads.
-
-    longer, larger: how to give it more time and more memory, in the words of this door.
-    """
-
-    seconds: float = 300
-    memory: int = GIB
-    answer: int = GIB // 2
-    threads: int = 4
-    longer: str = "raise --timeout"
-    larger: str = "raise --memory"
 
 
 class Answer(NamedTuple):
@@ -67,7 +48,7 @@ def answer(
     root: Path,
     sql: str,
     values: Mapping[str, object] | None = None,
-    limits: Limits = Limits(),
+    limits: Limits = USUAL,
     most: int | None = None,
     lens: bool = True,
 ) -> Answer:
@@ -172,7 +153,7 @@ class _Process:
     def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
         """What it replies, or why it did not; `last` where it answers no more."""
         with suppress(BrokenPipeError):
-            write(self._out, request | {"seconds": seconds})
+            send(self._out, request | {"seconds": seconds})
         line = self._line(seconds + 2 * GRACE)
         if line:
             return dict(json.loads(line))
@@ -251,12 +232,6 @@ def _readable(end: int, seconds: float) -> bool:
     with DefaultSelector() as selector:
         selector.register(end, EVENT_READ)
         return bool(selector.select(seconds))
-
-
-def write(end: int, message: dict[str, Any]) -> None:
-    """A message into a pipe, as a line."""
-    with open(end, "wb", closefd=False) as file:
-        file.write(json.dumps(message).encode() + b"\n")
 
 
 def _may_fork() -> bool:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import duckdb
 import pyarrow as pa
@@ -32,7 +32,7 @@ from warehouse.lens.answer_files import FORMS
 from warehouse.lens.answer_table import plain, printed
 from warehouse.lens.ask import Answer, WrongQuery, ask
 from warehouse.lens.needed_views import parser
-from warehouse.lens.query_process import GRACE, TOO_LARGE, write
+from warehouse.lens.query_limits import GRACE, TOO_LARGE, send
 from warehouse.lens.readonly import QueryTimeout, QueryTooLarge, ReadOnlyError, refuse_writes
 
 BESIDE = 3 << 28  # bytes that it may have beside those that DuckDB counts
@@ -42,7 +42,14 @@ KINDS = (WrongQuery, ReadOnlyError, UserError, FileNotFoundError, OSError)  # of
 
 
 def work(requests: int, replies: int, folder: str, memory: int, threads: int) -> None:
-    """Answer what comes in at one pipe at the other; it does not return."""
+    """Answer what comes in at one pipe at the other, until nobody asks; it does not return."""
+    try:
+        _serve(requests, replies, folder, memory, threads)
+    finally:  # who asked ended before this was ready
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _serve(requests: int, replies: int, folder: str, memory: int, threads: int) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asks
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends this process, whatever it is doing
     _bound(memory + BESIDE)
@@ -55,14 +62,14 @@ def work(requests: int, replies: int, folder: str, memory: int, threads: int) ->
     waiting: SimpleQueue[dict[str, Any]] = SimpleQueue()
     threading.Thread(target=_listen, args=(requests, folder, waiting.put), daemon=True).start()
     least = _peak()
-    write(replies, {"ready": True})
+    send(replies, {"ready": True})
     while True:
         request = waiting.get()
         signal.setitimer(signal.ITIMER_REAL, request["seconds"] + GRACE)
         reply = _reply(request, Path(folder, "answer"))
         signal.setitimer(signal.ITIMER_REAL, 0)
         spent = reply.get("error") in ENDS or _peak() - least > LARGE
-        write(replies, reply | {"last": spent})
+        send(replies, reply | {"last": spent})
 
 
 def _listen(requests: int, folder: str, put: Callable[[dict[str, Any]], object]) -> None:
