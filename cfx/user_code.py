@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from cfx.allowed import check_module, check_object
 from cfx.beside import BESIDE, searched
 from cfx.errors import TransientError, UserCodeError, UserError
 
@@ -37,9 +38,11 @@ def import_named(reference: str) -> tuple[ModuleType, Any]:
     """The module and the object of `package.module:name`, as their source is now.
 
     A module that was changed since it was named last, itself or in what it imports of its own (`sources_of`), is run again, so
-    that what is found is what the sources say. Raises ImportError for a module or a name that is not there, UserCodeError for a
-    module that fails while it is imported.
+    that what is found is what the sources say. Raises UserError, before it is imported, for one that is not allowed
+    (`cfx.allowed`), ImportError for a module or a name that is not there, UserCodeError for a module that fails while it is
+    imported.
     """
+    check_module(reference)
     package, name = reference.split(":")
     BESIDE.named.add(package.partition(".")[0])
     try:
@@ -57,7 +60,9 @@ def import_named(reference: str) -> tuple[ModuleType, Any]:
             f"module {package!r} ({place}) has no {name!r}; `module` is package.module:name, and a module of your own needs "
             "a name that no installed one has"
         )
-    return module, getattr(module, name)
+    found = getattr(module, name)
+    check_object(reference, found)
+    return module, found
 
 
 def source_of(thing: ModuleType | Callable[..., object]) -> str | None:

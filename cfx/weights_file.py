@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from cfx.allowed import check_pickle
 from cfx.errors import UserError
 
 Kind = Literal["safetensors", "torch", "script", "export", "pickle"]
@@ -70,6 +71,7 @@ def read_program(path: Path, allow_pickle: bool = False) -> nn.Module:
             f"{path} is a program ({PROGRAMS[kind]}): it would run whatever its maker wrote. If you trust them set "
             "`allow_pickle: true`; else have the network's state_dict saved as .safetensors"
         )
+    check_pickle(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch.jit is no longer developed, but its files are about
@@ -201,6 +203,7 @@ def _read_torch(path: Path, allow_pickle: bool) -> object:
 
 
 def _unpickled(path: Path) -> object:
+    check_pickle(path)
     try:
         with path.open("rb") as file:
             if kind_of(path) == "torch":

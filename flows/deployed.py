@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas import State
 from prefect.concurrency.sync import concurrency
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
+from cfx.allowed import confined
 from cfx.errors import UserError
 from flows.artifacts import show_alarms, show_release
 from flows.audit import audit_to_release, run_audit
@@ -23,6 +26,32 @@ from flows.terminal import reason_of
 from tasks.check import check
 from tasks.data.nightly import of_night
 from warehouse.trend.alarms import alarms
+
+FOLDERS = "CFX_ALLOWED_FOLDERS"
+
+
+@contextmanager
+def as_allowed(**paths: Path | None) -> Iterator[None]:
+    """In a deployment, which others than its operator may start with parameters of theirs, the code that a configuration names is
+    imported in the body only if CFX_ALLOWED_MODULES has it (`cfx.allowed`).
+
+    Raises UserError for a path among the parameters that is neither CFX_AUDIT, nor in the current folder (of a worker, CFX_ROOT),
+    nor in one of CFX_ALLOWED_FOLDERS. Elsewhere a flow is a function as any other.
+    """
+    if deployment.id is None:
+        yield
+        return
+    added = filter(None, os.environ.get(FOLDERS, "").split(os.pathsep))
+    folders = [Path(folder).resolve() for folder in ("", *added)]
+    for name, path in paths.items():
+        own = path is None or str(path) == os.environ.get("CFX_AUDIT")
+        if not own and not any(path.resolve().is_relative_to(folder) for folder in folders):
+            raise UserError(
+                f"{name}: {str(path)!r} is outside the folders of this deployment, {', '.join(map(str, folders))}; its operator "
+                f"can add others to {FOLDERS} in the worker's environment, apart by {os.pathsep!r}"
+            )
+    with confined():
+        yield
 
 
 @flow(name="nightly", flow_run_name="{config}", retries=0)
@@ -42,7 +71,7 @@ def nightly(config: Path, slots: str | None = None) -> State[str]:
     held = concurrency(slots, occupy=1, strict=True, lease_duration=60) if slots else nullcontext()
     name = config.stem
     try:
-        with held:
+        with held, as_allowed(config=config):
             settings = load_config(config)
             name = settings.name
             night = of_night(settings.data, flow_run.scheduled_start_time.date())
@@ -77,7 +106,8 @@ def training(images: Path, to: Path, settings: Path | None = None) -> str:
         if step % 100 == 0:
             log.info("step %d, loss %.4f", step, loss)
 
-    return str(prior_from_folder(images, training_config(PriorTraining, settings), to, report))
+    with as_allowed(images=images, to=to, settings=settings):
+        return str(prior_from_folder(images, training_config(PriorTraining, settings), to, report))
 
 
 @flow(name="grading", flow_run_name="{grid}")
@@ -88,7 +118,8 @@ def grading(folder: Path, grid: str = "quick") -> dict[str, Any]:
     """
     if grid not in GRIDS:
         raise UserError(f"grid: there is no {grid!r}; the grids are {', '.join(GRIDS)}")
-    run_benchmark(folder, GRIDS[grid], run_audit)
+    with as_allowed(folder=folder):
+        run_benchmark(folder, GRIDS[grid], run_audit)
     found = marks(folder / "warehouse")
     create_table_artifact(found["cells"], key="benchmark-cells", description=f"every cell of {folder}")
     return found

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
 
+from cfx.allowed import check_cluster
 from cfx.errors import ConfigError
 from cfx.user_code import importable_from
 from tasks.config import AuditConfig
@@ -29,6 +30,8 @@ def shards_at_a_time(config: AuditConfig) -> int:
 
 def runner_for(config: AuditConfig) -> Runner:
     """The task runner of the configured engine. Raises ConfigError where its package is not installed."""
+    if config.cluster is not None:
+        check_cluster(config.engine, config.cluster)
     at_a_time, gpus = shards_at_a_time(config), torch.cuda.device_count() if config.device != "cpu" else 0
     try:
         if config.engine == "dask":

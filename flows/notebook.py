@@ -37,6 +37,9 @@ from tasks.understood import Understood, lines_of
 from warehouse.explorer.names import Marks, give_name
 from warehouse.lens.connect import query
 from warehouse.lens.gate import Gate
+from warehouse.lens.notebook import notebook_limits
+from warehouse.lens.printable import printable
+from warehouse.lens.query_process import answer
 from warehouse.report import plots
 from warehouse.report.queries import EVIDENCE
 from warehouse.report.render import report_path
@@ -77,19 +80,27 @@ class Audit:
         link = f'<a href="{escape(report.absolute().as_uri())}">report</a>' if isinstance(report, Path) else escape(str(report))
         return f"<p><b>Gate: {escape(held.verdict)}</b> · run {escape(self.run)} · {link}</p><ul>{reasons}</ul>{table}"
 
-    def sql(self, text: str) -> pd.DataFrame:
-        """The answer to one SELECT over the audit's warehouse; `$run` is this run. Raises UserError for what cannot be asked."""
-        return query(self.root, text, {"run": self.run} if "$run" in text else {}).to_pandas()
+    def sql(self, text: str, seconds: float = 300, memory: float = 1) -> pd.DataFrame:
+        """The answer to one SELECT over the audit's warehouse; `$run` is this run.
+
+        seconds, memory: what it may take, memory in GiB; it runs in a process of its own. Raises UserError for what cannot
+        be asked.
+        """
+        values = {"run": self.run} if "$run" in text else {}
+        return answer(self.root, text, values, notebook_limits(seconds, memory), lens=False).rows.to_pandas()
 
     @cached_property
     def findings(self) -> pd.DataFrame:
         """Attributes, properties and places in one ranked list: the view `findings`."""
-        return self.sql(RANKED)
+        return self._of_run(RANKED)
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
         """The attributes, with effects, edits and intervals: the view `verdicts`. Empty without an oracle."""
-        return self.sql("from verdicts where run_id = $run order by rank")
+        return self._of_run("from verdicts where run_id = $run order by rank")
+
+    def _of_run(self, sql: str) -> pd.DataFrame:
+        return query(self.root, sql, {"run": self.run}).to_pandas()
 
     def gate(self) -> Gate:
         """pass, fail or inconclusive, with the rules."""
@@ -318,4 +329,4 @@ def _shown(progress: bool) -> Iterator[Report | None]:
 
 def _note(progress: bool, line: str) -> None:
     if progress:
-        print(line, file=sys.stderr)  # noqa: T201
+        print(printable(line), file=sys.stderr)  # noqa: T201

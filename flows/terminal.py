@@ -9,14 +9,16 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from cfx.errors import UserCodeError, UserError
 from cfx.user_code import importable_from
 from flows.interrupt import end_when_interrupted
+from warehouse.lens.printable import printable
 
 
 def _warehouse(path: str) -> Path:
@@ -32,10 +34,17 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="say nothing but the 
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object as the last line")]
 DEFAULT_WAREHOUSE = Path("cfx-demo/warehouse")
 
-TURNING = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # marks that change a text's direction
 UNFOLDED = 10_000  # columns of what is no terminal
 
-out, err = Console(), Console(stderr=True)
+
+class Printing(Console):
+    """A console that is commanded by no text: control characters are written out, of whatever is printed, in tables, too."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+
+out, err = Printing(emoji=False), Printing(stderr=True, emoji=False)  # `:car:` is a name, too
 
 
 @contextmanager
@@ -101,7 +110,7 @@ def print_table(table: RenderableType) -> None:
     if out.is_terminal:
         out.print(table)
     else:
-        Console(width=UNFOLDED, color_system=None, file=out.file).print(table)
+        Printing(width=UNFOLDED, color_system=None, file=out.file, emoji=False).print(table)
 
 
 def print_json(value: object) -> None:
@@ -118,25 +127,6 @@ def escaped(text: object) -> str:
     return escape(printable(str(text)))
 
 
-def printable(text: str) -> str:
-    r"""Text whose control characters are written out: a file may be called so as to move the cursor or to turn the text around.
-
-    Examples:
-        >>> printable("a\x1b[31mb\u202ec\n")
-        'a\\x1b[31mb\\u202ec\n'
-    """
-    return "".join(_written_out(c) if c in TURNING or (unprintable(c) and c not in "\n\t") else c for c in text)
-
-
-def unprintable(character: str) -> bool:
-    """Whether a terminal may take it for a command: C0, DEL or C1."""
-    return ord(character) < 32 or 127 <= ord(character) < 160
-
-
-def _written_out(character: str) -> str:
-    return f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}"
-
-
 def settle(quiet: bool) -> None:
     """Set Prefect up for one machine, and Ctrl-C to end the command. What Prefect logs of warnings and errors is shown in a pipe,
     where no bar stands in the way.
@@ -150,18 +140,22 @@ def settle(quiet: bool) -> None:
         "DO_NOT_TRACK": "1",
     }.items():
         os.environ.setdefault(name, value)
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
+    for name in ("prefect.flow_runs", "prefect.task_runs", "cfx.stages"):
         logging.getLogger(name).addFilter(in_one_line)
     end_when_interrupted()
     importable_from(os.getcwd())  # a user's `module: my_package:my_network`
 
 
 def in_one_line(record: logging.LogRecord) -> bool:
-    """A filter of Prefect's log: an error is one line, and a stage that did not begin because one before it failed is none."""
+    """A filter of Prefect's log: an error is one line, and a stage that did not begin because one before it failed is none.
+
+    Nothing in a line commands the terminal: it may name files and attributes of others."""
     error = record.exc_info[1] if record.exc_info else None
     if error is not None:
         record.msg, record.args, record.exc_info, record.exc_text = "%s", (reason_of(error),), None, None
-    return "NotReady(" not in record.getMessage()
+    said = printable(record.getMessage())
+    record.msg, record.args = "%s", (said,)
+    return "NotReady(" not in said
 
 
 def quieten() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cfx.errors import UserError
-from flows.answers import printed
 from warehouse.facts.schema import FACTS
+from warehouse.lens.answer_table import printed
 from warehouse.lens.ask import ask, near_views
 from warehouse.lens.catalog import LENS, NAMES, VIEWS, view_sql
 from warehouse.lens.connect import View, views

@@ -30,6 +30,8 @@ def from_hub(hub: str, name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, Fa
     Raises UserError if the hub has no such network, or for arguments that it does not take.
     """
     try:
+        if "checkpoint_path" in kwargs:  # which timm reads itself
+            raise ValueError("a file is given as `weights`")
         if hub == "timm":
             return _from_timm(timm.create_model(name, pretrained=False, **kwargs), kwargs)
         return _from_torchvision(name, kwargs)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cfx.errors import UserError
-from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, check_out, err, escaped, out, print_json, user_errors
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from flows.terminal import DEFAULT_WAREHOUSE, Warehouse, check_out, err, escaped, out, print_json, printable, user_errors
 
 FORMS = ("table", "csv", "json", "parquet")
 
@@ -26,6 +24,7 @@ def query(
     to: Annotated[Path | None, typer.Option("--out", "-o", help="write the answer to this file")] = None,
     rows: Annotated[int | None, typer.Option(min=0, help="most rows that a terminal is shown; 0: all")] = None,
     timeout: Annotated[float, typer.Option(min=0.01, help="seconds after which a query is stopped")] = 300,
+    memory: Annotated[float, typer.Option(min=0.25, help="GiB that a query may take, and half as many its answer")] = 1,
     seconds: Annotated[float | None, typer.Option(min=0.01, hidden=True)] = None,
 ) -> None:
     """Query the warehouse in SQL, read-only; safe while an audit is writing."""
@@ -38,21 +37,24 @@ def query(
             raise UserError(f"there is no warehouse at {warehouse}; give one with --warehouse, or make one with `cfx demo`")
         if form == "parquet" and to is None and sys.stdout.isatty():
             raise UserError("--format: refusing to write binary to a terminal; use --out FILE")
-        from warehouse.lens.ask import ask
+        from warehouse.lens.query_limits import GIB, Limits
+        from warehouse.lens.query_process import write_answer
 
         text = Path(sql).read_text(encoding="utf-8") if sql.endswith(".sql") else sql
-        answer = ask(warehouse, text, seconds=timeout)
-    for note in answer.notes:
+        limits = Limits(timeout, int(memory * GIB), int(memory * GIB / 2))
+        if form == "table" and to is None and out.is_terminal:
+            form = "terminal"
+        file, notes = write_answer(warehouse, text, limits, form, out.width, rows)
+    for note in notes:
         err.print(f"[yellow]note[/] {escaped(note)}", soft_wrap=True)
-    found = answer.rows.drop_columns(list(answer.old)) if form == "table" else answer.rows
-    if form == "table" and to is None and out.is_terminal:
-        from flows.answers import printed
-
-        out.print(escaped(printed(found, out.width, rows)), end="", soft_wrap=True, highlight=False)
-    elif to is not None:
-        to.write_bytes(encoded(found, form))
-    else:
-        sys.stdout.buffer.write(encoded(found, form))
+    with file:
+        if to is not None:
+            with user_errors(), to.open("wb") as written:
+                shutil.copyfileobj(file, written)
+        elif sys.stdout.isatty():
+            sys.stdout.write(printable(file.read().decode()))
+        else:
+            shutil.copyfileobj(file, sys.stdout.buffer)
 
 
 def views(
@@ -101,49 +103,3 @@ def form_of(form: str | None, to: Path | None) -> str:
     if ending in FORMS and ending != found:
         raise UserError(f"--out: {to} ends like {ending}, but --format is {found}; give one of the two another form")
     return found
-
-
-def encoded(answer: pa.Table, form: str) -> bytes:
-    """An answer as the bytes of a file; in text, images and other bytes are base64."""
-    import pyarrow as pa
-
-    from warehouse.lens.plain_json import as_json
-
-    if form == "json":
-        return as_json(answer.to_pylist()).encode() + b"\n"
-    sink = pa.BufferOutputStream()
-    if form == "parquet":
-        import pyarrow.parquet
-
-        pyarrow.parquet.write_table(answer, sink)
-    elif form == "csv":
-        import pyarrow.csv
-
-        pyarrow.csv.write_csv(_flat(answer), sink)
-    else:
-        from flows.answers import plain
-
-        return plain(answer).encode()
-    return bytes(sink.getvalue().to_pybytes())
-
-
-def _flat(answer: pa.Table) -> pa.Table:
-    """CSV has no lists, structs or bytes: these as JSON or base64."""
-    import base64
-
-    import pyarrow as pa
-
-    from warehouse.lens.plain_json import as_json
-
-    def text(value: object) -> str | None:
-        if isinstance(value, bytes):
-            return base64.b64encode(value).decode("ascii")
-        return None if value is None else as_json(value)
-
-    columns = {
-        name: pa.array([text(value) for value in column.to_pylist()], pa.string())
-        if pa.types.is_nested(column.type) or pa.types.is_binary(column.type)
-        else column
-        for name, column in zip(answer.column_names, answer.columns, strict=True)
-    }
-    return pa.table(columns)

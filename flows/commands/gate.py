@@ -102,7 +102,7 @@ def compare(
     if as_json:
         print_json(asdict(found))
         return
-    print_table(changes_table(f"{run} against {base}: what explanations change", found.attributes))
+    print_table(changes_table(escaped(f"{run} against {base}: what explanations change"), found.attributes))
     if found.edits or found.unedited:
         table = changes_table("what the attribute alone, edited, does to the answer", found.edits)
         for row in found.unedited:

@@ -10,7 +10,18 @@ from rich.table import Table
 
 from flows.options import taking
 from flows.run_names import RunName, run_named
-from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, err, escaped, out, print_json, print_table, user_errors
+from flows.terminal import (
+    DEFAULT_WAREHOUSE,
+    AsJson,
+    Warehouse,
+    err,
+    escaped,
+    out,
+    print_json,
+    print_table,
+    printable,
+    user_errors,
+)
 
 if TYPE_CHECKING:
     from tasks.advice.captions import Captioner
@@ -115,7 +126,7 @@ def propose(options: ProposeOptions) -> None:
         out.print(
             escaped(f"scores without two groups, where the cut is arbitrary: {', '.join(proposed.shapeless)}"), soft_wrap=True
         )
-    print(lines or "no word of these adds a hundredth")  # noqa: T201
+    print(printable(lines) or "no word of these adds a hundredth")  # noqa: T201
     out.print(HYPOTHESES, soft_wrap=True)
     if options.as_json:
         print_json(

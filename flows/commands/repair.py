@@ -114,7 +114,7 @@ def _show(said: dict[str, Any], file: Path, page: Path) -> None:
     out.print(f"trained on {trained}; graded on {said['held_out']} images held out", soft_wrap=True)
     for reason, n in said["left_out"].items():
         out.print(escaped(f"left out: {n} {reason}"), soft_wrap=True)
-    table = Table("", "before", "after", title=f"{said['run']}: {said['settings']['method']}", title_justify="left")
+    table = Table("", "before", "after", title=escaped(f"{said['run']}: {said['settings']['method']}"), title_justify="left")
     table.add_row("accuracy, held out", *(_share(part["accuracy"]) for part in (before, after)))
     table.add_row("worst group, held out", *(_share(part["worst_group"]) for part in (before, after)))
     table.add_row("", *(escaped(part["worst_group"]["group"]) for part in (before, after)))

@@ -19,7 +19,7 @@ from pydantic import Field
 
 import cfx
 from cfx.errors import UserError
-from warehouse.lens.ask import ask, near_views
+from warehouse.lens.ask import near_views
 from warehouse.lens.connect import description, open_warehouse
 from warehouse.lens.connect import query as answered
 from warehouse.lens.connect import views as known_views
@@ -29,7 +29,8 @@ from warehouse.lens.gate import gate as gate_of
 from warehouse.lens.groups import GROUP_OF
 from warehouse.lens.key_figures import key_figures
 from warehouse.lens.plain_json import as_json
-from warehouse.lens.readonly import QueryTimeout
+from warehouse.lens.query_limits import Limits
+from warehouse.lens.query_process import answer
 from warehouse.lens.reference import meaning_of, reference
 from warehouse.lens.runs import resolve
 from warehouse.lens.settled import settle
@@ -37,6 +38,7 @@ from warehouse.report.plain_text import PlainText
 from warehouse.report.render import report_html
 from warehouse.report.verdict import read_verdict
 
+LARGEST = 1 << 27  # bytes of an answer with the images in it, of which only the number is sent
 LONGEST = 200_000  # characters of an answer: more would fill an agent's memory, and help nobody
 INSTRUCTIONS = """
 The warehouse of cfx, which audits image classifiers with counterfactual explanations. Begin with `runs` and `verdict`. A finding
@@ -115,13 +117,11 @@ def query(
     timeout: Annotated[float, Field(ge=0.01, le=300, description="seconds after which the query is stopped")] = 60,
 ) -> str:
     """Ask the warehouse in SQL (DuckDB), read-only. JSON: the rows, and whether there are more; of bytes only their number."""
-    try:
-        answer = ask(root, sql, seconds=timeout, most=rows + 1)
-    except QueryTimeout as error:
-        raise UserError(f"query timed out after {timeout:g} s; raise `timeout` (at most 300), or query fewer rows") from error
-    found = [{name: _short(value) for name, value in row.items()} for row in answer.rows.slice(0, rows).to_pylist()]
-    notes = {"notes": answer.notes} if answer.notes else {}
-    return as_json({"rows": found, "more": len(answer.rows) > rows, **notes})
+    limits = Limits(timeout, answer=LARGEST, longer="raise `timeout` (at most 300)", larger="aggregate first")
+    found = answer(root, sql, limits=limits, most=rows)
+    said = [{name: _short(value) for name, value in row.items()} for row in found.rows.to_pylist()]
+    notes = {"notes": found.notes} if found.notes else {}
+    return as_json({"rows": said, "more": found.more, **notes})
 
 
 def every_view(root: Path) -> str:

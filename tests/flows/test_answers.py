@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from flows.answers import plain, printed
+from warehouse.lens.answer_table import plain, printed
 
 HASHES = ["a" * 10 + "0" * 54, "a" * 10 + "1" * 54, "b" * 64]
 RUNS = ["portraits-clean-28f202000c", "portraits-planted-2f8c55f97c", "portraits-planted-2f8c99f97c"]

@@ -15,9 +15,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import cfx
-from flows.answers import printed
 from flows.cli import app
 from flows.questions import FOLDER, worked
+from warehouse.lens.answer_table import printed
 from warehouse.lens.ask import ask
 from warehouse.lens.groups import GROUP_OF
 from warehouse.lens.names import OLD_VIEWS

@@ -29,11 +29,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("report nosuch", "[x] \\x1b[31m red"),
         ("gate one", SHOWN),
+        ("query from|attributes|select|distinct|columns('hat')", SHOWN),
+        ("query select|'a:car:b'|as|\"[x]\x1b[2J\"", "[x]\\x1b[2J"),
+        ('query select|*|from|"[x]\x1b"', "there is no view '[x]\\x1b"),
         ("export one --out nosuch/[x]\x1b.zip", "there is no folder"),
     ],
 )
 def test_names_and_paths_are_printed_as_they_are(root: Path, command: str, shown: str) -> None:
-    ended = CliRunner().invoke(app, [*command.split(), "-w", str(root)])
+    ended = CliRunner().invoke(app, [*(part.replace("|", " ") for part in command.split()), "-w", str(root)])
     said = ended.stdout + ended.stderr
     assert shown in said
     assert not set(said) & {"\x1b", "\u202e", "\x07"}

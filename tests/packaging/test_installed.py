@@ -162,7 +162,15 @@ def stack(from_wheel: Installation, audited: Path, inbox: Inbox, tmp_path_factor
     (audited / ".venv").symlink_to(from_wheel.folder)
     more = {"warehouse": "by-worker", "report_url": f"{inbox.url}/", "gate": PASSES}
     path = write_settings(audited, own_network(audited, **more), "nightly.yaml")
-    with Stack(tmp_path_factory.mktemp("stack"), path, audited, PYTHONPATH="", CFX_ALARM_URL=inbox.url, **OFTEN) as stack:
+    with Stack(
+        tmp_path_factory.mktemp("stack"),
+        path,
+        audited,
+        PYTHONPATH="",
+        CFX_ALARM_URL=inbox.url,
+        CFX_ALLOWED_MODULES="my_net",
+        **OFTEN,
+    ) as stack:
         stack.schedule(seconds=5)
         stack.run("cfx alarm webhook")
         yield stack

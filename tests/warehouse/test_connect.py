@@ -18,7 +18,7 @@ from warehouse.facts.shards import write_shard
 from warehouse.lens.catalog import VIEWS
 from warehouse.lens.connect import open_warehouse, query, views
 from warehouse.lens.names import NAMED, WRITTEN
-from warehouse.lens.readonly import ReadOnlyError
+from warehouse.lens.readonly import ReadOnlyError, refuse_writes
 
 IDS = image_ids(2)
 WIDE = re.compile(r"[acdmpqsv]_|(before|after|change|switched)_")
@@ -99,7 +99,6 @@ def test_runs_with_different_attributes_live_in_one_warehouse(tmp_path):
         "install httpfs",
         "load httpfs",
         "call pragma_version()",
-        "explain analyze select 1",
         "select 1; select 2",
         "select 1; drop view cd",
         "-- a comment\ndrop view cd",
@@ -122,6 +121,40 @@ def test_what_is_not_one_question_over_the_warehouse_is_refused(tmp_path, monkey
     with pytest.raises(ReadOnlyError, match="the warehouse is read-only; query it with one SELECT"):
         query(tmp_path, sql)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+WRITES = [
+    "explain analyze create table mine as select 1",
+    "explain analyze copy (select 1) to 'facts/mine.parquet'",
+    "explain select 1; drop view cd",
+    "/* /* */ explain select 1 -- */ explain analyze create table mine as select 1",
+    "explain pragma version",
+    "create table mine as pivot fr on method using sum(value)",
+    "create table mine as pivot fr on method using sum(value); select 1",
+    "create type mine as enum ('a'); pivot fr on method using sum(value)",
+    "pivot fr on method using sum(value); create type mine as enum ('a')",
+    "pivot fr on method using sum(value); select 2",
+    "copy (pivot fr on method using sum(value)) to 'facts/mine.parquet'",
+]
+READS = [
+    "explain from range(3)",
+    "EXPLAIN (ANALYZE, FORMAT JSON) select 1;",
+    "explain analyze with a as (select 1) from a",
+    "pivot (select 1 as k, 2 as v) on k using sum(v);",
+    "pivot (select 1 as k, 2 as v) on k in (1, 2) using sum(v)",
+    "from (pivot (select 1 as k, 2 as v) on k using sum(v))",
+    "show tables",
+]
+
+
+def test_what_explain_explains_and_pivot_makes_only_reads():
+    con = duckdb.connect(":memory:")
+    for sql in WRITES:
+        with pytest.raises(ReadOnlyError):
+            refuse_writes(con, sql)
+    for sql in READS:
+        refuse_writes(con, sql)
+        assert con.execute(sql).fetchall() or sql == "show tables"
 
 
 def test_files_beside_the_facts_are_out_of_reach(tmp_path):

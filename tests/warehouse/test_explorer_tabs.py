@@ -26,10 +26,11 @@ from warehouse.explorer.app import explorer
 from warehouse.explorer.groups_page import attributes_of
 from warehouse.explorer.lenses import Lenses
 from warehouse.explorer.reviews import review
-from warehouse.explorer.sql_process import answer
 from warehouse.lens.connect import query
 from warehouse.lens.fetch import fetch
 from warehouse.lens.gate import set_policy
+from warehouse.lens.query_limits import Limits
+from warehouse.lens.query_process import answer
 from warehouse.report.verdict import read_verdict
 
 POLICY: dict[str, object] = {
@@ -124,8 +125,8 @@ def test_sql_that_writes_or_reads_elsewhere_is_refused_in_the_words_of_the_comma
 
 def test_an_endless_query_is_ended_and_a_long_answer_is_cut(root: Path) -> None:
     with pytest.raises(UserError, match="timed out after 0.5 s"):
-        answer(root, "select sum(a.range * b.range) from range(10000000) a, range(10000000) b", {}, 1, 0.5)
-    found = answer(root, "select range from range(1000)", {}, 10)
+        answer(root, "select sum(a.range * b.range) from range(10000000) a, range(10000000) b", {}, Limits(0.5), 1)
+    found = answer(root, "select range from range(1000)", most=10)
     assert (found.rows.num_rows, found.more) == (10, True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from typing import Any
@@ -13,11 +14,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from cfx.errors import UserError
-from warehouse.explorer import downloads, plot
+from warehouse.explorer import plot
 from warehouse.explorer.site import Site
-from warehouse.explorer.sql_process import SECONDS, Answer, answer
+from warehouse.lens import answer_files
 from warehouse.lens.groups import GROUPS, example
+from warehouse.lens.query_limits import Limits
+from warehouse.lens.query_process import Answer, answer
 
+LIMITS = Limits(30, answer=1 << 28, threads=2, longer="use `cfx query --timeout`", larger="use `cfx query --memory`")
 SHOWN = 500  # rows on the page
 SAVED = 1_000_000  # rows of a file
 LONGEST = 20_000  # characters of a query
@@ -33,7 +37,7 @@ SAMPLES = {  # what it asks -> the query; of one run the second, which its page 
     "What did each edit do?": "select attribute, target, round(avg(effect), 3) as effect, count(*) as n\nfrom edit_effects\n"
     "where counted{and}\ngroup by all order by abs(avg(effect)) desc",
 }
-FILES = {"csv": ("text/csv; charset=utf-8", downloads.csv), "parquet": ("application/vnd.apache.parquet", downloads.parquet)}
+FILES = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
 _PARAMETER = re.compile(r"\$run\b")
 
 
@@ -65,19 +69,20 @@ def routes(site: Site) -> list[Route]:
             files={form: f"{at}.{form}?{urlencode({'sql': sql})}" for form in FILES} if found else {},
             samples={question: _sample(sql, bool(of_run)) for question, sql in SAMPLES.items()},
             groups={group: {name: (words, example(name)) for name, words in names.items()} for group, names in GROUPS.items()},
-            seconds=SECONDS,
+            seconds=LIMITS.seconds,
         )
 
     def file(request: Request) -> Response:
         form = request.path_params["form"]
         if form not in FILES:
             raise UserError(f"there is no file of the form {form!r}; there are {', '.join(FILES)}")
-        kind, encoded = FILES[form]
         found = _answer(site, request, request.query_params.get("sql", ""), SAVED)
         if found.more:
             raise UserError(f"the answer has more than {SAVED:,} rows; query fewer, or use `cfx query --out`")
         named = {"Content-Disposition": f'attachment; filename="answer.{form}"', "Cache-Control": "no-store"}
-        return Response(encoded(found.rows), media_type=kind, headers=named)
+        file = io.BytesIO()
+        answer_files.FORMS[form](found.rows, file)
+        return Response(file.getvalue(), media_type=FILES[form], headers=named)
 
     pages = [Route(f"{before}/sql", page) for before in ("", "/runs/{run}")]
     return pages + [Route(before + "/sql.{form}", file) for before in ("", "/runs/{run}")]
@@ -87,7 +92,7 @@ def _answer(site: Site, request: Request, sql: str, most: int) -> Answer:
     if len(sql) > LONGEST:
         raise UserError(f"a query of more than {LONGEST:,} characters is refused")
     run = request.path_params.get("run")
-    return answer(site.root, sql, {"run": run} if run and _PARAMETER.search(sql) else {}, most)
+    return answer(site.root, sql, {"run": run} if run and _PARAMETER.search(sql) else {}, LIMITS, most)
 
 
 def _sample(sql: str, of_run: bool) -> str:

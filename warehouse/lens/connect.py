@@ -25,7 +25,7 @@ from warehouse.lens.catalog import LENS, NAMES, SUMS, VIEWS, header, view_sql
 from warehouse.lens.groups import GROUP_OF
 from warehouse.lens.names import OLD_COLUMNS, OLD_VIEWS, made_of
 from warehouse.lens.needed_views import UNSUMMED, needed_facts, needed_views
-from warehouse.lens.readonly import QueryTimeout, lock, refuse_writes, refused
+from warehouse.lens.readonly import QueryTimeout, lock, read_by, refuse_writes, refused, spill_of
 from warehouse.lens.scans import scan, with_derived
 from warehouse.lens.wholeness import Files, Wholeness, left_out, left_out_in_words, refuse_among, refuse_named, whole_of
 
@@ -34,6 +34,7 @@ SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": False,
     "python_enable_replacements": False,  # otherwise a name may mean a variable of the calling program
 }
+BATCH = 8192  # rows that DuckDB hands over at once: of a million, images take more room than they need
 _COLUMNS = """
 select schema_name, table_name, column_name, data_type from duckdb_columns()
 where schema_name in ('main', 'lens') and ($only is null or table_name = $only)
@@ -202,7 +203,7 @@ def _state(runs: Mapping[str, Sequence[Root]]) -> State:
 
 def _empty_lens(place: Root, whole: Wholeness) -> duckdb.DuckDBPyConnection:
     """A database in memory, locked, with no fact and no view yet but what is known of damaged files."""
-    con = duckdb.connect(":memory:", config=SETTINGS)
+    con = duckdb.connect(":memory:", config={"temp_directory": spill_of(place)} | SETTINGS)
     if not isinstance(place, Path):
         con.register_filesystem(place.fs)
         con.execute("set parquet_metadata_cache = true")  # or every view that mentions a fact asks for its files' ends again
@@ -243,7 +244,7 @@ def query(
     most: int | None = None,
     lens: bool = False,
 ) -> pa.Table:
-    """The answer to one SELECT (also FROM, WITH, DESCRIBE, SUMMARIZE, SHOW) over the facts and views.
+    """The answer to one SELECT (also FROM, WITH, PIVOT, DESCRIBE, SUMMARIZE, SHOW, EXPLAIN of one) over the facts and views.
 
     Columns of one name are told apart, as SQL itself does it in a subquery: effect, effect_1.
 
@@ -260,14 +261,14 @@ def answered(
     root: Path, sql: str, values: Mapping[str, object] | None, seconds: float, most: int | None, lens: bool
 ) -> tuple[pa.Table, list[str]]:
     """The answer of `query`, and which runs it leaves out, and why, a line each."""
-    with open_warehouse(root, sql=sql, lens=lens) as con:
+    with open_warehouse(root, sql=read_by(sql), lens=lens) as con:
         refuse_named(con, sql, (values or {}).values())
         limit = Timer(seconds, con.interrupt)
         limit.start()
         try:
             refuse_writes(con, sql)
             answer = con.execute(sql, values or None)
-            rows = _with_integers(_told_apart(answer.to_arrow_table() if most is None else _first(answer, most)))
+            rows = _with_integers(_told_apart(answer.to_arrow_table(BATCH) if most is None else _first(answer, most)))
         except duckdb.PermissionException as error:
             raise refused(str(error)) from error
         except duckdb.InterruptException as error:
@@ -279,7 +280,7 @@ def answered(
 
 def _first(answer: duckdb.DuckDBPyConnection, most: int) -> pa.Table:
     """The first rows; those after them are not computed where DuckDB need not."""
-    reader = answer.to_arrow_reader(most)
+    reader = answer.to_arrow_reader(min(most, BATCH))
     read = [reader.schema.empty_table()]
     while sum(map(len, read)) < most:
         try:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import duckdb
+if TYPE_CHECKING:  # a command line that only prints need not load it
+    import duckdb
 
 Row: TypeAlias = dict[str, Any]  # what a row holds is known to its SQL alone
 

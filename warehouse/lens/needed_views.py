@@ -68,14 +68,14 @@ def _reads(name: str) -> frozenset[str]:
 
 
 @cache
-def _parser() -> duckdb.DuckDBPyConnection:
+def parser() -> duckdb.DuckDBPyConnection:
     """DuckDB as a parser alone: it has no tables."""
     return duckdb.connect(":memory:", config={"threads": 1})
 
 
 def _selects(name: str) -> Iterator[str]:
     """What the views and macros of a view's file are made of, each as a SELECT: the parser writes out no other statement."""
-    for statement in _parser().cursor().extract_statements(view_sql(name)):
+    for statement in parser().cursor().extract_statements(view_sql(name)):
         made_of = _CREATES.split(statement.query, maxsplit=1)[-1]
         yield made_of if _QUERY.match(made_of) else f"select {made_of}"
 
@@ -89,7 +89,7 @@ def _names(sql: str, lens: bool) -> set[str]:
 @lru_cache(maxsize=64)
 def parsed(sql: str) -> Json:
     """The statements of sql as DuckDB's parser writes them out; None where it cannot."""
-    (written,) = _parser().cursor().execute(printed("select json_serialize_sql($sql)", sql=sql)).fetchone() or ("{}",)
+    (written,) = parser().cursor().execute(printed("select json_serialize_sql($sql)", sql=sql)).fetchone() or ("{}",)
     found = json.loads(written)
     return None if found.get("error", True) else found["statements"]
 

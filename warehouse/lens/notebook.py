@@ -10,15 +10,22 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from warehouse.facts.storage import warehouse_at
-from warehouse.lens.ask import ask
-from warehouse.lens.connect import View, open_warehouse, views
+from warehouse.lens.connect import View, open_warehouse, query, views
 from warehouse.lens.gate import check_run
+from warehouse.lens.query_limits import GIB, Limits
+from warehouse.lens.query_process import answer
 from warehouse.report import plots
 from warehouse.report.render import write_report
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+
+
+def notebook_limits(seconds: float, memory: float) -> Limits:
+    """What a query of a notebook may take: seconds, and GiB of memory."""
+    size = int(memory * GIB)
+    return Limits(seconds, size, size // 2, longer="give more `seconds`", larger="give more `memory`")
 
 
 class Warehouse:
@@ -30,18 +37,23 @@ class Warehouse:
             raise FileNotFoundError(f"there is no warehouse at {root}; `cfx demo` makes one at cfx-demo/warehouse")
 
     def __repr__(self) -> str:
-        return f"Warehouse({str(self.root)!r}), runs: {', '.join(self.sql('from runs order by started')['run_id']) or 'none'}"
+        runs = query(self.root, "select run_id from runs order by started")["run_id"].to_pylist()
+        return f"Warehouse({str(self.root)!r}), runs: {', '.join(runs) or 'none'}"
 
-    def sql(self, query: str) -> pd.DataFrame:
-        """The answer to one SELECT as a pandas frame. Raises what `warehouse.lens.ask.ask` raises; warns of old names."""
-        return self.arrow(query).to_pandas()
+    def sql(self, sql: str, seconds: float = 300, memory: float = 1) -> pd.DataFrame:
+        """The answer to one SELECT as a pandas frame.
 
-    def arrow(self, query: str) -> pa.Table:
-        """The answer to one SELECT as an Arrow table."""
-        answer = ask(self.root, query)
-        for note in answer.notes:
+        seconds, memory: what the query may take, memory in GiB (half as much for its answer); it runs in a process of its own.
+        Raises what `warehouse.lens.query_process.answer` raises; warns of old names.
+        """
+        return self.arrow(sql, seconds, memory).to_pandas()
+
+    def arrow(self, sql: str, seconds: float = 300, memory: float = 1) -> pa.Table:
+        """The answer to one SELECT as an Arrow table; arguments as of `sql`."""
+        found = answer(self.root, sql, limits=notebook_limits(seconds, memory))
+        for note in found.notes:
             warnings.warn(note, FutureWarning, stacklevel=3)
-        return answer.rows
+        return found.rows
 
     def views(self) -> list[View]:
         """Every fact and view."""

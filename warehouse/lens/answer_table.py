@@ -9,9 +9,14 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from cfx.errors import UserError
+from warehouse.lens.printable import printable
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
+CELLS = 3_000_000  # of a table of text, most
+PLAN = ["explain_key", "explain_value"]
 ROWS, BLOCKS = 100, 10  # that a terminal is shown
 _GAP, _LINES, _LISTED = 2, 3, 6  # between columns; of a value in a record; of a list's items
 _LONGEST = (120, 90, 70, 55, 40)  # of text in a table, as far as it fits
@@ -25,10 +30,12 @@ def printed(answer: pa.Table, width: int, rows: int | None = None) -> str:
     Where a table does not fit otherwise, long hashes and run ids are cut as far as they still differ from each other, and long
     texts. Long lists are bounded and say so; so are the rows (default: 100 of a table, 10 blocks; 0: all of them).
     """
+    if answer.column_names == PLAN:
+        return _plan(answer)
     if not answer.num_columns:
         return "no columns\n"
     if not answer.num_rows:
-        return f"no rows\ncolumns: {', '.join(answer.column_names)}\n"
+        return f"no rows\ncolumns: {', '.join(map(printable, answer.column_names))}\n"
     most = ROWS if rows is None else rows or answer.num_rows
     right = [_is_number(field.type) for field in answer.schema]
     for bound in (None, *_LONGEST):
@@ -45,7 +52,15 @@ def printed(answer: pa.Table, width: int, rows: int | None = None) -> str:
 
 
 def plain(answer: pa.Table) -> str:
-    """An answer for a pipe or a file: aligned columns, whole values, one line a row, and of an image its kind and size."""
+    """An answer for a pipe or a file: aligned columns, whole values, one line a row, and of an image its kind and size. Raises
+    UserError for more than CELLS cells."""
+    if answer.column_names == PLAN:
+        return _plan(answer)
+    if answer.num_rows * answer.num_columns > CELLS:
+        raise UserError(
+            f"the answer has {answer.num_rows:,} rows of {answer.num_columns} columns, more than a table is for; "
+            "--format csv, json or parquet has all of it"
+        )
     texts = [
         _numbers(c.to_pylist()) if _is_float(c.type) else [_one_line(_whole(v)) for v in c.to_pylist()] for c in answer.columns
     ]
@@ -54,8 +69,14 @@ def plain(answer: pa.Table) -> str:
     return "\n".join([head, *lines]) + "\n"
 
 
+def _plan(answer: pa.Table) -> str:
+    """What EXPLAIN answers is drawn over many lines already."""
+    return "".join(f"{printable(text).rstrip()}\n" for text in answer["explain_value"].to_pylist())
+
+
 def _table(names: Sequence[str], texts: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
     """A head, a rule, and one line a row."""
+    names = [printable(name) for name in names]
     widths = [max(len(name), *map(len, cells), 1) for name, cells in zip(names, texts, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
@@ -67,11 +88,12 @@ def _table(names: Sequence[str], texts: Sequence[Sequence[str]], right: Sequence
 
 def _records(answer: pa.Table, rows: int, width: int) -> Iterator[str]:
     """One block a row: a line a column, long values over a few lines."""
-    room = max(map(len, answer.column_names))
+    names = [printable(name) for name in answer.column_names]
+    room = max(map(len, names))
     texts = [_in_record(name, column, rows) for name, column in zip(answer.column_names, answer.columns, strict=True)]
     for i in range(rows):
         yield from ["", f"── {i + 1} of {answer.num_rows:,} ".ljust(min(width, 60), "─")][i == 0 :]
-        for name, cells in zip(answer.column_names, texts, strict=True):
+        for name, cells in zip(names, texts, strict=True):
             lines = textwrap.wrap(cells[i], max(width - room - _GAP, 20)) or [""]
             if len(lines) > _LINES:
                 lines = [*lines[: _LINES - 1], f"… {len(cells[i]):,} characters"]
@@ -190,7 +212,7 @@ def _size(n: int) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 def _is_number(kind: pa.DataType) -> bool:
