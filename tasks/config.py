@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from cfx import credentials
 from cfx.attributes.interventions import Interventions
 from cfx.attributes.words import AnyOracle
 from cfx.autoencoder import AutoencoderTraining
@@ -131,7 +132,7 @@ class Canary(Config):
 class AuditConfig(BaseModel):
     """One audit. Relative paths are relative to the YAML file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)  # which may hold a secret
 
     name: str = Field(
         "audit",
@@ -227,6 +228,12 @@ class AuditConfig(BaseModel):
     cluster: str | None = Field(None, description="address of a Dask scheduler or Ray head that is there; default: started here")
 
     _folder: Path | None = PrivateAttr(None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_credentials(cls, values: Any) -> Any:
+        credentials.check(values)
+        return values
 
     @model_validator(mode="before")
     @classmethod
