@@ -50,7 +50,7 @@ WAY_OUT = {
 }
 
 
-def check(settings: object, place: str = "") -> None:
+def refuse_credentials(settings: object, place: str = "") -> None:
     """Raises UserError, which names the place and the way out and no secret, for credentials in settings of any depth."""
     for where, text in _texts(settings, place):
         if (wrong := fault(text)) is not None:

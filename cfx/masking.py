@@ -74,7 +74,7 @@ def scrub(error: BaseException) -> BaseException:
     for one in _chain(error):
         one.args = tuple(_clean(value) for value in one.args)
         for name, value in list(getattr(one, "__dict__", {}).items()):
-            if isinstance(value, str | list) and _clean(value) != value:
+            if isinstance(value, str | list) and _clean(value) != value:  # `__notes__` is a list
                 with suppress(AttributeError, TypeError):
                     setattr(one, name, _clean(value))
         if isinstance(one, OSError):  # which says these, and not its args
@@ -150,9 +150,9 @@ def _clean(value: object) -> object:
     if isinstance(value, bytes):
         text = value.decode("latin-1")
         return masked(text).encode("latin-1") if masked(text) != text else value
-    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
-        return type(value)(map(masked, value)) if type(value) in (list, tuple) else value
-    return value
+    if type(value) in (list, tuple):
+        return type(value)(_clean(one) for one in value)  # type: ignore[call-arg, attr-defined]
+    return {_clean(name): _clean(one) for name, one in value.items()} if type(value) is dict else value
 
 
 def _secrets() -> set[str]:

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 
-from cfx import credentials
+from cfx.credentials import refuse_credentials
 
 
 class Config(BaseModel):
@@ -34,7 +34,7 @@ class Config(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _no_credentials(cls, settings: object) -> object:
-        credentials.check(settings)
+        refuse_credentials(settings)
         return settings
 
 

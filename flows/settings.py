@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from cfx import credentials
-from cfx.credentials import SECRETIVE
+from cfx.credentials import SECRETIVE, refuse_credentials
 from cfx.errors import ConfigError, UserError
 from cfx.masking import masked
 from flows.paths import absolute
@@ -50,7 +49,7 @@ def checked(kind: type[Settings], values: Mapping[str, Any], source: str) -> Set
 
 def _no_credentials(values: Mapping[str, Any], source: str) -> None:
     try:
-        credentials.check(values)
+        refuse_credentials(values)
     except UserError as error:
         raise ConfigError(f"{source}: {error}") from None
 

@@ -19,12 +19,12 @@ from pydantic import (
     model_validator,
 )
 
-from cfx import credentials
 from cfx.attributes.interventions import Interventions
 from cfx.attributes.words import AnyOracle
 from cfx.autoencoder import AutoencoderTraining
 from cfx.beside import look_beside
 from cfx.classifiers import AnyClassifier, ClassifierConfig
+from cfx.credentials import refuse_credentials
 from cfx.diffusion.training import PriorTraining, suited_to
 from cfx.errors import UserError
 from cfx.images import height_and_width
@@ -232,7 +232,7 @@ class AuditConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _no_credentials(cls, values: Any) -> Any:
-        credentials.check(values)
+        refuse_credentials(values)
         return values
 
     @model_validator(mode="before")

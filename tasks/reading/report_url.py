@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator
 
-from cfx import credentials
+from cfx.credentials import refuse_credentials
 from cfx.errors import UserError
 
 RUN = "{run}"
@@ -16,7 +16,7 @@ RUN = "{run}"
 
 def checked(url: str) -> str:
     """The setting as it is, once it is known to be one. Raises UserError, which does not repeat an address with a password."""
-    credentials.check(url)
+    refuse_credentials(url)
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
