@@ -14,12 +14,13 @@ from pydantic_core import ErrorDetails
 
 from cfx.credentials import SECRETIVE, refuse_credentials
 from cfx.errors import ConfigError, UserError
-from cfx.masking import masked
+from cfx.masking import cut, masked
+from cfx.yaml_reading import read
 from flows.paths import absolute
-from flows.yaml_reading import read
 
 Settings = TypeVar("Settings", bound=BaseModel)
 MOST = 6  # findings that are listed: a thousand classes that are numbers are one mistake
+LONGEST = 400  # characters of a value in a message
 WORDS = {True: '"yes" or "on"', False: '"no" or "off"'}  # what a truth value was meant to be
 
 
@@ -58,7 +59,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The settings in a file, unchecked. Raises ConfigError where there is no file, or no settings in it."""
     values = read(path)
     if not isinstance(values, dict):
-        found = "nothing" if values is None else "a list" if isinstance(values, list) else "one value"
+        text = str(values)
+        found = "nothing" if values is None else "a list" if isinstance(values, list) else "one word"  # it may be a secret's file
+        if isinstance(values, str) and re.search(r"[\s,]", text):
+            found = repr(cut(text, 40))
         raise ConfigError(f"{path}: expected settings like `name: ...`, found {found}")
     return values
 
@@ -66,7 +70,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def _plainly(kind: type[BaseModel], source: str, error: ValidationError) -> ConfigError:
     """pydantic's findings as lines that name place, value and way out."""
     lines = []
-    findings = error.errors()
+    findings = [finding | {"input": _shown(finding["input"])} for finding in error.errors()]
     for finding in findings:
         if any(other is not finding and other["loc"][:-1] == finding["loc"] for other in findings):
             continue  # what is wrong inside says it
@@ -82,11 +86,17 @@ def _plainly(kind: type[BaseModel], source: str, error: ValidationError) -> Conf
         else:
             at = f"{place}: " if place else ""  # what is wrong between settings has no place of its own
             got = "" if _may_be_secret(finding["loc"]) else f" (got {finding['input']!r})"
-            lines.append(f"{source}: {at}{finding['msg']}{got}")
+            lines.append(f"{source}: {at}{cut(finding['msg'], 2 * LONGEST)}{got}")
     if len(lines) > MOST:
         lines[MOST:] = [f"{source}: and {len(lines) - MOST} more like these"]
     found = masked("\n".join(lines))
     return ConfigError(re.sub(r"(://[^\s'?#]*[?#])[^\s']+", r"\1…", found))
+
+
+def _shown(value: Any) -> Any:
+    """A value as a message shows it: itself, or the beginning of what would fill the screen."""
+    written = masked(repr(value))
+    return value if len(written) <= LONGEST else f"{written[:LONGEST]} …"
 
 
 def _may_be_secret(place: tuple[int | str, ...]) -> bool:
