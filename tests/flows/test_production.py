@@ -1,4 +1,4 @@
-"""docs/how-to/production.md as it stands, in the processes that it starts: kills, strangers. Scheduled audits: tests/packaging."""
+"""docs/how-to/production.md as it stands, in real processes: kills, strangers. Scheduled audits: tests/packaging."""
 
 from pathlib import Path
 
