@@ -109,7 +109,7 @@ def mask_logs() -> None:
         return
 
     def record(*args: object, **more: object) -> logging.LogRecord:
-        made = make(*args, **more)  # type: ignore[arg-type]
+        made = make(*args, **more)
         with suppress(Exception):  # a message that does not fit its arguments is reported by logging itself
             said = made.getMessage()
             if (clean := masked(said)) != said:
