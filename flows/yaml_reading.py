@@ -70,7 +70,17 @@ def _in_a_line(error: yaml.YAMLError) -> str:
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML's plain types. 010 and 1:30, which YAML 1.1 reads as 8 and 90, are refused."""
+    """YAML's plain types. 010 and 1:30, which YAML 1.1 reads as 8 and 90, are refused, and so is what is no value of its type."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:  # `2020-02-31`, `!!int x`, `0x_`, `!!bool x`
+            what = f"{node.value[:40]!r}" if isinstance(node, yaml.ScalarNode) else "this"
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{what} is no {kind}, as which YAML reads it ({str(error)[:80]}); quote what is text", node.start_mark
+            ) from None
 
 
 def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
