@@ -27,7 +27,7 @@ class Config(BaseModel):
           Extra inputs are not permitted ...
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Step(NamedTuple):

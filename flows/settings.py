@@ -18,6 +18,7 @@ from flows.yaml_reading import read
 
 Settings = TypeVar("Settings", bound=BaseModel)
 MOST = 6  # findings that are listed: a thousand classes that are numbers are one mistake
+LONGEST = 400  # characters of a value in a message
 WORDS = {True: '"yes" or "on"', False: '"no" or "off"'}  # what a truth value was meant to be
 
 
@@ -54,7 +55,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def _plainly(kind: type[BaseModel], source: str, error: ValidationError) -> ConfigError:
     """pydantic's findings as lines that name place, value and way out."""
     lines = []
-    findings = error.errors()
+    findings = [finding | {"input": _shown(finding["input"])} for finding in error.errors()]
     for finding in findings:
         if any(other is not finding and other["loc"][:-1] == finding["loc"] for other in findings):
             continue  # what is wrong inside says it
@@ -69,11 +70,17 @@ def _plainly(kind: type[BaseModel], source: str, error: ValidationError) -> Conf
             lines.append(f"{source}: {place}: {way_out}")
         else:
             at = f"{place}: " if place else ""  # what is wrong between settings has no place of its own
-            lines.append(f"{source}: {at}{finding['msg']} (got {finding['input']!r})")
+            lines.append(f"{source}: {at}{finding['msg'][: 2 * LONGEST]} (got {finding['input']!r})")
     if len(lines) > MOST:
         lines[MOST:] = [f"{source}: and {len(lines) - MOST} more like these"]
     found = re.sub(r"://[^/\s]+@", "://…@", "\n".join(lines))  # neither a password nor a token is repeated
     return ConfigError(re.sub(r"(://[^\s'?#]*[?#])[^\s']+", r"\1…", found))
+
+
+def _shown(value: Any) -> Any:
+    """A value as a message shows it: itself, or the beginning of what would fill the screen."""
+    written = repr(value)
+    return value if len(written) <= LONGEST else f"{written[:LONGEST]} …"
 
 
 def _quoted(finding: ErrorDetails) -> str | None:

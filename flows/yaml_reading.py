@@ -12,6 +12,7 @@ from cfx.errors import ConfigError
 
 MOST_NODES = 200_000  # of a file with its aliases written out; 1,000 classes with a hierarchy are 10,000
 MOST_BYTES = 2 * 2**20
+MOST_BITS = 1024  # of a whole number
 _SIGNS = "\t@`%*&!|>"  # no plain text may begin with them
 
 
@@ -79,13 +80,23 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
             what = f"{node.value[:40]!r}" if isinstance(node, yaml.ScalarNode) else "this"
             kind = node.tag.rpartition(":")[2]
             raise yaml.constructor.ConstructorError(
-                None, None, f"{what} is no {kind}, as which YAML reads it ({str(error)[:80]}); quote what is text", node.start_mark
+                None,
+                None,
+                f"{what} is no {kind}, as which YAML reads it ({str(error)[:80]}); quote what is text",
+                node.start_mark,
             ) from None
 
 
 def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = node.value.lstrip("+-").replace("_", "")
     value = int(loader.construct_yaml_int(node))
+    if value.bit_length() > MOST_BITS:
+        raise yaml.constructor.ConstructorError(
+            None,
+            None,
+            f"{node.value[:20]}… has {len(node.value):,} digits, more than any setting; quote it if it is text",
+            node.start_mark,
+        )
     if ":" in text or (len(text) > 1 and text[0] == "0" and text[1] not in "xb"):
         raise yaml.constructor.ConstructorError(
             None,

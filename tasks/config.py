@@ -131,7 +131,7 @@ class Canary(Config):
 class AuditConfig(BaseModel):
     """One audit. Relative paths are relative to the YAML file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(
         "audit",

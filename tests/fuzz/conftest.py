@@ -11,4 +11,5 @@ settings.register_profile("long", print_blob=True, **LENIENT)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("filterwarnings", "ignore:Generating overly large repr")
     settings.load_profile(config.getoption("--hypothesis-profile") or "suite")

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pydantic_core import from_json
 
 from cfx.errors import UserError
+from tasks.data.broken_files import as_invalid
 from tasks.data.formats.class_names import class_names, named
 from tasks.data.formats.remarks import listed
 from warehouse.facts.storage import Root
@@ -66,7 +67,8 @@ def plain_text(value: object) -> str | None:
 def _rows(path: Root) -> Iterator[Row]:
     try:
         if path.suffix == ".parquet":
-            yield from _of_parquet(path)
+            with as_invalid():
+                yield from _of_parquet(path)
             return
         text = path.read_bytes().decode("utf-8-sig")
     except (UnicodeDecodeError, pa.ArrowInvalid) as error:
