@@ -99,9 +99,11 @@ anything = st.recursive(
 )
 BODIES = [b"", b"\xef\xbb\xbf{}", b"[" * 100_000, b"1" * 5000, b"NaN", b'"\\ud800"', b"\xff\xfe{\0}\0", b"null", b"{}", b"<html>"]
 STATUSES = [b"200 OK", b"204 No Content", b"301 Moved", b"400 Bad", b"401 No", b"503 Busy", b"999 ?", b"200"]
-HEADERS = [b"Location: file:///etc/passwd", b"Retry-After: 99999999999999999999", b"Retry-After: Fri, 99 Foo", b"Content-Encoding: gzip",
+HEADERS = [b"Location: file:///etc/passwd", b"Retry-After: 99999999999999999999", b"Retry-After: Fri, 99 Foo", 
+           b"Content-Encoding: gzip",
            b"Content-Encoding: deflate", b"Content-Type: \xff", b"Transfer-Encoding: chunked", LENGTH.encode() + b": x",
-           LENGTH.encode() + b": -5", LENGTH.encode() + b": 99999999999", b"Set-Cookie: " + b"a" * 60_000, b"no colon"]  # fmt: skip
+           LENGTH.encode() + b": -5", LENGTH.encode() + b": 99999999999", 
+           b"Set-Cookie: " + b"a" * 60_000, b"no colon"]  # fmt: skip
 bodies = st.one_of(anything.map(dumped), st.sampled_from(BODIES), st.binary(max_size=40))
 wires = st.one_of(
     st.builds(

@@ -13,16 +13,17 @@ from tests.fuzz.bounds import answer, examples
 from warehouse.lens.ask import ask
 
 WORDS = [
-    "select", "from", "where", "group by", "order by", "limit", "with", "as", "union all", "join", "on", "using", "having", "qualify",
-    "insert into", "update", "delete from", "drop", "create", "table", "view", "copy", "to", "attach", "detach", "install", "load",
-    "pragma", "set", "reset", "call", "explain", "describe", "summarize", "show", "pivot", "values", "export database", "import",
-    "runs", "images", "verdicts", "scorecard", "findings", "explanations", "facts.images", "lens.runs", "duckdb_settings()",
-    "read_csv('/etc/passwd')", "read_text('/etc/passwd')", "read_blob('/proc/self/environ')", "glob('/*')", "'/etc/passwd'",
-    "read_parquet('../**/*.parquet')", "parquet_scan('x')", "read_json('x')", "sniff_csv('/etc/passwd')", "getenv('HOME')",
-    "range(1000)", "generate_series(1, 9)", "unnest([1])", "query('from runs')", "query_table('runs')", "current_setting('home_directory')",
-    "run_id", "path", "image_id", "count(*)", "*", "columns(*)", "1", "1/0", "null", "'a'", "''", "\"\"", "$run", "?", "::int", "::blob",
-    "(", ")", "[", "]", "{", "}", ",", ";", "--", "/*", "*/", ".", "=", "+", "||", "->>", "'", '"', "\\", "\0", "‮", "é", "\ud800",
-    "memory_limit", "temp_directory", "enable_external_access", "lock_configuration", "=", "true", "recursive", "lateral", "exists",
+    "select", "from", "where", "group by", "order by", "limit", "with", "as", "union all", "join", "on", "using", "having",
+    "qualify", "insert into", "update", "delete from", "drop", "create", "table", "view", "copy", "to", "attach", "detach",
+    "install", "load", "pragma", "set", "reset", "call", "explain", "describe", "summarize", "show", "pivot", "values",
+    "export database", "import", "runs", "images", "verdicts", "scorecard", "findings", "explanations", "facts.images",
+    "lens.runs", "duckdb_settings()", "read_csv('/etc/passwd')", "read_text('/etc/passwd')", "read_blob('/proc/self/environ')",
+    "glob('/*')", "'/etc/passwd'", "read_parquet('../**/*.parquet')", "parquet_scan('x')", "read_json('x')",
+    "sniff_csv('/etc/passwd')", "getenv('HOME')", "range(1000)", "generate_series(1, 9)", "unnest([1])", "query('from runs')",
+    "query_table('runs')", "current_setting('home_directory')", "run_id", "path", "image_id", "count(*)", "*", "columns(*)",
+    "1", "1/0", "null", "'a'", "''", '""', "$run", "?", "::int", "::blob", "(", ")", "[", "]", "{", "}", ",", ";", "--", "/*",
+    "*/", ".", "=", "+", "||", "->>", "'", '"', '\\', '\x00', '\u202e', "é", '\ud800', "memory_limit", "temp_directory",
+    "enable_external_access", "lock_configuration", "=", "true", "recursive", "lateral", "exists",
 ]  # fmt: skip
 
 
