@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
+
+from cfx.credentials import refuse_credentials
 
 
 class Config(BaseModel):
@@ -27,7 +29,13 @@ class Config(BaseModel):
           Extra inputs are not permitted ...
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)  # may hold a secret
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_credentials(cls, settings: object) -> object:
+        refuse_credentials(settings)
+        return settings
 
 
 class Step(NamedTuple):

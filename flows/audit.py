@@ -15,6 +15,7 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 from prefect.tasks import Task
 
+from cfx.masking import scrubbed
 from flows import artifacts, chain
 from flows.engine import Runner, one_gpu_per_task, one_thread, runner_for
 from flows.release import Release, read_release
@@ -41,7 +42,7 @@ def _task(stage: Callable[..., Any]) -> Task[..., Any]:
 
     @wraps(stage)
     def alone(*args: Any, **kwargs: Any) -> Any:
-        with one_thread():
+        with one_thread(), scrubbed():  # also in a process of Dask or Ray
             return stage(*args, **kwargs)
 
     retried = task(retries=TRIES - 1, retry_delay_seconds=PAUSE, retry_condition_fn=_may_pass, cache_policy=NO_CACHE)

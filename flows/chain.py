@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from cfx.masking import scrubbed
 from flows.terminal import reason_of
 from tasks.check import check
 from tasks.config import AuditConfig
@@ -146,7 +147,8 @@ def recorded(run: Run, log: Log) -> Iterator[None]:
         log.warning(warning)
     run_record.start_run(run)
     try:
-        yield
+        with scrubbed():
+            yield
     except Exception as error:
         with suppress(OSError):  # a disk that is full is reported by the error itself
             run_record.fail_run(run, reason_of(error))

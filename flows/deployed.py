@@ -14,6 +14,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from cfx.errors import UserError
+from cfx.masking import scrubbed
 from flows.artifacts import show_alarms, show_release
 from flows.audit import audit_to_release, run_audit
 from flows.benchmark import GRIDS, marks, run_benchmark
@@ -42,7 +43,7 @@ def nightly(config: Path, slots: str | None = None) -> State[str]:
     held = concurrency(slots, occupy=1, strict=True, lease_duration=60) if slots else nullcontext()
     name = config.stem
     try:
-        with held:
+        with held, scrubbed():
             settings = load_config(config)
             name = settings.name
             night = of_night(settings.data, flow_run.scheduled_start_time.date())
@@ -77,7 +78,8 @@ def training(images: Path, to: Path, settings: Path | None = None) -> str:
         if step % 100 == 0:
             log.info("step %d, loss %.4f", step, loss)
 
-    return str(prior_from_folder(images, training_config(PriorTraining, settings), to, report))
+    with scrubbed():
+        return str(prior_from_folder(images, training_config(PriorTraining, settings), to, report))
 
 
 @flow(name="grading", flow_run_name="{grid}")
@@ -88,7 +90,8 @@ def grading(folder: Path, grid: str = "quick") -> dict[str, Any]:
     """
     if grid not in GRIDS:
         raise UserError(f"grid: there is no {grid!r}; the grids are {', '.join(GRIDS)}")
-    run_benchmark(folder, GRIDS[grid], run_audit)
+    with scrubbed():
+        run_benchmark(folder, GRIDS[grid], run_audit)
     found = marks(folder / "warehouse")
     create_table_artifact(found["cells"], key="benchmark-cells", description=f"every cell of {folder}")
     return found

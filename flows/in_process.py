@@ -11,6 +11,7 @@ from typing import Any
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
 
+from cfx.masking import scrubbed
 from flows import chain
 from flows.engine import one_thread, shards_at_a_time
 from flows.transient import PAUSE, TRIES, may_pass
@@ -78,7 +79,8 @@ def _tried(stage: Callable[..., Any], run: Run, *inputs: Any) -> Any:
     """What the stage returns, with the shards of its inputs that are futures; a failure that may pass is tried again."""
     ready = [each.result() if hasattr(each, "result") else each for each in inputs]
     again = Retrying(stop=stop_after_attempt(TRIES), wait=wait_fixed(PAUSE), retry=retry_if_exception(may_pass), reraise=True)
-    return again(partial(stage, run, *ready))
+    with scrubbed():
+        return again(partial(stage, run, *ready))
 
 
 def _pooled(futures: Sequence[chain.Future]) -> list[Any]:

@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from cfx.errors import ConfigError
+from cfx.credentials import SECRETIVE, refuse_credentials
+from cfx.errors import ConfigError, UserError
+from cfx.masking import cut, masked
+from cfx.yaml_reading import read
 from flows.paths import absolute
-from flows.yaml_reading import read
 
 Settings = TypeVar("Settings", bound=BaseModel)
 MOST = 6  # findings that are listed: a thousand classes that are numbers are one mistake
@@ -29,25 +31,38 @@ def load(kind: type[Settings], path: Path) -> Settings:
 
 def settings_in(kind: type[BaseModel], path: Path, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The settings in a file over `defaults`, unchecked but for paths, which are absolute. Raises ConfigError."""
+    values = read_yaml(path)
+    _no_credentials(values, str(path))  # while an address is still one, and no path
     try:
-        return absolute(kind, {**(defaults or {}), **read_yaml(path)}, path.resolve().parent)
+        return absolute(kind, {**(defaults or {}), **values}, path.resolve().parent)
     except ConfigError as error:
         raise ConfigError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
 
 
 def checked(kind: type[Settings], values: Mapping[str, Any], source: str) -> Settings:
     """Values as settings of this kind. source: where they were read, for messages. Raises ConfigError, one line a finding."""
+    _no_credentials(values, source)
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         raise _plainly(kind, source, error) from None
 
 
+def _no_credentials(values: Mapping[str, Any], source: str) -> None:
+    try:
+        refuse_credentials(values)
+    except UserError as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The settings in a file, unchecked. Raises ConfigError where there is no file, or no settings in it."""
     values = read(path)
     if not isinstance(values, dict):
-        found = "nothing" if values is None else "a list" if isinstance(values, list) else f"{str(values)[:40]!r}"
+        text = str(values)
+        found = "nothing" if values is None else "a list" if isinstance(values, list) else "one word"  # it may be a secret's file
+        if isinstance(values, str) and re.search(r"[\s,]", text):
+            found = repr(cut(text, 40))
         raise ConfigError(f"{path}: expected settings like `name: ...`, found {found}")
     return values
 
@@ -70,17 +85,23 @@ def _plainly(kind: type[BaseModel], source: str, error: ValidationError) -> Conf
             lines.append(f"{source}: {place}: {way_out}")
         else:
             at = f"{place}: " if place else ""  # what is wrong between settings has no place of its own
-            lines.append(f"{source}: {at}{finding['msg'][: 2 * LONGEST]} (got {finding['input']!r})")
+            got = "" if _may_be_secret(finding["loc"]) else f" (got {finding['input']!r})"
+            lines.append(f"{source}: {at}{cut(finding['msg'], 2 * LONGEST)}{got}")
     if len(lines) > MOST:
         lines[MOST:] = [f"{source}: and {len(lines) - MOST} more like these"]
-    found = re.sub(r"://[^/\s]+@", "://…@", "\n".join(lines))  # neither a password nor a token is repeated
+    found = masked("\n".join(lines))
     return ConfigError(re.sub(r"(://[^\s'?#]*[?#])[^\s']+", r"\1…", found))
 
 
 def _shown(value: Any) -> Any:
     """A value as a message shows it: itself, or the beginning of what would fill the screen."""
-    written = repr(value)
+    written = masked(repr(value))
     return value if len(written) <= LONGEST else f"{written[:LONGEST]} …"
+
+
+def _may_be_secret(place: tuple[int | str, ...]) -> bool:
+    """Whether somebody may have put a secret here, or into a part of it."""
+    return any(part in ("auth", "env", "header", "scheme") or SECRETIVE.search(str(part)) for part in place)
 
 
 def _quoted(finding: ErrorDetails) -> str | None:

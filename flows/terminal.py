@@ -15,6 +15,7 @@ import typer
 from rich.console import Console, RenderableType
 
 from cfx.errors import UserCodeError, UserError
+from cfx.masking import mask_logs, masked
 from cfx.user_code import importable_from
 from flows.interrupt import end_when_interrupted
 
@@ -49,8 +50,8 @@ def user_errors() -> Iterator[None]:
         yield
     except (UserError, OSError) as error:
         if (theirs := user_code_error(error)) is not None:
-            err.print(escaped(theirs.trace), style="dim", soft_wrap=True, end="")
-        err.print(f"[bold red]error[/] {escaped(str(error))}", soft_wrap=True)
+            err.print(escaped(masked(theirs.trace)), style="dim", soft_wrap=True, end="")
+        err.print(f"[bold red]error[/] {escaped(masked(str(error)))}", soft_wrap=True)
         raise typer.Exit(2 if isinstance(error, UserError | FileNotFoundError) else 1) from None
     except (typer.Exit, typer.Abort):  # the command line's own ways to end
         raise
@@ -62,14 +63,14 @@ def user_errors() -> Iterator[None]:
 
 def reason_of(error: BaseException) -> str:
     """What went wrong, in one line: a UserError's own words, otherwise with the kind of error before them."""
-    line = (str(error).strip().splitlines() or [""])[0]
+    line = (masked(str(error)).strip().splitlines() or [""])[0]
     return line if isinstance(error, UserError) else f"{type(error).__name__}: {line}".removesuffix(": ")
 
 
 def _kept_trace(error: Exception) -> str:
     """The file that the error's trace is written into."""
     with tempfile.NamedTemporaryFile("w", prefix="cfx-error-", suffix=".txt", delete=False) as file:
-        file.writelines(traceback.format_exception(error))
+        file.write(masked("".join(traceback.format_exception(error))))
     return file.name
 
 
@@ -152,6 +153,7 @@ def settle(quiet: bool) -> None:
         os.environ.setdefault(name, value)
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(in_one_line)
+    mask_logs()
     end_when_interrupted()
     importable_from(os.getcwd())  # a user's `module: my_package:my_network`
 

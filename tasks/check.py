@@ -56,7 +56,7 @@ from tasks.stages.prior import prior_fingerprint, prior_folder
 from tasks.stages.prompts import check_named, check_words
 from tasks.stages.run_record import code_version
 from tasks.stages.saliency import check_saliency
-from tasks.stages.surrogate import check_surrogate
+from tasks.stages.surrogate import check_enough, check_surrogate
 from tasks.training.auto import ROLES, Prepared, expected_attributes, is_auto, train_networks
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.gate import check_run
@@ -99,6 +99,8 @@ def check(config: AuditConfig, prepare: Prepare = train_networks) -> Run:
         listed = data.check(config.data)
         data_print = data.fingerprint(config.data)
         check_names_differ(listed.attributes)
+    with setting("surrogate"):
+        check_enough(config.surrogate, listed.n)
     with setting("warehouse"):
         check_writable(config.warehouse)
     with setting("base"):
@@ -219,9 +221,11 @@ def _notes(networks: Networks) -> tuple[str, ...]:
 
 
 def check_names_differ(attributes: tuple[str, ...]) -> None:
-    """Raises UserError for names that SQL, where an attribute is a column, takes for one."""
+    """Raises UserError for names that SQL, where an attribute is a column, takes for one, and for such as no column can have."""
     seen: dict[str, str] = {}
     for name in attributes:
+        if not name.strip() or not name.isprintable():
+            raise UserError(f"the attribute {name!r} holds a line break or another sign that is not shown; rename it")
         if (other := seen.setdefault(name.casefold(), name)) is not name:
             raise UserError(f"the attributes {other!r} and {name!r} differ by case alone, and in SQL not at all; rename one")
 

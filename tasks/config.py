@@ -24,6 +24,7 @@ from cfx.attributes.words import AnyOracle
 from cfx.autoencoder import AutoencoderTraining
 from cfx.beside import look_beside
 from cfx.classifiers import AnyClassifier, ClassifierConfig
+from cfx.credentials import refuse_credentials
 from cfx.diffusion.training import PriorTraining, suited_to
 from cfx.errors import UserError
 from cfx.images import height_and_width
@@ -131,7 +132,7 @@ class Canary(Config):
 class AuditConfig(BaseModel):
     """One audit. Relative paths are relative to the YAML file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)  # may hold a secret
 
     name: str = Field(
         "audit",
@@ -227,6 +228,12 @@ class AuditConfig(BaseModel):
     cluster: str | None = Field(None, description="address of a Dask scheduler or Ray head that is there; default: started here")
 
     _folder: Path | None = PrivateAttr(None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_credentials(cls, values: Any) -> Any:
+        refuse_credentials(values)
+        return values
 
     @model_validator(mode="before")
     @classmethod

@@ -11,11 +11,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from cfx.errors import UserError
 from cfx.paths import PATH_OR_ID
+from cfx.yaml_reading import read
 
 Prompt = Annotated[str, Field(min_length=1)]
 ENDINGS = (".yaml", ".yml")
@@ -38,16 +38,9 @@ def read_vocabulary(source: str) -> dict[str, Any]:
         ['a photo of a person wearing glasses', 'a photo of a person without glasses']
     """
     path = _path_of(source)
-    try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
-        words = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no YAML in UTF-8: {' '.join(str(error).split())}") from error
+    words = read(path)
     if not isinstance(words, dict) or not words:
         raise UserError(f"{path} holds no words; write one line an attribute: `glasses: [with glasses, without glasses]`")
-    names = [key.value for key, _ in node.value]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError(f"{path}: {', '.join(twice)} stands twice; keep one")
     return words
 
 

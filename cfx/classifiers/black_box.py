@@ -22,6 +22,7 @@ from torch.nn.functional import interpolate
 from cfx.classifiers.centre import LUMA, centre
 from cfx.classifiers.class_names import ClassNames, few, twice
 from cfx.errors import UserError
+from cfx.masking import cut
 from cfx.types import Config
 
 Array = NDArray[Any]
@@ -213,8 +214,8 @@ def as_probabilities(answer: object, n: int, config: BlackBoxConfig, name: str) 
     """The answers to n images as probabilities (n, K) float64. Raises UserError naming what is wrong with them."""
     try:
         values = np.asarray(answer, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{name} answered something that is no table of numbers: {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{name} answered something that is no table of numbers: {cut(str(error))}") from error
     wanted = (n, 1) if config.answers == "second" else (n, len(config.classes))
     alone = config.answers == "logits" and len(config.classes) == 2 and values.shape in ((n,), (n, 1))
     if alone:  # softmax of [0, l] is sigmoid(l)

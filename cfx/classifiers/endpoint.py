@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import re
+import json
 import ssl
 import threading
 import weakref
@@ -17,35 +17,41 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import httpx
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
 
 from cfx.classifiers.black_box import BlackBoxConfig, Ledger
+from cfx.credentials import check_variable
 from cfx.errors import TransientError, UserError
+from cfx.masking import cut, declare, declare_value, masked
 from cfx.types import Config
 
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 NOT_REACHED = "not reached"  # no connection was made, so nothing was queried
 LARGEST = 64 * 2**20  # bytes of one answer: those to 16 images with 100,000 classes, in JSON, are half of it
 PLAIN = ("", "identity", "gzip", "deflate")  # what else an answer may be packed with grows without bound
-SECRETIVE = re.compile(r"key|token|secret|sig|passw|pwd|auth|credential", re.IGNORECASE)
+_TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]"  # what names are made of (RFC 9110, 5.6.2)
 
 
 class Auth(Config):
     """A header that carries a secret. The file names the environment variable; the secret itself is written nowhere."""
 
-    env: str = Field(pattern=r"^[A-Za-z_]\w*$", description="the environment variable that holds the secret")
-    header: str = Field("Authorization", description="the header")
-    scheme: str = Field("Bearer", description="the word before the secret; empty for none")
+    env: Annotated[str, AfterValidator(check_variable)] = Field(description="the environment variable that holds the secret")
+    header: str = Field("Authorization", pattern=rf"^{_TOKEN}+$", description="the header")
+    scheme: str = Field("Bearer", pattern=rf"^{_TOKEN}{{0,20}}$", description="the word before the secret; empty for none")
+
+    @model_validator(mode="after")
+    def _is_masked(self) -> Auth:
+        declare(self.env)
+        return self
 
 
 class EndpointConfig(BlackBoxConfig):
     """What every endpoint declares."""
-
-    model_config = ConfigDict(hide_input_in_errors=True)  # an address that is refused may hold a password
 
     url: str = Field(description="where it is, http:// or https://; certificates are always verified")
     auth: Auth | None = None
@@ -57,13 +63,6 @@ class EndpointConfig(BlackBoxConfig):
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UserError("not an http:// or https:// address")
-        if parts.username or parts.password:
-            raise UserError("no name or password in an address: name an environment variable in `auth.env`")
-        if secret := next((name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if SECRETIVE.search(name)), None):
-            raise UserError(
-                f"no secret in an address, where every log and report shows it: send {secret!r} as a header, whose value stands "
-                "in an environment variable: `auth: {env: NAME, header: HEADER, scheme: ''}`"
-            )
         return url.rstrip("/")
 
 
@@ -86,11 +85,16 @@ class Endpoint:
 
     def __init__(self, config: EndpointConfig, secret: str | None) -> None:
         """Raises UserError if the configuration names a secret and there is none, FileNotFoundError without its `ca`."""
-        self.config, self._secret = config, secret
+        self.config = config
         headers = {"Accept-Encoding": "gzip, deflate"}
         if config.auth is not None:
             if not secret:
                 raise UserError(f"environment variable {config.auth.env} is not set; requests to {config.url} carry its value")
+            if not (secret.isascii() and secret.isprintable()):
+                raise UserError(
+                    f"environment variable {config.auth.env} holds what no header can: a line break, or a letter beyond ASCII"
+                )
+            declare_value(secret)
             headers[config.auth.header] = f"{config.auth.scheme} {secret}".strip()
         if config.ca is not None and not config.ca.is_file():
             raise FileNotFoundError(
@@ -144,7 +148,7 @@ class Endpoint:
         ):
             packed, body = response.headers.get("Content-Encoding", ""), bytearray()
             if packed.lower() not in PLAIN:
-                raise UserError(f"{url} packs its answers with {self._hidden(packed)!r}, where gzip and deflate are understood")
+                raise UserError(f"{url} packs its answers with {cut(packed)!r}, where gzip and deflate are understood")
             async for part in response.aiter_bytes():
                 body += part
                 if len(body) > LARGEST:
@@ -174,11 +178,11 @@ class Endpoint:
                 f"{url}: no whole answer within {self.config.limits.timeout:g} seconds (`limits.timeout`)"
             ) from error
         except httpx.RequestError as error:
-            message = f"{url}: {type(error).__name__}: {self._hidden(str(error))}"
+            message = f"{url}: {type(error).__name__}: {masked(str(error))}"
             if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
                 raise UserError(f"{message}; `ca` names the PEM file of an authority of your own") from error
             raise Unavailable(message) from error
-        message = f"{url} answered {response.status_code}: {self._hidden(response.text)[:200]}"
+        message = f"{url} answered {response.status_code}: {cut(response.text)}"
         if response.status_code in TRANSIENT:
             unavailable = Unavailable(message)
             unavailable.pause = _seconds(response.headers.get("Retry-After", ""))
@@ -187,9 +191,26 @@ class Endpoint:
             raise UserError(message)
         return response
 
-    def _hidden(self, text: str) -> str:
-        """Text that may be shown, whatever the other side echoes."""
-        return text.replace(self._secret, "***") if self._secret else text
+
+def read_json(content: bytes, url: str) -> Any:
+    """What an endpoint answered. Raises UserError for what is no JSON, or says one thing twice."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            name = next(name for name in names if names.count(name) > 1)
+            raise UserError(
+                f"{url} answered JSON in which {cut(name, 60)!r} stands twice in one object: which is meant is not known"
+            )
+        return found
+
+    try:
+        return json.loads(content, object_pairs_hook=once)
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{url} did not answer in JSON: {masked(str(error))}") from error
 
 
 def _close(client: httpx.AsyncClient) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import warnings
+from contextlib import suppress
 from typing import Literal
 
+import numpy as np
 import torch
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.meta import find_undeclared_variables
@@ -15,9 +18,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field, field_validator, model_validator
 
 from cfx.classifiers.black_box import Array, Ledger, Preprocessing, Query
-from cfx.classifiers.endpoint import Endpoint, EndpointConfig
+from cfx.classifiers.endpoint import Endpoint, EndpointConfig, read_json
 from cfx.errors import UserError
 from cfx.images import encode_png
+from cfx.masking import cut, masked
 
 _JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
 _JINJA.policies["json.dumps_kwargs"] = {"sort_keys": True, "default": str}  # of what is not there, an error that names it
@@ -64,18 +68,50 @@ def load_json(config: JsonConfig, endpoint: Endpoint) -> tuple[Query, str]:
         images = _as_png(shown) if config.send == "png" else shown.tolist()
         content = _filled(body, f"{config.url}: template `request`", images=images, pictures=images).encode()
         response = endpoint.post(config.url, content, {"Content-Type": "application/json"}, len(shown), ledger)
+        reply, template = read_json(response.content, config.url), f"{config.url}: template `response`"
         try:
-            reply = response.json()
-        except ValueError as error:
-            raise UserError(f"{config.url} did not answer in JSON: {error}") from error
-        try:
-            return json.loads(_filled(reading, f"{config.url}: template `response`", reply=reply))
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{config.url}: template `response` does not make a list of numbers ({error}); end it with `| tojson`"
-            ) from error
+            answers = json.loads(_filled(reading, template, reply=reply))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{template} does not make a list of numbers ({error}); end it with `| tojson`") from error
+        check_answers(answers, len(shown), f"{template}, of the reply {shown_json(reply)},")
+        return answers
 
     return query, hashlib.sha256(config.url.encode()).hexdigest()
+
+
+def check_answers(answers: object, n: int, template: str) -> None:
+    """Raises UserError for what is no list of n answers, each a number or as many numbers as the others."""
+    if not isinstance(answers, list):
+        raise UserError(f"{template} makes {shown_json(answers)}, which is no list of the images' answers")
+    if len(answers) != n:
+        raise UserError(f"{template} makes a list of {len(answers)} answers to {n} images")
+    with suppress(TypeError, ValueError, OverflowError):
+        values = np.asarray(answers, np.float64)
+        if values.ndim <= 2 and np.isfinite(values).all():
+            return
+    for number, answer in enumerate(answers, 1):
+        for value in answer if isinstance(answer, list) else [answer]:
+            if not isinstance(value, int | float) or not np.isfinite(_as_float(value)):
+                raise UserError(
+                    f"{template} makes {shown_json(value)} of the answer to image {number} of {n}, where a number stands, or a "
+                    "list of numbers"
+                )
+    lengths = sorted({len(answer) if isinstance(answer, list) else 1 for answer in answers})
+    raise UserError(
+        f"{template} makes answers of {' and '.join(map(str, lengths))} numbers; each image needs as many as the others"
+    )
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def shown_json(value: object) -> str:
+    """What somebody else said, in few words."""
+    return cut(json.dumps(value, default=str, ensure_ascii=False))
 
 
 def _as_png(shown: Array) -> list[str]:
@@ -87,7 +123,9 @@ def _filled(template: Template, name: str, **values: object) -> str:
     try:
         return template.render(values)
     except Exception as error:  # a template is the user's: it may add a word to a number, or print what is not there as JSON
-        raise UserError(f"{name} cannot be filled in: {error or type(error).__name__}; it was given {_few(values)}") from error
+        raise UserError(
+            f"{name} cannot be filled in: {masked(str(error)) or type(error).__name__}; it was given {_few(values)}"
+        ) from error
 
 
 def _few(values: dict[str, object]) -> str:
@@ -95,4 +133,4 @@ def _few(values: dict[str, object]) -> str:
     shown = {
         name: f"{len(value)} images" if isinstance(value, list) and name != "reply" else value for name, value in values.items()
     }
-    return ", ".join(f"{name} = {str(value)[:200]}" for name, value in shown.items())
+    return ", ".join(f"{name} = {cut(str(value))}" for name, value in shown.items())

@@ -14,8 +14,9 @@ import numpy as np
 from pydantic import Field
 
 from cfx.classifiers.black_box import Array, Ledger, Query
-from cfx.classifiers.endpoint import Endpoint, EndpointConfig
+from cfx.classifiers.endpoint import Endpoint, EndpointConfig, read_json
 from cfx.errors import UserError
+from cfx.masking import cut
 
 DATATYPES = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}  # what a table of probabilities comes as
 SENT_AS = {"float32": "FP32", "uint8": "UINT8"}
@@ -70,39 +71,52 @@ def request(shown: Array, source: str, answer: str, binary: bool) -> tuple[bytes
 
 def answer_in(response: httpx.Response, answer: str, path: str) -> Array:
     """The output tensor of that name, in the shape that it says. Raises UserError for anything else."""
-    length = int(response.headers.get(JSON_LENGTH, len(response.content)))
-    outputs = _json(response.content[:length], path).get("outputs") or []
+    said = response.headers.get(JSON_LENGTH, str(len(response.content)))
+    if not said.isdecimal() or int(said) > len(response.content):
+        raise UserError(f"{path} answered {len(response.content)} bytes, of which {JSON_LENGTH} says {cut(said, 60)!r} are JSON")
+    at = int(said)
+    outputs = _json(response.content[:at], path).get("outputs") or []
     if not isinstance(outputs, list) or not all(isinstance(output, dict) for output in outputs):
-        raise UserError(f"{path} answered outputs that are no list of tensors: {str(outputs)[:200]}")
-    at = length
+        raise UserError(f"{path} answered outputs that are no list of tensors: {cut(str(outputs))}")
     for output in outputs:
-        size = (output.get("parameters") or {}).get("binary_data_size")
+        size = _binary_size(output, path)
         if output.get("name") == answer:
-            if output.get("datatype") not in DATATYPES:
-                raise UserError(f"{path} answered {answer} as {output.get('datatype')}; it needs {', '.join(DATATYPES)}")
-            kind = DATATYPES[output["datatype"]]
+            kind = DATATYPES.get(str(output.get("datatype")))
+            if kind is None:
+                raise UserError(
+                    f"{path} answered {answer} as {cut(str(output.get('datatype')), 60)}; it needs {', '.join(DATATYPES)}"
+                )
             try:
                 data = np.array(output["data"], kind) if size is None else np.frombuffer(response.content[at : at + size], kind)
                 return data.reshape(output["shape"])
-            except (KeyError, TypeError, ValueError) as error:
-                raise UserError(f"{path} answered {answer} with data that do not fit their shape: {error}") from error
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                raise UserError(f"{path} answered {answer} with data that do not fit their shape: {cut(str(error))}") from error
         at += size or 0
-    raise UserError(f"{path} answered no output {answer!r}, but {', '.join(str(o.get('name')) for o in outputs) or 'nothing'}")
+    names = cut(", ".join(str(output.get("name")) for output in outputs))
+    raise UserError(f"{path} answered no output {answer!r}, but {names or 'nothing'}")
+
+
+def _binary_size(output: dict[str, Any], path: str) -> int | None:
+    """How many bytes of an output follow the JSON; None where its numbers stand in it."""
+    parameters = output.get("parameters") or {}
+    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else parameters
+    if size is None or (type(size) is int and size >= 0):
+        return size
+    raise UserError(f"{path} answered an output whose parameters.binary_data_size is no number of bytes: {cut(str(size), 60)}")
 
 
 def _json(content: bytes, path: str) -> dict[str, Any]:
-    try:
-        answer = json.loads(content)
-    except ValueError as error:
-        raise UserError(f"{path} did not answer in JSON: {error}") from error
+    answer = read_json(content, path)
     if not isinstance(answer, dict):
         raise UserError(f"{path} answered a {type(answer).__name__}, where the protocol has an object")
     return answer
 
 
-def _named(tensors: list[dict[str, Any]], wanted: str | None, what: str, config: KServeConfig) -> str:
+def _named(tensors: object, wanted: str | None, what: str, config: KServeConfig) -> str:
     """The tensor to use: the configured one, or the only one. Raises UserError. A server may say nothing of tensors."""
-    names = [str(tensor.get("name")) for tensor in tensors]
+    if not isinstance(tensors, list) or not all(isinstance(tensor, dict) for tensor in tensors):
+        raise UserError(f"{config.path} says {what}s that are no list of tensors: {cut(str(tensors))}")
+    names = [cut(str(tensor.get("name"))) for tensor in tensors]
     if wanted is None and len(names) == 1:
         return names[0]
     if wanted is None:

@@ -20,9 +20,11 @@ import torch
 from PIL import Image
 
 from cfx.classifiers.hugging_face import as_users, check_weights, quiet, transformers_package
+from cfx.credentials import check_variable, fault
 from cfx.errors import TransientError, UserError
 from cfx.evidence.paired import Images
 from cfx.images import encode_png
+from cfx.masking import cut, declare, masked
 from tasks.looked_at import as_tensor
 
 PROMPT = (
@@ -93,14 +95,17 @@ def _runs(caption: str) -> list[str]:
 def _endpoint(options: CaptionerOptions) -> Captioner:
     """An OpenAI-compatible chat completion of a text and an image as a data URL."""
     parts = urlsplit(options.source)
-    if parts.username or parts.password:
-        raise UserError("--captioner: no name or password in an address; name an environment variable with --token-env")
+    if (wrong := fault(options.source)) is not None:
+        raise UserError(f"--captioner: {wrong}; name an environment variable with --token-env")
     if not options.send_images:
         raise UserError(
             f"--captioner: {parts.scheme}://{parts.netloc} would be sent images of this run, and images leave this process only "
             "with --send-images, for an address of this machine too; give it, or the folder of a local model"
         )
-    token = os.environ.get(options.token_env) if options.token_env is not None else None
+    if options.token_env is not None:
+        check_variable(options.token_env)
+        declare(options.token_env)
+    token = os.environ.get(options.token_env, "").strip() if options.token_env is not None else None
     if options.token_env is not None and not token:
         raise UserError(
             f"--token-env: environment variable {options.token_env} is not set; requests to the captioner carry its value"
@@ -122,20 +127,16 @@ def _endpoint(options: CaptionerOptions) -> Captioner:
         try:
             response = httpx.post(address, json=body, headers=headers, timeout=SECONDS)
         except httpx.RequestError as error:
-            raise TransientError(f"--captioner: {address}: {type(error).__name__}: {_hidden(str(error), token)}") from None
+            raise TransientError(f"--captioner: {address}: {type(error).__name__}: {masked(str(error))}") from None
         if not response.is_success:
-            raise UserError(f"--captioner: {address} answered {response.status_code}: {_hidden(response.text[:200], token)}")
+            raise UserError(f"--captioner: {address} answered {response.status_code}: {cut(response.text)}")
         try:
             return str(response.json()["choices"][0]["message"]["content"])
         except (ValueError, KeyError, IndexError, TypeError):
-            said = _hidden(response.text[:200], token)
+            said = cut(response.text)
             raise UserError(f"--captioner: {address} did not answer with choices[0].message.content but: {said}") from None
 
     return caption
-
-
-def _hidden(text: str, token: str | None) -> str:
-    return text.replace(token, "***") if token else text
 
 
 def _folder(folder: Path) -> Captioner:

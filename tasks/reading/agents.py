@@ -19,6 +19,7 @@ from pydantic import Field
 
 import cfx
 from cfx.errors import UserError
+from cfx.masking import masked
 from warehouse.lens.ask import ask, near_views
 from warehouse.lens.connect import description, open_warehouse
 from warehouse.lens.connect import query as answered
@@ -159,7 +160,7 @@ def _of_warehouse(root: Path, read: Callable[..., str], failure: type[Exception]
             named = {"run": resolve(root, values["run"])} if "run" in values else {}
             answer = read(root, **values | named)
         except (UserError, OSError) as error:
-            raise failure(str(error)) from error
+            raise failure(masked(str(error))) from error
         if len(answer) > LONGEST:
             raise failure(
                 f"the answer has {len(answer):,} characters, at most {LONGEST:,} are sent; ask for fewer columns or rows"

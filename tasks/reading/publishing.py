@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from cfx.errors import UserError
+from cfx.masking import masked
 
 if TYPE_CHECKING:
     from warehouse.evidence.results import Results
@@ -20,20 +19,13 @@ Log: TypeAlias = "logging.Logger | logging.LoggerAdapter[Any]"
 class MlflowConfig(BaseModel):
     """As `cfx publish mlflow RUN`; that command alone gives a model its alias."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)  # an address may hold a password
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     tracking_uri: str | None = Field(
         None, description="server, or a database such as sqlite:////data/mlflow.db; default: MLFLOW_TRACKING_URI, or ./mlflow.db"
     )
     experiment: str = Field("cfx", description="where the run stands in MLflow")
     archive: bool = Field(True, description="with the archive, which holds the images, or the report alone")
-
-    @field_validator("tracking_uri")
-    @classmethod
-    def _without_a_password(cls, uri: str | None) -> str | None:
-        if "@" in urlsplit(uri or "").netloc:  # settings are kept among the facts
-            raise UserError("no name or password in an address: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
-        return uri
 
     def write(self, root: Path, results: Results) -> str:
         """Log a run, or update it. Returns the id that MLflow gave it."""
@@ -80,7 +72,7 @@ class PrometheusConfig(BaseModel):
 class Publishing(BaseModel):
     """Where the results of every finished audit are put. A tool that does not take them is a warning, and no failed audit."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     mlflow: MlflowConfig | None = None
     wandb: WandbConfig | None = None
@@ -100,4 +92,4 @@ def publish_all(root: Path, run_id: str, publishing: Publishing | None, log: Log
         try:
             log.info("published to %s: %s", name, tool.write(root, results))
         except Exception as error:  # whatever a tool of others raises
-            log.warning("not published to %s: %s", name, str(error) or type(error).__name__)
+            log.warning("not published to %s: %s", name, masked(str(error)) or type(error).__name__)

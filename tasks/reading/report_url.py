@@ -8,6 +8,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator
 
+from cfx.credentials import refuse_credentials
 from cfx.errors import UserError
 
 RUN = "{run}"
@@ -15,6 +16,7 @@ RUN = "{run}"
 
 def checked(url: str) -> str:
     """The setting as it is, once it is known to be one. Raises UserError, which does not repeat an address with a password."""
+    refuse_credentials(url)
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -24,8 +26,6 @@ def checked(url: str) -> str:
         raise UserError(
             "not an http:// or https:// address; one such is https://host/reports/ or http://host:8100/runs/{run}/report"
         )
-    if "@" in parts.netloc:
-        raise UserError("no name or password in an address: it is kept among the facts and shown in Prefect")
     if parts.query or parts.fragment:
         raise UserError("no ? and no # in this address: a token in it would be kept among the facts and shown in Prefect")
     if strange := re.search(r"[^\w.~%!$&'*+,;=:@/-]", parts.path.replace(RUN, ""), re.ASCII):

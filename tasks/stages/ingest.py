@@ -15,6 +15,7 @@ from tasks.data.nightly import keep
 from tasks.data.seen_files import SeenFiles
 from tasks.run import Run
 from tasks.stage import Rows, stage
+from tasks.stages.surrogate import check_enough
 from warehouse.facts.schema import REJECTED
 from warehouse.facts.shards import Shard, find_shard, read_shard
 
@@ -77,6 +78,7 @@ def ingest(run: Run) -> list[Shard]:
             raise TooManyRejected(run.config.data.max_rejected, reasons, len(listing), run.id, first)
         if images.rows:
             shards.append(images)
+    check_enough(run.config.surrogate, sum(images.rows for images in shards))  # before the classifier is queried for nothing
     return shards
 
 

@@ -9,6 +9,7 @@ import torch
 
 from cfx.errors import UserError
 from cfx.training.classifier import ClassifierTraining, train_classifier
+from cfx.training.loop import FEWEST
 from cfx.types import Classifier
 from tasks.run import Run
 from tasks.shard_images import pixels
@@ -22,6 +23,12 @@ def check_surrogate(training: ClassifierTraining | None, classifier: Classifier)
     """Raises UserError for a surrogate of a classifier that gives gradients itself."""
     if training is not None and classifier.differentiable:
         raise UserError("the classifier gives its own gradients, so nothing is distilled from it; leave `surrogate` out")
+
+
+def check_enough(training: ClassifierTraining | None, images: int) -> None:
+    """Raises UserError for a surrogate that too few images would have to teach."""
+    if training is not None and images < FEWEST:
+        raise UserError(f"a surrogate is trained on {FEWEST} images or more, and there are {images}; audit more, or leave it out")
 
 
 def trained_surrogate(run: Run, images: Sequence[Shard], predicted: Sequence[Shard]) -> Path | None:

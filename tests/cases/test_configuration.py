@@ -17,9 +17,9 @@ from cfx.classifiers import ClassifierConfig
 from cfx.diffusion.training import PriorTraining
 from cfx.errors import ConfigError
 from cfx.user_code import import_named
+from cfx.yaml_reading import read
 from flows.config import load_config, training_config
 from flows.paths import absolute, expanded
-from flows.yaml_reading import read
 from tasks.config import AuditConfig
 
 BASE = """\
@@ -130,6 +130,13 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
             id="in mappings",
         ),
         pytest.param("a: &a [*a]\n", ["line 1", "holds itself"], id="a list in itself"),
+        pytest.param("a: 2020-13-45\n", ["line 1", "is no timestamp", "quote"], id="a date that is none"),
+        pytest.param("a: !!int x\n", ["line 1", "is no int"], id="a tag that does not fit"),
+        pytest.param("a: !!bool x\n", ["line 1", "is no bool"], id="a truth value that is none"),
+        pytest.param(f"a: {'9' * 5000}\n", ["line 1", "5,000 digits"], id="a number without end"),
+        pytest.param(f"a: 1{':01' * 5000}\n", ["line 1", "15,001 digits"], id="a time without end"),
+        pytest.param('a: "\\ud800"\n', ["line 1", "no text holds"], id="half a sign"),
+        pytest.param('a: "\\0"\n', ["line 1", "no text holds"], id="a NUL in quotes"),
         pytest.param("a: &a\n  b: {c: *a}\n", ["holds itself"], id="a mapping in itself"),
         pytest.param("a: &a {? *a : 1}\n", ["line 1"], id="as its own key"),
         pytest.param("[" * 900, ["nested too deeply"], id="900 levels"),

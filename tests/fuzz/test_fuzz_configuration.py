@@ -14,10 +14,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cfx.errors import ConfigError
+from cfx.yaml_reading import read
 from flows.config import load_config
 from flows.paths import absolute
 from flows.settings import checked
-from flows.yaml_reading import read
 from tasks.config import AuditConfig
 from tests.fuzz.bounds import answer, examples
 from tests.fuzz.mutation import mutated

@@ -1,4 +1,4 @@
-"""Any form and any address for the explorer: kept as it was written, or a page that says why not; never an error of the server."""
+"""Any form and any address for the explorer: kept as it was written, or a page that says why not."""
 
 from __future__ import annotations
 

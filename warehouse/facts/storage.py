@@ -12,11 +12,11 @@ import os
 import shutil
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias, cast
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from upath import UPath
 
+from cfx.credentials import refuse_credentials
 from cfx.errors import TransientError, UserError
 
 Root: TypeAlias = Path | UPath
@@ -39,8 +39,7 @@ def warehouse_at(place: str | Path) -> Path:
         raise UserError(f"a warehouse is a folder or a URL, not {str(place)[:80]!r}")
     if "://" not in str(place):
         return cast(Path, place) if isinstance(place, UPath) else Path(place)
-    if "@" in urlsplit(str(place)).netloc:
-        raise UserError("credentials do not belong into a URL: leave out what stands before '@' and give it by environment")
+    refuse_credentials(str(place))
     try:  # another process may write, so no list of files is remembered
         return cast(Path, UPath(place, use_listings_cache=False))
     except (ImportError, ValueError) as error:

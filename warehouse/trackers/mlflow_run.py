@@ -16,6 +16,7 @@ from time import time
 from typing import TYPE_CHECKING
 
 from cfx.errors import TransientError, UserError
+from cfx.masking import masked
 from warehouse.evidence.results import Results, measured, release_check
 from warehouse.lens.gate import Gate
 from warehouse.report.scope import model_name
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 LONGEST = 5000  # letters of a tag, which MLflow cuts or refuses beyond
 _NOT_IN_A_NAME = re.compile(r"[^\w./: -]")
-_PASSWORD = re.compile(r"://[^/\s]+@")
 _SETTINGS = {  # read when MLflow is imported, and its own defaults where the user sets them
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -59,7 +59,7 @@ def mlflow_errors() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        words = "MLflow: " + _PASSWORD.sub("://…@", str(error).splitlines()[0])
+        words = "MLflow: " + masked(str(error)).splitlines()[0]
         if error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"):
             raise TransientError(words) from error
         raise UserError(words) from error

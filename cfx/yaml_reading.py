@@ -11,8 +11,8 @@ import yaml
 from cfx.errors import ConfigError
 
 MOST_NODES = 200_000  # of a file with its aliases written out; 1,000 classes with a hierarchy are 10,000
-MOST_BYTES = 2 * 2**20
-MOST_BITS = 1024  # of a whole number
+MOST_BYTES = 2**20
+LONGEST = 100  # characters of a number
 _SIGNS = "\t@`%*&!|>"  # no plain text may begin with them
 
 
@@ -63,7 +63,7 @@ def _in_a_line(error: yaml.YAMLError) -> str:
     written = lines[mark.line] if mark.line < len(lines) else ""
     if "\t" in written[: len(written) - len(written.lstrip())] or "'\\t'" in said:
         said += "; use spaces, not tabs"
-    elif written[mark.column : mark.column + 1] in tuple(_SIGNS) or "tag" in said or "alias" in said:
+    elif "quote" not in said and (written[mark.column : mark.column + 1] in tuple(_SIGNS) or "tag" in said or "alias" in said):
         said += "; put text that begins with a sign into quotes"
     elif "flow" in said:
         said += "; put text with braces, brackets or commas into quotes"
@@ -71,32 +71,35 @@ def _in_a_line(error: yaml.YAMLError) -> str:
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML's plain types. 010 and 1:30, which YAML 1.1 reads as 8 and 90, are refused, and so is what is no value of its type."""
+    """YAML's plain types. 010 and 1:30, which YAML 1.1 reads as 8 and 90, are refused; so are more than MOST_NODES nodes, while
+    they are read, and values that are not what their tags or their looks say, such as 2020-13-45."""
+
+    nodes = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
+        self.nodes += 1
+        if self.nodes > MOST_NODES:
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(
+                None, None, f"here are more than {MOST_NODES:,} values, too many for settings", mark
+            )
+        return super().compose_node(parent, index)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except (ValueError, LookupError, TypeError, AttributeError) as error:  # `2020-02-31`, `!!int x`, `0x_`, `!!bool x`
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:  # `2020-02-31`, `!!int x`, `0x_`
             what = f"{node.value[:40]!r}" if isinstance(node, yaml.ScalarNode) else "this"
-            kind = node.tag.rpartition(":")[2]
-            raise yaml.constructor.ConstructorError(
-                None,
-                None,
-                f"{what} is no {kind}, as which YAML reads it ({str(error)[:80]}); quote what is text",
-                node.start_mark,
-            ) from None
+            problem = (
+                f"{what} is no {node.tag.rpartition(':')[2]}, as which YAML reads it ({str(error)[:80]}); quote what is text"
+            )
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
 
 def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
+    _check_length(node)
     text = node.value.lstrip("+-").replace("_", "")
     value = int(loader.construct_yaml_int(node))
-    if value.bit_length() > MOST_BITS:
-        raise yaml.constructor.ConstructorError(
-            None,
-            None,
-            f"{node.value[:20]}… has {len(node.value):,} digits, more than any setting; quote it if it is text",
-            node.start_mark,
-        )
     if ":" in text or (len(text) > 1 and text[0] == "0" and text[1] not in "xb"):
         raise yaml.constructor.ConstructorError(
             None,
@@ -107,7 +110,15 @@ def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
     return value
 
 
+def _check_length(node: yaml.ScalarNode) -> None:
+    if len(node.value) > LONGEST:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"a number of {len(node.value):,} digits; if it is text, put it into quotes", node.start_mark
+        )
+
+
 def _real(loader: _Loader, node: yaml.ScalarNode) -> float:
+    _check_length(node)
     value = float(loader.construct_yaml_float(node))
     if ":" in node.value:
         raise yaml.constructor.ConstructorError(
@@ -141,6 +152,8 @@ class _Walk:
             parts = [part for pair in node.value for part in pair]
         elif isinstance(node, yaml.SequenceNode):
             parts = node.value
+        elif "\0" in node.value or any("\ud800" <= sign <= "\udfff" for sign in node.value):
+            raise ConfigError(f"{self._path}: line {_line(node)}: here is a sign that no text holds; write it otherwise")
         size = 1 + sum(map(self.size, parts))
         if size > MOST_NODES:
             raise ConfigError(
