@@ -36,7 +36,7 @@ TOKENS = {  # what services call their keys by
 USERINFO = re.compile(r"(?<![\w+.-])([A-Za-z][A-Za-z0-9+.-]+:/+)(?:[^\s/?#@]+@|[^\s/?#@:\[]+:[^\s@]*@)")
 _BARE = re.compile(r"(?!mailto:)[^\s/@:]+:[^\s@]+@(?:localhost|[\w-]+\.[\w.-]+|[\w-]+:\d+)(?:[:/?#]\S*)?")
 PARAMETER = re.compile(r"([?&;#])([^\s=&;#?'\"]+)=([^\s&;#'\"]+)")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/+\S")
+_SCHEME = re.compile(r"(?<![\w+.-])[A-Za-z][A-Za-z0-9+.-]+:/+\S")
 _IN_A_BODY = re.compile(
     r"""["'](?P<name>\w*(?:api_?key|access_?key|secret|password|passwd|auth_?token)\w*)["']\s*:\s*["'][^"'{}\s]{6,}""", re.I
 )

@@ -18,8 +18,8 @@ from warehouse.lens.connect import query
 
 odd = st.one_of(
     st.sampled_from(
-        ["", " ", "\0", "\n", "a" * 101, "a" * 2001, "<script>alert(1)</script>", "‮", "\ud800", "'; drop table runs; --", "{{ 1 }}",
-         "../..", "%00", "é", "e\u0301", "=cmd|' /C calc'!A0", "\x1b[2J", "1e999", "-1", "٣", "²", "9" * 400]
+        ["", " ", "\0", "\n", "a" * 101, "a" * 2001, "<script>alert(1)</script>", "‮", "\ud800", "'; drop table runs; --",
+         "{{ 1 }}", "../..", "%00", "é", "e\u0301", "=cmd|' /C calc'!A0", "\x1b[2J", "1e999", "-1", "٣", "²", "9" * 400]
     ),
     st.text(max_size=20),
 )  # fmt: skip
@@ -71,7 +71,7 @@ def test_a_form_of_any_kind_is_kept_as_written_or_refused(root: Path, client: Te
 
 
 PATHS = ["/", "/compare", "/runs/run", "/runs/run/compare", "/runs/run/explanations", "/runs/run/groups", "/runs/run/pictures",
-         "/runs/run/report", "/runs/run/review", "/runs/run/trend", "/sql", "/sql.csv", "/style.css", "/nothing", "/runs/none"]  # fmt: skip
+         "/runs/run/report", "/runs/run/review", "/runs/run/trend", "/sql", "/sql.csv", "/style.css", "/nothing"]  # fmt: skip
 KEYS = [
     "q",
     "sql",
