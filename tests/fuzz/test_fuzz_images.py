@@ -75,7 +75,7 @@ def bomb(width: int, height: int) -> bytes:
 def test_a_mutated_image_is_what_pillow_shows_or_refused(kind: str) -> None:
     assert read(SEEDS[kind]) is not None or kind == "CMYK JPEG"
 
-    @examples(6, 2500)
+    @examples(6, 2000)
     @given(mutated(SEEDS[kind], range(min(64, len(SEEDS[kind])))))
     def holds(content: bytes) -> None:
         found = read(content)
