@@ -1,6 +1,7 @@
 # Everything lives in .venv, which the first target builds; a machine needs python3 (3.11 or newer) and make.
 #   make demo    audit a classifier with a planted shortcut, print the table, write the report
 #   make test    lint, types, tests
+#   make security  what the code (bandit), the locked versions (pip-audit) and their licences are known for
 #   make docs    the pages of docs/ as a site, build/site/index.html
 #   make lock    write requirements.lock, exactly what .venv holds with hashes, and requirements-runtime.lock, the same for users
 #   make dist    the wheel and the source distribution, dist/
@@ -18,7 +19,7 @@ VERSION = $(shell sed -n 's/^__version__ = "\(.*\)".*/\1/p' cfx/version.py)
 ENGINE  ?= docker
 VARIANT ?= cpu
 
-.PHONY: demo test docs setup lock dist image sbom notes release-check browser clean
+.PHONY: demo test security docs setup lock dist image sbom notes release-check browser clean
 
 demo: $(READY)
 	@.venv/bin/cfx demo
@@ -26,6 +27,7 @@ demo: $(READY)
 test: $(READY) browser
 	@$(PY) -m ruff check --quiet
 	@$(PY) -m ruff format --check --quiet
+	@$(PY) -m bandit --quiet --configfile pyproject.toml --recursive cfx flows startup tasks warehouse
 	@$(MAKE) --no-print-directory --jobs 2 types tests # mypy takes a core for a minute, pytest's start needs but one
 
 .PHONY: types tests
@@ -33,6 +35,12 @@ types:
 	@$(PY) -m mypy
 tests:
 	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder # two processes; the tests of a file share what they set up
+
+# make test has bandit and the licences, too; whether the versions have known weaknesses changes from day to day, and takes a network.
+security: $(READY)
+	@$(PY) -m bandit --quiet --configfile pyproject.toml --recursive cfx flows startup tasks warehouse
+	@$(PY) -m pytest -q tests/packaging/test_licences.py tests/cases/test_foreign_loading.py
+	@$(PY) -m tests.packaging.weaknesses
 
 docs: $(READY)
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build

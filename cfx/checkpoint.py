@@ -6,19 +6,38 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 import safetensors.torch
+from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError, with_config
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from cfx.errors import UserError
+from cfx.images import LARGEST_SIDE
 from cfx.state_dict import Leaf, Place, chosen, is_optimizer, leaves, mismatch, nearest, under, wrong_numbers
 from cfx.weights_file import read_content, read_metadata
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "ema")  # names under which weights are where no network says what fits
 
 
+def _above_zero(std: tuple[float, ...]) -> tuple[float, ...]:
+    if min(std) <= 0:
+        raise ValueError(f"std is {std}; every channel needs a number above 0")
+    return std
+
+
+def _one_or_three(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(values) not in (1, 3):
+        raise ValueError(f"{len(values)} numbers, where one or three channels have them")
+    return values
+
+
+OfChannels = Annotated[tuple[FiniteFloat, ...], AfterValidator(_one_or_three)]
+
+
+@with_config(ConfigDict(extra="allow"))  # `repair` and the like
 class Facts(TypedDict, total=False):
     """What cfx writes about a network beside its weights, all JSON values; a hub gives some of them, too."""
 
@@ -26,21 +45,24 @@ class Facts(TypedDict, total=False):
     kwargs: dict[str, object]  # the factory's arguments
     classes: list[str]  # of a classifier, in the order of the logits
     attributes: list[str]  # of an oracle
-    input_size: int | None  # side, pixels
+    input_size: Annotated[int, Field(ge=1, le=LARGEST_SIDE)] | None  # side, pixels
     published_size: int | None  # side that a hub's own weights were made for, pixels
-    crop: float  # share of the side of an image that it sees, the centre
+    crop: Annotated[float, Field(gt=0, le=1)]  # share of the side of an image that it sees, the centre
     published_crop: float  # the same of what a hub's own weights were made for
     squeezes: bool  # whether what it saw before squeezed images that are not square
     resample: str  # how images are brought to its size, as torch calls it
-    channels: int  # 1 or 3
-    mean: tuple[float, ...]  # of the normalisation, on [0, 1]; one number a channel
-    std: tuple[float, ...]
+    channels: Literal[1, 3]
+    mean: OfChannels  # of the normalisation, on [0, 1]; one number a channel
+    std: Annotated[OfChannels, AfterValidator(_above_zero)]
     training: dict[str, object]  # its settings
     accuracy: Any  # on what was held out: a number, or for an oracle one by attribute
     robust_accuracy: float  # likewise, under attack
     data: dict[str, object]  # how many images it was trained on, and what of the table was not
     width: int  # of autoencoders, channels
     code: int
+
+
+_FACTS = TypeAdapter(Facts)
 
 
 def load_weights(
@@ -99,7 +121,10 @@ def read_state_dict(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]
 
 def _tensors(path: Path, allow_pickle: bool) -> list[Leaf]:
     content = read_content(path, allow_pickle)
-    found = list(leaves(content))
+    try:
+        found = list(leaves(content))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     if not found:
         raise UserError(f"{path} holds no state dict: {_instead(content)}; save network.state_dict()")
     return found
@@ -116,9 +141,19 @@ def _instead(content: object) -> str:
 
 
 def read_facts(path: Path) -> Facts:
-    """What cfx wrote about a network beside its weights (`save_network`); empty for a file from elsewhere."""
-    facts: Facts = json.loads(read_metadata(path).get("cfx", "{}"))
-    return facts if isinstance(facts, dict) else {}
+    """What cfx wrote about a network beside its weights (`save_network`); empty for a file from elsewhere.
+
+    Raises as `read_content` does, and UserError for facts that cfx never writes: they come with the weights, from anybody.
+    """
+    try:
+        return _FACTS.validate_json(read_metadata(path).get("cfx", "{}"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "all of it"
+        raise UserError(
+            f"{path}: what stands beside its weights is not as cfx writes it ({place}: {first['msg']}); copy or download the "
+            "file again"
+        ) from error
 
 
 def save_network(path: Path, network: nn.Module, facts: Facts) -> Path:

@@ -20,6 +20,7 @@ from cfx.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "HEIF", "AVIF")  # none runs a program to decode itself
 MAX_PIXELS = 50_000_000  # an image with more is refused, unless a setting says otherwise
+LARGEST_SIDE = 2**14  # pixels that a network or an audit may ask for
 BYTES_PER_PIXEL = 8  # the most an uncompressed image of these formats takes: four channels of 16 bits
 Size = int | tuple[int, int]  # the side of a square, or height and width, pixels
 Resample = Literal["lanczos", "bilinear", "bicubic", "area"]
@@ -81,11 +82,7 @@ def read_image(
             raise Refused("unreadable", _unidentified(_format_of(content[:HEAD]))) from error
         except Exception as error:  # a broken header makes Pillow raise whatever its decoder stumbles on
             raise Refused("unreadable", f"{type(error).__name__}: {error}") from error
-        width, height = file.size
-        if width * height > max_pixels:
-            raise Refused("too_large", f"{width} x {height} pixels, more than {max_pixels:,}")
-        if min(width, height) < min_side:
-            raise Refused("too_small", f"{width} x {height} pixels; each side needs {min_side}")
+        _check_size(file, max_pixels, min_side)
         pages = _pages(file)
         depth = depth_of(file, content)
         try:
@@ -93,6 +90,7 @@ def read_image(
         except Exception as error:  # as above, for the body of the file
             reason = "truncated" if "truncated" in str(error).lower() else "unreadable"
             raise Refused(reason, f"{type(error).__name__}: {error}") from error
+        _check_size(file, max_pixels, min_side)  # a HEIF or TIFF can hold another size than its header says
         upright = _upright(file)
         if file.format == "BMP" and file.mode == "RGBA" and not upright.getchannel("A").getextrema()[1]:
             upright = upright.convert("RGB")  # a fourth byte that nobody filled in is no transparency
@@ -103,6 +101,14 @@ def _unidentified(kind: str | None) -> str:
     if kind is None:
         return f"not an image in any of the formats {', '.join(FORMATS)}"
     return f"begins as {kind}, but is broken or of a kind that is not read; save it as RGB or grey of 8 bits"
+
+
+def _check_size(image: Image.Image, max_pixels: int, min_side: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise Refused("too_large", f"{width} x {height} pixels, more than {max_pixels:,}")
+    if min(width, height) < min_side:
+        raise Refused("too_small", f"{width} x {height} pixels; each side needs {min_side}")
 
 
 def _pages(image: ImageFile) -> int:

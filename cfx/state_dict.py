@@ -18,6 +18,7 @@ from cfx.errors import UserError
 
 PARALLEL = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}  # torch's wrappers
 AVERAGED = re.compile(r"(^|[._-])(ema|swa|avg|averaged?|shadow|polyak)\d*([._-]|$)", re.IGNORECASE)  # names of averaged weights
+DEEPEST = 100  # mappings in one another
 SHOWN = 3  # names of each kind in a message
 COUNTER = "num_batches_tracked"  # files from before torch 0.4.1 have none, and torch does without
 
@@ -57,8 +58,13 @@ class Place(NamedTuple):
         return len(self.missing) + len(self.unexpected) + len(self.misshapen)
 
 
-def leaves(content: object, table: str = "") -> Iterator[Leaf]:
-    """Every tensor that was saved under a name. An optimizer's state is none of a network's and left out."""
+def leaves(content: object, table: str = "", depth: int = 0) -> Iterator[Leaf]:
+    """Every tensor that was saved under a name. An optimizer's state is none of a network's and left out.
+
+    Raises UserError for mappings in mappings without end: what is unpickled may hold itself.
+    """
+    if depth > DEEPEST:
+        raise UserError(f"more than {DEEPEST} mappings stand in one another, so these are no weights: {table[:60]} …")
     if isinstance(content, nn.Module):
         content = content.state_dict()
     if isinstance(content, list | tuple) and all(isinstance(part, Mapping | nn.Module) for part in content):
@@ -69,7 +75,7 @@ def leaves(content: object, table: str = "") -> Iterator[Leaf]:
         if isinstance(value, Tensor):
             yield Leaf(table, str(name), value)
         else:
-            yield from leaves(value, _joined(table, str(name)))
+            yield from leaves(value, _joined(table, str(name)), depth + 1)
 
 
 def is_optimizer(content: object) -> bool:

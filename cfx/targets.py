@@ -12,6 +12,7 @@ from cfx.nearest import Nearest, nearest_in_hierarchy
 from cfx.random import derived_seed
 
 POLICIES = ("opposite", "second-best", "each", "nearest-in-hierarchy", "most-confused")
+LONGEST = 200  # characters of a name in a message
 
 Hierarchy = Mapping[str, Sequence[str]]
 
@@ -88,5 +89,7 @@ def choose_targets(
 
 
 def shortened(names: Sequence[str], most: int = 20) -> str:
-    """The names with commas between, the first few of many."""
-    return ", ".join(names[:most]) + (f" … ({len(names)} in all)" if len(names) > most else "")
+    """The names with commas between, the first few of many, and of a long one the beginning."""
+    return ", ".join(name if len(name) <= LONGEST else f"{name[:LONGEST]}…" for name in names[:most]) + (
+        f" … ({len(names)} in all)" if len(names) > most else ""
+    )

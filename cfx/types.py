@@ -29,7 +29,7 @@ class Config(BaseModel):
           Extra inputs are not permitted ...
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)  # which may hold a secret
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)  # may hold a secret
 
     @model_validator(mode="before")
     @classmethod

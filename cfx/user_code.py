@@ -142,7 +142,8 @@ def _run_again_if_changed(module: ModuleType) -> None:
         if name != module.__name__ and sys.modules.pop(name, None) is not None:
             with suppress(OSError):  # bytecode of the same second and size would be taken for the new source
                 Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
-    exec(compile(source, file, "exec"), module.__dict__)  # `reload` may take bytecode of the same second
+    code = compile(source, file, "exec")
+    exec(code, module.__dict__)  # nosec B102 # the user's own module; `reload` may take bytecode of the same second
     _RUN[file] = sources
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import pickle  # nosec B403 # data alone, but for `allow_pickle`
 import re
 import warnings
 import zipfile
@@ -207,8 +207,8 @@ def _unpickled(path: Path) -> object:
     try:
         with path.open("rb") as file:
             if kind_of(path) == "torch":
-                return torch.load(file, map_location="cpu", weights_only=False)
-            return pickle.load(file)
+                return torch.load(file, map_location="cpu", weights_only=False)  # nosec B614 # `allow_pickle`
+            return pickle.load(file)  # nosec B301 # `allow_pickle`
     except (ImportError, AttributeError) as error:
         raise UserError(
             f"{path} can only be unpickled where the code is that it was saved with ({_in_a_line(error)}); put that beside the "

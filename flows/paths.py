@@ -57,7 +57,7 @@ def _absolute(value: Any, schemas: Iterable[Schema], reading: _Reading, place: t
     value = str(value) if isinstance(value, PurePath) else value
     if not isinstance(value, str) or not formats & {PATH, PATH_OR_ID} or value.startswith("portraits:"):
         return value
-    if PATH not in formats and not value.startswith(_A_PATH) and not (reading.base / value).exists():
+    if PATH not in formats and not value.startswith(_A_PATH) and not _is_there(reading.base / value):
         return value  # a name: of a model of the hub, of ImageNet's classes
     return _path(value, reading.base, ".".join(place))
 
@@ -71,7 +71,17 @@ def _of_key(schema: Schema, key: str) -> list[Schema]:
 def _path(text: str, base: Path, place: str) -> str:
     """One path, absolute; an address such as s3://bucket/prefix with its variables replaced."""
     known = expanded(text, place)
-    return known if "://" in known else str((base / known).resolve())
+    try:
+        return known if "://" in known else str((base / known).resolve())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{place}: {text[:200]!r} is no path: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long for a name, or in a folder that may not be read
+        return False
 
 
 def expanded(text: str, place: str) -> str:

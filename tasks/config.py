@@ -132,7 +132,7 @@ class Canary(Config):
 class AuditConfig(BaseModel):
     """One audit. Relative paths are relative to the YAML file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)  # which may hold a secret
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)  # may hold a secret
 
     name: str = Field(
         "audit",

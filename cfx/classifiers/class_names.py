@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic_core import from_json
 from torchvision.models import ResNet50_Weights
 
 from cfx.errors import UserError
@@ -90,7 +90,7 @@ def few(names: tuple[str, ...]) -> str:
 
 def _of_json(text: str, path: Path) -> list[str]:
     try:
-        found = json.loads(text)
+        found = from_json(text)
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON: {error}") from error
     if isinstance(found, dict):

@@ -153,7 +153,7 @@ class Endpoint:
                 body += part
                 if len(body) > LARGEST:
                     raise UserError(f"{url} answered more than {LARGEST // 2**20} MiB to one call; no classifier says so much")
-            plain = [(name, value) for name, value in response.headers.items() if name.lower() != "content-encoding"]
+            plain = [(name, value) for name, value in response.headers.raw if name.lower() != b"content-encoding"]
             return httpx.Response(response.status_code, headers=plain, content=bytes(body))
 
     def _patiently(self, once: Callable[[], httpx.Response], url: str) -> httpx.Response:

@@ -22,6 +22,7 @@ from cfx.classifiers.hub import HUBS, from_hub, least_side
 from cfx.classifiers.pretrained_folder import is_pretrained, load_pretrained
 from cfx.classifiers.program import Program, is_program, load_program
 from cfx.errors import UserCodeError, UserError
+from cfx.images import LARGEST_SIDE
 from cfx.types import Config
 from cfx.user_code import import_named, user_code
 
@@ -67,7 +68,9 @@ class NetworkConfig(Config):
         "YAML file, that makes the network; cfx's own networks need none",
     )
     kwargs: dict[str, object] = Field({}, description="arguments of the factory")
-    input_size: int | None = Field(None, ge=1, description="side the network wants, pixels; other images are resampled")
+    input_size: int | None = Field(
+        None, ge=1, le=LARGEST_SIDE, description="side the network wants, pixels; other images are resampled"
+    )
     crop: float | None = Field(
         None,
         gt=0,
@@ -211,6 +214,8 @@ def load_network(config: NetworkConfig, device: torch.device | str = "cpu") -> t
         return network.eval().requires_grad_(False).to(device), {}
     facts = {} if path is None else read_facts(path)
     name, kwargs = (config.module, config.kwargs) if config.module else _named_by_file(path, facts, config.kwargs)
+    if path is not None and config.module is None:
+        _check_size(path, name, kwargs)
     module, known = _make(name, kwargs)
     facts = known | facts
     notes = () if path is None else load_weights(module, path, name, config.key, config.allow_pickle)
@@ -251,6 +256,18 @@ def _named_by_file(path: Path | None, facts: Facts, kwargs: dict[str, object]) -
             "package.module:factory"
         )
     return module, facts.get("kwargs", {}) | kwargs
+
+
+def _check_size(path: Path, name: str, kwargs: dict[str, object]) -> None:
+    """Raises UserError for arguments in a file of weights that the factory does not take, or that make a network of more weights
+    than the file has bytes: it might be larger than memory."""
+    try:
+        with torch.device("meta"):  # shapes alone
+            sized, _ = _make(name, kwargs)
+    except Exception as error:  # arguments from elsewhere can be of any kind
+        raise UserError(f"{path} says that {name} is made of {str(kwargs)[:200]}, and it is not: {_reason(error)}") from error
+    if (weights := sum(value.numel() for value in sized.state_dict().values())) > (held := path.stat().st_size):
+        raise UserError(f"{path} says that it holds {weights:,} weights, and has {held:,} bytes; copy or download it again")
 
 
 def _moved(name: str) -> str:

@@ -5,13 +5,13 @@ Only what lies in the folder is read, weights only from safetensors, and no code
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic_core import from_json
 from torch import Tensor, nn
 
 from cfx.checkpoint import Facts
@@ -78,7 +78,7 @@ def load_pretrained(folder: Path, seen_is_set: bool) -> tuple[Pretrained, Facts]
 def _settings(folder: Path) -> dict[str, Any]:
     """config.json of an image classifier, as far as can be told without its code. Raises UserError for another."""
     try:
-        settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        settings = from_json((folder / CONFIG).read_bytes())
     except ValueError as error:
         raise UserError(f"{folder / CONFIG} is not valid JSON: {error}") from error
     architectures = settings.get("architectures") or [] if isinstance(settings, dict) else ["?"]

@@ -7,7 +7,6 @@ Two layouts: unet/ and scheduler/ beside each other, or both in the root folder,
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple, get_args
 import diffusers
 import torch
 from diffusers import UNet2DModel
+from pydantic_core import from_json
 from torch import nn
 
 from cfx.diffusion.schedule import BetaSchedule, Prediction
@@ -86,7 +86,7 @@ def _there(folder: Path, part: str, name: str) -> Path:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = from_json(file.read_bytes())
     except ValueError as error:
         raise UserError(f"{file} is not JSON: {error}") from error
     if not isinstance(content, dict):

@@ -24,15 +24,19 @@ from torchvision.ops import StochasticDepth
 from cfx.errors import UserError
 from cfx.types import Config
 
+MOST_LAYERS = 1000
+
 
 class HiTShape(Config):
     """The size of a HiT; the defaults are HiT-S without pooling."""
 
-    size: int = Field(224, ge=1, description="side of the image, pixels")
-    patch: int = Field(16, ge=1, description="side of a patch, pixels")
-    width: int = Field(384, ge=1, description="numbers in a token")
+    size: int = Field(224, ge=1, le=2**14, description="side of the image, pixels")
+    patch: int = Field(16, ge=1, le=2**14, description="side of a patch, pixels")
+    width: int = Field(384, ge=1, le=2**16, description="numbers in a token")
     heads: int = Field(6, ge=1, description="attention heads")
-    blocks: tuple[int, ...] = Field((12,), min_length=1, description="layers of each block; 2 x 2 average pooling between blocks")
+    blocks: tuple[int, ...] = Field(
+        (12,), min_length=1, max_length=10, description="layers of each block; 2 x 2 average pooling between blocks"
+    )
 
     @model_validator(mode="after")
     def _divides(self) -> HiTShape:
@@ -41,8 +45,8 @@ class HiTShape(Config):
             raise UserError(f"size {self.size} is not a multiple of {cell}, the patch after {len(self.blocks) - 1} poolings")
         if self.width % self.heads:
             raise UserError(f"width {self.width} cannot be shared by {self.heads} heads")
-        if min(self.blocks) < 1:
-            raise UserError(f"blocks {self.blocks}: every block needs a layer")
+        if min(self.blocks) < 1 or sum(self.blocks) > MOST_LAYERS:
+            raise UserError(f"blocks {self.blocks}: every block needs a layer, and all together have at most {MOST_LAYERS:,}")
         return self
 
     @property

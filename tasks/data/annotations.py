@@ -17,7 +17,9 @@ import pyarrow.types as pat
 from pydantic import Discriminator, Field, PrivateAttr, Tag
 
 from cfx.errors import UserError, did_you_mean
+from cfx.targets import shortened
 from cfx.types import Config
+from tasks.data.broken_files import as_invalid
 from tasks.data.drawing import drawn, drawn_for_night
 from tasks.data.yes_or_no import why_not, yes_or_no
 
@@ -168,7 +170,7 @@ def _every_row(config: Annotations) -> pa.Table:
         splits = sorted(split for split in pc.unique(rows["split"]).to_pylist() if split is not None)
         rows = rows.filter(pc.equal(rows["split"], config.split))
         if not len(rows):
-            raise UserError(f"split: no row of {config.table} is in split {config.split!r}; its splits are {', '.join(splits)}")
+            raise UserError(f"split: no row of {config.table} is in split {config.split!r}; its splits are {shortened(splits)}")
     if not len(rows):
         raise UserError(f"table: {config.table} has a header and no rows; it needs one row an image")
     rows = rows.sort_by([("file", "ascending"), ("row", "ascending")])
@@ -188,12 +190,12 @@ def annotations_of(path: Path, config: Annotations) -> pa.Table:
     schema = _schema(path)
     if missing := [name for name in config.attribute_columns or () if name not in schema.names]:
         raise UserError(
-            f"annotations: {path} has no column {missing[0]!r} of attribute_columns; it has {', '.join(schema.names)}"
+            f"annotations: {path} has no column {missing[0]!r} of attribute_columns; it has {shortened(schema.names)}"
         )
     text = _read_text(path, [field.name for field in schema if field.name and _is_plain(field.type)])
     found = _attributes(config, text)
     if not found:
-        raise UserError(f"annotations: {path} has no yes/no column; it has {', '.join(schema.names)}")
+        raise UserError(f"annotations: {path} has no yes/no column; it has {shortened(schema.names)}")
     rows = pa.table({"row": pa.array(range(1, len(text) + 1), pa.int64()), **found})
     if config.split_column not in text.column_names:
         return rows
@@ -292,7 +294,7 @@ def _wanted(config: Annotations, table: Path) -> list[str]:
     for name, setting in settings.items():
         if name not in schema.names:
             meant = did_you_mean(name, schema.names)
-            raise UserError(f"{setting}: {table} has no column {name!r}{meant}; it has {', '.join(schema.names)}")
+            raise UserError(f"{setting}: {table} has no column {name!r}{meant}; it has {shortened(schema.names)}")
     others = config.attribute_columns is None
     return [field.name for field in schema if field.name in settings or (others and field.name and _is_plain(field.type))]
 
@@ -330,14 +332,16 @@ def _is_plain(kind: pa.DataType) -> bool:
 
 def _schema(path: Path) -> pa.Schema:
     try:
-        if _is_parquet(path):
-            schema = pq.read_schema(path)
-        else:
-            with csv.open_csv(path, parse_options=LINES) as reader:
-                schema = reader.schema
+        with as_invalid():
+            if _is_parquet(path):
+                schema = pq.read_schema(path)
+            else:
+                with csv.open_csv(path, parse_options=LINES) as reader:
+                    schema = reader.schema
+            names = Counter(schema.names)
     except pa.ArrowInvalid as error:
         raise UserError(f"table: {path} cannot be read: {error}") from error
-    if twice := [name for name in schema.names if schema.names.count(name) > 1]:
+    if twice := [name for name, times in names.items() if times > 1]:
         raise UserError(f"table: {path} names the column {twice[0]!r} twice; every column needs its own name")
     return schema
 
@@ -346,13 +350,14 @@ def _read_text(path: Path, columns: list[str]) -> pa.Table:
     """These columns as text, so that a file called 0007 keeps its zeros; an empty cell is null."""
     schema = pa.schema([(name, pa.string()) for name in columns])
     try:
-        if _is_parquet(path):
-            table = pq.read_table(path, columns=columns).select(columns)
-            return pa.table([_text(table[name]) for name in columns], schema=schema)
-        empty = {"strings_can_be_null": True, "quoted_strings_can_be_null": True, "null_values": [""]}
-        options = csv.ConvertOptions(column_types=schema, include_columns=columns, **empty)
-        return csv.read_csv(path, convert_options=options, parse_options=LINES)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        with as_invalid():
+            if _is_parquet(path):
+                table = pq.read_table(path, columns=columns).select(columns)
+                return pa.table([_text(table[name]) for name in columns], schema=schema)
+            empty = {"strings_can_be_null": True, "quoted_strings_can_be_null": True, "null_values": [""]}
+            options = csv.ConvertOptions(column_types=schema, include_columns=columns, **empty)
+            return csv.read_csv(path, convert_options=options, parse_options=LINES)
+    except pa.ArrowInvalid as error:
         raise UserError(f"table: {path} cannot be read: {error}") from error
 
 

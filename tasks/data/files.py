@@ -20,6 +20,8 @@ import pyarrow.types as pat
 
 from cfx.errors import UserError
 from cfx.images import Refused
+from cfx.targets import shortened
+from tasks.data.broken_files import as_invalid
 from warehouse.facts.storage import Root
 
 WHOLES = (".tar", ".parquet", ".arrow")  # files whose parts are images
@@ -111,7 +113,8 @@ def read(root: Root, name: str, most: int) -> bytes:
     content = b""
     try:
         if part is not None:
-            content = _member(path, part) if file.endswith(".tar") else _row(path, part)
+            with as_invalid():
+                content = _member(path, part) if file.endswith(".tar") else _row(path, part)
             size = len(content)
         elif size <= most:
             content = path.read_bytes() if isinstance(path, Path) else path.fs.cat_file(path.path)
@@ -228,7 +231,7 @@ def image_column(schema: pa.Schema, path: Root, name: str = "") -> str:
     held = image_columns(schema)
     usual = [column for column in _COLUMNS if column in held]
     if not held or (name and name not in held):
-        raise UserError(f"{path} has no column {f'{name!r} ' if name else ''}of bytes; it has {', '.join(schema.names)}")
+        raise UserError(f"{path} has no column {f'{name!r} ' if name else ''}of bytes; it has {shortened(schema.names)}")
     if name or len(held) == 1 or len(usual) == 1:
         return name or (held if len(held) == 1 else usual)[0]
     raise UserError(

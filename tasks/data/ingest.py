@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
 from cfx.errors import UserError
-from cfx.images import BYTES_PER_PIXEL, MAX_PIXELS, Refused, Resample, decode_png, read_image
+from cfx.images import BYTES_PER_PIXEL, LARGEST_SIDE, MAX_PIXELS, Refused, Resample, decode_png, read_image
 from cfx.paths import PATH
 from tasks.data.annotations import FIXED, MOST_LABELS, Annotations, First, Nightly, annotations_of, listing, sample_of
 from tasks.data.drawing import by_lot, drawn
@@ -38,7 +38,7 @@ ImagesPath = Annotated[
     Path, PlainValidator(warehouse_at), PlainSerializer(str), WithJsonSchema({"type": "string", "format": PATH})
 ]
 
-Side = Annotated[int, Field(ge=8)]
+Side = Annotated[int, Field(ge=8, le=LARGEST_SIDE)]
 
 
 def _as_text(labels: object) -> object:

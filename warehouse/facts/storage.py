@@ -35,6 +35,8 @@ class NotWritten(TransientError):
 
 def warehouse_at(place: str | Path) -> Path:
     """The folder or URL as a path. Raises UserError for a URL with credentials in it, or of a file system that is not there."""
+    if not isinstance(place, str | Path):
+        raise UserError(f"a warehouse is a folder or a URL, not {str(place)[:80]!r}")
     if "://" not in str(place):
         return cast(Path, place) if isinstance(place, UPath) else Path(place)
     refuse_credentials(str(place))

@@ -188,7 +188,7 @@ def _what_to_do(run: Row, found: Answers, said: Verdict) -> list[Markup]:
     failed = [rule for rule in found["rules"] if rule["result"] == "fail"]
     if said.kind == "finding":
         return [
-            Markup("<strong>Do not ship.</strong>" if failed else "<strong>Decide before you ship.</strong>"),
+            Markup("<strong>Do not ship.</strong>") if failed else Markup("<strong>Decide before you ship.</strong>"),
             *_repair(run, found),
         ]
     if said.kind == "clear":
@@ -202,10 +202,9 @@ def _repair(run: Row, found: Answers) -> list[Markup]:
     torch = access((json.loads(run["config"]).get("classifier")) or {}).startswith("white")
     lines = []
     if names:
-        text = "Balance {} across the classes of the training data and retrain"
-        lines.append(
-            Markup(text + (", or run <code>cfx repair {}</code>." if torch else ".")).format(listed(names[:3]), run["run_id"])
-        )
+        balance = Markup("Balance {} across the classes of the training data and retrain").format(listed(names[:3]))
+        repair = Markup("{}, or run <code>cfx repair {}</code>.").format(balance, run["run_id"])
+        lines.append(repair if torch else Markup("{}.").format(balance))
     elif any(row["verdict"] == "confirmed" for row in found["claims"]):
         lines.append(Markup('Look at <a href="#beyond">what it reacts to</a>, and take it out of the training data or vary it.'))
     else:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic_core import from_json
 
 from cfx.errors import UserError
 
 
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """The class names of each column that has such."""
-    note = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = note.get("info", {}).get("features", {})
-    return {name: about["names"] for name, about in features.items() if isinstance(about, dict) and "names" in about}
+    """The class names of each column that has such; none where the note is not Hugging Face's."""
+    match _note(schema):
+        case {"info": {"features": dict(features)}}:
+            return {name: about["names"] for name, about in features.items() if _names_classes(about)}
+    return {}
+
+
+def _note(schema: pa.Schema) -> object:
+    try:
+        return from_json((schema.metadata or {}).get(b"huggingface", b"{}"))
+    except ValueError:
+        return None
+
+
+def _names_classes(about: object) -> bool:
+    names = about.get("names") if isinstance(about, dict) else None
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
 
 
 def named(column: Any, names: list[str] | None) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import posixpath
 import unicodedata
@@ -15,8 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic_core import from_json
 
 from cfx.errors import UserError
+from tasks.data.broken_files import as_invalid
 from tasks.data.formats.class_names import class_names, named
 from tasks.data.formats.remarks import listed
 from warehouse.facts.storage import Root
@@ -66,7 +67,8 @@ def plain_text(value: object) -> str | None:
 def _rows(path: Root) -> Iterator[Row]:
     try:
         if path.suffix == ".parquet":
-            yield from _of_parquet(path)
+            with as_invalid():
+                yield from _of_parquet(path)
             return
         text = path.read_bytes().decode("utf-8-sig")
     except (UnicodeDecodeError, pa.ArrowInvalid) as error:
@@ -87,8 +89,8 @@ def _of_lines(text: str, path: Root) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
+            row = from_json(line)
+        except ValueError as error:
             raise UserError(f"{path}: line {number} is no JSON: {error}") from error
         if not isinstance(row, dict):
             raise UserError(f"{path}: line {number} is {line[:40]!r}; a line holds one object")

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pat
 
 from cfx.errors import UserError
+from tasks.data.broken_files import as_invalid
 from tasks.data.files import image_column, image_columns, names_below
 from tasks.data.formats.class_names import class_names, named
 from tasks.data.formats.source import Source
@@ -29,7 +30,8 @@ def rows(source: Source) -> Iterator[pa.Table]:
     splits = splits_of_files(held, source)
     for name in held:
         try:
-            yield from _of_file(source, name, splits[name])
+            with as_invalid():
+                yield from _of_file(source, name, splits[name])
         except (pa.ArrowInvalid, OSError) as error:
             raise UserError(f"{source.folder / name} cannot be read: {error}") from error
 

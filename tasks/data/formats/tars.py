@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+from pydantic_core import from_json
 
 from cfx.errors import UserError
 from cfx.images import HEAD, SUFFIXES, is_image
@@ -143,7 +143,7 @@ def _content(tar: Tar, member: tarfile.TarInfo, most: int = -1) -> bytes:
 def _fields(content: bytes, member: str, source: Source) -> Row:
     """The plain values of a sample's JSON; those called as columns of ours keep their values under json_<name>."""
     try:
-        fields = json.loads(content)
+        fields = from_json(content)
     except ValueError as error:
         raise UserError(f"{source.folder}: {member} is no JSON: {error}") from error
     if not isinstance(fields, dict):
