@@ -276,7 +276,7 @@ def test_scrub_names_what_is_damaged_unsealed_or_missing(small: Path) -> None:
     cut(small / "facts/predictions/run_id=one/0.parquet")
     (small / "facts/predictions/run_id=one/1.parquet").write_bytes(b"PAR1 of another tool PAR1")
     row = {"stage": ["properties"], "shard": ["0"], "host": ["h"], "process": [1]}
-    write_shard(small, "stages", "one", "properties.0", row | dict.fromkeys(("began", "ended"), [datetime.now(UTC)]))
+    write_shard(small, "stages", "one", "properties.0", row | {name: [datetime.now(UTC)] for name in ("began", "ended")})
     found = {(one.fact, one.wrong) for one in scrub(small, "one").damage}
     assert found == {("predictions", "cut short"), ("predictions", "not sealed"), ("properties", "missing")}
     assert scrub(small, "two").damage == ()
