@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -300,8 +299,13 @@ def test_a_file_is_hashed_once_and_again_when_it_changes(
     shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[int] = []
-    whole: Callable[[bytes], str | None] = damage.wrong_with
-    monkeypatch.setattr(damage, "wrong_with", lambda data: hashed.append(len(data)) or whole(data))
+    whole = damage.wrong_with
+
+    def counted(data: bytes) -> str | None:
+        hashed.append(len(data))
+        return whole(data)
+
+    monkeypatch.setattr(damage, "wrong_with", counted)
 
     def wrong() -> list[Damage]:
         return damage_among(tmp_path, shards)
