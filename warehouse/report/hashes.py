@@ -41,7 +41,7 @@ def sums(hashes: Mapping[str, str]) -> bytes:
     return "".join(f"{digest}  {name}\n" for name, digest in sorted(hashes.items())).encode()
 
 
-def read_sums(path: Path) -> dict[str, str]:
+def read_sums(path: Root) -> dict[str, str]:
     """The hashes by file, as they were written down; a line that cannot be read is left out."""
     parts = (line.partition("  ") for line in path.read_bytes().decode(errors="replace").splitlines())
     return {name: digest for digest, between, name in parts if between}
@@ -71,7 +71,7 @@ def later_files(root: Path, run_id: str) -> list[str]:
     return sorted({name_in(root, path) for path in run_files(root, run_id)} - listed.keys())
 
 
-def run_files(root: Path, run_id: str) -> list[Root]:
+def run_files(root: Root, run_id: str) -> list[Root]:
     """The facts of a run."""
     return files_below(root / "facts", f"*/run_id={run_id}/[!.]*.parquet")
 

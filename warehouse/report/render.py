@@ -118,18 +118,17 @@ def report_html(root: Path, run_id: str, then: Then | None = None, facts: str | 
             ask_maps(lens, run_id, found["map"].rows),
             quality.images_by_path(lens, run_id, found["quality_images"].rows),
         )
-        missing = [
-            f"Left out of what is compared: {said}. Write this report again after that." for said in _missing(lens, run_id)
-        ]
+        absent = _absent(lens, run_id)
         earlier = then.nights if then else nights.ask_nights(lens, root, run_id, found["claims"].rows, found["rules"].rows)
-    return _render(found, questions, pictures, earlier, then.made_by if then else made_by(), facts, missing)
+    return _render(found, questions, pictures, earlier, then.made_by if then else made_by(), facts, absent)
 
 
-def _missing(lens: duckdb.DuckDBPyConnection, run_id: str) -> list[str]:
+def _absent(lens: duckdb.DuckDBPyConnection, run_id: str) -> list[str]:
     """Other runs that the page would compare this one with and of which a file is damaged, each in a line."""
     beside = fetch(lens, _BESIDE, run=run_id)
     compared = {row["run_id"] for row in beside}
-    return left_out_in_words([(run, one) for run, one in lens_left_out(lens) if run in compared])
+    said = left_out_in_words([(run, one) for run, one in lens_left_out(lens) if run in compared])
+    return [f"Not compared with all it could be: {line}. Write this report again after that." for line in said]
 
 
 class Pictures(NamedTuple):
@@ -150,7 +149,7 @@ def _render(
     earlier: Evidence | None,
     maker: str,
     facts: str | None,
-    missing: Sequence[str] = (),
+    absent: Sequence[str] = (),
 ) -> str:
     names = Names.of(found["runs"].rows[0])
     said = verdict_from({name: each.rows for name, each in found.items()})
@@ -204,7 +203,7 @@ def _render(
         quality_checks=quality.checks(named["quality"].rows, named["quality_images"].rows, pictures.doubtful),
         warnings=[
             *_warnings(run),
-            *(("Warning.", text) for text in missing),
+            *(("Warning.", text) for text in absent),
             *(("Warning.", text) for text in quality.warnings(named["quality"].rows)),
         ],
         figures=_figures(run, scores, cost),
