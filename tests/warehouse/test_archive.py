@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def archive(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def verified() -> Callable[[Path], Verification]:
+def verified() -> Callable[..., Verification]:
     """Verifies; what is made of the same facts and claims is made once."""
     made: dict[object, Remade] = {}
 
@@ -50,7 +51,7 @@ def verified() -> Callable[[Path], Verification]:
             made[of] = remake(root, run, facts, claims)
         return made[of]
 
-    return lambda path, key=None: verify_archive(path, key, again=once)
+    return partial(verify_archive, again=once)
 
 
 @pytest.fixture

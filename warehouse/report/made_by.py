@@ -10,8 +10,6 @@ from html import unescape
 from importlib.metadata import version
 from pathlib import Path
 
-from cfx.version import __version__
-
 PACKAGES = ("duckdb", "huggingface-hub", "jinja2", "numpy", "pillow", "pyyaml", "scipy")  # what forms words, numbers, pictures
 _GENERATOR = re.compile(r'<meta name="generator" content="([^"<>]{1,1000})">')
 
@@ -20,7 +18,7 @@ _GENERATOR = re.compile(r'<meta name="generator" content="([^"<>]{1,1000})">')
 def made_by() -> str:
     """This installation: cfx with a hash of the code that reports rest on, the packages, the kind of machine."""
     packages = (f"{name} {version(name)}" for name in PACKAGES)
-    return ", ".join((f"cfx {__version__} (code {_code()})", *packages, platform.machine()))
+    return ", ".join((f"cfx {version('cfx-audit')} (code {_code()})", *packages, platform.machine()))
 
 
 def maker_of(page: str) -> str | None:
