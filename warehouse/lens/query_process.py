@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # a command line that has not loaded Arrow and DuckDB yet has
     import pyarrow as pa
 
 T = TypeVar("T")
-STARTS = 60  # seconds in which a process must be ready for its first query
+STARTS = 120  # seconds in which a process must be ready for its first query
 AT_ONCE = 2  # queries of one program
 
 
