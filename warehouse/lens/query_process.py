@@ -23,14 +23,14 @@ from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, NoReturn, TypeVar
 
-from cfx.errors import UserError
+from cfx.errors import TransientError, UserError
 from warehouse.lens.query_limits import GIB, GRACE, TOO_LARGE, USUAL, Limits, send
 
 if TYPE_CHECKING:  # a command line that has not loaded Arrow and DuckDB yet has one thread, and may fork
     import pyarrow as pa
 
 T = TypeVar("T")
-STARTS = 60  # seconds in which a process must be ready for its first query
+STARTS = 300  # seconds in which a process must be ready for its first query
 AT_ONCE = 2  # queries of one program
 
 
@@ -129,7 +129,7 @@ class _Process:
         self.folder = Path(tempfile.mkdtemp(prefix="cfx-query-"))
         (requests, self._out), (self._in, replies) = os.pipe(), os.pipe()
         given = (str(self.folder), limits.memory, limits.threads)
-        self._unread = b""
+        self._unread, self._code = b"", 0
         if _may_fork():
             self._pid, self._reap = _forked(lambda: _work(requests, replies, *given), (self._out, self._in))
         else:
@@ -138,8 +138,14 @@ class _Process:
             self._pid, self._reap = started.pid, started.wait
         os.close(requests)
         os.close(replies)
-        if not self._line(STARTS):
-            raise RuntimeError(f"no process for queries was ready after {STARTS} s; it ended with exit code {self.end()}")
+        ready = self._line(STARTS)
+        if not ready:
+            code = self.end()
+            if ready is None:
+                raise TransientError(
+                    f"no process for the query was ready after {STARTS} s; try again when this machine has less to do"
+                )
+            raise RuntimeError(f"the process for queries ended with exit code {code} before it was ready")
 
     @staticmethod
     def making(limits: Limits) -> tuple[object, ...]:

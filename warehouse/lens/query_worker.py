@@ -7,6 +7,7 @@ Requests come in and replies go out as lines of JSON, `warehouse.lens.query_proc
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -33,7 +34,7 @@ from warehouse.lens.answer_table import plain, printed
 from warehouse.lens.ask import Answer, WrongQuery, ask
 from warehouse.lens.needed_views import parser
 from warehouse.lens.query_limits import GRACE, TOO_LARGE, send
-from warehouse.lens.readonly import QueryTimeout, QueryTooLarge, ReadOnlyError, refuse_writes
+from warehouse.lens.readonly import QueryTimeout, ReadOnlyError, refuse_writes
 
 BESIDE = 3 << 28  # bytes that it may have beside those that DuckDB counts
 LARGE = 1 << 28  # bytes: when it had so many more than at its start, it answers no other query
@@ -99,7 +100,9 @@ def _reply(request: dict[str, Any], file: Path) -> dict[str, Any]:
         return {"error": "UserError", "said": "the query is nested too deeply; write it with fewer brackets"}
     except Exception as error:
         if isinstance(error.__cause__, duckdb.OutOfMemoryException):
-            return {"error": QueryTooLarge.__name__}
+            return {"error": "QueryTooLarge"}
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            return {"error": "OSError", "said": f"there is no room for the answer in {file.parent}; name another place in TMPDIR"}
         kind = next((kind.__name__ for kind in KINDS if isinstance(error, kind)), "")
         return {"error": kind, "said": str(error) if kind else traceback.format_exc()}
 

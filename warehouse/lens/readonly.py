@@ -84,6 +84,6 @@ def read_by(sql: str) -> str:
 def _without_types_of_pivot(statements: list[duckdb.Statement]) -> list[duckdb.Statement]:
     """DuckDB makes two or more statements of a PIVOT that does not list its values: types for the connection, which it makes of
     the data, and the SELECT. They have no text of their own, as every statement that somebody wrote has."""
-    *types, select = statements or [None]
-    made = select is not None and select.type == duckdb.StatementType.SELECT and not select.query
-    return [select] if made and all(t.type == duckdb.StatementType.CREATE and not t.query for t in types) else statements
+    kinds = [statement.type for statement in statements]
+    made = len(kinds) > 1 and kinds == [duckdb.StatementType.CREATE] * (len(kinds) - 1) + [duckdb.StatementType.SELECT]
+    return statements[-1:] if made and not any(statement.query for statement in statements) else statements
