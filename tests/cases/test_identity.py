@@ -14,14 +14,17 @@ import torch
 from pydantic import BaseModel
 
 from cfx.checkpoint import save_network
+from cfx.classifiers import ClassifierConfig
 from cfx.user_code import import_named, importable_from, sources_of
+from tasks.black_boxes import answers_of, ledger_of
 from tasks.check import check
 from tasks.config import WITHOUT_EFFECT, AuditConfig
 from tasks.run import Run
 from tasks.stages.ingest import ingest
 from tasks.stages.interventions import Wanted, draw_edits, edits_id, sampled
+from tasks.stages.predict import predict
 from tasks.stages.prior import prior_folder
-from tests.cases.tiny import LAYERS, NETWORK, Pooled, lay_out, settings
+from tests.cases.tiny import LAYERS, NETWORK, SIDE, Pooled, lay_out, settings
 from warehouse.facts.shards import read_shard
 
 
@@ -222,6 +225,64 @@ def test_what_a_file_holds_is_part_of_what_a_run_is(home: Path, tmp_path: Path, 
         before = run(copy)
         change(copy)
         assert run(copy).id != before.id
+
+
+ANSWERS = """
+from own_helper import high
+
+
+def answers(images):
+    return [[1 - high, high] for _ in images]
+"""
+
+
+def callable_and_its_helper(home: Path) -> tuple[dict[str, Any], Callable[[], object]]:
+    """A function, and what changes the module that its own imports."""
+    (home / "own_answers.py").write_text(ANSWERS)
+    (home / "own_helper.py").write_text("high = 0.25")
+    return {"access": "callable", "module": "own_answers:answers"}, lambda: (home / "own_helper.py").write_text("high = 0.75")
+
+
+def onnx_and_its_data(home: Path) -> tuple[dict[str, Any], Callable[[], object]]:
+    """An ONNX file, and what changes the file of its weights, which it names."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    nodes = [onnx.helper.make_node("Flatten", ["x"], ["flat"]), onnx.helper.make_node("MatMul", ["flat", "w"], ["y"])]
+    shapes = [
+        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)]
+        for name, shape in (("x", ["n", 3, SIDE, SIDE]), ("y", ["n", 2]))
+    ]
+    weights = torch.linspace(-0.01, 0.01, 6 * SIDE**2).reshape(-1, 2).numpy()
+    graph = onnx.helper.make_graph(nodes, "linear", *shapes, [onnx.numpy_helper.from_array(weights, "w")])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    path, data = home / "m.onnx", home / "m.weights"
+    onnx.save(model, path, save_as_external_data=True, location=data.name, size_threshold=0)
+    return {"access": "onnx", "weights": path, "answers": "logits"}, lambda: data.write_bytes(weights[:, ::-1].tobytes())
+
+
+@pytest.mark.parametrize("behind", [callable_and_its_helper, onnx_and_its_data], ids=lambda behind: behind.__name__)
+def test_what_lies_behind_a_black_box_is_part_of_what_a_run_is_and_queried_anew(
+    home: Path, tmp_path: Path, behind: Callable[[Path], tuple[dict[str, Any], Callable[[], object]]]
+) -> None:
+    copy = tmp_path / "home"
+    shutil.copytree(home, copy)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(copy))
+        classifier, change = behind(copy)
+        settings = {"classifier": classifier | {"classes": ("not_smiling", "smiling")}, "prior": None, "oracle": None}
+
+        def asked() -> tuple[str, int, list[float]]:
+            """The run's id, how many images its classifier was sent, and what it answered."""
+            one = run(copy, **settings)
+            assert not isinstance(one.config.classifier, ClassifierConfig)
+            answers = [row["probabilities"][1] for part in ingest(one) for row in read_shard(predict(one, part)).to_pylist()]
+            return one.id, ledger_of(one.config.classifier, answers_of(one.root, one.id)).spent(), answers
+
+        before, again = asked(), asked()
+        assert again == before and before[1] == 8
+        change()
+        after = asked()
+        assert after[0] != before[0] and after[1] == 8 and after[2] != before[2]
 
 
 def test_the_regions_of_a_map_are_part_of_what_a_run_is(home: Path, tmp_path: Path) -> None:

@@ -182,8 +182,13 @@ def test_nothing_that_audits_leave_holds_a_secret(tmp_path: Path, s3: tuple[Any,
         assert cfx("refused", "audit", written("refused", kserve, **bucket)) != 0
         assert "answered 401: in no mood; you said Bearer ***" in said("refused")
         server.moods = []
-        plain = {"access": "json", "url": f"{server.url}/classify", "send": "numbers", "response": "{{ reply.none | tojson }}"}
-        plain |= {"request": '{"instances": {{ images | tojson }}}'} | token
+        plain: dict[str, Any] = {
+            "access": "json",
+            "url": f"{server.url}/classify",
+            "send": "numbers",
+            "response": "{{ reply.none | tojson }}",
+        }
+        plain = plain | {"request": '{"instances": {{ images | tojson }}}'} | token
         assert cfx("template", "audit", written("template", plain)) != 0
         keyed = f"{server.url}/classify?api_key={SECRETS['api key']}"
         assert cfx("url", "audit", written("url", plain | {"url": keyed})) == 2 and "api_key" in said("url")
