@@ -19,7 +19,7 @@ import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import psutil
@@ -32,9 +32,14 @@ ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
 class Stack:
-    """A Prefect server, a worker and the deployments, in a folder of their own; `where`: the folder that they are started in."""
+    """A Prefect server, a worker and the deployments, in a folder of their own; `where`: the folder that they are started in.
 
-    def __init__(self, folder: Path, audit: Path, where: Path = ROOT, **environment: str) -> None:
+    only: the server alone.
+    """
+
+    def __init__(
+        self, folder: Path, audit: Path, where: Path = ROOT, only: Literal["server"] | None = None, **environment: str
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = str(free.getsockname()[1])
@@ -42,12 +47,14 @@ class Stack:
         text = (ROOT / "docs" / "how-to" / "production.md").read_text()
         (block,) = re.findall(r"```sh\n(.*?)```", text, re.S)
         self.commands = block.replace("4200", self.port).replace("$PWD/examples/portraits.yaml", str(audit))
+        if only is not None:
+            self.commands = self.commands.partition("prefect work-pool")[0]
         self.log = (folder / "stack.log").open("ab")
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}/api", timeout=60)
 
     def __enter__(self) -> Stack:
         self._bash(self.commands)
-        name, password = (Path(self.home) / "key").read_text().strip().split(":")
+        name, password = self.key.split(":")
         self.client.auth = httpx.BasicAuth(name, password)
         return self
 
@@ -56,6 +63,11 @@ class Stack:
             process.kill()
         self.log.close()
         self.client.close()
+
+    @property
+    def key(self) -> str:
+        """Name and password of the server."""
+        return (Path(self.home) / "key").read_text().strip()
 
     def _bash(self, commands: str) -> None:
         env = os.environ | {"PREFECT_HOME": self.home, "OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "1"} | self.environment

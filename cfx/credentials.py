@@ -23,17 +23,17 @@ TOKENS = {  # what services call their keys by
     "a GitHub token": r"\b(?:gh[opsur]_[A-Za-z0-9]{20,}|github_pat_\w{20,})",
     "a GitLab token": r"\bglpat-[\w-]{20,}",
     "a Hugging Face token": r"\bhf_[A-Za-z0-9]{20,}",
-    "an API key": r"\bsk(?:-|_live_|_test_)(?=[\w-]*\d)[\w-]{20,}",
+    "an API key": r"\bsk(?:-|_live_|_test_)(?=[\w-]{0,99}\d)[\w-]{20,}",
     "a Slack token": r"\bxox[abeoprs]-[\w-]{10,}",
     "a Slack address": r"\bhooks\.slack\.com/services/[\w/]+",
     "a Google API key": r"\bAIza[\w-]{30,}",
     "a JSON web token": r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*",
-    "an Authorization header": r"\b(?:Bearer|Basic)\s+(?=[\w.~+/-]*\d)[\w.~+/-]{16,}=*",
+    "an Authorization header": r"\b(?:Bearer|Basic)\s+(?=[\w.~+/-]{0,99}\d)[\w.~+/-]{16,}=*",
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:[^-]*-----END [A-Z ]*PRIVATE KEY-----)?",
 }
 # `name:password@` or `name@` before a host. A password may hold a slash, so that what stands before it looks like a host and a
-# port; `https:/` is what a path makes of an address.
-USERINFO = re.compile(r"(?<![\w+.-])([A-Za-z][A-Za-z0-9+.-]+:/+)(?:[^\s/?#@]+@|[^\s/?#@:\[]+:[^\s@]*@)")
+# port; `https:/` is what a path makes of an address. Lengths are bounded, so that the time is.
+USERINFO = re.compile(r"(?<![\w+.-])([A-Za-z][A-Za-z0-9+.-]+:/+)(?:[^\s/?#@]{1,999}@|[^\s/?#@:\[]{1,999}:[^\s@]{0,999}@)")
 _BARE = re.compile(r"(?!mailto:)[^\s/@:]+:[^\s@]+@(?:localhost|[\w-]+\.[\w.-]+|[\w-]+:\d+)(?:[:/?#]\S*)?")
 PARAMETER = re.compile(r"([?&;#])([^\s=&;#?'\"]+)=([^\s&;#'\"]+)")
 _SCHEME = re.compile(r"(?<![\w+.-])[A-Za-z][A-Za-z0-9+.-]+:/+\S")

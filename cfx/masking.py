@@ -31,7 +31,7 @@ _HOLDS_A_SECRET = re.compile(
     re.IGNORECASE,
 )
 _A_PLACE = re.compile(r"_(?:FILE|PATH|DIR|FOLDER|HOME|NAME|ENV)$", re.IGNORECASE)  # where a secret is, and not the secret
-_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://([^\s/?#@:]*)(?::([^\s@]*))?@")
+_PASSWORD = re.compile(r"(?<![\w+.-])[A-Za-z][A-Za-z0-9+.-]+://([^\s/?#@:]*)(?::([^\s@]*))?@")
 _TOKENS = re.compile("|".join(f"(?:{form})" for form in TOKENS.values()))
 
 _DECLARED: set[str] = set()  # names of variables
@@ -109,7 +109,7 @@ def mask_logs() -> None:
         return
 
     def record(*args: object, **more: object) -> logging.LogRecord:
-        made = make(*args, **more)  # type: ignore[arg-type]
+        made = make(*args, **more)
         with suppress(Exception):  # a message that does not fit its arguments is reported by logging itself
             said = made.getMessage()
             if (clean := masked(said)) != said:

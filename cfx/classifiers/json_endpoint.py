@@ -69,8 +69,9 @@ def load_json(config: JsonConfig, endpoint: Endpoint) -> tuple[Query, str]:
         content = _filled(body, f"{config.url}: template `request`", images=images, pictures=images).encode()
         response = endpoint.post(config.url, content, {"Content-Type": "application/json"}, len(shown), ledger)
         reply, template = read_json(response.content, config.url), f"{config.url}: template `response`"
+        filled = _filled(reading, template, reply=reply)
         try:
-            answers = json.loads(_filled(reading, template, reply=reply))
+            answers = json.loads(filled)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{template} does not make a list of numbers ({error}); end it with `| tojson`") from error
         check_answers(answers, len(shown), f"{template}, of the reply {shown_json(reply)},")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from cfx.errors import UserError
+from cfx.masking import declare_value, masked
 from flows.terminal import escaped, out, settle, user_errors
 
 FIELDS = {  # of the block, in the order in which they are needed; True: secret
@@ -36,10 +37,12 @@ def alarm(
         fields: dict[str, str | list[str]] = {}
         for name, secret in FIELDS[to].items():
             variable = f"CFX_ALARM_{name.upper()}"
-            fields[name] = os.environ.get(variable) or typer.prompt(variable, hide_input=secret)
+            fields[name] = given = os.environ.get(variable) or typer.prompt(variable, hide_input=secret)
+            if secret:
+                declare_value(given)
         if isinstance(addresses := fields.get("to_emails"), str):
             fields["to_emails"] = [address.strip() for address in addresses.split(",")]
         from flows.alarms import send_alarms
 
         name = send_alarms(to, fields)
-    out.print(f"created on {escaped(server)}: block cfx-{to}, automation “{name}”", soft_wrap=True)
+    out.print(f"created on {escaped(masked(server))}: block cfx-{to}, automation “{name}”", soft_wrap=True)

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -271,3 +272,11 @@ def test_nor_does_what_it_says_of_its_model_repeat_it(echo: str) -> None:
     }
     with pytest.raises(UserError, match=r"has no output 'q'; it has p Bearer \*\*\*"):
         load_black_box(KServeConfig.model_validate(declared), QueryLedger(None, "echo", None), SECRET)
+
+
+@pytest.mark.parametrize("part", ["sk-", "x://a:", "?token", "eyJaaaaaaaaa", '"api_key":', "Bearer a", "a@"])
+def test_a_long_text_is_searched_in_time_that_grows_with_its_length(part: str) -> None:
+    began = time.process_time()
+    fault(part * (2**18 // len(part)))
+    masked(part * (2**18 // len(part)))
+    assert time.process_time() - began < 2  # of a second or two hundred, where time grows with the square

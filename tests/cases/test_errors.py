@@ -115,6 +115,12 @@ def test_a_folder_that_cannot_be_written_is_refused(toys: Path) -> None:
     assert "cannot be written" in refused(toys, warehouse="locked/warehouse")
 
 
+@pytest.mark.parametrize("name", ["big\nhat", "hat\x00", "", " ", "a\u202eb", "a\tb"])
+def test_a_name_that_no_column_can_have_is_refused_before_work(name: str) -> None:
+    with pytest.raises(UserError, match="sign that is not shown; rename it"):
+        check_names_differ(("smile", name))
+
+
 @pytest.mark.parametrize("names", [("Hat", "hat"), ("a", "b", "A"), ("É", "é"), ("straße", "STRASSE")])
 def test_names_that_differ_by_case_alone_are_refused(names: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match="differ by case alone"):

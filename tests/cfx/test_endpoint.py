@@ -345,3 +345,84 @@ def test_what_a_server_echoes_is_masked_before_it_is_cut() -> None:
     long = SECRET * 20  # the echo's first 200 characters end inside it
     with Moody([401]) as server, pytest.raises(UserError, match=r"answered 401.*\*\*\*$"):
         kserve(server.url, memory(), long, auth={"env": "MODEL_TOKEN"})(X[:2])
+
+
+SCORES = "{{ reply.predictions | map(attribute='scores') | list | tojson }}"
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (b"null", "'None' has no attribute 'predictions'"),
+        (b"7", "has no attribute 'predictions'"),
+        (b'"busy"', "has no attribute 'predictions'"),
+        (b'{"predictions": null}', "makes a list of 0 answers to 1 images"),
+        (b'{"predictions": [{"scores": null}]}', "makes null of the answer to image 1 of 1"),
+        (b'{"predictions": [{"scores": "busy"}]}', 'makes "busy" of the answer to image 1 of 1'),
+        (b'{"predictions": [{"scores": [[0.5, 0.5]]}]}', r"makes \[0.5, 0.5\] of the answer to image 1"),
+        (b'{"predictions": [{"scores": [NaN, 0.5]}]}', "makes NaN of the answer to image 1"),
+        (b'{"predictions": [{"scores": [1e999, 0.5]}]}', "makes Infinity of the answer to image 1"),
+        (b'{"predictions": [{"scores": [1' + b"0" * 400 + b", 0]}]}", "makes 10{100,} of the answer to image 1"),
+        (b'{"predictions": [{"scores": [1' + b"0" * 5000 + b", 0]}]}", "did not answer in JSON: .*4300 digits"),
+        (b'{"predictions": [{"scores": [0.5, 0.5]}, {"scores": [1, 0]}]}', "makes a list of 2 answers to 1 images"),
+        (b'{"predictions": []}', "makes a list of 0 answers to 1 images"),
+        (b'{"predictions": [], "predictions": [{"scores": [1, 0]}]}', "'predictions' stands twice"),
+        (b"[" * 100_000, "did not answer in JSON"),
+        (b"\xff\xfe\x00", "did not answer in JSON"),
+    ],
+)
+def test_a_reply_that_is_no_list_of_numbers_is_said_with_endpoint_and_template_and_costs_one_call(
+    reply: bytes, words: str
+) -> None:
+    def write(file: Any) -> None:
+        file.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(reply)}\r\n\r\n".encode() + reply)
+
+    ledger = memory()
+    with answering(write) as url, pytest.raises(UserError, match=f"{url}.*{words}") as raised:
+        plain_json(url, ledger, response=SCORES)(X[:1])
+    assert len(ledger.calls(0)["call"]) == 1 and (
+        "JSON" in words or "twice" in words or "template `response`" in str(raised.value)
+    )
+    assert len(str(raised.value)) < 900
+
+
+def test_answers_of_different_lengths_and_a_template_of_the_wrong_kind_are_said() -> None:
+    with Moody() as server:
+        for response, words in (
+            ("[[1, 0], [1]]", "answers of 1 and 2 numbers"),
+            ("7", "makes 7, which is no list"),
+            ('{"a": 1}', "which is no list"),
+            ("[[1, 0], 1]", "answers of 1 and 2 numbers"),
+        ):
+            with pytest.raises(UserError, match=f"{server.url}.*template `response`.*{words}"):
+                plain_json(server.url, memory(), response=response)(X[:2])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [
+        ('{"outputs": [{"name": "p", "datatype": ["FP32"], "shape": [1], "data": [1]}]}', "answered p as"),
+        ('{"outputs": [{"name": "p", "datatype": "FP32", "shape": [1], "parameters": [], "data": 1}]}', None),
+        ('{"outputs": [{"name": "p", "datatype": "FP32", "parameters": {"binary_data_size": "x"}}]}', "no number of bytes"),
+        ('{"outputs": [{"name": "p", "datatype": "FP32", "parameters": {"binary_data_size": -4}}]}', "no number of bytes"),
+        ('{"outputs": [{"name": "p", "datatype": "FP32", "shape": [1], "data": [1' + "0" * 400 + "]}]}", "do not fit"),
+        ('{"outputs": [{"name": "p", "datatype": "FP32", "shape": [99999999999], "data": [1]}]}', "do not fit"),
+        ('{"outputs": [{"name": "p", "datatype": "FP32", "shape": null, "data": [1]}]}', None),
+        ('{"outputs": [{"name": "p"}], "outputs": []}', "'outputs' stands twice"),
+        ("[" * 100_000, "did not answer in JSON"),
+    ],
+)
+def test_an_answer_that_is_crafted_is_refused_or_read_and_no_defect(outputs: str, words: str | None) -> None:
+    response = httpx.Response(200, content=outputs.encode())
+    if words is None:
+        assert answer_in(response, "p", "http://model").size == 1
+    else:
+        with pytest.raises(UserError, match=f"http://model.*{words}"):
+            answer_in(response, "p", "http://model")
+    for length in ("x", "-1", "999999999", "²"):
+        with pytest.raises(UserError, match="http://model.*Content-Length says"):
+            answer_in(
+                httpx.Response(200, content=b"{}", headers={"Inference-Header-Content-Length": length.encode()}),
+                "p",
+                "http://model",
+            )

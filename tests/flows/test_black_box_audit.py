@@ -183,9 +183,13 @@ def test_a_flaky_endpoint_and_a_killed_audit_lose_nothing_and_query_nothing_twic
 
 
 def test_what_cannot_work_with_a_black_box_is_refused_before_any_query(tmp_path: Path) -> None:
-    write_portraits(tmp_path / "data", 4, seed=0)
+    write_portraits(tmp_path / "data", N, seed=0)
     with Moody() as server:
         door = {"access": "kserve", "url": server.url, "model": "m", "output": "p"}
+        few = settings(tmp_path, door)
+        few["data"] |= {"limit": N - 1}
+        with pytest.raises(ConfigError, match="surrogate: a surrogate is trained on 10 images or more, and there are 9"):
+            check(AuditConfig.model_validate(few))
         config = settings(tmp_path, door, surrogate=None)
         with pytest.raises(ConfigError, match=r"ladder: method 'fastdime' needs gradients.*black box.*`surrogate: \{\}`"):
             check(AuditConfig.model_validate(config))

@@ -1,12 +1,33 @@
-"""docs/how-to/production.md as it stands, in real processes of the checkout: kills. Scheduled audits: tests/packaging."""
+"""docs/how-to/production.md as it stands, in real processes: kills, strangers. Scheduled audits: tests/packaging."""
 
 from pathlib import Path
 
+import httpx
 import pytest
+from chromium import chromium_page
 
 from benchmarks.kills import SHARDS, Stack, kill_once, shards, until
 from benchmarks.toy_audit import fact_hashes, lay_out, settings, write_settings
+from tests.foreign_page import answers_to
 from tests.servers import Inbox
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.browser
+def test_a_page_of_another_site_starts_no_run_and_a_stranger_without_the_key_gets_401(tmp_path: Path) -> None:
+    with Inbox(tmp_path) as elsewhere, Stack(tmp_path, tmp_path / "none.yaml", only="server") as stack, chromium_page() as page:
+        flow = stack.request("POST", "/flows/", json={"name": "any"})["id"]
+        deployment = stack.request("POST", "/deployments/", json={"name": "any", "flow_id": flow})["id"]
+        api, key = f"http://127.0.0.1:{stack.port}/api", stack.key
+        url = f"{api}/deployments/{deployment}/create_flow_run"
+        assert httpx.post(url, json={}).status_code == 401
+        refused = {"as JSON": "TypeError", "with the key": "TypeError", "unseen": 0, "unseen, as who is logged in": 0}
+        assert answers_to(page, elsewhere.url, url, key) == refused
+        assert stack.request("POST", "/flow_runs/filter", json={}) == []
+        own = answers_to(page, f"{api}/health", url, key)  # or the same would be refused for another reason
+        assert (own["as JSON"], own["with the key"]) == (401, 201)
+        assert len(stack.request("POST", "/flow_runs/filter", json={})) == 1
 
 
 @pytest.mark.slow

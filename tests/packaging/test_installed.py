@@ -12,6 +12,7 @@ from zipfile import ZipFile
 import httpx
 import nbformat
 import pytest
+from chromium import chromium_page
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
@@ -21,6 +22,7 @@ from benchmarks.kills import Stack, until
 from benchmarks.toy_audit import lay_out, settings, write_settings
 from cfx.portraits import write_portraits
 from flows.demo_of import TRAINED
+from tests.foreign_page import answers_to
 from tests.packaging.installations import PACKAGES, ROOT, Installation, litter
 from tests.servers import Inbox
 from warehouse.facts.storage import files_below
@@ -231,7 +233,8 @@ def test_a_failing_gate_ends_the_run_failed_and_sends_one_alarm_with_a_link_that
 
 
 @pytest.mark.slow
-def test_strangers_and_other_sites_are_refused_by_the_documented_server(stack: Stack) -> None:
+@pytest.mark.browser
+def test_strangers_and_other_sites_are_refused_by_the_documented_server(stack: Stack, inbox: Inbox) -> None:
     api = str(stack.client.base_url).rstrip("/")
     foreign = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "POST"}
     assert httpx.get(f"{api}/health").status_code == 200
@@ -239,7 +242,11 @@ def test_strangers_and_other_sites_are_refused_by_the_documented_server(stack: S
     assert httpx.post(f"{api}/flow_runs/filter", json={}, auth=("admin", "guess")).status_code == 401
     assert httpx.options(f"{api}/deployments/", headers=foreign).status_code == 400
     own = httpx.options(f"{api}/deployments/", headers=foreign | {"Origin": f"http://127.0.0.1:{stack.port}"})
-    assert own.status_code == 200 and stack.request("POST", "/flow_runs/filter", json={})
+    assert own.status_code == 200 and (before := stack.request("POST", "/flow_runs/filter", json={}))
+    with chromium_page() as page:  # and in a real browser, in all the ways that a page can ask
+        url = f"{api}/deployments/{stack.deployment()}/create_flow_run"
+        assert set(answers_to(page, inbox.url, url, stack.key).values()) == {"TypeError", 0}
+    assert len(stack.request("POST", "/flow_runs/filter", json={})) == len(before)
 
 
 def test_a_notebooks_kernel_finds_the_product(from_wheel: Installation, tmp_path: Path) -> None:

@@ -62,6 +62,19 @@ def test_a_run_that_begins_and_a_network_of_this_process_are_not_queried_again(t
     again(audited(tmp_path, {"weights": "portraits:planted"} | {"classes": ["not_smiling", "smiling"]}, "torch"))
 
 
+def test_a_surrogate_of_too_few_images_that_can_be_read_is_refused_before_a_query(tmp_path: Path) -> None:
+    write_portraits(tmp_path / "data", 12, seed=3)
+    for name in ("00001", "00002", "00003"):
+        (tmp_path / f"data/images/{name}.png").write_bytes(b"no image")
+    with Moody() as server:
+        door = {"access": "kserve", "model": "brightness", "output": "p", "url": server.url, "classes": CLASSES}
+        data = {"images": tmp_path / "data/images", "table": tmp_path / "data/attributes.csv", "max_rejected": 0.5}
+        run = run_of(tmp_path, "few", classifier=door, oracle=None, prior=None, surrogate={}, data=data)
+        with pytest.raises(UserError, match="10 images or more, and there are 9"):
+            ingest(run)
+        assert server.images == 0
+
+
 def test_weights_behind_a_function_are_part_of_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     weights = tmp_path / "weights.npy"
