@@ -316,7 +316,8 @@ def _attributes(config: Annotations, text: pa.Table, table: Path | None) -> dict
     lower = [name.lower() for name in found]
     if clash := [name.removeprefix("a_") for name in found if lower.count(name.lower()) > 1]:
         raise UserError(
-            f"table: {table}: attributes {shortened(clash)} differ only in case, which SQL does not tell apart; rename all but one"
+            f"table: {table}: attributes [{shortened([*map(repr, clash)])}] differ only in case, which SQL does not tell apart; "
+            "rename all but one"
         )
     return found
 
