@@ -163,7 +163,7 @@ def _every_row(config: Annotations) -> pa.Table:
             "file": text[config.file_column],
             "split": pc.utf8_trim_whitespace(text[config.split_column]) if config.split_column else absent,
             "label": pc.utf8_trim_whitespace(text[config.label_column]) if config.label_column else absent,
-            **_attributes(config, text),
+            **_attributes(config, text, config.table),
         }
     )
     if config.split is not None:
@@ -193,7 +193,7 @@ def annotations_of(path: Path, config: Annotations) -> pa.Table:
             f"annotations: {path} has no column {missing[0]!r} of attribute_columns; it has {shortened(schema.names)}"
         )
     text = _read_text(path, [field.name for field in schema if field.name and _is_plain(field.type)])
-    found = _attributes(config, text)
+    found = _attributes(config, text, path)
     if not found:
         raise UserError(f"annotations: {path} has no yes/no column; it has {shortened(schema.names)}")
     rows = pa.table({"row": pa.array(range(1, len(text) + 1), pa.int64()), **found})
@@ -299,7 +299,7 @@ def _wanted(config: Annotations, table: Path) -> list[str]:
     return [field.name for field in schema if field.name in settings or (others and field.name and _is_plain(field.type))]
 
 
-def _attributes(config: Annotations, text: pa.Table) -> dict[str, pa.ChunkedArray]:
+def _attributes(config: Annotations, text: pa.Table, table: Path | None) -> dict[str, pa.ChunkedArray]:
     """Columns a_<attribute>: those configured, or every yes/no column that says anything; one of labels is an attribute, too."""
     fixed = {config.file_column, config.split_column}
     wanted, found = config.attribute_columns, {}
@@ -315,7 +315,10 @@ def _attributes(config: Annotations, text: pa.Table) -> dict[str, pa.ChunkedArra
             found[f"a_{name}"] = answers
     lower = [name.lower() for name in found]
     if clash := [name.removeprefix("a_") for name in found if lower.count(name.lower()) > 1]:
-        raise UserError(f"attributes {clash} differ only in case, which SQL does not tell apart; rename all but one")
+        raise UserError(
+            f"table: {table}: attributes [{shortened([*map(repr, clash)])}] differ only in case, which SQL does not tell apart; "
+            "rename all but one"
+        )
     return found
 
 

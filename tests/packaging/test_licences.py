@@ -15,7 +15,7 @@ ALLOWED = re.compile(
     r"0BSD|3-Clause BSD.*|Apache.*|BSD.*|BSL-1\.0|CC0-1\.0|CNRI-Python|ISC.*|MIT.*|MPL-2\.0|Mozilla Public License 2\.0.*"
     r"|PSF-2\.0|Python Software Foundation License|Zlib|LLVM-exception"
 )
-NVIDIA = "NVIDIA's own terms, under which its libraries come with torch for graphics cards; only on Linux, never changed"
+NVIDIA = "NVIDIA's own terms, under which its libraries come with torch on Linux"
 EXCEPTIONS = {
     "pillow-heif": "BSD, but its wheels hold x265 (GPL-2.0), libheif and libde265 (LGPL-3.0): who passes on an image with them "
     "in it has to give their sources; an installation by pip fetches them itself",
