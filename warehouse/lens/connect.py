@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from threading import Lock, Timer
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from warehouse.facts.schema import FACTS
 from warehouse.facts.shards import written
@@ -56,7 +57,12 @@ class View:
 
 
 def open_warehouse(
-    root: Path, from_rows: bool = False, sql: str | None = None, lens: bool = False, without: Collection[str] = ()
+    root: Path,
+    from_rows: bool = False,
+    sql: str | None = None,
+    lens: bool = False,
+    without: Collection[str] = (),
+    runs: Collection[str] | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """A lens over the facts under root, also when there are none yet. One thread per connection: `.cursor()` for another.
 
@@ -64,39 +70,59 @@ def open_warehouse(
     sql: the one query that will be run, to lay out no more views than it needs.
     lens: a name means the view of the schema `lens` first, the names that people write (`warehouse.lens.names`).
     without: files that are left out, named relative to the warehouse: the facts as they were before those came.
+    runs: these alone, and the edits that they used: it costs what they cost, whatever else is there; None: every run.
     SQL on it reads this warehouse's facts and no other file, and cannot change a setting or fetch an extension.
     Raises DamagedShard naming the first file that was cut short.
     """
     place = remembered(root)
-    there = {name: _without(place, written(place, name), without) for name in FACTS}
-    files = (place, _state(there)) if isinstance(place, Path) else None
+    there = {name: _without(place, paths, without) for name, paths in _files(place, runs).items()}
+    files = (place, state_of_files(paths for by_run in there.values() for paths in by_run.values()))
+    lasting = isinstance(place, Path)
     with _LAYING:
         laid = _last.get(from_rows)
-        if laid is None or files is None or laid.files != files:
+        if laid is None or not lasting or laid.files != files:
             laid = _Laid(files, _facts_laid_out(place, there, from_rows), set())
         every = (*VIEWS, *NAMES) if lens else VIEWS
         for name in every if sql is None else needed_views(sql, lens):
             if name not in laid.views:
                 laid.con.execute(view_sql(name))
                 laid.views.add(name)
-        if files is not None:
+        if lasting:
             _last[from_rows] = laid
-        con = laid.con if files is None else laid.con.cursor()
+        con = laid.con.cursor() if lasting else laid.con
         if lens:
             con.execute("set search_path = 'lens,main'")
         return con
 
 
+State: TypeAlias = tuple[tuple[str, int, int], ...]  # of files: name, time, size
+
+
 class _Laid(NamedTuple):
     """A database over these files, and the views that it has so far: to lay them out takes longer than most queries."""
 
-    files: tuple[Path, tuple[tuple[str, int, int], ...]] | None
+    files: tuple[Root, State]
     con: duckdb.DuckDBPyConnection
     views: set[str]
 
 
 _LAYING = Lock()
 _last: dict[bool, _Laid] = {}  # by from_rows: the last one is used again for as long as no file comes, goes or changes
+
+
+def _files(place: Root, runs: Collection[str] | None) -> dict[str, dict[str, list[Root]]]:
+    """By fact and run the files that a lens reads: every one, or those of these runs, and of the edits that they used."""
+    if runs is None:
+        return {name: written(place, name) for name in FACTS}
+    found = {name: {run: paths for each in runs for run, paths in written(place, name, each).items()} for name in FACTS}
+    used = {edits for paths in found["effects"].values() for path in paths for edits in _values(path, "edits")}
+    return found | {"edits": {run: paths for each in sorted(used) for run, paths in written(place, "edits", each).items()}}
+
+
+def _values(path: Root, column: str) -> set[str]:
+    """The values of a column of names."""
+    with path.open("rb") as file, pq.ParquetFile(file) as parquet:
+        return set(parquet.read(columns=[column])[column].to_pylist())
 
 
 def _without(place: Root, runs: dict[str, list[Root]], left_out: Collection[str]) -> dict[str, list[Root]]:
@@ -107,14 +133,13 @@ def _without(place: Root, runs: dict[str, list[Root]], left_out: Collection[str]
 
 
 def open_runs(root: Path, run_ids: Sequence[str], sql: str | None = None) -> duckdb.DuckDBPyConnection:
-    """A lens that sees these runs alone, and what belongs to no run (edits): it costs what they cost, whatever else is there.
+    """A lens that sees these runs alone, and the edits that they used: it costs what they cost, whatever else is there.
 
     The database is the caller's own, so that what the caller makes in it changes no other reader's answers.
     sql: as of `open_warehouse`. Raises DamagedShard naming the first file of these runs that was cut short.
     """
     place = remembered(root)
-    of_runs = {name: {run: paths for run_id in run_ids for run, paths in written(place, name, run_id).items()} for name in FACTS}
-    con = _facts_laid_out(place, of_runs | {"edits": written(place, "edits")}, from_rows=False)
+    con = _facts_laid_out(place, _files(place, run_ids), from_rows=False)
     _lay_out(con, VIEWS if sql is None else needed_views(sql))
     return con
 
@@ -145,9 +170,9 @@ def _lay_out(con: duckdb.DuckDBPyConnection, views: Iterable[str]) -> None:
         con.execute(view_sql(name))
 
 
-def _state(there: Mapping[str, Mapping[str, Sequence[Root]]]) -> tuple[tuple[str, int, int], ...]:
-    """Every file with its time and size."""
-    paths = [path for runs in there.values() for files in runs.values() for path in files]
+def state_of_files(files: Iterable[Sequence[Root]]) -> State:
+    """Local files, each with its time and size; nothing of an object store's."""
+    paths = (path for each in files for path in each if isinstance(path, Path))
     return tuple((str(path), (known := path.stat()).st_mtime_ns, known.st_size) for path in paths)
 
 

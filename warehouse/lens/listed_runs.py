@@ -1,0 +1,57 @@
+"""The list of runs: what each is called, when it began, what it is compared with. A question about one run reads no more of others.
+
+The facts `runs` and `policies` are read once, and again when a file of theirs comes, goes or changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+import duckdb
+
+from warehouse.facts.shards import written
+from warehouse.facts.storage import Root, remembered
+from warehouse.lens.connect import State, open_facts, state_of_files
+
+LISTED = ("runs", "policies")  # facts
+_READ = "select 1 from runs, bases, policies"
+_BASES = "select base_id from bases where list_contains($runs, run_id) and base_id in (select run_id from runs) order by base_id"
+_LONG = "config, packages"  # columns that take most of the room, and that nobody asks of many runs at once
+
+
+class _List(NamedTuple):
+    place: Root
+    state: State
+    con: duckdb.DuckDBPyConnection
+
+
+_READING = Lock()
+_last: list[_List] = []  # the last one alone
+
+
+def list_of_runs(root: Path) -> duckdb.DuckDBPyConnection:
+    """A connection of the caller's own to `runs`, without the columns `config` and `packages`, `bases` and `policies` of all
+    runs, and to nothing else."""
+    place = root.resolve() if isinstance(root, Path) else remembered(root)
+    state = state_of_files(files for fact in LISTED for files in written(place, fact).values()) if isinstance(place, Path) else ()
+    with _READING:
+        if not (_last and isinstance(place, Path) and _last[0][:2] == (place, state)):
+            con = open_facts(place, LISTED, _READ)
+            con.execute(f"create table facts.list_of_runs as select * exclude ({_LONG}) from runs")
+            con.execute("create table facts.list_of_policies as from policies")
+            for name in LISTED:
+                con.execute(f"create or replace view {name} as from facts.list_of_{name}")
+            con.execute("create table facts.list_of_bases as from bases")
+            con.execute("create or replace view bases as from facts.list_of_bases")
+            _last[:] = [_List(place, state, con)]
+        return _last[0].con.cursor()
+
+
+def with_bases(root: Path, run_ids: Iterable[str]) -> tuple[str, ...]:
+    """These runs, and those that they are compared with, as far as there are such: what a view says of them rests on no others."""
+    asked = list(dict.fromkeys(run_ids))
+    bases: Sequence[tuple[str]] = list_of_runs(root).execute(_BASES, {"runs": asked}).fetchall()
+    return tuple(dict.fromkeys([*asked, *(base for (base,) in bases)]))
