@@ -19,7 +19,6 @@ from warehouse.lens.connect import State, open_facts, state_of_files
 LISTED = ("runs", "policies")  # facts
 _READ = "select 1 from runs, bases, policies"
 _BASES = "select base_id from bases where list_contains($runs, run_id) and base_id in (select run_id from runs) order by base_id"
-_LONG = "config, packages"  # columns that take most of the room, and that nobody asks of many runs at once
 
 
 class _List(NamedTuple):
@@ -33,14 +32,14 @@ _last: list[_List] = []  # the last one alone
 
 
 def list_of_runs(root: Path) -> duckdb.DuckDBPyConnection:
-    """A connection of the caller's own to `runs`, without the columns `config` and `packages`, `bases` and `policies` of all
-    runs, and to nothing else."""
-    place = root.resolve() if isinstance(root, Path) else remembered(root)
+    """A connection of the caller's own to `runs`, `bases` and `policies` of all runs, and to nothing else; of damaged ones to what
+    can be read."""
+    place = remembered(root)
     state = state_of_files(files for fact in LISTED for files in written(place, fact).values()) if isinstance(place, Path) else ()
     with _READING:
         if not (_last and isinstance(place, Path) and _last[0][:2] == (place, state)):
-            con = open_facts(place, LISTED, _READ)
-            con.execute(f"create table facts.list_of_runs as select * exclude ({_LONG}) from runs")
+            con = open_facts(place, LISTED, _READ, in_part=True)
+            con.execute("create table facts.list_of_runs as from runs")
             con.execute("create table facts.list_of_policies as from policies")
             for name in LISTED:
                 con.execute(f"create or replace view {name} as from facts.list_of_{name}")
