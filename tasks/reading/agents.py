@@ -20,7 +20,7 @@ from pydantic import Field
 import cfx
 from cfx.errors import UserError
 from warehouse.lens.ask import ask, near_views
-from warehouse.lens.connect import description, open_warehouse
+from warehouse.lens.connect import description
 from warehouse.lens.connect import query as answered
 from warehouse.lens.connect import views as known_views
 from warehouse.lens.fetch import fetch
@@ -28,6 +28,7 @@ from warehouse.lens.gate import check_run
 from warehouse.lens.gate import gate as gate_of
 from warehouse.lens.groups import GROUP_OF
 from warehouse.lens.key_figures import key_figures
+from warehouse.lens.listed_runs import open_run
 from warehouse.lens.plain_json import as_json
 from warehouse.lens.readonly import QueryTimeout
 from warehouse.lens.reference import meaning_of, reference
@@ -78,7 +79,7 @@ def verdict(root: Path, run: RunId) -> str:
 
 def findings(root: Path, run: RunId, clear_too: Annotated[bool, Field(description="also what was cleared")] = False) -> str:
     """Attributes, properties and places that the answer may rest on, ranked, each with its verdict, effect and interval."""
-    with closing(open_warehouse(root, sql="from runs, findings")) as lens:
+    with closing(open_run(root, "from runs, findings", run)) as lens:
         check_run(lens, root, run)
         settle(lens, run)
         sql = "from findings where run_id = $run and ($all or verdict not in ('clear', 'named')) order by rank"

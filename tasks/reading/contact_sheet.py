@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from warehouse.lens.connect import open_warehouse
+from warehouse.lens.listed_runs import open_run
 
 SHOWN, SIDE = 8, 96  # images; pixels
 
@@ -22,7 +22,7 @@ _BEST = """
 
 def strip(root: Path, run_id: str) -> bytes | None:
     """The flipped explanations that changed least, as PNG; None if none flipped, or where thumbnails are off."""
-    with open_warehouse(root, sql=_BEST) as lens:
+    with open_run(root, _BEST, run_id) as lens:
         pairs = lens.execute(_BEST, {"run": run_id, "n": SHOWN}).fetchall()
     if not pairs:
         return None

@@ -77,7 +77,9 @@ def test_a_lens_of_a_run_stays_open_for_reviews_and_opens_again_for_facts(tmp_pa
     review(tmp_path, "one", "Bob", "rejected", attribute="hat")
     assert [row["reviewer"] for row in fetch(lenses.of("one"), "from marks, mine order by reviewer")] == ["Ada", "Bob"]
     assert fetch(lenses.of("one"), "select distinct run_id from explanations") == [{"run_id": "one"}]
-    assert fetch(lenses.of("one"), "from attribute_tests") == fetch(open_warehouse(tmp_path), "from attribute_tests where run_id = 'one'")
+    assert fetch(lenses.of("one"), "from attribute_tests") == fetch(
+        open_warehouse(tmp_path), "from attribute_tests where run_id = 'one'"
+    )
     set_policy(tmp_path, "one", POLICY)
     assert "mine" not in {row["table_name"] for row in fetch(lenses.of("one"), "select table_name from duckdb_tables()")}
     with pytest.raises(UserError, match="there is no run 'three'"):

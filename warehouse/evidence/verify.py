@@ -18,6 +18,7 @@ from warehouse.facts.shards import damaged
 from warehouse.facts.storage import name_in
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import fetch
+from warehouse.lens.listed_runs import with_bases
 from warehouse.lens.settled import settle
 from warehouse.report.embedded_numbers import Page, numbers
 from warehouse.report.formatting import listed
@@ -110,9 +111,10 @@ def _numbers(root: Path, run_id: str, page: str, later: frozenset[str]) -> tuple
     then = Then(later, None if nights is None else Evidence(nights["sql"], [started_in(row) for row in nights["rows"]]))
     gone = set[str]()
     if nights is not None:
-        with closing(open_warehouse(root, sql="from runs", without=later)) as lens:
+        known = {row["run_id"] for row in nights["rows"]}
+        with closing(open_warehouse(root, sql="from runs", without=later, runs=known)) as lens:
             there = {row["run_id"] for row in fetch(lens, "select run_id from runs where status = 'finished'")}
-        gone = {row["run_id"] for row in nights["rows"]} - there
+        gone = known - there
         questions = questions | {"nights": nights | {"rows": [row for row in nights["rows"] if row["run_id"] in there]}}
     counted, same, differing = asked_again(root, run_id, questions, later)
     seen, again = read.seen, Page(report_html(root, run_id, then)).seen
@@ -132,7 +134,8 @@ def asked_again(
     questions: name -> {"sql": the query, "rows": its answer as it was written down}; without: files that came after that.
     """
     counted, same, differing = 0, 0, []
-    with closing(open_warehouse(root, from_rows=True, without=without)) as lens:
+    nights = [row["run_id"] for row in questions.get("nights", {}).get("rows", [])]
+    with closing(open_warehouse(root, from_rows=True, without=without, runs=with_bases(root, [run_id, *nights]))) as lens:
         settle(lens, run_id)
         for name, question in questions.items():
             now = dict(numbers(fetch(lens, question["sql"])))

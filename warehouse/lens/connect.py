@@ -27,7 +27,16 @@ from warehouse.lens.names import OLD_COLUMNS, OLD_VIEWS, made_of
 from warehouse.lens.needed_views import UNSUMMED, needed_facts, needed_views
 from warehouse.lens.readonly import QueryTimeout, lock, refuse_writes, refused
 from warehouse.lens.scans import scan, with_derived
-from warehouse.lens.wholeness import Files, Wholeness, left_out, left_out_in_words, refuse_among, refuse_named, values_of, whole_of
+from warehouse.lens.wholeness import (
+    Files,
+    Wholeness,
+    left_out,
+    left_out_in_words,
+    refuse_among,
+    refuse_named,
+    values_of,
+    whole_of,
+)
 
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,

@@ -5,7 +5,7 @@ The facts `runs` and `policies` are read once, and again when a file of theirs c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -14,11 +14,20 @@ import duckdb
 
 from warehouse.facts.shards import written
 from warehouse.facts.storage import Root, remembered
-from warehouse.lens.connect import State, open_facts, state_of_files
+from warehouse.lens.connect import State, open_facts, open_warehouse, state_of_files
 
 LISTED = ("runs", "policies")  # facts
 _READ = "select 1 from runs, bases, policies"
-_BASES = "select base_id from bases where list_contains($runs, run_id) and base_id in (select run_id from runs) order by base_id"
+# What a policy named since a report was written is not what the report rests on: all that it may be are known.
+_COMPARED = """
+create table facts.list_of_compared as
+select distinct run_id, base as base_id from facts.policies where base is not null
+union
+select a.run_id, arg_max(b.run_id, b.started)
+from runs a join runs b on a.name = b.name and b.started < a.started and b.status = 'finished'
+group by a.run_id
+"""
+_BASES = "select distinct base_id from facts.list_of_compared where list_contains($runs, run_id) order by base_id"
 
 
 class _List(NamedTuple):
@@ -43,14 +52,24 @@ def list_of_runs(root: Path) -> duckdb.DuckDBPyConnection:
             con.execute("create table facts.list_of_policies as from policies")
             for name in LISTED:
                 con.execute(f"create or replace view {name} as from facts.list_of_{name}")
+            con.execute(_COMPARED)
             con.execute("create table facts.list_of_bases as from bases")
             con.execute("create or replace view bases as from facts.list_of_bases")
             _last[:] = [_List(place, state, con)]
         return _last[0].con.cursor()
 
 
+def open_run(
+    root: Path, sql: str, *run_ids: str, from_rows: bool = False, without: Collection[str] = ()
+) -> duckdb.DuckDBPyConnection:
+    """A lens over these runs, and what they are compared with, for questions about them: what `open_warehouse` says of them, at the
+    cost of these runs alone."""
+    return open_warehouse(root, from_rows, sql, without=without, runs=with_bases(root, run_ids))
+
+
 def with_bases(root: Path, run_ids: Iterable[str]) -> tuple[str, ...]:
-    """These runs, and those that they are compared with, as far as there are such: what a view says of them rests on no others."""
+    """These runs, and those that they are compared with, by any of their policies or because they are the audits before them: what
+    a view says of them rests on no others."""
     asked = list(dict.fromkeys(run_ids))
     bases: Sequence[tuple[str]] = list_of_runs(root).execute(_BASES, {"runs": asked}).fetchall()
     return tuple(dict.fromkeys([*asked, *(base for (base,) in bases)]))

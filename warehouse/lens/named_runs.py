@@ -122,7 +122,13 @@ def _joined(node: Json, ctes: frozenset[str]) -> list[_Joined]:
             return []  # a subquery is a SELECT of its own
         case {"type": "TABLE_FUNCTION", "function": {"function_name": "unnest" | "range" | "generate_series"}}:
             return []
-        case {"type": "BASE_TABLE", "schema_name": str(schema), "table_name": str(table), "alias": str(alias), "column_name_alias": []}:
+        case {
+            "type": "BASE_TABLE",
+            "schema_name": str(schema),
+            "table_name": str(table),
+            "alias": str(alias),
+            "column_name_alias": [],
+        }:
             name = table.lower()
             if not schema and name in ctes:
                 return []
@@ -209,4 +215,3 @@ def _value(node: Json, values: Mapping[str, object]) -> str | None:
         case {"type": "VALUE_PARAMETER", "identifier": str(name)} if isinstance(values.get(name), str):
             return str(values[name])
     return None
-

@@ -20,9 +20,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from warehouse.facts.storage import write_whole
-from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row
 from warehouse.lens.gate import IN_WORDS, check_run, verdict_of
+from warehouse.lens.listed_runs import open_run
 from warehouse.lens.settled import settle
 from warehouse.report import formatting as wording
 from warehouse.report import nights, quality
@@ -89,8 +89,8 @@ class Then:
 
 def report_html(root: Path, run_id: str, then: Then | None = None) -> str:
     """The report of one run, as it is or as it was then. Raises UserError for an unknown run, with the runs there are."""
-    asked = ";".join((*EVIDENCE.values(), nights.READ, IMAGES))
-    with closing(open_warehouse(root, sql=asked, without=then.without if then else frozenset())) as lens:
+    asked = ";".join((*EVIDENCE.values(), IMAGES))
+    with closing(open_run(root, asked, run_id, without=then.without if then else frozenset())) as lens:
         check_run(lens, root, run_id)
         settle(lens, run_id)
         found = {name: evidence(lens, name, run_id) for name in EVIDENCE}
@@ -103,7 +103,7 @@ def report_html(root: Path, run_id: str, then: Then | None = None) -> str:
             ask_maps(lens, run_id, found["map"].rows),
             quality.images_by_path(lens, run_id, found["quality_images"].rows),
         )
-        earlier = then.nights if then else nights.ask_nights(lens, root, run_id, found["claims"].rows, found["rules"].rows)
+        earlier = then.nights if then else nights.ask_nights(root, run_id, found["claims"].rows, found["rules"].rows)
     return _render(found, questions, pictures, earlier)
 
 
