@@ -89,8 +89,7 @@ class Lenses:
         return (run_id, *(row["base_id"] for row in found if row["base_id"] is not None))
 
     def runs(self) -> duckdb.DuckDBPyConnection:
-        """A connection of the caller's own to `runs`, `bases` and `policies` of all runs, and to nothing else; of damaged ones to what
-        can be read."""
+        """A connection of the caller's own to the list of runs (`list_of_runs`)."""
         return list_of_runs(self.root)
 
 

@@ -86,8 +86,8 @@ def open_warehouse(
     SQL on it reads this warehouse's facts and no other file, and cannot change a setting or fetch an extension.
     """
     place, every = remembered(root), (*VIEWS, *NAMES) if lens else VIEWS
-    views, facts = (every, tuple(FACTS)) if sql is None else (needed_views(sql, lens), _with_sums(needed_facts(sql, lens)))
-    of_facts = {name: _without(place, paths, without) for name, paths in _files(place, facts, runs).items()}
+    views, facts = (every, tuple(FACTS)) if sql is None else (needed_views(sql, lens), with_sums(needed_facts(sql, lens)))
+    of_facts = {name: _without(place, paths, without) for name, paths in files_of(place, facts, runs).items()}
     there, whole = whole_of(place, of_facts, in_part)
     if not lens:
         whole.log()
@@ -95,9 +95,9 @@ def open_warehouse(
     with _LAYING:
         laid = _last.get((from_rows, in_part))
         if laid is None or not laid.serves(place, whole, states):
-            laid = _Laid(place, whole, _empty_lens(place, whole), {}, set())
-        _lay_out_facts(laid.con, {name: there[name] for name in facts if name not in laid.states}, from_rows)
-        _lay_out(laid.con, (name for name in views if name not in laid.views))
+            laid = _Laid(place, whole, empty_lens(place, whole), {}, set())
+        lay_out_facts(laid.con, {name: there[name] for name in facts if name not in laid.states}, from_rows)
+        lay_out(laid.con, (name for name in views if name not in laid.views))
         laid.views.update(views)
         if states is not None:
             laid.states.update(states)
@@ -131,14 +131,14 @@ _LAYING = Lock()
 _last: dict[tuple[bool, bool], _Laid] = {}  # by from_rows, in_part: the last one is used again for as long as it serves
 
 
-def _with_sums(facts: Collection[str]) -> list[str]:
+def with_sums(facts: Collection[str]) -> list[str]:
     """These facts, and those whose sums or rows are laid out with them."""
     wanted = {*facts, *(name for pair in SUMS.items() if {*pair} & {*facts} for name in pair)}
     return [name for name in FACTS if name in wanted]
 
 
-def _files(place: Root, facts: Collection[str], runs: Collection[str] | None) -> Files:
-    """By fact and run the files that a lens of these facts reads: every one, or those of these runs, and of the edits that they used.
+def files_of(place: Root, facts: Collection[str], runs: Collection[str] | None = None) -> Files:
+    """By fact and run the files that a lens of these facts reads: all, or those of these runs and of the edits that they used.
 
     Which files a question reads is decided here alone.
     """
@@ -146,7 +146,7 @@ def _files(place: Root, facts: Collection[str], runs: Collection[str] | None) ->
         return {name: written(place, name) for name in facts}
     found = {name: {run: paths for each in runs for run, paths in written(place, name, each).items()} for name in facts}
     if "edits" in facts:
-        effects = found["effects"] if "effects" in facts else _files(place, ["effects"], runs)["effects"]
+        effects = found["effects"] if "effects" in facts else files_of(place, ["effects"], runs)["effects"]
         used = {edits for paths in effects.values() for path in paths for edits in values_of(path, "edits")}
         found["edits"] = {run: paths for each in sorted(used) for run, paths in written(place, "edits", each).items()}
     return found
@@ -166,35 +166,35 @@ def open_runs(root: Path, run_ids: Sequence[str], sql: str | None = None) -> duc
     sql: as of `open_warehouse`. A run with a damaged file has no facts here: see `warehouse.lens.wholeness.refuse_damaged`.
     """
     place = remembered(root)
-    return _opened(place, _files(place, _facts_of(sql), run_ids), VIEWS if sql is None else needed_views(sql), in_part=False)
+    return _opened(place, files_of(place, _facts_of(sql), run_ids), VIEWS if sql is None else needed_views(sql), in_part=False)
 
 
 def left_out_of(root: Path, run_ids: Sequence[str], sql: str) -> dict[str, list[Damage]]:
     """Those of these runs that a lens of `open_runs` would leave out, each with the damaged files that are why."""
     place = remembered(root)
     found: dict[str, list[Damage]] = {}
-    for run, one in whole_of(place, _files(place, _facts_of(sql), run_ids))[1].left_out:
+    for run, one in whole_of(place, files_of(place, _facts_of(sql), run_ids))[1].left_out:
         if run in run_ids:
             found.setdefault(run, []).append(one)
     return found
 
 
 def _facts_of(sql: str | None) -> Sequence[str]:
-    return tuple(FACTS) if sql is None else _with_sums(needed_facts(sql))
+    return tuple(FACTS) if sql is None else with_sums(needed_facts(sql))
 
 
 def open_facts(root: Path, facts: Sequence[str], sql: str, in_part: bool = False) -> duckdb.DuckDBPyConnection:
     """A lens over every run, in which only these facts have rows: for a query that needs no other. in_part: see `open_warehouse`."""
     place = remembered(root)
-    of_facts = {name: written(place, name) if name in facts else {} for name in _with_sums({*facts, *needed_facts(sql)})}
+    of_facts = {name: written(place, name) if name in facts else {} for name in with_sums({*facts, *needed_facts(sql)})}
     return _opened(place, of_facts, needed_views(sql), in_part)
 
 
 def _opened(place: Root, of_facts: Files, views: Iterable[str], in_part: bool) -> duckdb.DuckDBPyConnection:
     there, whole = whole_of(place, of_facts, in_part)
-    con = _empty_lens(place, whole)
-    _lay_out_facts(con, there, from_rows=False)
-    _lay_out(con, views)
+    con = empty_lens(place, whole)
+    lay_out_facts(con, there, from_rows=False)
+    lay_out(con, views)
     return con
 
 
@@ -212,7 +212,8 @@ def read_into(con: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Root]) 
     con.execute(f"insert into facts.read_{name} by name {scan(FACTS[name], by_run)}")
 
 
-def _lay_out(con: duckdb.DuckDBPyConnection, views: Iterable[str]) -> None:
+def lay_out(con: duckdb.DuckDBPyConnection, views: Iterable[str]) -> None:
+    """Add views to a lens, in the order in which they build on each other."""
     for name in views:
         con.execute(view_sql(name))
 
@@ -222,7 +223,7 @@ def state_of_files(files: Iterable[Sequence[Root]]) -> State:
     return tuple((str(path), (known := path.stat()).st_mtime_ns, known.st_size) for paths in files for path in paths)
 
 
-def _empty_lens(place: Root, whole: Wholeness) -> duckdb.DuckDBPyConnection:
+def empty_lens(place: Root, whole: Wholeness) -> duckdb.DuckDBPyConnection:
     """A database in memory, locked, with no fact and no view yet but what is known of damaged files."""
     con = duckdb.connect(":memory:", config=SETTINGS)
     if not isinstance(place, Path):
@@ -236,7 +237,7 @@ def _empty_lens(place: Root, whole: Wholeness) -> duckdb.DuckDBPyConnection:
     return con
 
 
-def _lay_out_facts(con: duckdb.DuckDBPyConnection, there: Files, from_rows: bool) -> None:
+def lay_out_facts(con: duckdb.DuckDBPyConnection, there: Files, from_rows: bool) -> None:
     """Add facts to a lens, those that have sums together with these."""
     summed = {name: sums for name, sums in SUMS.items() if sums in there}
     unsummed = {name: there[name] if from_rows else _unsummed(there[name], there[sums]) for name, sums in summed.items()}
@@ -302,7 +303,9 @@ def _answered(
     lens: bool,
     runs: Collection[str] | None,
 ) -> tuple[pa.Table, list[str]]:
-    with open_warehouse(root, sql=sql, lens=lens, runs=runs) as con:
+    from warehouse.lens.kept import open_all  # which opens a lens for what is not kept
+
+    with open_warehouse(root, sql=sql, lens=lens, runs=runs) if runs is not None else open_all(root, sql, lens, seconds) as con:
         refuse_named(con, sql, (values or {}).values())
         limit = Timer(seconds, con.interrupt)
         limit.start()

@@ -1,4 +1,5 @@
-"""The list of runs: what each is called, when it began, what it is compared with. A question about one run reads no more of others.
+"""The list of runs: what each is called, when it began, what it is compared with. A question about one run reads no more of the
+others.
 
 The facts `runs` and `policies` are read once, and again when a file of theirs comes, goes or changes.
 """
@@ -27,7 +28,7 @@ select a.run_id, arg_max(b.run_id, b.started)
 from runs a join runs b on a.name = b.name and b.started < a.started and b.status = 'finished'
 group by a.run_id
 """
-_BASES = "select distinct base_id from facts.list_of_compared where list_contains($runs, run_id) order by base_id"
+_BASES = "select distinct run_id, base_id from facts.list_of_compared where list_contains($runs, run_id) order by all"
 
 
 class _List(NamedTuple):
@@ -41,8 +42,9 @@ _last: list[_List] = []  # the last one alone
 
 
 def list_of_runs(root: Path) -> duckdb.DuckDBPyConnection:
-    """A connection of the caller's own to `runs`, `bases` and `policies` of all runs, and to nothing else; of damaged ones to what
-    can be read."""
+    """A connection of the caller's own to `runs`, `bases` and `policies` of all runs, and to nothing else.
+
+    Of damaged runs it has what can be read."""
     place = remembered(root)
     state = state_of_files(files for fact in LISTED for files in written(place, fact).values()) if isinstance(place, Path) else ()
     with _READING:
@@ -62,14 +64,24 @@ def list_of_runs(root: Path) -> duckdb.DuckDBPyConnection:
 def open_run(
     root: Path, sql: str, *run_ids: str, from_rows: bool = False, without: Collection[str] = ()
 ) -> duckdb.DuckDBPyConnection:
-    """A lens over these runs, and what they are compared with, for questions about them: what `open_warehouse` says of them, at the
-    cost of these runs alone."""
+    """A lens over these runs, and what they are compared with: for questions about them, at the cost of these runs alone.
+
+    sql, from_rows, without: as of `open_warehouse`."""
     return open_warehouse(root, from_rows, sql, without=without, runs=with_bases(root, run_ids))
 
 
 def with_bases(root: Path, run_ids: Iterable[str]) -> tuple[str, ...]:
-    """These runs, and those that they are compared with, by any of their policies or because they are the audits before them: what
-    a view says of them rests on no others."""
+    """These runs, and those that they are compared with, by any of their policies or as the audits before them.
+
+    What a view says of these runs rests on no others."""
     asked = list(dict.fromkeys(run_ids))
-    bases: Sequence[tuple[str]] = list_of_runs(root).execute(_BASES, {"runs": asked}).fetchall()
-    return tuple(dict.fromkeys([*asked, *(base for (base,) in bases)]))
+    bases = bases_of(root, asked)
+    return tuple(dict.fromkeys([*asked, *(base for run_id in asked for base in bases[run_id])]))
+
+
+def bases_of(root: Path, run_ids: Sequence[str]) -> dict[str, list[str]]:
+    """What each of these runs is compared with, as of `with_bases`."""
+    found: dict[str, list[str]] = {run_id: [] for run_id in run_ids}
+    for run_id, base in list_of_runs(root).execute(_BASES, {"runs": list(run_ids)}).fetchall():
+        found[run_id].append(base)
+    return found

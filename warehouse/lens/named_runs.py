@@ -1,7 +1,7 @@
-"""Which runs a query is about, where it says so: `where run_id = '...'`, `in (...)` or a parameter. It then reads no other's files.
+"""Which runs a query is about, where it says so: `where run_id = '...'`, `in (...)` or a parameter. It then reads no others.
 
-DuckDB leaves out the files of other runs by itself, but only after it has opened a list of all of them for every mention of a fact,
-hundreds of times in a view such as `gate`. So the runs are read off the query beforehand, from what DuckDB's parser makes of it.
+DuckDB leaves out the files of other runs by itself, but only after it has gone through a list of all of them for every mention
+of a fact, hundreds of times in a view such as `gate`. So the runs are read off the query beforehand, as DuckDB's parser writes it out.
 It is a proof, not a guess: every part of the query that reads a table must name the runs of that table, itself or through tables
 joined by run_id. Of anything else every run is read.
 """
@@ -122,17 +122,11 @@ def _joined(node: Json, ctes: frozenset[str]) -> list[_Joined]:
             return []  # a subquery is a SELECT of its own
         case {"type": "TABLE_FUNCTION", "function": {"function_name": "unnest" | "range" | "generate_series"}}:
             return []
-        case {
-            "type": "BASE_TABLE",
-            "schema_name": str(schema),
-            "table_name": str(table),
-            "alias": str(alias),
-            "column_name_alias": [],
-        }:
+        case {"type": "BASE_TABLE", "schema_name": str(schema), "table_name": str(table), "alias": str(alias), **more}:
             name = table.lower()
             if not schema and name in ctes:
                 return []
-            if not _of_runs(schema.lower(), name):
+            if more["column_name_alias"] or not _of_runs(schema.lower(), name):
                 raise _OfAll
             return [_Joined({called := (alias or table).lower()}, {called} if name in PAIRED else set())]
         case {"type": "JOIN", "left": left, "right": right, "ref_type": "REGULAR" | "CROSS", **join}:

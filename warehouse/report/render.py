@@ -22,6 +22,7 @@ from markupsafe import Markup
 from warehouse.facts.storage import write_whole
 from warehouse.lens.fetch import Row
 from warehouse.lens.gate import IN_WORDS, check_run, verdict_of
+from warehouse.lens.kept import KEPT, digests, keep
 from warehouse.lens.listed_runs import open_run
 from warehouse.lens.settled import settle
 from warehouse.report import formatting as wording
@@ -88,11 +89,17 @@ class Then:
 
 
 def report_html(root: Path, run_id: str, then: Then | None = None) -> str:
-    """The report of one run, as it is or as it was then. Raises UserError for an unknown run, with the runs there are."""
+    """The report of one run, as it is or as it was then. Raises UserError for an unknown run, with the runs there are.
+
+    What takes longest of the run is kept for queries over many runs (`warehouse.lens.kept`).
+    """
+    before = {} if then else digests(root, run_id)
     asked = ";".join((*EVIDENCE.values(), IMAGES))
     with closing(open_run(root, asked, run_id, without=then.without if then else frozenset())) as lens:
         check_run(lens, root, run_id)
-        settle(lens, run_id)
+        settle(lens, run_id, KEPT)
+        if before:
+            keep(lens, root, run_id, before)
         found = {name: evidence(lens, name, run_id) for name in EVIDENCE}
         questions = ask_findings(lens, run_id, found["ranked"].rows)
         picked = [found["picks"], *(each.picks for each in questions)]
