@@ -41,7 +41,7 @@ from warehouse.lens.connect import (
     state_of_files,
     with_sums,
 )
-from warehouse.lens.listed_runs import bases_of
+from warehouse.lens.listed_runs import bases_of, compares
 from warehouse.lens.needed_views import needed_facts, needed_views
 from warehouse.lens.readonly import QueryTimeout
 from warehouse.lens.settled import settle
@@ -125,7 +125,7 @@ def _digests(place: Path, names: Collection[str], runs: Sequence[str], there: Fi
     made: Digests = {}
     for name in names:
         read = with_sums(needed_facts(f"from {name}"))
-        compared = "bases" in needed_views(f"from {name}")
+        compared = compares(f"from {name}")
         for run in runs:
             of = (run, *(bases[run] if compared else ()))
             content = [_code(), name, [[each, fact, state(fact, each)] for each in of for fact in read]]
@@ -199,7 +199,7 @@ def _place(root: Root, name: str, run_id: str, digest: str) -> Root:
 
 def _read(root: Path, name: str, run_id: str, digest: str) -> pa.Table | None:
     """What is kept under this digest; None where nothing is, or where it is damaged."""
-    with suppress(FileNotFoundError):
+    with suppress(OSError):
         data = _place(root, name, run_id, digest).read_bytes()
         if is_whole(data):
             with pq.ParquetFile(pa.BufferReader(data)) as file:

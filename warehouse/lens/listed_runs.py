@@ -16,8 +16,10 @@ import duckdb
 from warehouse.facts.shards import written
 from warehouse.facts.storage import Root, remembered
 from warehouse.lens.connect import State, open_facts, open_warehouse, state_of_files
+from warehouse.lens.needed_views import needed_views
 
 LISTED = ("runs", "policies")  # facts
+COMPARING = frozenset({"policies", "bases", "changes", "edit_changes", "flip_changes", "unedited"})  # all that joins two runs
 _READ = "select 1 from runs, bases, policies"
 # What a policy named since a report was written is not what the report rests on: all that it may be are known.
 _COMPARED = """
@@ -68,6 +70,11 @@ def open_run(
 
     sql, from_rows, without: as of `open_warehouse`."""
     return open_warehouse(root, from_rows, sql, without=without, runs=with_bases(root, run_ids))
+
+
+def compares(sql: str) -> bool:
+    """Whether what this query says of a run may rest on the runs that it is compared with."""
+    return not COMPARING.isdisjoint(needed_views(sql, lens=True))
 
 
 def with_bases(root: Path, run_ids: Iterable[str]) -> tuple[str, ...]:

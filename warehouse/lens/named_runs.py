@@ -14,8 +14,8 @@ from pathlib import Path
 
 from warehouse.facts.schema import FACTS
 from warehouse.lens.catalog import LENS, NAMES, VIEWS
-from warehouse.lens.listed_runs import with_bases
-from warehouse.lens.needed_views import Json, needed_views, parsed
+from warehouse.lens.listed_runs import compares, with_bases
+from warehouse.lens.needed_views import Json, parsed
 
 # Views whose rows are about two runs: they need both named. Of the others, rows of a run rest on that run and on what it is
 # compared with (`bases`), but for those of no run or of all.
@@ -48,7 +48,7 @@ class _Said:
 def runs_read(root: Path, sql: str, values: Mapping[str, object]) -> tuple[str, ...] | None:
     """The runs of which a query may read anything: those that it names, and what these are compared with; None: all runs."""
     named = named_runs(sql, values)
-    return named if named is None or "bases" not in needed_views(sql, lens=True) else with_bases(root, named)
+    return with_bases(root, named) if named is not None and compares(sql) else named
 
 
 def named_runs(sql: str, values: Mapping[str, object]) -> tuple[str, ...] | None:
