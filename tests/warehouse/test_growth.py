@@ -1,4 +1,4 @@
-"""What a question costs grows with what it is about: one run's reads that run, and what is kept of each run is read, never stale."""
+"""A question costs what it is about: one run's reads that run alone; what is kept of each run is read, never stale."""
 
 from __future__ import annotations
 

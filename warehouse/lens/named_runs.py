@@ -1,7 +1,7 @@
 """Which runs a query is about, where it says so: `where run_id = '...'`, `in (...)` or a parameter. It then reads no others.
 
 DuckDB leaves out the files of other runs by itself, but only after it has gone through a list of all of them for every mention
-of a fact, hundreds of times in a view such as `gate`. So the runs are read off the query beforehand, as DuckDB's parser writes it out.
+of a fact, hundreds of times in a view such as `gate`. So the runs are read off the query beforehand, as DuckDB's parser has it.
 It is a proof, not a guess: every part of the query that reads a table must name the runs of that table, itself or through tables
 joined by run_id. Of anything else every run is read.
 """
