@@ -17,6 +17,7 @@ def prune(
 ) -> None:
     """Delete old runs: their facts, images and reports, and edits that no other run uses. What a policy compares with stays."""
     with user_errors():
+        from warehouse.facts.damage import DamagedRun
         from warehouse.lens.prune import compared_with, expired, forget
         from warehouse.report.render import write_report
 
@@ -29,5 +30,8 @@ def prune(
         for run in old:
             out.print(f"{escaped(run)}: {forget(warehouse, run)} files deleted", soft_wrap=True)
         for run in sorted(left):
-            again = f"{run}: report written again, which compared it with one of these: {write_report(warehouse, run)}"
+            try:
+                again = f"{run}: report written again, which compared it with one of these: {write_report(warehouse, run)}"
+            except DamagedRun as error:
+                again = f"{run}: its report compared it with one of these and cannot be written again: {error}"
             out.print(escaped(again), soft_wrap=True)

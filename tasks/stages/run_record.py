@@ -18,6 +18,7 @@ from cfx.version import __version__
 from tasks.advice.black_box_check import black_box_warnings
 from tasks.advice.judge_check import judge_warnings
 from tasks.run import Run
+from warehouse.facts.order import STEP
 from warehouse.facts.shards import Shard, find_shard, read_shard, shard_path, write_shard, written
 from warehouse.lens.connect import open_warehouse
 
@@ -109,9 +110,18 @@ def _events(run: Run) -> list[str]:
 
 def _first_start(run: Run) -> datetime | None:
     """When the run began, as any of its events has it; None where there is none."""
+    return min((row["started"] for row in _times(run)), default=None)
+
+
+def _next_moment(run: Run) -> datetime:
+    """Now, or if a clock was ahead the moment after the run's last event: of events the last one written counts."""
+    return max([datetime.now(UTC), *((row["finished"] or row["started"]) + STEP for row in _times(run))])
+
+
+def _times(run: Run) -> list[dict[str, Any]]:
+    """started and finished of each event of the run that is whole."""
     kept = (find_shard(run.root, "runs", run.id, key) for key in _events(run))
-    starts = [read_shard(event, ["started"]).to_pylist()[0]["started"] for event in kept if event is not None]
-    return min(starts, default=None)
+    return [row for event in kept if event is not None for row in read_shard(event, ["started", "finished"]).to_pylist()]
 
 
 def finished(run: Run) -> datetime | None:
@@ -124,7 +134,7 @@ def finished(run: Run) -> datetime | None:
 def fail_run(run: Run, reason: str) -> Shard:
     """An event of a run that raised: its reason is one line. Another try may still finish the run."""
     (first,) = read_shard(start_run(run)).to_pylist()
-    ended = datetime.now(UTC)
+    ended = _next_moment(run)
     event = {"status": "failed", "reason": reason, "finished": ended}
     return write_shard(run.root, "runs", run.id, f"failed-{ended:{MOMENT}}", _one(first | event))
 
@@ -137,7 +147,7 @@ def finish_run(run: Run) -> Shard:
     failures = sorted(event.partition("-")[2] for event in events if event.startswith("failed"))
     last = "finished" + (f"-{ends[-1]}" if ends and ends[-1] else "")
     done = find_shard(run.root, "runs", run.id, last) if ends else None
-    now = datetime.now(UTC)
+    now = _next_moment(run)
     if done is not None and not (failures and failures[-1] > _when(done)) and _labels_of(done) == run.config.labels:
         return done
     (first,) = read_shard(start_run(run)).to_pylist()

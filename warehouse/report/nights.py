@@ -24,6 +24,7 @@ from warehouse.report.queries import Evidence
 if TYPE_CHECKING:
     from warehouse.trend.alarms import Alarm
 
+READ = "select 1 from runs, trend"  # what is asked here of other runs
 MOST = 30  # runs
 EFFECTS = 3  # lines of effects, besides those with an alarm
 
@@ -85,7 +86,7 @@ def ask_nights(root: Path, run_id: str, claims: Sequence[Row], rules: Sequence[R
     claims: rows of `findings`, of which the strongest are followed; rules: of `gate`. Besides numbers a row of the answer has
     `gate`, what its run's release check came to, and `alarm`: this run's value is alarming.
     """
-    runs = [row["run_id"] for row in fetch(list_of_runs(root), _RUNS, run=run_id, most=MOST)]
+    runs = runs_of(root, run_id)
     if len(runs) < 2:
         return None
     from warehouse.trend.alarms import alarms  # scipy's statistics take a third of a second to import
@@ -102,6 +103,11 @@ def ask_nights(root: Path, run_id: str, claims: Sequence[Row], rules: Sequence[R
         key = row["kind"], row["name"], row["class"]
         row |= {"gate": gates[row["run_id"]], "alarm": row["run_id"] == run_id and key in alarming}
     return Evidence(sql, answer)
+
+
+def runs_of(root: Path, run_id: str) -> list[str]:
+    """The run and the finished ones of its audit before it, the newest first, at most MOST; none for one that has not finished."""
+    return [row["run_id"] for row in fetch(list_of_runs(root), _RUNS, run=run_id, most=MOST)]
 
 
 def _followed(claims: Sequence[Row], found: Sequence[Alarm]) -> list[tuple[str, str, str]]:

@@ -16,15 +16,19 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import duckdb
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from warehouse.facts.storage import write_whole
-from warehouse.lens.fetch import Row
+from warehouse.lens.connect import left_out_of
+from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.gate import IN_WORDS, check_run, verdict_of
 from warehouse.lens.kept import KEPT, digests, keep
 from warehouse.lens.listed_runs import open_run
 from warehouse.lens.settled import settle
+from warehouse.lens.wholeness import left_out as lens_left_out
+from warehouse.lens.wholeness import left_out_in_words
 from warehouse.report import formatting as wording
 from warehouse.report import nights, quality
 from warehouse.report.cards import cards
@@ -110,8 +114,20 @@ def report_html(root: Path, run_id: str, then: Then | None = None) -> str:
             ask_maps(lens, run_id, found["map"].rows),
             quality.images_by_path(lens, run_id, found["quality_images"].rows),
         )
+        absent = _absent(root, lens, run_id)
         earlier = then.nights if then else nights.ask_nights(root, run_id, found["claims"].rows, found["rules"].rows)
-    return _render(found, questions, pictures, earlier)
+    return _render(found, questions, pictures, earlier, absent)
+
+
+def _absent(root: Path, lens: duckdb.DuckDBPyConnection, run_id: str) -> list[str]:
+    """Other runs that the page would compare this one with and of which a file is damaged, each in a line."""
+    bases = {row["base_id"] for row in fetch(lens, "select base_id from bases where run_id = $run", run=run_id)}
+    damaged = [(run, one) for run, one in lens_left_out(lens) if run in bases]
+    earlier = [run for run in nights.runs_of(root, run_id) if run not in {run_id, *bases}]
+    damaged += [(run, one) for run, because in left_out_of(root, earlier, nights.READ).items() for one in because]
+    return [
+        f"Not compared with all it could be: {line}. Write this report again after that." for line in left_out_in_words(damaged)
+    ]
 
 
 class Pictures(NamedTuple):
@@ -125,7 +141,13 @@ class Pictures(NamedTuple):
     doubtful: dict[str, bytes]
 
 
-def _render(found: dict[str, Evidence], questions: Sequence[Question], pictures: Pictures, earlier: Evidence | None) -> str:
+def _render(
+    found: dict[str, Evidence],
+    questions: Sequence[Question],
+    pictures: Pictures,
+    earlier: Evidence | None,
+    absent: Sequence[str] = (),
+) -> str:
     names = Names.of(found["runs"].rows[0])
     said = verdict_from({name: each.rows for name, each in found.items()})
     named = {name: Evidence(each.sql, names.rows(each.rows)) for name, each in found.items() if name != "runs"}
@@ -173,7 +195,11 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], pictures:
         pair_evidence=[(found["pairs"], "the edits"), (found["moved"], "the probes"), (found["pasted"], "the transplants")],
         cards=cards(named["carriers"].rows, named["claims"].rows, pictures.carriers),
         quality_checks=quality.checks(named["quality"].rows, named["quality_images"].rows, pictures.doubtful),
-        warnings=[*_warnings(run), *(("Warning.", text) for text in quality.warnings(named["quality"].rows))],
+        warnings=[
+            *_warnings(run),
+            *(("Warning.", text) for text in absent),
+            *(("Warning.", text) for text in quality.warnings(named["quality"].rows)),
+        ],
         figures=_figures(run, scores, cost),
         effect_meaning=_effect_meaning(run),
         axis=_axis(run["margin"], rows),
