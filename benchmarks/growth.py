@@ -5,9 +5,9 @@
 
 The runs are one audit's facts as the tests write them, sealed, under other run ids, with other seeds and times. Three of them
 are nights of the audit that is asked about, in either warehouse; the others are nights of other audits. All have a report.
-Seconds are those of the CPU, which other work on the machine changes little, and of the clock; megabytes are the most that a process
-held. `ratio`: CPU seconds in the larger warehouse over those in the smaller. `again`: once more, when what the first one computed
-of each run is kept. Of pages the CPU seconds are the server's, from the request until it is answered.
+Seconds are those of the CPU, which other work on the machine changes little, and of the clock; megabytes are the most that a
+process held. `ratio`: CPU seconds in the larger warehouse over those in the smaller. `again`: once more, when what the first one
+computed of each run is kept. Of pages the CPU seconds are the server's, from the request until it is answered.
 """
 
 from __future__ import annotations

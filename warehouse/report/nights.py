@@ -106,7 +106,7 @@ def ask_nights(root: Path, run_id: str, claims: Sequence[Row], rules: Sequence[R
 
 
 def runs_of(root: Path, run_id: str) -> list[str]:
-    """The run and the finished ones of its audit before it, the newest first, at most MOST; none for one that has not finished."""
+    """The run and the finished ones of its audit before it, newest first, at most MOST; none for one that has not finished."""
     return [row["run_id"] for row in fetch(list_of_runs(root), _RUNS, run=run_id, most=MOST)]
 
 
