@@ -17,11 +17,12 @@ from tasks.reading.gate import Policy, set_policy
 from warehouse.facts.damage import SETTLED
 from warehouse.facts.schema import FACTS
 from warehouse.facts.shards import write_shard
-from warehouse.lens import connect, kept, listed_runs
+from warehouse.lens import kept, listed_runs, open_lens
 from warehouse.lens.catalog import LENS, NAMES, VIEWS
-from warehouse.lens.connect import lay_out, open_runs, open_warehouse, query
+from warehouse.lens.connect import query
 from warehouse.lens.listed_runs import compares, list_of_runs, open_run, with_bases
 from warehouse.lens.named_runs import OF_ALL, PAIRED, named_runs
+from warehouse.lens.open_lens import lay_out, open_runs, open_warehouse
 from warehouse.lens.prune import forget
 
 LESS_THAN_A_FILE = 500  # bytes, such as a counter's digits
@@ -89,7 +90,7 @@ def test_a_column_that_other_runs_alone_have_is_null_in_a_run_that_is_named(root
 
 def bytes_read(work: object) -> int:
     """By this process, for a question in a lens that is opened for it."""
-    connect._last.clear()
+    open_lens._last.clear()
     listed_runs._last.clear()
     before = _bytes()
     work()  # type: ignore[operator]
@@ -150,7 +151,7 @@ def answers(root: Path, view: str) -> list[tuple[object, ...]]:
 
 
 def computed(root: Path, view: str) -> list[tuple[object, ...]]:
-    connect._last.clear()
+    open_lens._last.clear()
     with closing(open_warehouse(root, sql=f"from {view}")) as lens:
         return lens.execute(f"from {view} order by all").fetchall()
 

@@ -20,9 +20,9 @@ from cfx.errors import UserError
 from warehouse.facts.schema import FACTS
 from warehouse.facts.shards import written
 from warehouse.facts.storage import Root
-from warehouse.lens.connect import State, open_runs, read_into
 from warehouse.lens.fetch import fetch
 from warehouse.lens.listed_runs import list_of_runs
+from warehouse.lens.open_lens import State, open_runs, read_into
 from warehouse.lens.settled import settle_for_all
 from warehouse.lens.wholeness import refuse_damaged
 

@@ -30,7 +30,9 @@ import pyarrow.parquet as pq
 from warehouse.facts.seal import UNSEALED, is_whole, sealed
 from warehouse.facts.storage import NotWritten, Root, files_below, remembered, write_whole
 from warehouse.lens.catalog import NAMES, VIEWS, view_sql
-from warehouse.lens.connect import (
+from warehouse.lens.listed_runs import bases_of, compares
+from warehouse.lens.needed_views import needed_facts, needed_views
+from warehouse.lens.open_lens import (
     State,
     empty_lens,
     files_of,
@@ -41,8 +43,6 @@ from warehouse.lens.connect import (
     state_of_files,
     with_sums,
 )
-from warehouse.lens.listed_runs import bases_of, compares
-from warehouse.lens.needed_views import needed_facts, needed_views
 from warehouse.lens.readonly import QueryTimeout
 from warehouse.lens.settled import settle
 from warehouse.lens.wholeness import Files, whole_of
@@ -51,7 +51,7 @@ KEPT = ("group_counts", "interventions", "ranked_attributes", "attribute_effects
 FEW = 8  # runs: of fewer all is computed as fast as looked up
 TOGETHER = 8  # runs that are computed in one lens: to lay it out takes as long as a run
 _CODE = (
-    "facts/schema.py", "lens/catalog.py", "lens/connect.py", "lens/kept.py", "lens/needed_views.py", "lens/partial_sums.py",
+    "facts/schema.py", "lens/catalog.py", "lens/open_lens.py", "lens/kept.py", "lens/needed_views.py", "lens/partial_sums.py",
     "lens/scans.py", "lens/settled.py",
 )  # fmt: skip
 _MACRO = re.compile(r"^create macro\b", re.MULTILINE)

@@ -15,8 +15,8 @@ import duckdb
 
 from warehouse.facts.shards import written
 from warehouse.facts.storage import Root, remembered
-from warehouse.lens.connect import State, open_facts, open_warehouse, state_of_files
 from warehouse.lens.needed_views import needed_views
+from warehouse.lens.open_lens import State, open_facts, open_warehouse, state_of_files
 
 LISTED = ("runs", "policies")  # facts
 COMPARING = frozenset({"policies", "bases", "changes", "edit_changes", "flip_changes", "unedited"})  # all that joins two runs
