@@ -82,7 +82,7 @@ def _spared(value: Any) -> Any:
 def _write_table(root: Path, subject: Subject, to: Path) -> tuple[Path, tuple[str, ...]]:
     """The run's images with their labels, annotations and use; returns the path, absolute, and the attributes annotated."""
     used = {each.source: each.split for each in subject.data.samples if each.kind == "original"}
-    with closing(open_warehouse(root, sql=IMAGES)) as lens:
+    with closing(open_warehouse(root, sql=IMAGES, runs=[subject.run["run_id"]])) as lens:
         refuse_damaged(lens, subject.run["run_id"])
         rows = fetch(lens, IMAGES, run=subject.run["run_id"])
     names = tuple(

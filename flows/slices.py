@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection
 from contextlib import closing
 from pathlib import Path
 
-from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import fetch
+from warehouse.lens.listed_runs import open_run
 from warehouse.report.queries import EVIDENCE, evidence
 
 PATHS = "select image_id, path from images where run_id = $run"
@@ -22,7 +22,7 @@ def precision_at_k(root: Path, run_id: str, names: Collection[str], carries: Cal
 
     carries: whether the image of this file carries what was planted.
     """
-    with closing(open_warehouse(root, sql=f"{EVIDENCE['carriers']};{PATHS}")) as lens:
+    with closing(open_run(root, f"{EVIDENCE['carriers']};{PATHS}", run_id)) as lens:
         rows = [row for row in evidence(lens, "carriers", run_id).rows if row["name"] in names]
         paths = {row["image_id"]: row["path"] for row in fetch(lens, PATHS, run=run_id)}
     card = [row for row in rows if (row["kind"], row["name"]) == (rows[0]["kind"], rows[0]["name"])]

@@ -21,7 +21,7 @@ import cfx
 from cfx.errors import UserError
 from cfx.masking import masked
 from warehouse.lens.ask import near_views
-from warehouse.lens.connect import description, open_warehouse
+from warehouse.lens.connect import description
 from warehouse.lens.connect import query as answered
 from warehouse.lens.connect import views as known_views
 from warehouse.lens.fetch import fetch
@@ -29,6 +29,7 @@ from warehouse.lens.gate import check_run
 from warehouse.lens.gate import gate as gate_of
 from warehouse.lens.groups import GROUP_OF
 from warehouse.lens.key_figures import key_figures
+from warehouse.lens.listed_runs import open_run
 from warehouse.lens.plain_json import as_json
 from warehouse.lens.query_limits import Limits
 from warehouse.lens.query_process import answer
@@ -81,7 +82,7 @@ def verdict(root: Path, run: RunId) -> str:
 
 def findings(root: Path, run: RunId, clear_too: Annotated[bool, Field(description="also what was cleared")] = False) -> str:
     """Attributes, properties and places that the answer may rest on, ranked, each with its verdict, effect and interval."""
-    with closing(open_warehouse(root, sql="from runs, findings")) as lens:
+    with closing(open_run(root, "from runs, findings", run)) as lens:
         check_run(lens, root, run)
         settle(lens, run)
         sql = "from findings where run_id = $run and ($all or verdict not in ('clear', 'named')) order by rank"

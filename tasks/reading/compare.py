@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cfx.errors import UserError
-from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.gate import check_run
+from warehouse.lens.listed_runs import open_run
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ FLIPS = f"from flip_changes {PAIR}"
 
 def compare(root: Path, run_id: str, base_id: str) -> Comparison:
     """What changed from base to run. Raises UserError for an unknown run, or two runs with nothing in common."""
-    with closing(open_warehouse(root, sql=";".join(["from runs", CHANGED, EDITED, UNEDITED, VERDICTS, FLIPS, METRICS]))) as lens:
+    sql = ";".join(["from runs", CHANGED, EDITED, UNEDITED, VERDICTS, FLIPS, METRICS])
+    with closing(open_run(root, sql, run_id, base_id)) as lens:
         for name in (run_id, base_id):
             check_run(lens, root, name)
         attributes, edits, unedited, flips, metrics = (

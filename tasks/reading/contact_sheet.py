@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from warehouse.lens.connect import open_warehouse
+from warehouse.lens.listed_runs import open_run
 from warehouse.lens.wholeness import refuse_damaged
 
 SHOWN, SIDE = 8, 96  # images; pixels
@@ -26,7 +26,7 @@ def strip(root: Path, run_id: str) -> bytes | None:
 
     Raises DamagedRun.
     """
-    with open_warehouse(root, sql=_BEST) as lens:
+    with open_run(root, _BEST, run_id) as lens:
         refuse_damaged(lens, run_id)
         pairs = lens.execute(_BEST, {"run": run_id, "n": SHOWN}).fetchall()
     if not pairs:

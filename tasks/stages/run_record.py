@@ -152,7 +152,7 @@ def finish_run(run: Run) -> Shard:
         return done
     (first,) = read_shard(start_run(run)).to_pylist()
     first["config"] = run.config.model_dump_json()  # what people call things may be another than at the start: it is no result
-    with open_warehouse(run.root, sql=COUNTS) as lens:
+    with open_warehouse(run.root, sql=COUNTS, runs=[run.id]) as lens:
         counts = lens.execute(COUNTS, {"run": run.id}).fetchone()
     assert counts is not None
     known = dict(zip(("attempted", "explained", "flipped", "rejected"), counts, strict=True))

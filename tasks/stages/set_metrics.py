@@ -64,10 +64,10 @@ def compare_sets(run: Run) -> Rows:
     """FID, sFID, KID and crossover FID of a run under each of its encoders, and a row for every metric that it cannot have."""
     method = run.config.ladder[0].method
     missing = absences(run)
-    with open_warehouse(run.root, sql=COUNTS) as lens:
+    with open_warehouse(run.root, sql=COUNTS, runs=[run.id]) as lens:
         missing += unmeasured(run, lens)
     rows = [_row(absent.metric, absent.encoder, absent=absent.reason) for absent in missing]
-    with open_warehouse(run.root, sql=f"{COMPARED};{CROSSED}") as lens:
+    with open_warehouse(run.root, sql=f"{COMPARED};{CROSSED}", runs=[run.id]) as lens:
         for encoder in encoders_for(run):
             parameters = {"run": run.id, "method": method, "encoder": encoder}
             rows += [_fid(lens, parameters), *_halves(lens, parameters), _crossover(lens, parameters)]

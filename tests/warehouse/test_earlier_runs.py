@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,8 +15,7 @@ from warehouse.evidence.export import export
 from warehouse.evidence.verify import verify
 from warehouse.evidence.verify_archive import verify_archive
 from warehouse.facts.shards import write_shard
-from warehouse.lens.connect import open_warehouse
-from warehouse.report.nights import READ, Nights, ask_nights, nights_of
+from warehouse.report.nights import Nights, ask_nights, nights_of
 from warehouse.report.queries import Evidence
 from warehouse.report.render import write_report
 
@@ -42,8 +40,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def asked(root: Path, run: str) -> Evidence | None:
-    with closing(open_warehouse(root, sql=READ)) as lens:
-        return ask_nights(lens, root, run, [CLAIM], [{"verdict": "fail"}])
+    return ask_nights(root, run, [CLAIM], [{"verdict": "fail"}])
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from warehouse.explorer.app import explorer
 from warehouse.explorer.groups_page import attributes_of
 from warehouse.explorer.lenses import Lenses
 from warehouse.explorer.reviews import review
-from warehouse.lens.connect import query
+from warehouse.lens.connect import open_warehouse, query
 from warehouse.lens.fetch import fetch
 from warehouse.lens.gate import set_policy
 from warehouse.lens.query_limits import Limits
@@ -78,7 +78,9 @@ def test_a_lens_of_a_run_stays_open_for_reviews_and_opens_again_for_facts(tmp_pa
     review(tmp_path, "one", "Bob", "rejected", attribute="hat")
     assert [row["reviewer"] for row in fetch(lenses.of("one"), "from marks, mine order by reviewer")] == ["Ada", "Bob"]
     assert fetch(lenses.of("one"), "select distinct run_id from explanations") == [{"run_id": "one"}]
-    assert fetch(lenses.of("one"), "from attribute_tests") == fetch(lenses.cursor(), "from attribute_tests where run_id = 'one'")
+    assert fetch(lenses.of("one"), "from attribute_tests") == fetch(
+        open_warehouse(tmp_path), "from attribute_tests where run_id = 'one'"
+    )
     set_policy(tmp_path, "one", POLICY)
     assert "mine" not in {row["table_name"] for row in fetch(lenses.of("one"), "select table_name from duckdb_tables()")}
     with pytest.raises(UserError, match="there is no run 'three'"):

@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image
 
 from cfx.errors import UserError
-from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row
 from warehouse.lens.gate import check_run
+from warehouse.lens.listed_runs import open_run
 
 ROWS = 256  # explanations read at a time
 EXPLAINED = """
@@ -48,7 +48,7 @@ def export_papers(root: Path, run_id: str, to: Path) -> Path:
     Whether a counterfactual flips is what the classifier says of the 8-bit image, which is what scripts read. Raises UserError
     for an unknown run, one without explanations or without its images, and where such a result is there already.
     """
-    with closing(open_warehouse(root, sql=f"from runs; {EXPLAINED}")) as lens:
+    with closing(open_run(root, f"from runs; {EXPLAINED}", run_id)) as lens:
         check_run(lens, root, run_id)
         (classes, seeds), *_ = lens.execute("select classes, seeds from runs where run_id = $run", {"run": run_id}).fetchall()
         names = {seed: run_id if len(seeds) == 1 else f"{run_id}-{seed}" for seed in seeds}

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
-from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.gate import IN_WORDS, Gate, check_run, verdict_of
+from warehouse.lens.listed_runs import open_run
 from warehouse.lens.settled import settle
 from warehouse.report.queries import EVIDENCE, evidence
 from warehouse.report.verdict import Verdict, verdict_from
@@ -39,7 +39,7 @@ class Results:
 def read_results(root: Path, run_id: str) -> Results:
     """What a run found. Raises UserError for an unknown run."""
     sql = ";".join((*(EVIDENCE[name] for name in QUESTIONS), COSTS))
-    with closing(open_warehouse(root, sql=sql)) as lens:
+    with closing(open_run(root, sql, run_id)) as lens:
         check_run(lens, root, run_id)
         settle(lens, run_id)
         found = {name: evidence(lens, name, run_id).rows for name in QUESTIONS}

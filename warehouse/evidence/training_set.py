@@ -23,9 +23,9 @@ from urllib.parse import quote
 import duckdb
 
 from cfx.errors import UserError
-from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.gate import check_run
+from warehouse.lens.listed_runs import open_run
 
 TRAIN, HELD_OUT = "train", "held_out"
 KINDS = ("original", "edit", "sham", "counterfactual")
@@ -134,7 +134,7 @@ def training_set(root: Path, run_id: str) -> TrainingSet:
     label has fewer than FEWEST images with an attribute, or without it: then nothing can be held out.
     """
     asked = ";".join(("from runs", RANKED, IMAGES, SEEN, EDITS, COUNTERFACTUALS))
-    with closing(open_warehouse(root, sql=asked)) as lens:
+    with closing(open_run(root, asked, run_id)) as lens:
         check_run(lens, root, run_id)
         attributes = _confirmed(lens, run_id)
         (run,) = fetch(lens, "select classes, target_attribute from runs where run_id = $run", run=run_id)

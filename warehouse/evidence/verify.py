@@ -20,6 +20,7 @@ from warehouse.facts.shards import damaged
 from warehouse.facts.storage import name_in
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import fetch
+from warehouse.lens.listed_runs import with_bases
 from warehouse.lens.settled import settle
 from warehouse.report.embedded_numbers import Page, numbers, read_block
 from warehouse.report.formatting import listed
@@ -153,9 +154,9 @@ def made_again(root: Path, run_id: str, then: Then, facts: str) -> Again:
     answers = ask(root, run_id, read_block(page)["questions"], then.without)
     if then.nights is None:
         return Again(page, answers)
-    with closing(open_warehouse(root, sql="from runs", without=then.without)) as lens:
-        finished = {row["run_id"] for row in fetch(lens, "select run_id from runs where status = 'finished'")}
     shown = {row["run_id"] for row in then.nights.rows}
+    with closing(open_warehouse(root, sql="from runs", without=then.without, runs=shown)) as lens:
+        finished = {row["run_id"] for row in fetch(lens, "select run_id from runs where status = 'finished'")}
     return Again(page, answers, frozenset(shown & finished), len(shown - finished))
 
 
@@ -203,7 +204,9 @@ def ask(root: Path, run_id: str, questions: Questions, without: Collection[str] 
 
     without: files that came after that.
     """
-    with closing(open_warehouse(root, from_rows=True, without=without)) as lens:
+    nights = [row["run_id"] for row in questions.get("nights", {}).get("rows", [])]
+    runs = with_bases(root, [run_id, *nights])
+    with closing(open_warehouse(root, from_rows=True, without=without, runs=runs)) as lens:
         settle(lens, run_id)
         return {name: dict(numbers(fetch(lens, question["sql"]))) for name, question in questions.items()}
 

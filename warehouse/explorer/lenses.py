@@ -20,18 +20,16 @@ from cfx.errors import UserError
 from warehouse.facts.schema import FACTS
 from warehouse.facts.shards import written
 from warehouse.facts.storage import Root
-from warehouse.lens.connect import open_facts, open_runs, open_warehouse, read_into
 from warehouse.lens.fetch import fetch
+from warehouse.lens.listed_runs import list_of_runs
+from warehouse.lens.open_lens import State, open_runs, read_into
 from warehouse.lens.settled import settle_for_all
 from warehouse.lens.wholeness import refuse_damaged
 
 GROWING = ("reviews", "names")  # facts that people write while they look
 LASTING = tuple(name for name in FACTS if name not in GROWING)
-LISTED = ("runs", "policies")  # facts that a list of runs is made of
 KEPT = 8  # lenses of runs that stay open
 KNOWN = "select run_id, base_id from runs left join bases using (run_id) where run_id = $run"
-
-State = tuple[tuple[str, int, int], ...]
 
 
 @dataclass
@@ -52,20 +50,7 @@ class Lenses:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._lock = Lock()
-        self._facts: object = None
-        self._con: duckdb.DuckDBPyConnection | None = None
-        self._listing = Lock()
-        self._listed: object = None
-        self._list: duckdb.DuckDBPyConnection | None = None
         self._runs: OrderedDict[str, _OfRun] = OrderedDict()
-
-    def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection of the caller's own to the facts of all runs as they are now."""
-        with self._lock:
-            now = _state_below((self.root / "facts").glob("*/run_id=*"))
-            if self._con is None or now != self._facts:
-                self._con, self._facts = open_warehouse(self.root), now
-            return self._con.cursor()
 
     def of(self, run_id: str) -> duckdb.DuckDBPyConnection:
         """A connection of the caller's own to the facts of this run, and of the run it is compared with, as they are now.
@@ -104,21 +89,8 @@ class Lenses:
         return (run_id, *(row["base_id"] for row in found if row["base_id"] is not None))
 
     def runs(self) -> duckdb.DuckDBPyConnection:
-        """A connection of the caller's own to `runs`, `bases` and `policies` of all runs, and to nothing else.
-
-        Of a run some of whose files of these facts are damaged it sees the others.
-        """
-        with self._listing:
-            folders = (folder for fact in LISTED for folder in (self.root / "facts" / fact).glob("run_id=*"))
-            now = _state_below(folders)
-            if self._list is None or now != self._listed:
-                con = open_facts(self.root, LISTED, KNOWN, in_part=True)
-                con.execute("create table facts.list_of_runs as from runs")
-                con.execute("create table facts.list_of_bases as from bases")
-                con.execute("create or replace view runs as from facts.list_of_runs")
-                con.execute("create or replace view bases as from facts.list_of_bases")
-                self._list, self._listed = con, now
-            return self._list.cursor()
+        """A connection of the caller's own to the list of runs (`list_of_runs`)."""
+        return list_of_runs(self.root)
 
 
 def state_of(root: Path, run_ids: Sequence[str], facts: Sequence[str]) -> State:

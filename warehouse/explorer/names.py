@@ -13,9 +13,9 @@ import duckdb
 from cfx.errors import UserError
 from warehouse.facts.order import next_moment
 from warehouse.facts.shards import write_shard
-from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import fetch
 from warehouse.lens.gate import check_run
+from warehouse.lens.listed_runs import open_run
 
 LONGEST = 60  # characters of a name
 CLAIM = "select 1 from findings where run_id = $run and kind = $kind and name = $claim and kind <> 'attribute' limit 1"
@@ -53,7 +53,7 @@ def give_name(
     if both := set(marks.has) & set(marks.lacks):
         raise UserError(f"image {min(both)} is marked as having it and as not having it")
     kind, known = claim
-    lens = lens or open_warehouse(root, sql=f"from runs; {CLAIM}; {TAKEN}; {KNOWN}")
+    lens = lens or open_run(root, f"from runs; {CLAIM}; {TAKEN}; {KNOWN}", run_id)
     check_run(lens, root, run_id)
     if not fetch(lens, CLAIM, run=run_id, kind=kind, claim=known):
         raise UserError(f"run {run_id} has no {kind} {known!r} to name")

@@ -11,9 +11,9 @@ import duckdb
 from cfx.errors import UserError
 from warehouse.facts.order import next_moment
 from warehouse.facts.shards import write_shard
-from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import fetch
 from warehouse.lens.gate import check_run
+from warehouse.lens.listed_runs import open_run
 
 MARKS = ("confirmed", "rejected", "out of distribution")
 LONGEST = 2000  # characters of a note
@@ -44,7 +44,7 @@ def review(
         raise UserError(f"note: {len(note)} characters; at most {LONGEST} are kept")
     image_id, method, seed = explanation or (None, None, None)
     if lens is None:
-        lens = open_warehouse(root, sql=f"from runs; {ATTRIBUTE if explanation is None else EXPLANATION}")
+        lens = open_run(root, f"from runs; {ATTRIBUTE if explanation is None else EXPLANATION}", run_id)
     check_run(lens, root, run_id)
     if explanation is not None:
         known = fetch(lens, EXPLANATION, run=run_id, image=image_id, method=method, seed=seed)

@@ -21,6 +21,8 @@ from warehouse.facts.shards import write_shard, written
 from warehouse.facts.storage import Root, remembered
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row, fetch
+from warehouse.lens.listed_runs import open_run
+from warehouse.lens.runs import listed, run_ids
 from warehouse.lens.settled import settle
 from warehouse.lens.wholeness import refuse_damaged
 
@@ -45,7 +47,7 @@ def read_policy(root: Path, run_id: str, in_part: bool = False) -> Row | None:
 
     in_part: the newest of those that can be read; otherwise one that is damaged, and may be the newest, raises DamagedRun.
     """
-    with closing(open_warehouse(root, sql="from runs, policies", in_part=in_part)) as lens:
+    with closing(open_warehouse(root, sql="from runs, policies", in_part=in_part, runs=[run_id])) as lens:
         check_run(lens, root, run_id)
         return _policy(lens, run_id)
 
@@ -61,10 +63,10 @@ def set_policy(root: Path, run_id: str, policy: Mapping[str, Any]) -> bool:
     now, damaged = read_policy(root, run_id, in_part=True), damaged_policies(root, run_id)
     if now is not None and not damaged and all(now[name] == value for name, value in policy.items()):
         return False
-    with closing(open_warehouse(root, sql="from runs, attributes, images")) as lens:
-        for name in (run_id, policy["base"]):
-            if name is not None:
-                check_run(lens, root, name)
+    named = [name for name in (run_id, policy["base"]) if name is not None]
+    with closing(open_warehouse(root, sql="from runs, attributes, images", runs=named)) as lens:
+        for name in named:
+            check_run(lens, root, name)
         seen = _names(lens, "select columns('^d_') from attributes where run_id = $run limit 1", run_id)
         _check_known(seen, policy["forbidden"])
         _check_protected(lens, run_id, seen, policy.get("protected"))
@@ -96,14 +98,13 @@ def damaged_policies(root: Path, run_id: str) -> list[Root]:
 def check_run(lens: duckdb.DuckDBPyConnection, root: Path, run_id: str) -> None:
     """Raises UserError for an unknown run, with the runs there are; DamagedRun for one of which a damaged file would be read."""
     refuse_damaged(lens, run_id)
-    runs = [row[0] for row in lens.execute("select run_id from runs order by started desc, run_id").fetchall()]
-    if run_id not in runs:
-        raise UserError(f"there is no run {run_id!r} in {root}; the runs are: {', '.join(runs) or 'none yet'}")
+    if not lens.execute("select 1 from runs where run_id = $run", {"run": run_id}).fetchone():
+        raise UserError(f"there is no run {run_id!r} in {root}; the runs are: {listed(run_ids(root)) or 'none yet'}")
 
 
 def gate(root: Path, run_id: str) -> Gate:
     """The verdict on a run that has a policy. Raises UserError for an unknown run, or one without a policy."""
-    with closing(open_warehouse(root, sql="from runs, gate")) as lens:
+    with closing(open_run(root, "from runs, gate", run_id)) as lens:
         check_run(lens, root, run_id)
         settle(lens, run_id)
         rules = fetch(lens, "from gate where run_id = $run order by place, subject", run=run_id)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.gate import check_run
+from warehouse.lens.listed_runs import open_run
 from warehouse.lens.settled import settle
 
 FIGURES = {
@@ -34,7 +34,7 @@ def key_figures(root: Path, run_id: str) -> Row:
 
     Raises UserError for an unknown run.
     """
-    with closing(open_warehouse(root, sql=";".join(("from runs", *FIGURES.values())))) as lens:
+    with closing(open_run(root, ";".join(("from runs", *FIGURES.values())), run_id)) as lens:
         check_run(lens, root, run_id)
         settle(lens, run_id)
         found = {name: fetch(lens, sql, run=run_id) for name, sql in FIGURES.items()}

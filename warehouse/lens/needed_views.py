@@ -30,32 +30,33 @@ _ANY = "*"  # a name that may mean any view: the catalogue's own tables, `show t
 _OPEN_ENDED = re.compile(r"query|query_table|(?:duckdb|pragma|sqlite|pg)_\w+")
 
 
-def needed_views(sql: str, lens: bool = False) -> list[str]:
+def needed_views(sql: str, lens: bool = False, known: tuple[str, ...] = ()) -> list[str]:
     """The views that sql reads, and those that these are made of, in the order in which they build on each other.
 
     lens: a name without a schema is first one of the schema `lens`, whose views come last, as `lens.<name>`.
+    known: views whose rows are there already, so that they need no others.
     All of them where DuckDB cannot parse it, or where it reads the catalogue or a table that is not there: its error then knows
     every name, as `warehouse.lens.ask` does of the schema `lens`.
     """
     every = (*VIEWS, *NAMES) if lens else VIEWS
-    wanted = _needed(sql, lens)
+    wanted = _needed(sql, lens, known)
     return list(every) if _ANY in wanted else [name for name in every if name in wanted]
 
 
-def needed_facts(sql: str, lens: bool = False) -> list[str]:
-    """The facts that sql reads, itself or through views; all of them where it needs every view. lens: as of `needed_views`."""
-    wanted = _needed(sql, lens)
+def needed_facts(sql: str, lens: bool = False, known: tuple[str, ...] = ()) -> list[str]:
+    """The facts that sql reads, itself or through views; all of them where it needs every view. lens, known: as there."""
+    wanted = _needed(sql, lens, known)
     return list(FACTS) if wanted & {_ANY, _EVERY_FACT} else [name for name in FACTS if f"{_FACTS}{name}" in wanted]
 
 
 @lru_cache(maxsize=256)
-def _needed(sql: str, lens: bool) -> frozenset[str]:
+def _needed(sql: str, lens: bool, known: tuple[str, ...]) -> frozenset[str]:
     """The views and, as `facts.<name>`, the facts that sql needs; _ANY among them: all."""
     new = _names(sql, lens)
     wanted = set[str]()
     while new and _ANY not in wanted:
         wanted |= new
-        new = set().union(*(_reads(name) for name in new)) - wanted
+        new = set().union(*(_reads(name) for name in new if name not in known)) - wanted
     return frozenset(wanted)
 
 

@@ -63,7 +63,7 @@ def forget(root: Path, run_id: str) -> int:
     files = files_below(root / "facts", f"*/run_id={run_id}/*")
     files.sort(key=lambda path: path.parent.parent.name == "runs")
     shared = [path for edits in _unused_edits(root, run_id) for path in files_below(root / "facts", f"edits/run_id={edits}/*")]
-    beside = files_below(root / "reports", f"{run_id}.*")
+    beside = [*files_below(root / "reports", f"{run_id}.*"), *files_below(root / "kept", f"*/run_id={run_id}/*")]
     for folder in ("answers", "words", "surrogates"):  # of an object store they are in this machine's cache
         home = root / folder
         here = home if isinstance(home, Path) else cache_of(home)

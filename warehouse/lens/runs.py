@@ -6,7 +6,6 @@ DuckDB is imported where it is needed: a shell that completes an id waits for th
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -42,19 +41,17 @@ def resolve(root: Path, name: str) -> str:
         return found[0]
     if found:
         raise UserError(
-            f"{name!r} begins the ids of {len(found)} runs: {_listed(found)}; write more of the one you mean, or {LATEST}:AUDIT "
+            f"{name!r} begins the ids of {len(found)} runs: {listed(found)}; write more of the one you mean, or {LATEST}:AUDIT "
             "for the newest of an audit"
         )
-    raise UserError(f"there is no run {name!r} in {root}; the runs are: {_listed(known) or 'none yet'}")
+    raise UserError(f"there is no run {name!r} in {root}; the runs are: {listed(known) or 'none yet'}")
 
 
 def audits(root: Path) -> list[str]:
     """The names of all audits that began, in order."""
-    from warehouse.lens.connect import open_warehouse
+    from warehouse.lens.listed_runs import list_of_runs
 
-    sql = "select distinct name from runs order by name"
-    with closing(open_warehouse(root, sql=sql)) as lens:
-        return [name for (name,) in lens.execute(sql).fetchall()]
+    return [name for (name,) in list_of_runs(root).execute("select distinct name from runs order by name").fetchall()]
 
 
 def short_ids(known: Iterable[str]) -> dict[str, str]:
@@ -76,15 +73,15 @@ def _alike(one: str, other: str) -> int:
 
 
 def _latest(root: Path, audit: str) -> str:
-    from warehouse.lens.connect import open_warehouse
+    from warehouse.lens.listed_runs import list_of_runs
 
-    with closing(open_warehouse(root, sql=_FINISHED)) as lens:
-        found = lens.execute(_FINISHED, {"audit": audit}).fetchone()
+    found = list_of_runs(root).execute(_FINISHED, {"audit": audit}).fetchone()
     if found is None:
         of = f" of the audit {audit!r}" if audit else ""
         raise UserError(f"there is no finished run{of} in {root}; `cfx runs` lists all that began")
     return str(found[0])
 
 
-def _listed(runs: list[str]) -> str:
+def listed(runs: list[str]) -> str:
+    """The first LISTED of them for a message, and how many more there are."""
     return ", ".join(runs[:LISTED]) + (f" and {len(runs) - LISTED} more" if len(runs) > LISTED else "")

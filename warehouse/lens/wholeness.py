@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warehouse.facts.damage import Damage, DamagedRun, damage_among, file_of
@@ -88,15 +90,17 @@ def _left_out(sound: Files, damaged: Iterable[Damage]) -> dict[str, list[Damage]
     found = dict(because)
     for fact, column in (("effects", "edits"), ("policies", "base")):
         for run, paths in sound.get(fact, {}).items():
-            others = {name for path in paths for name in _values(path, column)} & because.keys() - {run}
+            others = {name for path in paths for name in values_of(path, column)} & because.keys() - {run}
             for other in sorted(others):
                 found[run] = [*found.get(run, []), *because[other]]
     return found
 
 
-def _values(path: Root, column: str) -> set[str]:
-    with path.open("rb") as file, pq.ParquetFile(file) as parquet:
+def values_of(path: Root, column: str) -> set[str]:
+    """The values of a column of names; none where the file is damaged."""
+    with suppress(pa.ArrowInvalid), path.open("rb") as file, pq.ParquetFile(file) as parquet:
         return set(parquet.read(columns=[column])[column].to_pylist())
+    return set()
 
 
 def left_out(con: duckdb.DuckDBPyConnection) -> tuple[tuple[str, Damage], ...]:

@@ -15,9 +15,9 @@ from pathlib import Path
 import duckdb
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row
 from warehouse.lens.gate import check_run, verdict_of
+from warehouse.lens.listed_runs import open_run
 from warehouse.lens.settled import settle
 from warehouse.report import formatting as wording
 from warehouse.report.embedded_numbers import block
@@ -74,7 +74,7 @@ order by abs(effect) desc, attribute, target limit $shown
 def annex_iv(root: Path, run_id: str) -> str:
     """The draft, in Markdown. Raises UserError for an unknown run, with the runs there are."""
     asked = [*(EVIDENCE[name] for name in FROM_REPORT), *QUERIES.values()]
-    with closing(open_warehouse(root, sql=";".join(asked))) as lens:
+    with closing(open_run(root, ";".join(asked), run_id)) as lens:
         check_run(lens, root, run_id)
         settle(lens, run_id)
         found = {name: evidence(lens, name, run_id) for name in FROM_REPORT} | _asked(lens, run_id)

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from warehouse.facts.storage import Root, files_below, name_in, write_whole
-from warehouse.lens.connect import open_warehouse
+from warehouse.lens.listed_runs import open_run
 
 
 def hashes_path(root: Path, run_id: str) -> Path:
@@ -56,7 +56,7 @@ def other_runs(root: Path, run_id: str) -> list[str]:
         union select clean_run from canaries where run_id = $run
         order by 1
     """
-    with closing(open_warehouse(root, sql=sql)) as lens:
+    with closing(open_run(root, sql, run_id)) as lens:
         return [run for (run,) in lens.execute(sql, {"run": run_id}).fetchall()]
 
 

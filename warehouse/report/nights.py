@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import duckdb
-
 from cfx.errors import UserError
+from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row, fetch, literal
+from warehouse.lens.listed_runs import list_of_runs
 from warehouse.report.charts import Axis, axis_over
 from warehouse.report.embedded_numbers import read_block, steady
 from warehouse.report.formatting import percent, points
@@ -25,7 +26,7 @@ from warehouse.report.queries import Evidence
 if TYPE_CHECKING:
     from warehouse.trend.alarms import Alarm
 
-READ = "select 1 from runs, trend"  # what is asked here, for `open_warehouse`
+READ = "select 1 from runs, trend"  # what is asked here of other runs
 MOST = 30  # runs
 EFFECTS = 3  # lines of effects, besides those with an alarm
 
@@ -88,15 +89,13 @@ class Nights:
     lines: tuple[Line, ...]
 
 
-def ask_nights(
-    lens: duckdb.DuckDBPyConnection, root: Path, run_id: str, claims: Sequence[Row], rules: Sequence[Row]
-) -> Evidence | None:
+def ask_nights(root: Path, run_id: str, claims: Sequence[Row], rules: Sequence[Row]) -> Evidence | None:
     """The evidence of the lines; None for the first run of an audit and for one that has not finished.
 
     claims: rows of `findings`, of which the strongest are followed; rules: of `gate`. Besides numbers a row of the answer has
     `gate`, what its run's release check came to, and `alarm`: this run's value is alarming.
     """
-    runs = [row["run_id"] for row in fetch(lens, _RUNS, run=run_id, most=MOST)]
+    runs = runs_of(root, run_id)
     if len(runs) < 2:
         return None
     from warehouse.trend.alarms import alarms  # scipy's statistics take a third of a second to import
@@ -107,11 +106,17 @@ def ask_nights(
     sql = _SERIES.format(runs=", ".join(map(literal, sorted(runs))), keys=rows)
     gates = {run: _gate_of(root, run) for run in runs} | {run_id: _verdict(rules)}
     alarming = {alarm.change.key for alarm in found}
-    answer = fetch(lens, sql)
+    with closing(open_warehouse(root, sql=sql, runs=runs)) as lens:
+        answer = fetch(lens, sql)
     for row in answer:
         key = row["kind"], row["name"], row["class"]
         row |= {"gate": gates[row["run_id"]], "alarm": row["run_id"] == run_id and key in alarming}
     return Evidence(sql, [steady(row) for row in answer])  # as the page's JSON has it, from which it is drawn again
+
+
+def runs_of(root: Path, run_id: str) -> list[str]:
+    """The run and the finished ones of its audit before it, newest first, at most MOST; none for one that has not finished."""
+    return [row["run_id"] for row in fetch(list_of_runs(root), _RUNS, run=run_id, most=MOST)]
 
 
 def _followed(claims: Sequence[Row], found: Sequence[Alarm]) -> list[tuple[str, str, str]]:

@@ -21,9 +21,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from warehouse.facts.storage import write_whole
-from warehouse.lens.connect import open_warehouse
+from warehouse.lens.connect import left_out_of
 from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.gate import IN_WORDS, check_run, verdict_of
+from warehouse.lens.kept import KEPT, digests, keep
+from warehouse.lens.listed_runs import open_run
 from warehouse.lens.settled import settle
 from warehouse.lens.wholeness import left_out as lens_left_out
 from warehouse.lens.wholeness import left_out_in_words
@@ -57,10 +59,6 @@ from warehouse.report.verdict import nothing_to_compare, verdict_from
 TOP = 40  # attributes that a table shows; the others follow from the SQL printed beside it
 TEMPLATES = Path(__file__).parent / "templates"
 IMAGES = "select 1 from images, explanations, attributes, saliency, effects, edits, probes, transplants"  # where images are read
-_BESIDE = """
-select base_id as run_id from bases where run_id = $run
-union select run_id from runs where name = (select name from runs where run_id = $run) and run_id <> $run
-"""
 STYLES = ("report", "tabs", "summary", "pairs", "zoom", "maps", "trend", "print")
 TABS = (  # anchor and name
     ("summary", "Summary"),
@@ -103,11 +101,16 @@ def report_html(root: Path, run_id: str, then: Then | None = None, facts: str | 
     """The report of one run, as it is or as it was then. Raises UserError for an unknown run, with the runs there are.
 
     facts: the digest of the facts that it rests on (`hashes.facts_digest`), for a page that is kept.
+
+    What takes longest of the run is kept for queries over many runs (`warehouse.lens.kept`).
     """
-    asked = ";".join((*EVIDENCE.values(), nights.READ, IMAGES))
-    with closing(open_warehouse(root, sql=asked, without=then.without if then else frozenset())) as lens:
+    before = {} if then else digests(root, run_id)
+    asked = ";".join((*EVIDENCE.values(), IMAGES))
+    with closing(open_run(root, asked, run_id, without=then.without if then else frozenset())) as lens:
         check_run(lens, root, run_id)
-        settle(lens, run_id)
+        settle(lens, run_id, KEPT)
+        if before:
+            keep(lens, root, run_id, before)
         found = {name: evidence(lens, name, run_id) for name in EVIDENCE}
         questions = ask_findings(lens, run_id, found["ranked"].rows)
         picked = [found["picks"], *(each.picks for each in questions)]
@@ -118,17 +121,20 @@ def report_html(root: Path, run_id: str, then: Then | None = None, facts: str | 
             ask_maps(lens, run_id, found["map"].rows),
             quality.images_by_path(lens, run_id, found["quality_images"].rows),
         )
-        absent = _absent(lens, run_id)
-        earlier = then.nights if then else nights.ask_nights(lens, root, run_id, found["claims"].rows, found["rules"].rows)
+        absent = _absent(root, lens, run_id)
+        earlier = then.nights if then else nights.ask_nights(root, run_id, found["claims"].rows, found["rules"].rows)
     return _render(found, questions, pictures, earlier, then.made_by if then else made_by(), facts, absent)
 
 
-def _absent(lens: duckdb.DuckDBPyConnection, run_id: str) -> list[str]:
+def _absent(root: Path, lens: duckdb.DuckDBPyConnection, run_id: str) -> list[str]:
     """Other runs that the page would compare this one with and of which a file is damaged, each in a line."""
-    beside = fetch(lens, _BESIDE, run=run_id)
-    compared = {row["run_id"] for row in beside}
-    said = left_out_in_words([(run, one) for run, one in lens_left_out(lens) if run in compared])
-    return [f"Not compared with all it could be: {line}. Write this report again after that." for line in said]
+    bases = {row["base_id"] for row in fetch(lens, "select base_id from bases where run_id = $run", run=run_id)}
+    damaged = [(run, one) for run, one in lens_left_out(lens) if run in bases]
+    earlier = [run for run in nights.runs_of(root, run_id) if run not in {run_id, *bases}]
+    damaged += [(run, one) for run, because in left_out_of(root, earlier, nights.READ).items() for one in because]
+    return [
+        f"Not compared with all it could be: {line}. Write this report again after that." for line in left_out_in_words(damaged)
+    ]
 
 
 class Pictures(NamedTuple):

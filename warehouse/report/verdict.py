@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row
 from warehouse.lens.gate import check_run
+from warehouse.lens.listed_runs import open_run
 from warehouse.lens.settled import settle
 from warehouse.report.formatting import capital, listed, number, points, points_between, reason, size_in_points
 from warehouse.report.names import Names
@@ -41,7 +41,7 @@ class Verdict:
 
 def read_verdict(root: Path, run_id: str) -> Verdict:
     """What the report of a run says first, asked of the warehouse. Raises UserError for an unknown run."""
-    with closing(open_warehouse(root, sql=";".join(EVIDENCE[name] for name in RESTS_ON))) as lens:
+    with closing(open_run(root, ";".join(EVIDENCE[name] for name in RESTS_ON), run_id)) as lens:
         check_run(lens, root, run_id)
         settle(lens, run_id)
         return verdict_from({name: evidence(lens, name, run_id).rows for name in RESTS_ON})

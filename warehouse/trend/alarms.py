@@ -12,6 +12,8 @@ import duckdb
 from cfx.errors import UserError
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row
+from warehouse.lens.listed_runs import list_of_runs
+from warehouse.lens.wholeness import refuse_damaged
 from warehouse.trend.changes import Change, compared
 from warehouse.trend.nights import READ, Key, Night, night_of, nights_of, sound_nights
 
@@ -80,9 +82,13 @@ def trend(root: Path, subject: str, last: int = LAST, against: str | None = None
 
     Raises UserError for an unknown subject, and for a run to compare with that is not finished, has other classes or is the same.
     """
-    with closing(open_warehouse(root, sql=READ)) as lens:
-        nights = sound_nights(lens, nights_of(lens, subject))
-        base = night_of(lens, against, nights[-1].classes) if against is not None else None
+    listed = list_of_runs(root)
+    nights = nights_of(listed, subject)[-(last + WEEK + 1) :]  # an alarm is followed back, each night against those before it
+    base = night_of(listed, against, nights[-1].classes) if against is not None else None
+    runs = [night.run_id for night in (*nights, *([base] if base else []))]
+    with closing(open_warehouse(root, sql=READ, runs=runs)) as lens:
+        nights = sound_nights(lens, nights)
+        refuse_damaged(lens, *([base.run_id] if base else []))
         history, tonight = _History(nights, last, base), nights[-1]
         references = history.references(len(nights) - 1)
         if base is not None and not references:

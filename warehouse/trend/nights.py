@@ -103,7 +103,6 @@ def night_of(lens: duckdb.DuckDBPyConnection, run_id: str, classes: Sequence[str
     found = next((night for night in nights_of(lens, run_id) if night.run_id == run_id), None)
     if found is None:
         raise UserError(f'{run_id!r} is no finished run; `cfx query "from runs"` lists them')
-    refuse_damaged(lens, run_id)
     if found.classes != tuple(classes):
         raise UserError(f"{run_id}: its classes ({', '.join(found.classes)}) are not those of tonight ({', '.join(classes)})")
     return found
