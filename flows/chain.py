@@ -29,6 +29,7 @@ from tasks.stages.unchanged import query_again
 from tasks.stages.unnamed import look_beyond_names
 from tasks.understood import lines_of
 from warehouse.facts.shards import Shard
+from warehouse.facts.storage import remove_orphans
 from warehouse.report.render import write_report
 
 Log: TypeAlias = logging.Logger | logging.LoggerAdapter[Any]
@@ -144,6 +145,8 @@ def recorded(run: Run, log: Log) -> Iterator[None]:
         log.info("\n".join(lines_of(run.understood)))
     for warning in run.warnings:
         log.warning(warning)
+    if gone := remove_orphans(run.root):
+        log.info("removed what dead processes left: %d temporary files and folders", len(gone))
     run_record.start_run(run)
     try:
         yield
