@@ -12,7 +12,7 @@ from flows.terminal import reason_of
 from tasks.check import check
 from tasks.config import AuditConfig
 from tasks.networks import give_back
-from tasks.reading.gate import gate
+from tasks.reading.gate import gate, policy_at_end
 from tasks.reading.publishing import publish_all
 from tasks.run import Run
 from tasks.stages import canary, interventions, learn, queries, run_record
@@ -123,7 +123,7 @@ def conclude(run: Run, work: Work) -> None:
         planted, clean = (work.audit(check(twin)) for twin in canary_audits(run.config))
         canary.record_canary(run, canary.Twins(run.config.canary.attribute, planted, clean))
     run_record.finish_run(run)
-    verdict = gate(run.root, run.id, run.config.gate, run.config.base).verdict
+    verdict = gate(run.root, run.id, policy_at_end(run.root, run.id, run.config.gate), run.config.base).verdict
     report = write_report(run.root, run.id)
     work.publish(run, report)
     work.log().info("gate: %s; report %s", verdict, report)
@@ -147,7 +147,9 @@ def recorded(run: Run, log: Log) -> Iterator[None]:
         log.warning(warning)
     if gone := remove_orphans(run.root):
         log.info("removed what dead processes left: %d temporary files and folders", len(gone))
+    run_record.heal(run)
     run_record.start_run(run)
+    queries.write_queries(run)  # those of an earlier try, where their shards are damaged
     try:
         yield
     except Exception as error:

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import wraps
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
 from tasks.progress import at_work
 from tasks.run import Run
+from warehouse.facts.schema import FACTS
 from warehouse.facts.shards import Shard, find_shard, write_shard
 
 P = ParamSpec("P")
@@ -27,9 +29,9 @@ def stage(
 ) -> Callable[[Callable[Concatenate[Run, P], Rows]], Callable[Concatenate[Run, P], Shard]]:
     """Declare a function from (run, input, …) to rows as the stage that writes `fact`; it then returns the shard.
 
-    A shard that is there is returned and nothing is computed. Its key is that of the input (a shard, or anything with a `key`),
+    Where every shard is there and whole, nothing is computed; otherwise those that are damaged or missing are written. Its key is that of the input (a shard, or anything with a `key`),
     with `suffix`; `all` where the input is the whole run. `within` gives the run id that the shard is kept under.
-    With `also`, the function returns {fact: rows} for those facts and its own, which is written last: where it is, all are.
+    With `also`, the function returns {fact: rows} for those facts and its own, which is written last.
     The undecorated function is the stage's `__wrapped__`.
     """
 
@@ -37,7 +39,9 @@ def stage(
         @wraps(rows_of)
         def shard(run: Run, /, *args: P.args, **kwargs: P.kwargs) -> Shard:
             key, owner = getattr(args[0], "key", "all") if args else "all", within(run)
-            if done := find_shard(run.root, fact, owner, key + suffix):
+            done = find_shard(run.root, fact, owner, key + suffix)
+            if done is not None and all(find_shard(run.root, other, owner, key) is not None for other in also):
+                heal_record(run.root, owner, f"{fact}.{key}{suffix}")
                 return done
             with at_work(run.root, run.id, fact, key + suffix), stopwatch(run, owner, fact, key + suffix) as count:
                 rows = rows_of(run, *args, **kwargs)
@@ -50,6 +54,12 @@ def stage(
         return shard
 
     return declare
+
+
+def heal_record(root: Path, owner: str, key: str) -> None:
+    """Where the record of work that is done is damaged or gone, write one without a row: when it was done is lost."""
+    if find_shard(root, "stages", owner, key) is None:
+        write_shard(root, "stages", owner, key, FACTS["stages"].schema.empty_table())
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def gate(options: GateOptions) -> None:
         from warehouse.report.names import Names
         from warehouse.report.render import report_path, write_report
 
-        before = gates.policy_of(root, run)
+        before = gates.policy_of(root, run, in_part=True)
         found = gates.gate(root, run, load(gates.Policy, options.policy) if options.policy is not None else None, base)
         if gates.policy_of(root, run) != before and report_path(root, run).exists():
             write_report(root, run)

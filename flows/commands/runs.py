@@ -14,7 +14,7 @@ from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, escaped, out, p
 if TYPE_CHECKING:
     from warehouse.lens.fetch import Row
 
-COLOURS = {"finding": "red", "fail": "red", "failed": "red", "clear": "green", "pass": "green"}
+COLOURS = {"finding": "red", "fail": "red", "failed": "red", "damaged": "red", "clear": "green", "pass": "green"}
 NARROW = 100  # columns of a terminal: with fewer, an audit's name stands in its runs' ids alone
 
 
@@ -57,6 +57,7 @@ def runs_table(found: list[Row], wide: bool) -> Table:
         table.add_column(heading, no_wrap=heading != "run", overflow="fold", justify="right" if heading == "images" else "left")
     for row in found:
         said = row["verdict"] if row["verdict"] is not None or wide else row["status"]
+        said = row["reason"] if row["status"] == "damaged" and wide else said
         images = "" if row["images"] is None else f"{row['images']:,}"
         known = (escaped(row["short"]), escaped(row["audit"]), _moment(row["started"]))
         cells = (*known, *(_coloured(word) for word in (row["status"], said, row["gate"])), images)
@@ -64,13 +65,13 @@ def runs_table(found: list[Row], wide: bool) -> Table:
     return table
 
 
-def _moment(when: datetime) -> str:
-    """In this machine's time."""
-    return f"{when.astimezone():%Y-%m-%d %H:%M}"
+def _moment(when: datetime | None) -> str:
+    """In this machine's time; nothing where it is not known."""
+    return "" if when is None else f"{when.astimezone():%Y-%m-%d %H:%M}"
 
 
 def _coloured(word: str | None) -> str:
     if word is None:
         return ""
-    shown = {"started": "unfinished"}.get(word, word)
+    shown = escaped({"started": "unfinished"}.get(word, word))
     return f"[{COLOURS[word]}]{shown}[/]" if word in COLOURS else shown

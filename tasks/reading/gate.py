@@ -54,7 +54,8 @@ def set_policy(root: Path, run_id: str, policy: Policy, base: str | None = None)
 
     Raises UserError for an unknown run, base or attribute.
     """
-    if policy_of(root, run_id) == (policy, base):  # also where it was kept before it had all of today's settings
+    same = policy_of(root, run_id, in_part=True) == (policy, base)  # also where it was kept before it had all of today's settings
+    if same and not kept.damaged_policies(root, run_id):
         return False
     forbidden = list(policy.forbidden) if policy.forbidden is not None else None
     listed = {"base": base, "forbidden": forbidden, "protected": list(policy.protected)}
@@ -66,16 +67,26 @@ def gate(root: Path, run_id: str, policy: Policy | None = None, base: str | None
 
     Raises UserError for an unknown run, base or attribute.
     """
-    before, base_before = policy_of(root, run_id)
+    before, base_before = policy_of(root, run_id, in_part=policy is not None)
     policy, base = policy or before or Policy(), base or base_before
-    if (policy, base) != (before, base_before):
+    if (policy, base) != (before, base_before) or kept.damaged_policies(root, run_id):
         set_policy(root, run_id, policy, base)
     return kept.gate(root, run_id)
 
 
-def policy_of(root: Path, run_id: str) -> tuple[Policy | None, str | None]:
-    """The policy and the base that a run is held to now. Raises UserError for an unknown run."""
-    now = kept.read_policy(root, run_id)
+def policy_at_end(root: Path, run_id: str, policy: Policy | None) -> Policy | None:
+    """What an audit holds its run to at its end: its own policy, or None for what the run is held to already.
+
+    Where a policy of the run is damaged, it is what the others say, or the default: an audit that is run again heals its facts.
+    """
+    if policy is not None or not kept.damaged_policies(root, run_id):
+        return policy
+    return policy_of(root, run_id, in_part=True)[0] or Policy()
+
+
+def policy_of(root: Path, run_id: str, in_part: bool = False) -> tuple[Policy | None, str | None]:
+    """The policy and the base that a run is held to now. Raises UserError for an unknown run. in_part: see `read_policy`."""
+    now = kept.read_policy(root, run_id, in_part)
     if now is None:
         return None, None
     unset = {name for name in POLICIES.gained if now[name] is None}  # of an older version, which had no such setting

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -28,8 +30,11 @@ from tasks.stage import Rows, stage
 from tasks.stages.explain import Counted
 from tasks.stages.prompts import Counting
 from tasks.stages.run_record import code_version
+from warehouse.facts.damage import DamagedRun
 from warehouse.facts.shards import Shard, read_shard
-from warehouse.lens.connect import query
+from warehouse.lens.connect import open_warehouse, query
+
+_log = logging.getLogger("cfx.stages")
 
 MOST = 12  # attributes that are edited where nobody said how many
 SHARE, QUERIES = 0.2, 4  # of a black box's budget; queries an edit
@@ -74,15 +79,16 @@ def _chosen(ranked: Sequence[str], before: Sequence[str], most: int, free: bool)
 def reacting_in_base(run: Run) -> list[str]:
     """Attributes whose edits moved the answer in the audit that this one is compared with: the configured base, or that of the
     view `bases`. Without an edit here, nothing could be said of whether the reliance on them grew."""
-    base = run.config.base
-    if base is None:
-        known: list[str] = query(run.root, "select base_id from bases where run_id = $run", {"run": run.id})[
-            "base_id"
-        ].to_pylist()
-        base = known[0] if known else ""
-    found: list[str] = query(run.root, "select attribute from reacting where run_id = $base", {"base": base})[
-        "attribute"
-    ].to_pylist()
+    base, sql = run.config.base, "select attribute from reacting where run_id = $base order by 1"
+    if base is not None:
+        return [str(attribute) for attribute in query(run.root, sql, {"base": base})["attribute"].to_pylist()]
+    with closing(open_warehouse(run.root, sql="from bases", in_part=True)) as lens:  # its own policy comes at its end
+        known = lens.execute("select base_id from bases where run_id = $run", {"run": run.id}).fetchone()
+    try:
+        found: list[str] = query(run.root, sql, {"base": known[0] if known else ""})["attribute"].to_pylist()
+    except DamagedRun as error:  # it is none of this audit's business
+        _log.warning("run=%s edits nothing for the sake of the audit before it: %s", run.id, error)
+        return []
     return found
 
 

@@ -18,7 +18,7 @@ from cfx.version import __version__
 from tasks.advice.black_box_check import black_box_warnings
 from tasks.advice.judge_check import judge_warnings
 from tasks.run import Run
-from warehouse.facts.shards import Shard, find_shard, read_shard, write_shard, written
+from warehouse.facts.shards import Shard, find_shard, read_shard, shard_path, write_shard, written
 from warehouse.lens.connect import open_warehouse
 
 COUNTS = """
@@ -82,15 +82,41 @@ def facts_of(run: Run) -> dict[str, Any]:
 
 
 def start_run(run: Run) -> Shard:
-    """The first event of a run; a run that is resumed keeps its first start."""
+    """The first event of a run; a run that is resumed keeps its first start, also where that event must be written again."""
     counts = dict.fromkeys(("attempted", "explained", "flipped", "rejected"))
-    event = {"status": "started", "reason": None, "started": datetime.now(UTC), "finished": None}
+    event = {"status": "started", "reason": None, "started": _first_start(run) or datetime.now(UTC), "finished": None}
     return write_shard(run.root, "runs", run.id, "started", _one(facts_of(run) | counts | event))
+
+
+def heal(run: Run) -> None:
+    """Make the events of a run whole, before any question about it is asked: of a failure when it was is its name, and why is
+    lost; that it finished is written again at its end, if it is to be."""
+    hurt = [key for key in _events(run) if find_shard(run.root, "runs", run.id, key) is None]
+    for key in hurt:
+        if key.startswith("failed"):
+            (first,) = read_shard(start_run(run)).to_pylist()
+            ended = datetime.strptime(key.partition("-")[2], MOMENT).replace(tzinfo=UTC)
+            event = {"status": "failed", "reason": "why is lost: this record was damaged", "finished": ended}
+            write_shard(run.root, "runs", run.id, key, _one(first | event))
+        elif key != "started":
+            shard_path(run.root, "runs", run.id, key).unlink()
+
+
+def _events(run: Run) -> list[str]:
+    """The keys of a run's events that were written, whole or not."""
+    return [path.stem for path in written(run.root, "runs", run.id).get(run.id, [])]
+
+
+def _first_start(run: Run) -> datetime | None:
+    """When the run began, as any of its events has it; None where there is none."""
+    kept = (find_shard(run.root, "runs", run.id, key) for key in _events(run))
+    starts = [read_shard(event, ["started"]).to_pylist()[0]["started"] for event in kept if event is not None]
+    return min(starts, default=None)
 
 
 def finished(run: Run) -> datetime | None:
     """When this run was finished, if it was: the same classifier, data, settings and code were audited before."""
-    ends = [path.stem for path in written(run.root, "runs").get(run.id, []) if path.stem.startswith("finished")]
+    ends = [key for key in _events(run) if key.startswith("finished")]
     done = find_shard(run.root, "runs", run.id, max(ends)) if ends else None
     return None if done is None else read_shard(done, ["finished"]).to_pylist()[0]["finished"]
 
@@ -106,7 +132,7 @@ def fail_run(run: Run, reason: str) -> Shard:
 def finish_run(run: Run) -> Shard:
     """The last event of a run: what became of its images. Written when every shard is there; again after a later failure,
     and where people call something by another name now."""
-    events = {path.stem for path in written(run.root, "runs").get(run.id, [])}
+    events = set(_events(run))
     ends = sorted(event.partition("-")[2] for event in events if event.startswith("finished"))
     failures = sorted(event.partition("-")[2] for event in events if event.startswith("failed"))
     last = "finished" + (f"-{ends[-1]}" if ends and ends[-1] else "")

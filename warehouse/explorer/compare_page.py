@@ -16,6 +16,7 @@ from warehouse.explorer.site import Site
 from warehouse.explorer.summaries import Summary
 from warehouse.lens.connect import open_runs
 from warehouse.lens.fetch import Row, fetch
+from warehouse.lens.wholeness import refuse_damaged
 from warehouse.report.charts import Axis, axis_over
 from warehouse.report.names import Names
 
@@ -107,6 +108,7 @@ def _column(site: Site, run: Row, base: str) -> Column:
 def _paired(site: Site, run_id: str, base: str) -> tuple[dict[str, Row], dict[str, Row], Row | None]:
     """What changed from one audit to the other on the images that both have."""
     lens = open_runs(site.root, (run_id, base), sql=f"{PAIRED}; {EDITED}; {FLIPPED}")
+    refuse_damaged(lens, run_id, base)
     try:
         found = [fetch(lens, sql, run=run_id, base=base) for sql in (PAIRED, EDITED, FLIPPED)]
     except duckdb.Error:  # two audits of other data have not even the columns in common

@@ -6,8 +6,10 @@ longest in it is computed once. A review or a name, of which a reader sees more 
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -21,6 +23,7 @@ from warehouse.facts.storage import Root
 from warehouse.lens.connect import open_facts, open_runs, open_warehouse, read_into
 from warehouse.lens.fetch import fetch
 from warehouse.lens.settled import settle_for_all
+from warehouse.lens.wholeness import refuse_damaged
 
 GROWING = ("reviews", "names")  # facts that people write while they look
 LASTING = tuple(name for name in FACTS if name not in GROWING)
@@ -28,7 +31,7 @@ LISTED = ("runs", "policies")  # facts that a list of runs is made of
 KEPT = 8  # lenses of runs that stay open
 KNOWN = "select run_id, base_id from runs left join bases using (run_id) where run_id = $run"
 
-State = tuple[tuple[str, int], ...]
+State = tuple[tuple[str, int, int], ...]
 
 
 @dataclass
@@ -59,7 +62,7 @@ class Lenses:
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of the caller's own to the facts of all runs as they are now."""
         with self._lock:
-            now = sorted((str(folder), folder.stat().st_mtime_ns) for folder in (self.root / "facts").glob("*/run_id=*"))
+            now = _state_below((self.root / "facts").glob("*/run_id=*"))
             if self._con is None or now != self._facts:
                 self._con, self._facts = open_warehouse(self.root), now
             return self._con.cursor()
@@ -67,7 +70,7 @@ class Lenses:
     def of(self, run_id: str) -> duckdb.DuckDBPyConnection:
         """A connection of the caller's own to the facts of this run, and of the run it is compared with, as they are now.
 
-        Raises UserError for an unknown run.
+        Raises UserError for an unknown run, DamagedRun for one of which a file is damaged.
         """
         with self._lock:
             kept = self._runs.setdefault(run_id, _OfRun())
@@ -76,11 +79,14 @@ class Lenses:
                 self._runs.popitem(last=False)
         with kept.lock:
             if kept.con is None or state_of(self.root, kept.runs, LASTING) != kept.facts:
+                kept.con = None
                 kept.runs = self.with_base(run_id)
                 kept.facts = state_of(self.root, kept.runs, LASTING)
                 kept.growing = ()
-                kept.con = open_runs(self.root, kept.runs)
-                settle_for_all(kept.con, run_id)
+                con = open_runs(self.root, kept.runs)
+                refuse_damaged(con, run_id)
+                settle_for_all(con, run_id)
+                kept.con = con
                 kept.read = set()
             if (growing := state_of(self.root, (run_id,), GROWING)) != kept.growing:
                 for name in GROWING:
@@ -98,12 +104,13 @@ class Lenses:
         return (run_id, *(row["base_id"] for row in found if row["base_id"] is not None))
 
     def runs(self) -> duckdb.DuckDBPyConnection:
-        """A connection of the caller's own to `runs`, `bases` and `policies` of all runs, and to nothing else."""
+        """A connection of the caller's own to `runs`, `bases` and `policies` of all runs, and to nothing else; of damaged ones to what
+        can be read."""
         with self._listing:
             folders = (folder for fact in LISTED for folder in (self.root / "facts" / fact).glob("run_id=*"))
-            now = sorted((str(folder), folder.stat().st_mtime_ns) for folder in folders)
+            now = _state_below(folders)
             if self._list is None or now != self._listed:
-                con = open_facts(self.root, LISTED, KNOWN)
+                con = open_facts(self.root, LISTED, KNOWN, in_part=True)
                 con.execute("create table facts.list_of_runs as from runs")
                 con.execute("create table facts.list_of_bases as from bases")
                 con.execute("create or replace view runs as from facts.list_of_runs")
@@ -113,6 +120,13 @@ class Lenses:
 
 
 def state_of(root: Path, run_ids: Sequence[str], facts: Sequence[str]) -> State:
-    """The folders of these runs' facts with their times: one changes when a file comes, goes or is written again."""
-    folders = (root / "facts" / fact / f"run_id={run_id}" for fact in facts for run_id in run_ids)
-    return tuple((str(folder), folder.stat().st_mtime_ns) for folder in folders if folder.is_dir())
+    """The files of these runs' facts with their sizes and times."""
+    return _state_below(root / "facts" / fact / f"run_id={run_id}" for fact in facts for run_id in run_ids)
+
+
+def _state_below(folders: Iterable[Path]) -> State:
+    found = []
+    for folder in folders:
+        with suppress(FileNotFoundError), os.scandir(folder) as files:
+            found += [(file.path, (known := file.stat()).st_mtime_ns, known.st_size) for file in files]
+    return tuple(sorted(found))

@@ -19,6 +19,7 @@ select run_id, name, status, reason, started, finished, explained, len(warnings)
 from runs where $audit in ('', name)
 order by started desc, run_id limit $size offset $start
 """
+DAMAGED = "select run_id, file, wrong, way_out from facts.damaged order by file"  # of what the list itself is made of
 NAMES = "select name, count(*) as n from runs group by name order by name"
 
 
@@ -38,6 +39,7 @@ def routes(site: Site) -> list[Route]:
             awaited=finished - len(known),
             audit=audit,
             audits=fetch(lens, NAMES),
+            damaged=fetch(lens, DAMAGED),
             count=count,
             page=number,
             pages=["?" + urlencode({"audit": audit, "page": i}) for i in range(-(-count // PAGE))],

@@ -21,6 +21,7 @@ from warehouse.lens.catalog import view_sql
 from warehouse.lens.connect import open_runs
 from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.scans import columns_of, identifier
+from warehouse.lens.wholeness import Wholeness, refuse_among, refuse_damaged
 from warehouse.report.names import Names
 
 READ = ("runs", "explanations", "attributes", "images", "predictions", "properties", "place_claims")  # what a table is made of
@@ -72,6 +73,8 @@ class RunTable:
         self._create("shown", shown.select(kept) if kept else shown, f", ({crossed})::integer as crossed" if crossed else "")
         self._create("reviews", pa.schema([*FACTS["reviews"].schema, pa.field("run_id", pa.string())]).empty_table())
         self._con.execute(view_sql("marks"))
+        self._con.execute("create schema facts")
+        Wholeness().lay_out(self._con)
         self._create("runs", pa.table({"run_id": [run["run_id"]], "started": [run["started"]]}))
         self._con.execute("create view explanations as select run_id, image_id, method, seed from shown cross join runs")
         self.columns = tuple(name for name, _ in columns_of(self._con, "shown"))
@@ -94,13 +97,14 @@ class RunTable:
             if state == self._reviewed:
                 return
             con = self._con.cursor()
-            for path in files_below(folder, "[!.]*.parquet"):
-                if path.name not in self._read:
-                    with path.open("rb") as file, pq.ParquetFile(file) as parquet:
-                        con.register("given", parquet.read())
-                    insert = "insert into reviews by name select *, $run as run_id from given"
-                    con.execute(insert, {"run": self.run["run_id"]})
-                    self._read.add(path.name)
+            new = [path for path in files_below(folder, "[!.]*.parquet") if path.name not in self._read]
+            refuse_among(new)
+            for path in new:
+                with path.open("rb") as file, pq.ParquetFile(file) as parquet:
+                    con.register("given", parquet.read())
+                insert = "insert into reviews by name select *, $run as run_id from given"
+                con.execute(insert, {"run": self.run["run_id"]})
+                self._read.add(path.name)
             self._reviewed = state
 
     def _create(self, name: str, rows: pa.Table, more: str = "") -> None:
@@ -146,6 +150,7 @@ class RunTables:
 
     def _read(self, run_id: str) -> RunTable:
         with closing(open_runs(self._root, (run_id,), sql=f"{RUN};{SHOWN};{GRID}")) as lens:
+            refuse_damaged(lens, run_id)
             found = fetch(lens, RUN, run=run_id)
             if not found:
                 raise UserError(f"there is no run {run_id!r} in this warehouse")

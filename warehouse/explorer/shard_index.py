@@ -17,6 +17,7 @@ from warehouse.explorer.lenses import state_of
 from warehouse.facts.shards import shard_path
 from warehouse.facts.storage import Root, files_below
 from warehouse.lens.fetch import Row
+from warehouse.lens.wholeness import refuse_among
 
 BYTES_KEPT = 128 * 2**20  # of shards in memory: the pictures of a page often lie side by side
 
@@ -70,8 +71,9 @@ class ShardIndex:
             files = self._files.setdefault((fact, run_id), _Files())
             state = state_of(self._root, (run_id,), (fact,))
             if files.state != state:
-                known = set(files.paths)
-                for path in files_below(folder, "[!.]*.parquet"):
+                known, there = set(files.paths), files_below(folder, "[!.]*.parquet")
+                refuse_among(there)
+                for path in there:
                     if path not in known:
                         files.add(path, _columns(path, ("image_id",))["image_id"].unique().to_pylist())
                 files.sort()

@@ -17,7 +17,7 @@ import duckdb
 
 from cfx.errors import UserError
 from warehouse.explorer.lenses import LASTING, Lenses, State, state_of
-from warehouse.lens.connect import open_runs
+from warehouse.lens.connect import left_out_of, open_runs
 from warehouse.lens.fetch import Row
 from warehouse.lens.gate import verdict_of
 from warehouse.lens.settled import settle
@@ -33,12 +33,13 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Summary:
     """An audit in a line. gate: pass, fail, inconclusive, or None without a policy; reasons: why; accuracy: value, low, high, n,
-    or None without labels; verdict: None where the facts do not allow one yet."""
+    or None without labels; verdict: None where the facts do not allow one yet; damaged: the file that is why."""
 
     verdict: Verdict | None
     gate: str | None
     reasons: tuple[str, ...]
     accuracy: Row | None
+    damaged: str | None = None
 
 
 class Summaries:
@@ -81,11 +82,14 @@ class Summaries:
     def _computed(self, run_id: str) -> Summary:
         """From its report where that is not older than its facts; worked out again it takes a second or more."""
         try:
+            sql = ";".join(EVIDENCE[name] for name in sorted(READ))
+            runs = self.lenses.with_base(run_id)
+            if damage := left_out_of(self.root, runs, sql).get(run_id):
+                return Summary(None, None, (), None, f"{damage[0]}; {damage[0].way_out}")
             answers = self._of_report(run_id)
             if answers is not None:
                 return _summary(run_id, answers)
-            sql = ";".join(EVIDENCE[name] for name in READ)
-            with closing(open_runs(self.root, self.lenses.with_base(run_id), sql=sql)) as lens:
+            with closing(open_runs(self.root, runs, sql=sql)) as lens:
                 settle(lens, run_id)
                 return _summary(run_id, {name: evidence(lens, name, run_id).rows for name in READ})
         except (UserError, duckdb.Error) as error:  # damaged, or cut off in the middle: its own page says more
@@ -94,7 +98,7 @@ class Summaries:
 
     def _of_report(self, run_id: str) -> Mapping[str, Sequence[Row]] | None:
         path = report_path(self.root, run_id)
-        written = max((time for _, time in state_of(self.root, (run_id,), LASTING)), default=0)
+        written = max((time for _, time, _ in state_of(self.root, (run_id,), LASTING)), default=0)
         if not path.is_file() or path.stat().st_mtime_ns < written:
             return None
         try:

@@ -23,6 +23,11 @@ def is_whole(data: bytes) -> bool:
     return start >= len(_MARK) and data[start : start + 64] == _digest(data, start)
 
 
+def is_sealed(data: bytes) -> bool:
+    """Whether there is a seal in it at all, broken or not."""
+    return _MARK in data
+
+
 def _digest(data: bytes, start: int) -> bytes:
     view, digest = memoryview(data), hashlib.sha256()
     for part in (view[:start], _ZEROS, view[start + 64 :]):

@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from cfx.errors import UserError
-from warehouse.lens.connect import open_warehouse, query
+from warehouse.lens.connect import answered, open_warehouse
 from warehouse.lens.groups import GROUP_OF, GROUPS, IMAGES
 from warehouse.lens.names import OLD_COLUMNS, OLD_VIEWS
 from warehouse.lens.needed_views import Json, parsed
@@ -47,7 +47,7 @@ class WrongQuery(UserError, duckdb.Error):
 
 @dataclass(frozen=True)
 class Answer:
-    """The rows; notes on old names in the query; the columns that came along by `*` under an old name, beside the new one."""
+    """The rows; notes on runs that are left out and on old names in the query; the columns that came along by `*` under an old name, beside the new one."""
 
     rows: pa.Table
     notes: tuple[str, ...] = ()
@@ -62,14 +62,15 @@ def ask(
     A query that was written when views had fewer columns may find a name in two of them now; it is answered as it was then.
     """
     try:
-        rows = query(root, sql, values, seconds, most, lens=True)
-        return Answer(rows, tuple(_old_names(root, sql)), tuple(_along(sql, rows.column_names)))
+        rows, missing = answered(root, sql, values, seconds, most, lens=True)
+        return Answer(rows, (*missing, *_old_names(root, sql)), tuple(_along(sql, rows.column_names)))
     except (duckdb.BinderException, duckdb.CatalogException) as error:
         ambiguous = _AMBIGUOUS.search(str(error))
         if ambiguous is not None:
             try:
                 note = f"{ambiguous[1]!r} is in more than one of these views now; say of which, as in images.{ambiguous[1]}"
-                return Answer(query(root, sql, values, seconds, most), (note,))
+                rows, missing = answered(root, sql, values, seconds, most, lens=False)
+                return Answer(rows, (*missing, note))
             except duckdb.Error:
                 pass  # it never was a query: the first error says why
         raise WrongQuery(_said(root, sql, str(error))) from error

@@ -17,6 +17,7 @@ _MACRO = re.compile(r"^create macro (\w+\([^)]*\)) as .*?-- (.*)$", re.MULTILINE
 
 # In the order in which they build on each other; each is views/<name>.sql.
 VIEWS = (
+    "damaged",
     "runs",
     "audits",
     "layers",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,12 +15,16 @@ from typing import Any
 import duckdb
 
 from cfx.errors import UserError, did_you_mean
+from warehouse.facts.damage import damage_among
 from warehouse.facts.schema import POLICIES
-from warehouse.facts.shards import write_shard
+from warehouse.facts.shards import write_shard, written
+from warehouse.facts.storage import Root, remembered
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.settled import settle
+from warehouse.lens.wholeness import refuse_damaged
 
+_log = logging.getLogger(__name__)
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
 IN_WORDS = {"fail": "failed", "inconclusive": "inconclusive", "pass": "passed"}  # what decides comes first
 
@@ -35,9 +40,12 @@ class Gate:
     rules: tuple[Row, ...]
 
 
-def read_policy(root: Path, run_id: str) -> Row | None:
-    """The policy that a run is held to now, or None. Raises UserError for an unknown run, with the runs there are."""
-    with closing(open_warehouse(root, sql="from runs, policies")) as lens:
+def read_policy(root: Path, run_id: str, in_part: bool = False) -> Row | None:
+    """The policy that a run is held to now, or None. Raises UserError for an unknown run, with the runs there are.
+
+    in_part: the newest of those that can be read; otherwise one that is damaged, and may be the newest, raises DamagedRun.
+    """
+    with closing(open_warehouse(root, sql="from runs, policies", in_part=in_part)) as lens:
         check_run(lens, root, run_id)
         return _policy(lens, run_id)
 
@@ -45,17 +53,18 @@ def read_policy(root: Path, run_id: str) -> Row | None:
 def set_policy(root: Path, run_id: str, policy: Mapping[str, Any]) -> bool:
     """Hold a run to this policy from now on, the columns of the fact without `written`. Returns whether that is a change.
 
+    Policies of the run that are damaged are deleted once this one is written, and a warning says so.
     Raises UserError for an unknown run or base, where the policy forbids an attribute that the run's oracle does not know, or
     protects one of which nothing is known, or where another policy was set at the same time.
     """
     policy = {name: list(value) if isinstance(value, tuple) else value for name, value in policy.items()}  # as it is read back
-    with closing(open_warehouse(root, sql="from runs, policies, attributes, images")) as lens:
+    now, damaged = read_policy(root, run_id, in_part=True), damaged_policies(root, run_id)
+    if now is not None and not damaged and all(now[name] == value for name, value in policy.items()):
+        return False
+    with closing(open_warehouse(root, sql="from runs, attributes, images")) as lens:
         for name in (run_id, policy["base"]):
             if name is not None:
                 check_run(lens, root, name)
-        now = _policy(lens, run_id)
-        if now is not None and all(now[name] == value for name, value in policy.items()):
-            return False
         seen = _names(lens, "select columns('^d_') from attributes where run_id = $run limit 1", run_id)
         _check_known(seen, policy["forbidden"])
         _check_protected(lens, run_id, seen, policy.get("protected"))
@@ -65,6 +74,13 @@ def set_policy(root: Path, run_id: str, policy: Mapping[str, Any]) -> bool:
     content = json.dumps([moment.isoformat(), *policy.items()])
     row = {name: [value] for name, value in policy.items()} | {"written": [moment]}
     write_shard(root, "policies", run_id, hashlib.sha256(content.encode()).hexdigest()[:16], row)
+    for path in damaged:
+        path.unlink(missing_ok=True)
+        _log.warning(
+            "a policy of run %s was damaged and is deleted (%s): it is held to the one that was set now; was it another since "
+            "the audit, set that again with `cfx gate %s --policy FILE`",
+            *(run_id, path.name, run_id),
+        )
     held = read_policy(root, run_id)
     if held is None or any(held[name] != value for name, value in policy.items()):
         raise UserError(
@@ -73,8 +89,15 @@ def set_policy(root: Path, run_id: str, policy: Mapping[str, Any]) -> bool:
     return True
 
 
+def damaged_policies(root: Path, run_id: str) -> list[Root]:
+    """The files of a run's policies that are damaged."""
+    place = remembered(root)
+    return [place / one.file for one in damage_among(place, written(place, "policies", run_id).get(run_id, []))]
+
+
 def check_run(lens: duckdb.DuckDBPyConnection, root: Path, run_id: str) -> None:
-    """Raises UserError for an unknown run, with the runs there are."""
+    """Raises UserError for an unknown run, with the runs there are; DamagedRun for one of which a damaged file would be read."""
+    refuse_damaged(lens, run_id)
     runs = [row[0] for row in lens.execute("select run_id from runs order by started desc, run_id").fetchall()]
     if run_id not in runs:
         raise UserError(f"there is no run {run_id!r} in {root}; the runs are: {', '.join(runs) or 'none yet'}")

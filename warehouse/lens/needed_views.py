@@ -21,6 +21,11 @@ from warehouse.lens.fetch import printed
 Json: TypeAlias = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 
 _CREATES = re.compile(r"create\s+(?:view|macro)\s+[\w.]+\s*(?:\([^)]*\))?\s+as\s+(?:table\s+)?", re.IGNORECASE)
+_QUERY = re.compile(r"(?:select|from|with)\b", re.IGNORECASE)  # otherwise it is a macro's expression
+_FACTS = "facts."  # before the name of a fact
+_EVERY_FACT = "facts.*"
+DAMAGED, LEFT_OUT = "damaged", "left_out"  # of the schema `facts`: what is wrong in the facts that a lens reads
+UNSUMMED = "unsummed_"  # before the name of a fact: its rows that no sums were made of
 _ANY = "*"  # a name that may mean any view: the catalogue's own tables, `show tables`, query_table(...), one that is not there
 _OPEN_ENDED = re.compile(r"query|query_table|(?:duckdb|pragma|sqlite|pg)_\w+")
 
@@ -33,19 +38,32 @@ def needed_views(sql: str, lens: bool = False) -> list[str]:
     every name, as `warehouse.lens.ask` does of the schema `lens`.
     """
     every = (*VIEWS, *NAMES) if lens else VIEWS
+    wanted = _needed(sql, lens)
+    return list(every) if _ANY in wanted else [name for name in every if name in wanted]
+
+
+def needed_facts(sql: str, lens: bool = False) -> list[str]:
+    """The facts that sql reads, itself or through views; all of them where it needs every view. lens: as of `needed_views`."""
+    wanted = _needed(sql, lens)
+    return list(FACTS) if wanted & {_ANY, _EVERY_FACT} else [name for name in FACTS if f"{_FACTS}{name}" in wanted]
+
+
+@lru_cache(maxsize=256)
+def _needed(sql: str, lens: bool) -> frozenset[str]:
+    """The views and, as `facts.<name>`, the facts that sql needs; _ANY among them: all."""
     new = _names(sql, lens)
     wanted = set[str]()
-    while new:
-        if _ANY in new:
-            return list(every)
+    while new and _ANY not in wanted:
         wanted |= new
         new = set().union(*(_reads(name) for name in new)) - wanted
-    return [name for name in every if name in wanted]
+    return frozenset(wanted)
 
 
 @cache
 def _reads(name: str) -> frozenset[str]:
-    """The views that a view reads, and those whose files make its macros."""
+    """The views and facts that a view reads, and the views whose files make its macros."""
+    if name == _ANY or name.startswith(_FACTS):
+        return frozenset()
     return frozenset().union(*(_names(sql, False) for sql in _selects(name))) - {name}
 
 
@@ -59,11 +77,11 @@ def _selects(name: str) -> Iterator[str]:
     """What the views and macros of a view's file are made of, each as a SELECT: the parser writes out no other statement."""
     for statement in _parser().cursor().extract_statements(view_sql(name)):
         made_of = _CREATES.split(statement.query, maxsplit=1)[-1]
-        yield f"select {made_of}" if made_of.startswith("(") else made_of
+        yield made_of if _QUERY.match(made_of) else f"select {made_of}"
 
 
 def _names(sql: str, lens: bool) -> set[str]:
-    """The views, or _ANY, that sql names itself."""
+    """The views and facts, or _ANY, that sql names itself."""
     statements = parsed(sql)
     return {_ANY} if statements is None else {view for name in _read(statements, frozenset()) if (view := _view(name, lens))}
 
@@ -77,14 +95,18 @@ def parsed(sql: str) -> Json:
 
 
 def _view(name: str, lens: bool) -> str | None:
-    """The view that a table's name means, `schema.table` or `.table`; None for a fact."""
+    """The view, or `facts.<name>`, that a table's name means, `schema.table` or `.table`; None for none."""
     schema, _, table = name.partition(".")
     if schema == "lens" or (lens and not schema and f"{LENS}{table}" in NAMES):
         return f"{LENS}{table}" if f"{LENS}{table}" in NAMES else _ANY
     if schema in ("", "main") and table in VIEWS:
         return table
-    if schema == "facts" or (schema in ("", "main") and table in FACTS):
-        return None
+    if schema == "facts" and table in (DAMAGED, LEFT_OUT):
+        return _EVERY_FACT
+    if schema == "facts":
+        return f"{_FACTS}{table.removeprefix(UNSUMMED)}" if table.removeprefix(UNSUMMED) in FACTS else _ANY
+    if schema in ("", "main") and table in FACTS:
+        return f"{_FACTS}{table}"
     return None if lens and not schema and not _OPEN_ENDED.fullmatch(table) else _ANY  # `ask` knows the names itself
 
 

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from cfx.errors import UserError
 from warehouse.facts.storage import files_below
-from warehouse.lens.connect import open_warehouse
+from warehouse.lens.connect import left_out_of, open_warehouse
 from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.gate import gate, verdict_of
 from warehouse.report.embedded_numbers import read_block
+from warehouse.report.queries import EVIDENCE
 from warehouse.report.render import report_path
 from warehouse.report.verdict import RESTS_ON, read_verdict, verdict_from
 
 LATER = ("policies", "reviews")  # facts that are written after a report, and change what it says
 _RUNS = "select run_id, name, status, reason, started, finished, attempted from runs order by started desc, run_id"
+_DAMAGED = "select run_id, min(file || ' (' || wrong || ')') as file from facts.damaged where fact = 'runs' group by run_id"
+_RESTS_ON = ";".join(EVIDENCE[name] for name in (*RESTS_ON, "rules"))
 
 
 def listing(root: Path, last: int | None = None) -> list[Row]:
-    """The newest runs first, at most `last`: run_id, audit, status (started, finished or failed), reason, started, finished,
-    images, and of a finished one verdict (finding, clear or inconclusive), headline and gate (pass, fail or inconclusive).
+    """The newest runs first, at most `last`: run_id, audit, status (started, finished, failed, or damaged where its record or a
+    file that its verdict rests on is), reason, started, finished, images, and of a finished one verdict (finding, clear or
+    inconclusive), headline and gate (pass, fail or inconclusive).
 
     What a report says is read off the report, unless a policy or a review came after it: asked anew it takes a second a run.
     """
-    with closing(open_warehouse(root, sql=_RUNS)) as lens:
-        rows = fetch(lens, _RUNS)[:last]
+    with closing(open_warehouse(root, sql=_RUNS, in_part=True)) as lens:
+        rows = fetch(lens, _RUNS)
+        records = {row["run_id"]: row for row in fetch(lens, _DAMAGED)}
+    gone = [_without_record(run_id) for run_id in sorted(records.keys() - {row["run_id"] for row in rows})]
+    rows = [_marked(root, row, records) for row in [*rows, *gone][:last]]
     nothing = {"verdict": None, "headline": None, "gate": None}
     return [
         {
@@ -41,6 +49,21 @@ def listing(root: Path, last: int | None = None) -> list[Row]:
         | (_said(root, row["run_id"]) if row["status"] == "finished" else nothing)
         for row in rows
     ]
+
+
+def _without_record(run_id: str) -> Row:
+    """What is known of a run none of whose events can be read."""
+    unknown = dict.fromkeys(("reason", "started", "finished", "attempted"))
+    return {"run_id": run_id, "name": run_id.rpartition("-")[0] or run_id, "status": "damaged"} | unknown
+
+
+def _marked(root: Path, row: Row, records: Mapping[str, Row]) -> Row:
+    """A row of _RUNS, with the status and reason of a run that cannot be read whole."""
+    run_id = row["run_id"]
+    if run_id in records:
+        return row | {"status": "damaged", "reason": records[run_id]["file"]}
+    because = left_out_of(root, [run_id], _RESTS_ON).get(run_id)
+    return row | {"status": "damaged", "reason": str(because[0])} if because else row
 
 
 def _said(root: Path, run_id: str) -> dict[str, str | None]:

@@ -52,6 +52,7 @@ from warehouse.report.verdict import nothing_to_compare, verdict_from
 
 TOP = 40  # attributes that a table shows; the others follow from the SQL printed beside it
 TEMPLATES = Path(__file__).parent / "templates"
+IMAGES = "select 1 from images, explanations, attributes, saliency, effects, edits, probes, transplants"  # where images are read
 STYLES = ("report", "tabs", "summary", "pairs", "zoom", "maps", "trend", "print")
 TABS = (  # anchor and name
     ("summary", "Summary"),
@@ -88,7 +89,7 @@ class Then:
 
 def report_html(root: Path, run_id: str, then: Then | None = None) -> str:
     """The report of one run, as it is or as it was then. Raises UserError for an unknown run, with the runs there are."""
-    asked = ";".join((*EVIDENCE.values(), nights.READ))
+    asked = ";".join((*EVIDENCE.values(), nights.READ, IMAGES))
     with closing(open_warehouse(root, sql=asked, without=then.without if then else frozenset())) as lens:
         check_run(lens, root, run_id)
         settle(lens, run_id)

@@ -13,7 +13,7 @@ from cfx.errors import UserError
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row
 from warehouse.trend.changes import Change, compared
-from warehouse.trend.nights import READ, Key, Night, night_of, nights_of
+from warehouse.trend.nights import READ, Key, Night, night_of, nights_of, sound_nights
 
 LAST = 30  # nights that tonight is compared with
 WEEK = 7  # nights that an alarm is followed back
@@ -81,7 +81,7 @@ def trend(root: Path, subject: str, last: int = LAST, against: str | None = None
     Raises UserError for an unknown subject, and for a run to compare with that is not finished, has other classes or is the same.
     """
     with closing(open_warehouse(root, sql=READ)) as lens:
-        nights = nights_of(lens, subject)
+        nights = sound_nights(lens, nights_of(lens, subject))
         base = night_of(lens, against, nights[-1].classes) if against is not None else None
         history, tonight = _History(nights, last, base), nights[-1]
         references = history.references(len(nights) - 1)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cfx.errors import UserError
 from warehouse.lens.fetch import Row, fetch, literal
+from warehouse.lens.wholeness import left_out, refuse_damaged
 from warehouse.trend.tails import Exchange
 
 READ = "select 1 from runs, watched, predictions, trend"  # all that is read here, for `open_warehouse`
@@ -90,11 +91,19 @@ def nights_of(lens: duckdb.DuckDBPyConnection, subject: str) -> list[Night]:
     return nights[: nights.index(last) + 1]
 
 
+def sound_nights(lens: duckdb.DuckDBPyConnection, nights: Sequence[Night]) -> list[Night]:
+    """Without those of which a file is damaged, whose rows the lens leaves out. Raises DamagedRun if the last of them is one."""
+    refuse_damaged(lens, nights[-1].run_id)
+    missing = {run for run, _ in left_out(lens)}
+    return [night for night in nights if night.run_id not in missing]
+
+
 def night_of(lens: duckdb.DuckDBPyConnection, run_id: str, classes: Sequence[str]) -> Night:
     """One finished run, of whatever audit. Raises UserError if there is none, or if it has other classes than these."""
     found = next((night for night in nights_of(lens, run_id) if night.run_id == run_id), None)
     if found is None:
         raise UserError(f'{run_id!r} is no finished run; `cfx query "from runs"` lists them')
+    refuse_damaged(lens, run_id)
     if found.classes != tuple(classes):
         raise UserError(f"{run_id}: its classes ({', '.join(found.classes)}) are not those of tonight ({', '.join(classes)})")
     return found
