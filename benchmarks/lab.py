@@ -156,6 +156,6 @@ class Lab:
         return {path: ((at := path.stat()).st_mtime_ns, at.st_size) for path in self.root.glob("facts/*/*/*.parquet")}
 
     def temporary(self) -> list[str]:
-        """Files and folders that lie in the warehouse's tmp/, and cfx's own in the system's."""
-        there = [*(self.root / "tmp").rglob("*"), *(self.folder / "temporary").glob("cfx-*")]
-        return sorted(str(path.relative_to(self.folder)) for path in there)
+        """Files that lie in the warehouse's tmp/, and in cfx's own folders in the system's."""
+        there = [*(self.root / "tmp").rglob("*"), *(self.folder / "temporary").glob("cfx-*/**/*")]
+        return sorted(str(path.relative_to(self.folder)) for path in there if path.is_file())

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from benchmarks.deployment import SHARDS, Stack, kill_once, shards, until
 
+from benchmarks.deployment import SHARDS, Stack, kill_once, shards, until
 from benchmarks.toy_audit import fact_hashes, lay_out, settings, write_settings
 from tests.servers import Inbox
 

@@ -12,12 +12,12 @@ from zipfile import ZipFile
 import httpx
 import nbformat
 import pytest
-from benchmarks.deployment import Stack, until
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 import cfx
+from benchmarks.deployment import Stack, until
 from benchmarks.toy_audit import lay_out, settings, write_settings
 from cfx.portraits import write_portraits
 from flows.demo_of import TRAINED

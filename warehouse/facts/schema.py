@@ -65,8 +65,14 @@ RUNS = _fact(
             pa.list_(WORDED),
             "how an oracle by words was calibrated, and agrees with annotations (word_agreement)",
         ),
+        _optional(
+            "number",
+            pa.int64(),
+            "which run of its warehouse it is, in the order in which they began, by no clock; null: before",
+        ),
+        _optional("event", pa.int64(), "which event of its run this is, from 0, by no clock; null in older runs"),
     ],
-    gained=("reason", "sample", "warnings", "words"),
+    gained=("reason", "sample", "warnings", "words", "number", "event"),
 )
 
 IMAGES = _fact(

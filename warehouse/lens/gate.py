@@ -21,6 +21,7 @@ from warehouse.facts.shards import write_shard, written
 from warehouse.facts.storage import Root, remembered
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row, fetch
+from warehouse.lens.runs import NEWEST_FIRST
 from warehouse.lens.settled import settle
 from warehouse.lens.wholeness import refuse_damaged
 
@@ -98,7 +99,7 @@ def damaged_policies(root: Path, run_id: str) -> list[Root]:
 def check_run(lens: duckdb.DuckDBPyConnection, root: Path, run_id: str) -> None:
     """Raises UserError for an unknown run, with the runs there are; DamagedRun for one of which a damaged file would be read."""
     refuse_damaged(lens, run_id)
-    runs = [row[0] for row in lens.execute("select run_id from runs order by started desc, run_id").fetchall()]
+    runs = [row[0] for row in lens.execute(f"select run_id from runs order by {NEWEST_FIRST}").fetchall()]
     if run_id not in runs:
         raise UserError(f"there is no run {run_id!r} in {root}; the runs are: {', '.join(runs) or 'none yet'}")
 
