@@ -25,7 +25,7 @@ STAGES = (  # facts, one of each stage of an audit
     "label_issues", "edits", "effects", "policies",
 )  # fmt: skip
 YEAR = 365 * 86400
-# Loaded before libc: the wall clock is off by as many seconds as stand in a file, while time that only runs stays as it is. (Under
+# Loaded before libc: the wall clock is off by as many seconds as stand in a file; time that only runs stays as it is. (Under
 # libfaketime sleep fails: it takes the time to wake up at for one of its own.)
 CLOCK = r"""
 #define _GNU_SOURCE
