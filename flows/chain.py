@@ -13,7 +13,7 @@ from tasks.check import check
 from tasks.config import AuditConfig
 from tasks.networks import give_back
 from tasks.reading.gate import gate, policy_at_end
-from tasks.reading.publishing import publish_all
+from tasks.reading.publishing import publish_all, publish_failure
 from tasks.run import Run
 from tasks.stages import canary, interventions, learn, queries, run_record
 from tasks.stages.attributes import attributes
@@ -155,6 +155,7 @@ def recorded(run: Run, log: Log) -> Iterator[None]:
     except Exception as error:
         with suppress(OSError):  # a disk that is full is reported by the error itself
             run_record.fail_run(run, reason_of(error))
+            publish_failure(run.root, run.id, run.config.publish, log)
         raise
     finally:
         queries.write_queries(run)

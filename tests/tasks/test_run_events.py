@@ -1,12 +1,16 @@
 """Events of a run, and runs of a warehouse, follow each other as they happened, whatever the clocks said."""
 
+import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli import app
 from tasks.config import AuditConfig
+from tasks.reading.publishing import Publishing, publish_failure
 from tasks.run import Run
 from tasks.stages import run_record
 from warehouse.lens.connect import query
@@ -74,3 +78,18 @@ def test_the_newest_run_is_the_one_that_began_last(
     bases = query(tmp_path, "select run_id, base_id from bases order by run_id").to_pylist()
     assert [(row["run_id"], row["base_id"]) for row in bases] == [("trial-2", "trial-1"), ("trial-3", "trial-2")]
     assert "trial-3" not in expired(tmp_path, 0, 1, AHEAD + timedelta(days=1)), "the newest one stays"
+
+
+def test_a_failure_is_told_with_its_reason_and_to_prometheus_without_numbers(tmp_path: Path) -> None:
+    run = run_called(tmp_path, "trial-1")
+    run_record.start_run(run)
+    run_record.fail_run(run, "no room on [device]")
+    shown = CliRunner().invoke(app, ["runs", "-w", str(tmp_path)]).stdout.splitlines()
+    assert "failed" in shown[1] and shown[2] == "trial-1 failed: no room on [device]"
+    wanted = Publishing.model_validate({"prometheus": {"file": tmp_path / "trial.prom"}})
+    publish_failure(tmp_path, "trial-1", wanted, logging.getLogger("trial"))
+    lines = [line for line in (tmp_path / "trial.prom").read_text().splitlines() if not line.startswith("#")]
+    assert 'cfx_audit_succeeded{audit="trial"} 0.0' in lines
+    assert {line.partition("{")[0] for line in lines} == {
+        "cfx_audit_info", "cfx_audit_finished_timestamp_seconds", "cfx_audit_succeeded",
+    }  # fmt: skip
