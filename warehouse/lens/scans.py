@@ -6,7 +6,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from warehouse.facts.fact import Fact
+from cfx.errors import UserError
+from cfx.version import __version__
+from warehouse.facts.fact import VERSION, Fact
 from warehouse.facts.schema import BIT_SUMS, KNOWN_SUMS, WORDED
 from warehouse.facts.storage import Root
 from warehouse.lens.fetch import literal
@@ -30,32 +32,49 @@ _TYPES = {
 _TYPES[pa.list_(WORDED)] = "struct(" + ", ".join(f'"{part.name}" {_TYPES[part.type]}' for part in WORDED) + ")[]"
 
 
+class NewerFacts(UserError):
+    """Facts that a newer version of cfx wrote, in a form that this one does not know."""
+
+    def __init__(self, path: Root, version: str) -> None:
+        super().__init__(
+            f"{path} was written by a newer cfx, in version {version} of the facts; this is cfx {__version__}, which reads version "
+            f"{VERSION}: use the newer one for this warehouse (pip install --upgrade cfx-audit), or another warehouse"
+        )
+
+
 def scan(fact: Fact, runs: dict[str, list[Root]]) -> str:
     """SQL for all rows of a fact, its shards named one by one; no rows of the right types where there are none.
 
-    Shards with the same columns are read together: to let DuckDB unite all by name would read every footer for every view.
+    Shards with the same columns are read together: to let DuckDB unite all by name would read every footer for every view. Columns
+    that this version does not know are not read. Raises NewerFacts for shards that mean what this version does not know.
     """
-    alike: dict[tuple[str, ...], list[Root]] = {}
+    alike: dict[frozenset[str], tuple[list[str], list[Root]]] = {}
     for paths in runs.values():
         # The shards that an audit writes have the same columns; what people set later may be of another version.
         for together in [[path] for path in paths] if "written" in fact.schema.names else [paths]:
-            columns = tuple(sorted(_names(together[0]))) if fact.families or fact.gained else ()
-            alike.setdefault(columns, []).extend(together)
-    parts = [_read(paths) for paths in alike.values()]
+            names = _names(fact, together[0]) if fact.families or fact.gained else fact.schema.names
+            alike.setdefault(frozenset(names), (names, []))[1].extend(together)
+    parts = [_read(names, paths) for names, paths in alike.values()]
     if fact.gained or not parts:  # also where every shard is older than a column
         columns = tuple(f"null::{_TYPES[field.type]} as {identifier(field.name)}" for field in fact.schema)
         parts.append(f"select {', '.join(columns)}, null::varchar as run_id where false")
     return " union all by name ".join(parts)
 
 
-def _names(path: Root) -> list[str]:
+def _names(fact: Fact, path: Root) -> list[str]:
+    """The columns of a shard that this version knows."""
     with path.open("rb") as file, pq.ParquetFile(file) as parquet:
-        return list(parquet.schema_arrow.names)
+        schema = parquet.schema_arrow
+    version = (schema.metadata or {}).get(b"version", VERSION.encode()).decode()
+    if version != VERSION:
+        raise NewerFacts(path, version)
+    return [name for name in schema.names if name in fact.schema.names or fact.family(name) is not None]
 
 
-def _read(paths: list[Root]) -> str:
+def _read(names: list[str], paths: list[Root]) -> str:
     listed = ", ".join(literal(pattern_of(str(path))) for path in paths)
-    return f"select * from read_parquet([{listed}], hive_partitioning = true, hive_types = {{'run_id': varchar}})"
+    chosen = ", ".join(map(identifier, (*names, "run_id")))
+    return f"select {chosen} from read_parquet([{listed}], hive_partitioning = true, hive_types = {{'run_id': varchar}})"
 
 
 def pattern_of(name: str) -> str:
