@@ -31,8 +31,10 @@ from benchmarks.lab import Lab
 from benchmarks.toy_audit import run_hashes
 
 PATIENCE = 30  # seconds after which no process may be left
+STOPS = 10  # seconds within which a signal ends an audit
 QUICK = (
-    "kill -9, explanations", "Ctrl-C, effects", "a bit flipped in each fact",
+    "kill -9, explanations", "Ctrl-C, effects", "a bit flipped in each fact", "a file cut in each fact",
+    "a file removed of each fact", "stray files among the facts",
 )  # fmt: skip
 
 
@@ -84,7 +86,9 @@ def rows_of(lab: Lab, waiting: Queue[Disturbance], said: Callable[[dict[str, Any
 
 
 def good(row: dict[str, Any]) -> bool:
-    return bool(row["same"]) and not (row["recomputed"] or row["orphan_processes"] or row["orphan_files"])
+    """Whether a disturbance did no harm."""
+    clean = not (row["recomputed"] or row["orphan_processes"] or row["orphan_files"])
+    return bool(row["same"]) and clean and row.get("stopped_in", 0) <= STOPS
 
 
 def main() -> None:

@@ -11,11 +11,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from benchmarks.deployment import ROOT
+from benchmarks.deployment import ENDED, ROOT, Stack
 from benchmarks.lab import CFX, ENDS, Lab
 from benchmarks.toy_endpoint import ToyEndpoint
 
@@ -86,7 +87,7 @@ class Disturbance(NamedTuple):
 def signalled(lab: Lab, fact: str, sent: signal.Signals, group: bool = False, config: str = "run") -> None:
     """A signal to the audit's main process, or as from a terminal to all of its group, in the stage that writes this fact."""
     audit = lab.audit(config)
-    lab.reach(fact, audit)
+    lab.reach(fact, audit.poll)
     if audit.poll() is None:
         (os.killpg if group else os.kill)(audit.pid, sent)
     began = time.monotonic()
@@ -97,11 +98,22 @@ def signalled(lab: Lab, fact: str, sent: signal.Signals, group: bool = False, co
 def child_killed(lab: Lab, word: str, config: str = "run") -> None:
     """kill -9 of the audit's children whose command has this word in it, while it explains."""
     audit = lab.audit(config)
-    lab.reach("explanations", audit)
+    lab.reach("explanations", audit.poll)
     victims = [process for process in lab.processes(word) if process.pid != audit.pid]
     for process in victims:
         process.kill()
     lab.note(killed=len(victims), exit_code=audit.wait(ENDS))
+
+
+def deployed(lab: Lab, what: str) -> None:
+    """kill -9 of the flow's process, of the worker and its flow, or of the server, as docs/how-to/production.md deploys them."""
+    folder = lab.folder / "deployed"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    with Stack(folder, lab.folder / "run.yaml", **lab.environment()) as stack:
+        run = stack.start()
+        lab.reach("explanations", lambda: stack.state(run) if stack.state(run) in ENDED else None)
+        stack.kill(what)
 
 
 def in_a_mount(lab: Lab, options: str, then: str = "") -> None:
@@ -163,10 +175,10 @@ def set_clock(lab: Lab, seconds: int) -> None:
 def clock_jumps(lab: Lab, before: int, after: int, kill: bool = False) -> None:
     """The clock is off by `before` seconds, and from the explanations on by `after`."""
     audit = lab.audit(**clock_of(lab, before))
-    lab.reach("explanations", audit)
+    lab.reach("explanations", audit.poll)
     set_clock(lab, after)
     if kill:
-        lab.reach("edits", audit)
+        lab.reach("edits", audit.poll)
         audit.kill()
     lab.note(exit_code=audit.wait(ENDS))
 
@@ -266,7 +278,7 @@ def killed_while_asking(lab: Lab) -> None:
 def scratch_removed(lab: Lab) -> None:
     """Somebody empties the warehouse's tmp/, again and again, while an audit works."""
     audit = lab.audit()
-    lab.reach("images", audit)
+    lab.reach("images", audit.poll)
     while audit.poll() is None:
         shutil.rmtree(lab.root / "tmp", ignore_errors=True)
         time.sleep(0.05)
@@ -276,7 +288,7 @@ def scratch_removed(lab: Lab) -> None:
 def pruned(lab: Lab) -> None:
     """`cfx prune` of everything while an audit works."""
     audit = lab.audit()
-    lab.reach("saliency", audit)
+    lab.reach("saliency", audit.poll)
     lab.start([CFX, "prune", "--days", "0", "--keep", "0", "--yes", "-w", str(lab.root)]).wait(ENDS)
     lab.note(exit_code=audit.wait(ENDS))
 
@@ -290,7 +302,7 @@ def reader_gone(lab: Lab) -> None:
 def suspended(lab: Lab) -> None:
     """The machine sleeps for ten seconds while it explains."""
     audit = lab.audit()
-    lab.reach("explanations", audit)
+    lab.reach("explanations", audit.poll)
     everyone = lab.processes()
     for process in everyone:
         process.suspend()
@@ -304,6 +316,10 @@ def _mounts() -> str | None:
     alone = ["unshare", "--user", "--map-root-user", "--mount", "true"]
     able = shutil.which("unshare") and subprocess.run(alone, capture_output=True).returncode == 0
     return None if able else "a mount name space"
+
+
+def _without(engine: str) -> str | None:
+    return None if find_spec(f"prefect_{engine}") else f"the extra {engine}"
 
 
 MOUNTS = _mounts()
@@ -320,8 +336,14 @@ DISTURBANCES = (
         for fact in facts
     ),
     Disturbance("Prefect's server killed", partial(child_killed, word="flows.server")),
-    Disturbance("Dask: workers killed", partial(child_killed, word="multiprocessing", config="dask")),
-    Disturbance("Dask: kill -9", partial(signalled, fact="explanations", sent=signal.SIGKILL, config="dask")),
+    Disturbance("Dask: workers killed", partial(child_killed, word="multiprocessing", config="dask"), needs=_without("dask")),
+    Disturbance(
+        "Dask: kill -9", partial(signalled, fact="explanations", sent=signal.SIGKILL, config="dask"), needs=_without("dask")
+    ),
+    Disturbance(
+        "Ray: kill -9", partial(signalled, fact="explanations", sent=signal.SIGKILL, config="ray"), needs=_without("ray")
+    ),
+    *(Disturbance(f"deployment: kill -9 of the {what}", partial(deployed, what=what)) for what in ("flow", "worker", "server")),
     Disturbance("disk full", full_disk, needs=MOUNTS),
     Disturbance("no inodes left", no_inodes, needs=MOUNTS),
     Disturbance("read-only half-way", read_only, needs=MOUNTS),

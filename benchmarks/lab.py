@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +47,7 @@ class Lab:
         self.write("run")
         self.write("other", name="other", seeds=[1])
         self.write("dask", engine="dask")
+        self.write("ray", engine="ray")
         self.write("box", **self.box())
         self.order: list[Written] = []
         self.facts: dict[str, dict[tuple[str, str], str]] = {}  # by configuration
@@ -108,15 +109,15 @@ class Lab:
         self.asked = self.asked or endpoint.images
         return code
 
-    def reach(self, fact: str, audit: subprocess.Popen[bytes]) -> None:
-        """Wait for a random moment of the stage that writes this fact, as the undisturbed run went; or until the audit ends."""
+    def reach(self, fact: str, ended: Callable[[], object]) -> None:
+        """Wait for a random moment of the stage that writes this fact, as the undisturbed run went; or until the audit ended."""
         mine = [i for i, file in enumerate(self.order) if file.fact == fact]
         begins = self.order[max(0, mine[0] - 1)].seconds
         moment = self.chance.uniform(begins, self.order[mine[-1]].seconds)
         last = max((file for file in self.order if file.seconds <= moment), key=lambda file: file.seconds)
         path = self.root / "facts" / last.name
         deadline = time.monotonic() + ENDS
-        while not path.exists() and audit.poll() is None and time.monotonic() < deadline:
+        while not path.exists() and ended() is None and time.monotonic() < deadline:
             time.sleep(0.002)
         time.sleep(moment - last.seconds)
 
