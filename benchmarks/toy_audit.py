@@ -20,7 +20,7 @@ from cfx.portraits import write_portraits
 from warehouse.facts.schema import FACTS
 from warehouse.lens.connect import open_warehouse
 
-TIMES = {"seconds", "started", "finished", "asked", "written", "number", "event"}  # when, and after what: all else is the same
+TIMES = {"seconds", "started", "finished", "asked", "written", "number"}  # when, and after what: all else is the same
 
 
 def lay_out(folder: Path, images: int, size: int = 16) -> None:

@@ -15,6 +15,7 @@ from tasks.networks import give_back
 from tasks.reading.gate import gate, policy_at_end
 from tasks.reading.publishing import publish_all, publish_failure
 from tasks.run import Run
+from tasks.run_lock import locked
 from tasks.stages import canary, interventions, learn, queries, run_record
 from tasks.stages.attributes import attributes
 from tasks.stages.explain import explain
@@ -81,7 +82,7 @@ class Work(Protocol):
 
 def audited(run: Run, work: Work) -> str:
     """Explain a classifier with counterfactuals and report what it relies on. Returns the run id."""
-    with recorded(run, work.log()):
+    with locked(run, work.log()), recorded(run, work.log()):
         images = work.do(ingest, run)
         work.do(query_again, run, images)
         predicted = work.map(predict, run, images)

@@ -27,6 +27,7 @@ from flows.commands.publish import card, mlflow, prometheus, wandb
 from flows.commands.repair import repair
 from flows.commands.report import report
 from flows.commands.runs import runs
+from flows.commands.scrub import scrub
 from flows.commands.serve import serve
 from flows.commands.train import classifier, oracle, portraits, prior
 from flows.commands.train_hit import hit
@@ -45,6 +46,7 @@ ASKING: tuple[Callable[..., None], ...] = (
     compare,
     trend,
     verify,
+    scrub,
     export,
     serve,
     mcp,

@@ -29,9 +29,10 @@ def stage(
 ) -> Callable[[Callable[Concatenate[Run, P], Rows]], Callable[Concatenate[Run, P], Shard]]:
     """Declare a function from (run, input, …) to rows as the stage that writes `fact`; it then returns the shard.
 
-    Where every shard is there and whole, nothing is computed; otherwise those that are damaged or missing are written. Its key is that of the input (a shard, or anything with a `key`),
-    with `suffix`; `all` where the input is the whole run. `within` gives the run id that the shard is kept under.
-    With `also`, the function returns {fact: rows} for those facts and its own, which is written last.
+    Where every shard is there and whole, nothing is computed; otherwise those that are damaged or missing are written. Its key
+    is that of the input (a shard, or anything with a `key`), with `suffix`; `all` where the input is the whole run. `within`
+    gives the run id that the shard is kept under. With `also`, the function returns {fact: rows} for those facts and its own,
+    which is written last.
     The undecorated function is the stage's `__wrapped__`.
     """
 

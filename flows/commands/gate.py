@@ -11,7 +11,7 @@ from rich.table import Table
 
 from flows.options import taking
 from flows.run_names import RunName, complete_run, run_named
-from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, escaped, out, print_json, print_table, user_errors
+from flows.terminal import DEFAULT_WAREHOUSE, AsJson, Warehouse, err, escaped, out, print_json, print_table, user_errors
 
 COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 
@@ -44,7 +44,7 @@ def gate(options: GateOptions) -> None:
         from flows.settings import load
         from tasks.reading import gate as gates
         from tasks.reading import release_checks
-        from warehouse.lens.connect import query
+        from warehouse.lens.connect import left_out_of, query
         from warehouse.lens.gate import EXIT_CODES
         from warehouse.lens.key_figures import key_figures
         from warehouse.report.names import Names
@@ -62,6 +62,9 @@ def gate(options: GateOptions) -> None:
         figures = key_figures(root, run) if options.as_json else {}
         [record] = query(root, "select config from runs where run_id = $run", {"run": run}).to_pylist()
         names = Names.of(record)
+        beside = left_out_of(root, [run], "from damaged").get(run, [])
+    for one in beside:
+        err.print(f"[yellow]damaged[/] {escaped(one)}: this verdict does not rest on it; {escaped(one.way_out)}", soft_wrap=True)
     if options.as_json:
         verdict = {
             "run_id": run,

@@ -20,6 +20,7 @@ def prune(
     Temporary files that dead processes left go, too; those of living ones stay.
     """
     with user_errors():
+        from warehouse.facts.damage import DamagedRun
         from warehouse.facts.storage import remove_orphans
         from warehouse.lens.prune import compared_with, expired, forget
         from warehouse.report.render import write_report
@@ -33,7 +34,10 @@ def prune(
         for run in old:
             out.print(f"{escaped(run)}: {forget(warehouse, run)} files deleted", soft_wrap=True)
         for run in sorted(left):
-            again = f"{run}: report written again, which compared it with one of these: {write_report(warehouse, run)}"
+            try:
+                again = f"{run}: report written again, which compared it with one of these: {write_report(warehouse, run)}"
+            except DamagedRun as error:
+                again = f"{run}: its report compared it with one of these and cannot be written again: {error}"
             out.print(escaped(again), soft_wrap=True)
         if gone := remove_orphans(warehouse):
             out.print(f"temporary files of dead processes: {len(gone)} deleted", soft_wrap=True)

@@ -19,6 +19,7 @@ from cfx.version import __version__
 from tasks.advice.black_box_check import black_box_warnings
 from tasks.advice.judge_check import judge_warnings
 from tasks.run import Run
+from warehouse.facts.order import STEP
 from warehouse.facts.shards import Shard, find_shard, read_shard, shard_path, write_shard, written
 from warehouse.lens.connect import open_facts, open_warehouse
 
@@ -86,15 +87,15 @@ def facts_of(run: Run) -> dict[str, Any]:
 def start_run(run: Run) -> Shard:
     """The first event of a run; a run that is resumed keeps its first start and its number, also where that event must be written
     again."""
-    known = _events_in_order(run)
-    first = known[0][1] if known else {"started": datetime.now(UTC), "number": _number(run)}
+    known = _times(run)
     counts = dict.fromkeys(("attempted", "explained", "flipped", "rejected"))
-    event = {"status": "started", "reason": None, "started": first["started"], "finished": None}
-    order = {"number": first.get("number"), "event": 0}
-    return write_shard(run.root, "runs", run.id, "started", _one(facts_of(run) | counts | event | order))
+    began = min((row["started"] for row in known), default=None) or datetime.now(UTC)
+    event = {"status": "started", "reason": None, "started": began, "finished": None}
+    event["number"] = known[0].get("number") if known else _next_number(run)
+    return write_shard(run.root, "runs", run.id, "started", _one(facts_of(run) | counts | event))
 
 
-def _number(run: Run) -> int:
+def _next_number(run: Run) -> int:
     """One more than the runs before this one have. Says so where one of them began in the future: no clock decides which run is
     the newest, but people read dates."""
     with closing(open_facts(run.root, ["runs"], LAST)) as lens:
@@ -128,44 +129,43 @@ def _events(run: Run) -> list[str]:
     return [path.stem for path in written(run.root, "runs", run.id).get(run.id, [])]
 
 
-def _events_in_order(run: Run) -> list[tuple[str, dict[str, Any]]]:
-    """A run's events that are whole, the first one first: key and row."""
-    shards = (find_shard(run.root, "runs", run.id, key) for key in _events(run))
-    rows = [(shard.key, read_shard(shard).to_pylist()[0]) for shard in shards if shard is not None]
-    return sorted(rows, key=lambda one: (_place(one[1]), one[1]["finished"] is not None))
+def _next_moment(run: Run) -> datetime:
+    """Now, or if a clock was ahead the moment after the run's last event: of events the last one written counts."""
+    return max([datetime.now(UTC), *((row["finished"] or row["started"]) + STEP for row in _times(run))])
 
 
-def _place(row: dict[str, Any]) -> int:
-    """Which event of its run a row is; that of an older run does not say so."""
-    return row.get("event") or 0
+def _times(run: Run) -> list[dict[str, Any]]:
+    """Each event of the run that is whole: when the run started and finished, and its number."""
+    kept = (find_shard(run.root, "runs", run.id, key) for key in _events(run))
+    return [row for event in kept if event is not None for row in read_shard(event).to_pylist()]
 
 
 def finished(run: Run) -> datetime | None:
     """When this run was finished, if it was: the same classifier, data, settings and code were audited before."""
-    ends = [row["finished"] for _, row in _events_in_order(run) if row["status"] == "finished"]
-    return ends[-1] if ends else None
+    ends = [key for key in _events(run) if key.startswith("finished")]
+    done = find_shard(run.root, "runs", run.id, max(ends)) if ends else None
+    return None if done is None else read_shard(done, ["finished"]).to_pylist()[0]["finished"]
 
 
 def fail_run(run: Run, reason: str) -> Shard:
     """An event of a run that raised: its reason is one line. Another try may still finish the run."""
     (first,) = read_shard(start_run(run)).to_pylist()
-    ended = datetime.now(UTC)
-    event = {"status": "failed", "reason": reason, "finished": ended, "event": _next_event(run)}
+    ended = _next_moment(run)
+    event = {"status": "failed", "reason": reason, "finished": ended}
     return write_shard(run.root, "runs", run.id, f"failed-{ended:{MOMENT}}", _one(first | event))
 
 
 def finish_run(run: Run) -> Shard:
     """The last event of a run: what became of its images. Written when every shard is there; again after a later failure,
     and where people call something by another name now."""
-    ends = [(key, row) for key, row in _events_in_order(run) if row["status"] == "finished"]
-    failures = [_place(row) for _, row in _events_in_order(run) if row["status"] == "failed"]
-    now = datetime.now(UTC)
-    if ends:
-        key, last = ends[-1]
-        failed_since = any(place >= _place(last) for place in failures)
-        done = find_shard(run.root, "runs", run.id, key)
-        if done is not None and not failed_since and _labels_of(last) == run.config.labels:
-            return done
+    events = set(_events(run))
+    ends = sorted(event.partition("-")[2] for event in events if event.startswith("finished"))
+    failures = sorted(event.partition("-")[2] for event in events if event.startswith("failed"))
+    last = "finished" + (f"-{ends[-1]}" if ends and ends[-1] else "")
+    done = find_shard(run.root, "runs", run.id, last) if ends else None
+    now = _next_moment(run)
+    if done is not None and not (failures and failures[-1] > _when(done)) and _labels_of(done) == run.config.labels:
+        return done
     (first,) = read_shard(start_run(run)).to_pylist()
     first["config"] = run.config.model_dump_json()  # what people call things may be another than at the start: it is no result
     with open_warehouse(run.root, sql=COUNTS) as lens:
@@ -176,17 +176,19 @@ def finish_run(run: Run) -> Shard:
     for warning in late:
         _log.warning("run=%s %s", run.id, warning)
     known["warnings"] = [*run.warnings, *late]
-    key = f"finished-{now:{MOMENT}}" if ends else "finished"
-    event = {"status": "finished", "finished": now, "event": _next_event(run)}
-    return write_shard(run.root, "runs", run.id, key, _one(first | known | event))
+    key = "finished" if done is None else f"finished-{now:{MOMENT}}"
+    return write_shard(run.root, "runs", run.id, key, _one(first | known | {"status": "finished", "finished": now}))
 
 
-def _next_event(run: Run) -> int:
-    return 1 + max((_place(row) for _, row in _events_in_order(run)), default=0)
+def _when(event: Shard) -> str:
+    """When an event ended, as in the keys of events."""
+    (row,) = read_shard(event, ["finished"]).to_pylist()
+    return f"{row['finished']:{MOMENT}}"
 
 
-def _labels_of(row: dict[str, Any]) -> dict[str, str]:
+def _labels_of(event: Shard) -> dict[str, str]:
     """What people called classes and attributes when an event was written; a run of an older version knows none."""
+    (row,) = read_shard(event, ["config"]).to_pylist()
     labels: dict[str, str] = json.loads(row["config"]).get("labels") or {}
     return labels
 

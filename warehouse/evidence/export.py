@@ -17,7 +17,8 @@ from cfx.errors import UserError
 from warehouse.evidence.model_card import model_card
 from warehouse.evidence.results import Results, read_results
 from warehouse.evidence.verify import Verification, verify
-from warehouse.facts.storage import name_in
+from warehouse.facts.damage import DamagedRun, damage_among
+from warehouse.facts.storage import name_in, remembered
 from warehouse.lens.fetch import Row
 from warehouse.lens.plain_json import as_json
 from warehouse.report.hashes import hashes_path, later_files, other_runs, read_sums, run_files
@@ -28,13 +29,17 @@ _THEN = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say: the same run g
 
 
 def export(root: Path, run_id: str, to: Path, results: Results | None = None) -> Path:
-    """Write the archive, with every fact that the report rests on. Raises UserError for an unknown run.
+    """Write the archive, with every fact that the report rests on. Raises UserError for an unknown run, DamagedRun where a
+    file is damaged that it would hold.
 
     results: those of the run, where they were read already.
     """
     results = results or read_results(root, run_id)
     _written_report(root, run_id)
     together = (run_id, *other_runs(root, run_id))
+    place = remembered(root)
+    if damaged := damage_among(place, [path for run in together for path in run_files(place, run)]):
+        raise DamagedRun(run_id, damaged)
     files = {name_in(root, path): path.read_bytes() for run in together for path in run_files(root, run)}
     files |= {name_in(root, path): path.read_bytes() for path in (report_path(root, run_id), hashes_path(root, run_id))}
     config = json.loads(results.run["config"])

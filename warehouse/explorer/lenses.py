@@ -104,8 +104,10 @@ class Lenses:
         return (run_id, *(row["base_id"] for row in found if row["base_id"] is not None))
 
     def runs(self) -> duckdb.DuckDBPyConnection:
-        """A connection of the caller's own to `runs`, `bases` and `policies` of all runs, and to nothing else; of damaged ones to what
-        can be read."""
+        """A connection of the caller's own to `runs`, `bases` and `policies` of all runs, and to nothing else.
+
+        Of a run some of whose files of these facts are damaged it sees the others.
+        """
         with self._listing:
             folders = (folder for fact in LISTED for folder in (self.root / "facts" / fact).glob("run_id=*"))
             now = _state_below(folders)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
 
 from cfx.errors import UserError
+from warehouse.facts.order import next_moment
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import fetch
@@ -63,7 +63,7 @@ def give_name(
     if strangers:
         raise UserError(f"run {run_id} has no image {min(strangers)!r}")
     row = {
-        "written": datetime.now(UTC),
+        "written": next_moment(root, "names", run_id),
         "reviewer": reviewer.strip(),
         "kind": kind,
         "claim": known,

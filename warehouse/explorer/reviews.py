@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 
 from cfx.errors import UserError
+from warehouse.facts.order import next_moment
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import fetch
@@ -53,7 +53,7 @@ def review(
     if not known:
         raise UserError(f"run {run_id} has no {'such explanation' if explanation else f'attribute {attribute!r}'} to review")
     row = {
-        "written": datetime.now(UTC),
+        "written": next_moment(root, "reviews", run_id),
         "reviewer": reviewer.strip(),
         "mark": mark,
         "attribute": attribute if explanation is None else None,

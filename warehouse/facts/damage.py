@@ -36,7 +36,10 @@ _WAY_OUT = "run its audit again: it writes what is damaged or missing, no more"
 
 @dataclass(frozen=True)
 class Damage:
-    """A file of a fact that is not as it was written. wrong: cut short, altered, not sealed, missing, or why it cannot be read."""
+    """A file of a fact that is not as it was written.
+
+    wrong: cut short, altered, not sealed (no audit wrote it), missing, or why it cannot be read.
+    """
 
     run_id: str
     fact: str
@@ -88,6 +91,14 @@ def damage_among(root: Root, paths: Iterable[Root]) -> list[Damage]:
     return _checked_below(root).damage_among(paths) if isinstance(root, Path) else []
 
 
+def damage_in_any_byte(root: Root, paths: Iterable[Root]) -> list[Damage]:
+    """The same, of files that are all read, whatever is known of them; questions know from then on."""
+    if isinstance(root, Path):
+        return _checked_below(root).damage_among(paths, every_byte=True)
+    wrong = ((path, wrong_with(path.read_bytes())) for path in paths)
+    return [damage_at(path, said) for path, said in wrong if said is not None]
+
+
 class _Stamp(NamedTuple):
     """What changes when a file does, as far as the file system knows."""
 
@@ -95,6 +106,9 @@ class _Stamp(NamedTuple):
     modified: int  # ns
     changed: int  # ns; no program can set it
     inode: int
+
+
+_NEVER = _Stamp(0, 0, 0, 0)  # of no file: it is to be hashed
 
 
 def _stamp(path: Path) -> _Stamp:
@@ -115,25 +129,25 @@ class _CheckedFiles:
         if lines > 2 * len(self._whole) + 1000:
             self._write(self._whole, anew=True)
 
-    def damage_among(self, paths: Iterable[Root]) -> list[Damage]:
-        """Of these files those that are damaged."""
+    def damage_among(self, paths: Iterable[Root], every_byte: bool = False) -> list[Damage]:
+        """Of these files those that are damaged; every_byte: also of those that are known to be whole."""
         found, new = [], dict[str, _Stamp]()
         for path in paths:
-            wrong = self._wrong_with(Path(path), new)
+            wrong = self._wrong_with(Path(path), new, every_byte)
             if wrong is not None:
                 found.append(damage_at(path, wrong))
         if new:
             self._write(new, anew=not self._list.exists())
         return found
 
-    def _wrong_with(self, path: Path, new: dict[str, _Stamp]) -> str | None:
+    def _wrong_with(self, path: Path, new: dict[str, _Stamp], every_byte: bool) -> str | None:
         name = file_of(path)
         try:
             stamp = _stamp(path)
-            if self._whole.get(name) == stamp:
-                return None
             known = self._damaged.get(name)
-            if known is not None and known[0] == stamp:
+            if not every_byte and self._whole.get(name) == stamp:
+                return None
+            if not every_byte and known is not None and known[0] == stamp:
                 return known[1]
             wrong = wrong_with(path.read_bytes())
         except FileNotFoundError:
@@ -141,10 +155,12 @@ class _CheckedFiles:
         except OSError as error:
             return error.strerror or "cannot be read"
         if time.time_ns() - stamp.changed > SETTLED and "\n" not in name:
-            if wrong is None:
+            if wrong is None and self._whole.get(name) != stamp:
                 self._whole[name] = new[name] = stamp
-            else:
+            elif wrong is not None:
                 self._damaged[name] = stamp, wrong
+                if self._whole.pop(name, None) is not None:
+                    new[name] = _NEVER
         return wrong
 
     def _write(self, stamps: Mapping[str, _Stamp], anew: bool) -> None:

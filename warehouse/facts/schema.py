@@ -70,9 +70,8 @@ RUNS = _fact(
             pa.int64(),
             "which run of its warehouse it is, in the order in which they began, by no clock; null: before",
         ),
-        _optional("event", pa.int64(), "which event of its run this is, from 0, by no clock; null in older runs"),
     ],
-    gained=("reason", "sample", "warnings", "words", "number", "event"),
+    gained=("reason", "sample", "warnings", "words", "number"),
 )
 
 IMAGES = _fact(

@@ -47,7 +47,8 @@ class WrongQuery(UserError, duckdb.Error):
 
 @dataclass(frozen=True)
 class Answer:
-    """The rows; notes on runs that are left out and on old names in the query; the columns that came along by `*` under an old name, beside the new one."""
+    """The rows; notes on runs that are left out, and on old names in the query; the columns that came along by `*` under an old
+    name, beside the new one."""
 
     rows: pa.Table
     notes: tuple[str, ...] = ()

@@ -159,7 +159,10 @@ def _of_runs(place: Root, run_ids: Sequence[str], sql: str | None) -> Files:
 
 
 def open_facts(root: Path, facts: Sequence[str], sql: str, in_part: bool = False) -> duckdb.DuckDBPyConnection:
-    """A lens over every run, in which only these facts have rows: for a query that needs no other. in_part: see `open_warehouse`."""
+    """A lens over every run, in which only these facts have rows: for a query that needs no other.
+
+    in_part: as of `open_warehouse`.
+    """
     place = remembered(root)
     of_facts = {name: written(place, name) if name in facts else {} for name in _with_sums({*facts, *needed_facts(sql)})}
     return _opened(place, of_facts, needed_views(sql), in_part)
@@ -247,8 +250,8 @@ def query(
     values: those of its parameters: `query(root, "from scorecard where run_id = $run", {"run": run_id})`.
     most: rows that are read, of an answer that may be longer.
     lens: under the names that people write, see `open_warehouse`; `warehouse.lens.ask` also helps where one is wrong.
-    Raises ReadOnlyError for anything else, DamagedRun where it is about a run with a damaged file that it would read, QueryTimeout
-    after so many seconds, and DuckDB's own error for wrong SQL.
+    Raises ReadOnlyError for anything else, DamagedRun where it is about one run with a damaged file that it would read,
+    QueryTimeout after so many seconds, and DuckDB's own error for wrong SQL.
     """
     return answered(root, sql, values, seconds, most, lens)[0]
 

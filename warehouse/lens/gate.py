@@ -8,7 +8,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import duckdb
 
 from cfx.errors import UserError, did_you_mean
 from warehouse.facts.damage import damage_among
+from warehouse.facts.order import next_moment
 from warehouse.facts.schema import POLICIES
 from warehouse.facts.shards import write_shard, written
 from warehouse.facts.storage import Root, remembered
@@ -69,9 +69,7 @@ def set_policy(root: Path, run_id: str, policy: Mapping[str, Any]) -> bool:
         seen = _names(lens, "select columns('^d_') from attributes where run_id = $run limit 1", run_id)
         _check_known(seen, policy["forbidden"])
         _check_protected(lens, run_id, seen, policy.get("protected"))
-    moment = datetime.now(UTC)
-    if now is not None:  # the last one set decides, also after one from a clock that is ahead of this one
-        moment = max(moment, now["written"] + timedelta(microseconds=1))
+    moment = next_moment(root, "policies", run_id)
     content = json.dumps([moment.isoformat(), *policy.items()])
     row = {name: [value] for name, value in policy.items()} | {"written": [moment]}
     write_shard(root, "policies", run_id, hashlib.sha256(content.encode()).hexdigest()[:16], row)

@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from warehouse.facts.storage import cache_of, files_below
-from warehouse.lens.connect import open_warehouse, query
+from warehouse.lens.connect import open_warehouse
 from warehouse.lens.runs import NEWEST_FIRST
+from warehouse.report.hashes import hashes_path, read_sums
 
 _OLD = f"""
     select run_id from runs
@@ -21,10 +22,7 @@ _OLD = f"""
 """
 _BASES = "select run_id, base_id from bases where chosen = 'by policy'"
 _COMPARED = "select run_id from bases where base_id = $run and run_id <> $run order by run_id"
-_UNUSED = """
-    select distinct edits from effects where run_id = $run
-    except select edits from effects where run_id <> $run
-"""
+_USED = "select distinct run_id, edits from effects"
 _AT_WORK = "select count(*) as runs from runs where run_id <> $run and status = 'started'"  # which may be about to use them
 
 
@@ -33,17 +31,26 @@ def expired(root: Path, days: float, keep: int, now: datetime | None = None) -> 
     does what the gate of a run that stays compares it with by its policy.
     """
     before = (now or datetime.now(UTC)) - timedelta(days=days)
-    with closing(open_warehouse(root, sql=f"{_OLD}{_BASES}")) as lens:
+    with closing(open_warehouse(root, sql=f"{_OLD};{_BASES}", in_part=True)) as lens:
         old = [run for (run,) in lens.execute(_OLD, {"before": before, "keep": keep}).fetchall()]
-        bases = dict(lens.execute(_BASES).fetchall())
-    while needed := {base for run, base in bases.items() if run not in old} & set(old):
+        bases = lens.execute(_BASES).fetchall()
+        unknown = lens.execute("select distinct run_id from facts.damaged where fact = 'policies'").fetchall()
+    bases += [(run, base) for (run,) in unknown for base in old if _rests_on(root, run, base)]
+    while needed := {base for run, base in bases if run not in old} & set(old):
         old = [run for run in old if run not in needed]
     return old
 
 
+def _rests_on(root: Path, run_id: str, other: str) -> bool:
+    """Whether a run's report was made with facts of the other: for a run whose policy cannot be read."""
+    path = hashes_path(root, run_id)
+    return path.is_file() and any(f"/run_id={other}/" in file for file in read_sums(path))
+
+
 def compared_with(root: Path, run_id: str) -> list[str]:
     """The runs that are compared with this one: without it their reports are no longer what their facts say."""
-    return [str(run) for run in query(root, _COMPARED, {"run": run_id})["run_id"].to_pylist()]
+    with closing(open_warehouse(root, sql=_COMPARED, in_part=True)) as lens:
+        return [str(run) for (run,) in lens.execute(_COMPARED, {"run": run_id}).fetchall()]
 
 
 def forget(root: Path, run_id: str) -> int:
@@ -67,7 +74,17 @@ def forget(root: Path, run_id: str) -> int:
 
 
 def _unused_edits(root: Path, run_id: str) -> list[str]:
-    """Edits that this run used, and no other; none while another run is at work."""
-    if query(root, _AT_WORK, {"run": run_id})["runs"][0].as_py():
+    """Edits that this run used, and no other; none while another run is at work, or where what another used cannot be read.
+
+    Where what this run used cannot be read, all that no other run used.
+    """
+    with closing(open_warehouse(root, sql=f"{_AT_WORK};{_USED}", in_part=True)) as lens:
+        damaged = {run for (run,) in lens.execute("select run_id from facts.damaged").fetchall()}
+        [(at_work,)] = lens.execute(_AT_WORK, {"run": run_id}).fetchall()
+        used = lens.execute(_USED).fetchall()
+    if at_work or damaged - {run_id}:
         return []
-    return [str(edits) for edits in query(root, _UNUSED, {"run": run_id})["edits"].to_pylist()]
+    others = {edits for run, edits in used if run != run_id}
+    if damaged:
+        return sorted({path.parent.name.removeprefix("run_id=") for path in files_below(root / "facts/edits", "*/*")} - others)
+    return sorted({edits for run, edits in used if run == run_id} - others)

@@ -1,7 +1,6 @@
--- The last event of each run: started, finished or failed, with everything that is needed to run it again. Which is the last is
--- told by the number of each event, because clocks jump; of events with the same number by their times.
+-- The last event of each run: started, finished or failed, with everything that is needed to run it again.
 -- Over: all runs.
 create view runs as
 select *
 from facts.runs
-qualify row_number() over (partition by run_id order by event desc nulls last, coalesce(finished, started) desc, finished is null) = 1;
+qualify row_number() over (partition by run_id order by coalesce(finished, started) desc, finished is null) = 1;
