@@ -17,6 +17,7 @@ import psutil
 from benchmarks.deployment import until
 from benchmarks.toy_audit import lay_out, run_hashes, settings, write_settings
 from benchmarks.toy_endpoint import SETTINGS, ToyEndpoint
+from cfx.scratch import LOCK
 
 CFX = str(Path(sys.executable).with_name("cfx"))
 IMAGES, SHARD_SIZE = 12, 4
@@ -159,4 +160,4 @@ class Lab:
     def temporary(self) -> list[str]:
         """Files that lie in the warehouse's tmp/, and in cfx's own folders in the system's."""
         there = [*(self.root / "tmp").rglob("*"), *(self.folder / "temporary").glob("cfx-*/**/*")]
-        return sorted(str(path.relative_to(self.folder)) for path in there if path.is_file())
+        return sorted(str(path.relative_to(self.folder)) for path in there if path.is_file() and path.suffix != LOCK)

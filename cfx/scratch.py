@@ -16,6 +16,7 @@ from pathlib import Path
 
 OWNER = ".owner"  # the file in a folder that its process holds a lock on
 PREFIX = "cfx-"
+LOCK = ".lock"  # of files that are locked: whoever waits for one has it open, so they stay
 DAY = 86400  # seconds after which a file that nobody ever held has no owner: older versions of cfx write such, for moments
 _making = threading.Lock()
 _made: dict[tuple[int, Path], tuple[Path, int]] = {}  # by process and place: the folder, and its lock
@@ -84,7 +85,7 @@ def sweep_all(place: Path) -> list[Path]:
     with suppress(OSError):
         now = scratch(place).stat().st_mtime  # by the clock of whoever keeps the files
         for left in sorted(place.iterdir()):
-            if not any(left.rglob(OWNER)) and now - left.stat().st_mtime > DAY:
+            if left.suffix != LOCK and not any(left.rglob(OWNER)) and now - left.stat().st_mtime > DAY:
                 _remove(left)
                 gone.append(left)
     return gone

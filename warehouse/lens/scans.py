@@ -37,16 +37,16 @@ class NewerFacts(UserError):
 
     def __init__(self, path: Root, version: str) -> None:
         super().__init__(
-            f"{path} was written by a newer cfx, in version {version} of the facts; this is cfx {__version__}, which reads version "
-            f"{VERSION}: use the newer one for this warehouse (pip install --upgrade cfx-audit), or another warehouse"
+            f"{path} was written by a newer cfx, in version {version} of the facts; this is cfx {__version__}, which reads "
+            f"version {VERSION}: use the newer one for this warehouse (pip install --upgrade cfx-audit), or another warehouse"
         )
 
 
 def scan(fact: Fact, runs: dict[str, list[Root]]) -> str:
     """SQL for all rows of a fact, its shards named one by one; no rows of the right types where there are none.
 
-    Shards with the same columns are read together: to let DuckDB unite all by name would read every footer for every view. Columns
-    that this version does not know are not read. Raises NewerFacts for shards that mean what this version does not know.
+    Shards with the same columns are read together: to let DuckDB unite all by name would read every footer for every view.
+    Columns that this version does not know are not read. Raises NewerFacts for shards of a form that it does not know.
     """
     alike: dict[frozenset[str], tuple[list[str], list[Root]]] = {}
     for paths in runs.values():

@@ -7,7 +7,7 @@ on night after night. https://github.com/prometheus/node_exporter#textfile-colle
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
