@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeAlias
 from benchmarks.deployment import ENDED, ROOT, Stack
 from benchmarks.lab import CFX, ENDS, Lab
 from benchmarks.toy_endpoint import ToyEndpoint
+from tasks.stages.strays import KEPT
 
 Damaged: TypeAlias = Iterable[Path] | None
 STAGES = (  # facts, one of each stage of an audit
@@ -116,8 +117,9 @@ def deployed(lab: Lab, what: str) -> None:
         stack.kill(what)
 
 
-def in_a_mount(lab: Lab, options: str, then: str = "") -> None:
-    """An audit into a file system of its own, in a name space of its own; `then`: commands while it is at work, $AUDIT its id.
+def in_a_mount(lab: Lab, options: str, then: str = "", ended: str = "") -> None:
+    """An audit into a file system of its own, in a name space of its own. then: commands while it is at work, $AUDIT its id; ended:
+    once it is not.
 
     What is there in the end is copied to where the next run looks for it.
     """
@@ -128,6 +130,7 @@ def in_a_mount(lab: Lab, options: str, then: str = "") -> None:
         {CFX} audit {lab.folder}/run.yaml & AUDIT=$!
         {then}
         code=0; wait $AUDIT || code=$?
+        {ended}
         cp -a {lab.root}/. {copy}; umount {lab.root}; cp -a {copy}/. {lab.root}; rm -r {copy}
         exit $code
     """
@@ -146,7 +149,10 @@ def no_inodes(lab: Lab) -> None:
 def read_only(lab: Lab) -> None:
     first = next(file.name for file in lab.order if file.fact == "explanations")
     there = f"until [ -e {lab.root}/facts/{first} ] || [ ! -e /proc/$AUDIT ]; do sleep .01; done"
-    in_a_mount(lab, "size=64m", f"{there}; until mount -o remount,ro {lab.root} 2>/dev/null; do sleep .005; done")
+    again = (
+        f"mount --bind {lab.root} {lab.root}; mount -o remount,bind,ro {lab.root}"  # over it: files are open for writing below
+    )
+    in_a_mount(lab, "size=64m", f"{there}; {again}", f"umount {lab.root}")
 
 
 def home_unwritable(lab: Lab) -> None:
@@ -248,7 +254,9 @@ def strays(lab: Lab) -> None:
         path.with_name("notes.txt").write_text("not a fact")
         path.with_name(f".{path.name}.swp").write_bytes(b"half a file")
         path.with_name(f"{path.stem} (copy).parquet").write_bytes(path.read_bytes())
-        path.with_name(f"{path.stem}.sync-conflict.parquet").write_bytes(path.read_bytes()[:100])
+        path.with_name(f"{path.stem}-LAPTOP.parquet").write_bytes(path.read_bytes())
+        if path.parent.parent.name not in KEPT:  # of what people wrote a damaged file stays, and is named
+            path.with_name(f"{path.stem}.sync-conflict.parquet").write_bytes(path.read_bytes()[:100])
     (lab.root / "facts" / "lost+found").mkdir()
     (lab.root / "facts" / ".DS_Store").write_bytes(b"\0\0\0\1")
 

@@ -26,6 +26,7 @@ from tasks.stages.properties import measure_properties
 from tasks.stages.quality import find_label_issues, find_shared_files, finds_label_issues
 from tasks.stages.saliency import cross_examine
 from tasks.stages.set_metrics import compare_sets
+from tasks.stages.strays import remove_strays
 from tasks.stages.unchanged import query_again
 from tasks.stages.unnamed import look_beyond_names
 from tasks.understood import lines_of
@@ -149,6 +150,7 @@ def recorded(run: Run, log: Log) -> Iterator[None]:
     if gone := remove_orphans(run.root):
         log.info("removed what dead processes left: %d temporary files and folders", len(gone))
     run_record.heal(run)
+    remove_strays(run)
     run_record.start_run(run)
     queries.write_queries(run)  # those of an earlier try, where their shards are damaged
     try:
