@@ -118,8 +118,8 @@ def deployed(lab: Lab, what: str) -> None:
 
 
 def in_a_mount(lab: Lab, options: str, then: str = "", ended: str = "") -> None:
-    """An audit into a file system of its own, in a name space of its own. then: commands while it is at work, $AUDIT its id; ended:
-    once it is not.
+    """An audit into a file system of its own, in a name space of its own. then: commands while it is at work, $AUDIT its id;
+    ended: once it is not.
 
     What is there in the end is copied to where the next run looks for it.
     """
@@ -149,9 +149,7 @@ def no_inodes(lab: Lab) -> None:
 def read_only(lab: Lab) -> None:
     first = next(file.name for file in lab.order if file.fact == "explanations")
     there = f"until [ -e {lab.root}/facts/{first} ] || [ ! -e /proc/$AUDIT ]; do sleep .01; done"
-    again = (
-        f"mount --bind {lab.root} {lab.root}; mount -o remount,bind,ro {lab.root}"  # over it: files are open for writing below
-    )
+    again = f"mount --bind {lab.root} {lab.root}; mount -o remount,bind,ro {lab.root}"  # above files that are open to write
     in_a_mount(lab, "size=64m", f"{there}; {again}", f"umount {lab.root}")
 
 
@@ -267,7 +265,7 @@ def endpoint_dies(lab: Lab) -> None:
 
 
 def budget_spent(lab: Lab) -> None:
-    lab.write("poor", **lab.box(budget=lab.asked // 2))
+    lab.write("poor", **lab.box(budget=lab.asked // 4))
     with ToyEndpoint(lab.port):
         lab.note(exit_code=lab.audit("poor").wait(ENDS))
 

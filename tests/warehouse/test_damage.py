@@ -253,8 +253,8 @@ def test_a_file_is_hashed_once_and_again_when_it_changes(
     shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[int] = []
-    whole: Callable[[bytes], str | None] = damage.wrong_with
-    monkeypatch.setattr(damage, "wrong_with", lambda data: hashed.append(len(data)) or whole(data))
+    whole: Callable[[bytes, Path], str | None] = damage.wrong_with
+    monkeypatch.setattr(damage, "wrong_with", lambda data, path: hashed.append(len(data)) or whole(data, path))
 
     def wrong() -> list[Damage]:
         return damage_among(tmp_path, shards)
