@@ -246,17 +246,25 @@ def removed(lab: Lab, path: Path) -> None:
     path.unlink()
 
 
-def strays(lab: Lab) -> None:
+def strays(lab: Lab) -> list[Path]:
     """What file managers, editors and synchronising leave among the facts."""
+    left = []
     for path in one_of_each_fact(lab):
-        path.with_name("notes.txt").write_text("not a fact")
-        path.with_name(f".{path.name}.swp").write_bytes(b"half a file")
-        path.with_name(f"{path.stem} (copy).parquet").write_bytes(path.read_bytes())
-        path.with_name(f"{path.stem}-LAPTOP.parquet").write_bytes(path.read_bytes())
+        whole = path.read_bytes()
+        beside = {
+            "notes.txt": b"not a fact",
+            f".{path.name}.swp": b"half a file",
+            f"{path.stem} (copy).parquet": whole,
+            f"{path.stem}-LAPTOP.parquet": whole,
+        }
         if path.parent.parent.name not in KEPT:  # of what people wrote a damaged file stays, and is named
-            path.with_name(f"{path.stem}.sync-conflict.parquet").write_bytes(path.read_bytes()[:100])
+            beside[f"{path.stem}.sync-conflict.parquet"] = whole[:100]
+        for name, data in beside.items():
+            left.append(path.with_name(name))
+            left[-1].write_bytes(data)
     (lab.root / "facts" / "lost+found").mkdir()
     (lab.root / "facts" / ".DS_Store").write_bytes(b"\0\0\0\1")
+    return left
 
 
 def endpoint_dies(lab: Lab) -> None:
