@@ -19,6 +19,7 @@ from tasks.training.repair import Repaired, Subject, record, repaired_config
 from warehouse.evidence.training_set import HELD_OUT
 from warehouse.lens.connect import open_warehouse, query
 from warehouse.lens.fetch import Row, fetch
+from warehouse.lens.wholeness import refuse_damaged
 
 KINDS = ("access", "method")  # settings that tell kinds of a section apart
 USE = "use"  # column of the table of a repair: train, held_out, or neither
@@ -82,6 +83,7 @@ def _write_table(root: Path, subject: Subject, to: Path) -> tuple[Path, tuple[st
     """The run's images with their labels, annotations and use; returns the path, absolute, and the attributes annotated."""
     used = {each.source: each.split for each in subject.data.samples if each.kind == "original"}
     with closing(open_warehouse(root, sql=IMAGES)) as lens:
+        refuse_damaged(lens, subject.run["run_id"])
         rows = fetch(lens, IMAGES, run=subject.run["run_id"])
     names = tuple(
         name.removeprefix("a_") for name in rows[0] if name.startswith("a_") and any(row[name] is not None for row in rows)

@@ -24,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
     from warehouse.lens import connect
 
     connect.SETTINGS["threads"] = 1  # and the same goes for DuckDB's
-    damage.cache_of = lambda root: Path(home.name) / "checked" / root.name / str(hash(root))  # nobody keeps lists of tests' files
+    damage.cache_of = lambda folder: Path(home.name) / "checked" / str(hash(folder))  # nobody keeps lists of tests' files
 
 
 @pytest.fixture(scope="session")

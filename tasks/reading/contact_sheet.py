@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from warehouse.lens.connect import open_warehouse
+from warehouse.lens.wholeness import refuse_damaged
 
 SHOWN, SIDE = 8, 96  # images; pixels
 
@@ -21,8 +22,12 @@ _BEST = """
 
 
 def strip(root: Path, run_id: str) -> bytes | None:
-    """The flipped explanations that changed least, as PNG; None if none flipped, or where thumbnails are off."""
+    """The flipped explanations that changed least, as PNG; None if none flipped, or where thumbnails are off.
+
+    Raises DamagedRun.
+    """
     with open_warehouse(root, sql=_BEST) as lens:
+        refuse_damaged(lens, run_id)
         pairs = lens.execute(_BEST, {"run": run_id, "n": SHOWN}).fetchall()
     if not pairs:
         return None

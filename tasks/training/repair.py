@@ -32,6 +32,7 @@ from warehouse.evidence.training_set import HELD_OUT, KINDS, TRAIN, Sample, Trai
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.gate import check_run
+from warehouse.lens.wholeness import refuse_damaged
 
 RESAMPLES = 2_000  # of a bootstrap interval
 FEWEST = 5  # edits, so that one is given
@@ -159,6 +160,7 @@ def repair(
     run, config, classifier, data = subject
     made: dict[str, Any] = {"run": run["run_id"], **settings.model_dump(mode="json")}
     with closing(open_warehouse(root, sql=EDITS)) as lens:
+        refuse_damaged(lens, run["run_id"])
         edits = fetch(lens, EDITS, run=run["run_id"])
     held_out = data.split(HELD_OUT)
     ids = {each.source for each in held_out}
@@ -234,6 +236,7 @@ def _goals(root: Path, run: Row) -> list[int]:
         return [1]
     targets = "select distinct target from explanations where run_id = $run order by target"
     with closing(open_warehouse(root, sql=targets)) as lens:
+        refuse_damaged(lens, run["run_id"])
         return [run["classes"].index(row["target"]) for row in fetch(lens, targets, run=run["run_id"])] or [0]
 
 

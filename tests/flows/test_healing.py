@@ -19,16 +19,7 @@ from warehouse.evidence.scrub import scrub
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import query
 
-EMPTY = {
-    "explained",
-    "pairs",
-    "probes",
-    "property_claims",
-    "transplants",
-    "place_claims",
-    "segment_claims",
-    "rejected",
-}  # of few images
+EMPTY = {"explained", "pairs", "probes", "property_claims", "transplants", "place_claims", "segment_claims", "rejected"}
 
 
 def audited(folder: Path, images: int) -> Run:
@@ -71,6 +62,7 @@ def hurt(root: Path, ways: tuple[Callable[[Path], None], ...]) -> dict[str, Path
     return found
 
 
+@pytest.mark.long
 def test_the_next_audit_heals_a_shard_of_every_fact(made: Run, caplog: pytest.LogCaptureFixture) -> None:
     root = made.root
     before, whole = fact_hashes(root), {path: path.stat().st_ino for path in root.glob("facts/*/*/*.parquet")}
@@ -102,6 +94,7 @@ def test_each_fact_is_healed_alone(made: Run, way: Callable[[Path], None]) -> No
         assert fact_hashes(root) == before, fact
 
 
+@pytest.mark.long
 def test_a_run_that_failed_before_keeps_its_events(made: Run, tmp_path: Path) -> None:
     """Also where the record of the failure is damaged: when it was is known, why is lost."""
     from tasks.stages import run_record
@@ -123,6 +116,7 @@ def test_a_run_that_failed_before_keeps_its_events(made: Run, tmp_path: Path) ->
     assert done.key.startswith("finished-") and query(root, "select status from runs")["status"].to_pylist() == ["finished"]
 
 
+@pytest.mark.long
 def test_events_are_in_the_order_in_which_they_were_written(made: Run, tmp_path: Path) -> None:
     """Whatever the clock said."""
     from tasks.stages import run_record

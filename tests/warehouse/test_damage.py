@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -127,6 +126,7 @@ def test_each_of_twelve_flipped_bits_of_each_fact_is_told_by_the_next_question(r
     assert ask(root, f"select run_id from {fact}").notes == ()
 
 
+@pytest.mark.long
 def test_what_rests_on_a_damaged_file_is_refused_and_what_does_not_is_answered(root: Path) -> None:
     path = first(root, "explanations")
     flip(path)
@@ -152,6 +152,7 @@ def test_what_rests_on_a_damaged_file_is_refused_and_what_does_not_is_answered(r
     assert gate_with(root, "earlier", Policy()).verdict in ("fail", "inconclusive")
 
 
+@pytest.mark.long
 def test_a_run_whose_policy_compares_it_with_a_damaged_one_gets_no_verdict(root: Path) -> None:
     flip(first(root, "effects", "earlier"))
     with pytest.raises(DamagedRun, match=r"run run cannot be read whole: facts/effects/run_id=earlier/"):
@@ -160,6 +161,7 @@ def test_a_run_whose_policy_compares_it_with_a_damaged_one_gets_no_verdict(root:
     assert query(root, "select run_id from effects group by all order by all")["run_id"].to_pylist() == RUNS[1:]
 
 
+@pytest.mark.long
 def test_a_run_asked_about_damaged_edits_is_left_out_where_edits_are_read(root: Path) -> None:
     cut(first(root, "edits"))
     with closing(open_warehouse(root, sql="from edit_quality")) as lens, pytest.raises(DamagedRun, match="uses these edits"):
@@ -168,6 +170,7 @@ def test_a_run_asked_about_damaged_edits_is_left_out_where_edits_are_read(root: 
     assert gate(root, "run").verdict == "inconclusive"  # which reads what the classifier answered, not the images
 
 
+@pytest.mark.long
 def test_rows_are_asked_where_their_sums_are_damaged(root: Path) -> None:
     asked = "select * from attribute_tests where run_id = 'run' order by all"
     before = query(root, asked)
@@ -175,6 +178,7 @@ def test_rows_are_asked_where_their_sums_are_damaged(root: Path) -> None:
     assert query(root, asked).equals(before) and before.num_rows > 0
 
 
+@pytest.mark.long
 def test_a_record_that_is_damaged_makes_no_run_another_one(root: Path) -> None:
     """Without `finished` a run would be one that is at work; without its last event the newest finished one another."""
     path = first(root, "runs", "run-planted")
@@ -187,6 +191,7 @@ def test_a_record_that_is_damaged_makes_no_run_another_one(root: Path) -> None:
     assert resolve(root, "run-pl") == "run-planted"
 
 
+@pytest.mark.long
 def test_a_damaged_policy_decides_nothing_until_it_is_set_anew(root: Path) -> None:
     path = first(root, "policies")
     cut(path)
@@ -198,6 +203,7 @@ def test_a_damaged_policy_decides_nothing_until_it_is_set_anew(root: Path) -> No
     assert damaged(root, "run") == []
 
 
+@pytest.mark.long
 def test_old_runs_go_also_where_they_are_damaged(root: Path) -> None:
     for fact in ("effects", "runs", "saliency"):
         cut(first(root, fact, "run-clean"))
@@ -210,6 +216,7 @@ def test_old_runs_go_also_where_they_are_damaged(root: Path) -> None:
     assert "earlier" not in expired(root, 1, 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fact", ["explanations", "runs"])
 def test_the_explorer_marks_a_damaged_run_and_shows_the_others(root: Path, fact: str) -> None:
     flip(first(root, fact, "run-clean"))
@@ -224,37 +231,81 @@ def test_the_explorer_marks_a_damaged_run_and_shows_the_others(root: Path, fact:
     assert client.get("/runs/earlier").status_code == 200
 
 
-def test_scrub_names_what_is_damaged_unsealed_or_missing(root: Path) -> None:
-    assert scrub(root).damage == () and scrub(root).files == len(list(root.glob("facts/*/*/*.parquet")))
-    cut(first(root, "saliency"))
-    first(root, "pairs").write_bytes(b"PAR1 of another tool PAR1")
-    first(root, "predictions").unlink()
-    found = {(one.fact, one.wrong) for one in scrub(root, "run").damage}
-    assert found == {("saliency", "cut short"), ("pairs", "not sealed"), ("predictions", "missing")}
-    assert scrub(root, "earlier").damage == ()
-    ended = CliRunner().invoke(app, ["scrub", "--json", "-w", str(root)])
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """Two runs of predictions alone."""
+    for run in ("one", "two"):
+        write_shard(tmp_path, "runs", run, "finished", run_rows(name=run))
+        for key in "01":
+            rows = prediction_rows(image_ids(2, seed=int(key)), ["smile"] * 2)
+            write_shard(tmp_path, "predictions", run, key, rows)
+    return tmp_path
+
+
+def test_a_damaged_run_is_left_out_and_named_and_a_question_about_it_is_refused(small: Path) -> None:
+    count = "select run_id, count(*) as n from predictions group by all order by all"
+    path = small / "facts/predictions/run_id=one/1.parquet"
+    whole, other = path.read_bytes(), [{"run_id": "two", "n": 4}]
+    for place in (0, 100, len(whole) // 2, len(whole) - 60, len(whole) - 1):
+        flip(path, place)
+        answer = ask(small, count)
+        assert answer.rows.to_pylist() == other and [note.split(" (")[0] for note in answer.notes] == [
+            "run one is left out: facts/predictions/run_id=one/1.parquet"
+        ]
+        path.write_bytes(whole)
+    cut(path)
+    assert ask(small, count).rows.to_pylist() == other
+    assert query(small, "select run_id from runs order by 1")["run_id"].to_pylist() == ["one", "two"]
+    for sql, values in (
+        ("from predictions where run_id = $run", {"run": "one"}),
+        ("from predictions where run_id = 'one'", None),
+    ):
+        with pytest.raises(
+            DamagedRun, match=r"run one cannot be read whole: facts/predictions/run_id=one/1\.parquet \(cut short\)"
+        ):
+            query(small, sql, values)
+    [row] = query(small, "from damaged").to_pylist()
+    assert (row["run_id"], row["fact"], row["wrong"]) == ("one", "predictions", "cut short") and "audit again" in row["way_out"]
+    path.write_bytes(whole)
+    assert query(small, count).num_rows == 2 and query(small, "from damaged").num_rows == 0
+
+
+def test_scrub_names_what_is_damaged_unsealed_or_missing(small: Path) -> None:
+    assert scrub(small).damage == () and scrub(small).files == 6
+    cut(small / "facts/predictions/run_id=one/0.parquet")
+    (small / "facts/predictions/run_id=one/1.parquet").write_bytes(b"PAR1 of another tool PAR1")
+    row = {"stage": ["properties"], "shard": ["0"], "host": ["h"], "process": [1]}
+    write_shard(small, "stages", "one", "properties.0", row | {name: [datetime.now(UTC)] for name in ("began", "ended")})
+    found = {(one.fact, one.wrong) for one in scrub(small, "one").damage}
+    assert found == {("predictions", "cut short"), ("predictions", "not sealed"), ("properties", "missing")}
+    assert scrub(small, "two").damage == ()
+    ended = CliRunner().invoke(app, ["scrub", "--json", "-w", str(small)])
     said = json.loads(ended.stdout.splitlines()[-1])
     assert ended.exit_code == 1 and {row["wrong"] for row in said["damaged"]} == {"cut short", "not sealed", "missing"}
-    assert all(row["way_out"] for row in said["damaged"])
-    assert CliRunner().invoke(app, ["scrub", "earlier", "-w", str(root)]).exit_code == 0
+    assert said["files"] == 7 and all(row["way_out"] for row in said["damaged"])
+    assert CliRunner().invoke(app, ["scrub", "two", "-w", str(small)]).exit_code == 0
 
 
 @pytest.fixture
-def shards(tmp_path: Path) -> Iterator[list[Path]]:
+def shards(tmp_path: Path) -> list[Path]:
     """Two shards that were written some time ago."""
     rows = prediction_rows(image_ids(2), ["smile"] * 2)
     paths = [write_shard(tmp_path, "predictions", "r1", str(i), rows).path for i in range(2)]
     time.sleep(2 * damage.SETTLED / 1e9)
-    yield paths
-    damage._checked.pop(tmp_path.resolve(), None)
+    return paths
 
 
 def test_a_file_is_hashed_once_and_again_when_it_changes(
     shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[int] = []
-    whole: Callable[[bytes, Path], str | None] = damage.wrong_with
-    monkeypatch.setattr(damage, "wrong_with", lambda data, path: hashed.append(len(data)) or whole(data, path))
+    whole = damage.wrong_with
+
+    def counted(data: bytes, path: Path) -> str | None:
+        hashed.append(len(data))
+        return whole(data, path)
+
+    monkeypatch.setattr(damage, "wrong_with", counted)
 
     def wrong() -> list[Damage]:
         return damage_among(tmp_path, shards)
@@ -288,6 +339,7 @@ def test_what_scrub_finds_is_known_to_questions(shards: list[Path], tmp_path: Pa
     assert len(damage_among(tmp_path, shards)) == 1
 
 
+@pytest.mark.long
 def test_a_lens_of_one_run_says_nothing_of_another(root: Path) -> None:
     flip(first(root, "images", "earlier"))
     with closing(open_runs(root, ["run-clean"], sql="from images")) as lens:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import uuid4
 
 import pyarrow as pa
@@ -142,7 +142,7 @@ class _CheckedFiles:
         """Of these files those that are damaged; every_byte: also of those that are known to be whole."""
         found, new = [], dict[str, _Stamp]()
         for path in paths:
-            wrong = self._wrong_with(Path(path), new, every_byte)
+            wrong = self._wrong_with(cast(Path, path), new, every_byte)
             if wrong is not None:
                 found.append(damage_at(path, wrong))
         if new:

@@ -52,29 +52,34 @@ def scan(fact: Fact, runs: dict[str, list[Root]]) -> str:
     for paths in runs.values():
         # The shards that an audit writes have the same columns; what people set later may be of another version.
         for together in [[path] for path in paths] if "written" in fact.schema.names else [paths]:
-            names = _names(fact, together[0]) if fact.families or fact.gained else fact.schema.names
-            alike.setdefault(frozenset(names), (names, []))[1].extend(together)
-    parts = [_read(names, paths) for names, paths in alike.values()]
+            columns = tuple(sorted(_names(together[0]))) if fact.families or fact.gained else tuple(fact.schema.names)
+            alike.setdefault(columns, []).extend(together)
+    parts = [_read(paths, _known(fact, columns)) for columns, paths in alike.items()]
     if fact.gained or not parts:  # also where every shard is older than a column
         columns = tuple(f"null::{_TYPES[field.type]} as {identifier(field.name)}" for field in fact.schema)
         parts.append(f"select {', '.join(columns)}, null::varchar as run_id where false")
     return " union all by name ".join(parts)
 
 
-def _names(fact: Fact, path: Root) -> list[str]:
-    """The columns of a shard that this version knows."""
+def _names(path: Root) -> list[str]:
     with path.open("rb") as file, pq.ParquetFile(file) as parquet:
         schema = parquet.schema_arrow
     version = (schema.metadata or {}).get(b"version", VERSION.encode()).decode()
     if version != VERSION:
         raise NewerFacts(path, version)
-    return [name for name in schema.names if name in fact.schema.names or fact.family(name) is not None]
+    return list(schema.names)
 
 
-def _read(names: list[str], paths: list[Root]) -> str:
+def _known(fact: Fact, columns: tuple[str, ...]) -> str:
+    """Those of the columns that this version knows: a newer one may have written more, into some shards and not into others."""
+    known = (name for name in fact.schema.names if name in columns)
+    wide = (name for name in columns if fact.family(name) is not None)
+    return ", ".join(identifier(name) for name in dict.fromkeys((*known, *wide, "run_id")))
+
+
+def _read(paths: list[Root], columns: str) -> str:
     listed = ", ".join(literal(pattern_of(str(path))) for path in paths)
-    chosen = ", ".join(map(identifier, (*names, "run_id")))
-    return f"select {chosen} from read_parquet([{listed}], hive_partitioning = true, hive_types = {{'run_id': varchar}})"
+    return f"select {columns} from read_parquet([{listed}], hive_partitioning = true, hive_types = {{'run_id': varchar}})"
 
 
 def pattern_of(name: str) -> str:

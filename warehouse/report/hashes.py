@@ -23,7 +23,7 @@ def write_hashes(root: Path, run_id: str, page: bytes) -> None:
     write_whole(root, hashes_path(root, run_id), "".join(lines).encode(), replace=True)
 
 
-def read_sums(path: Path) -> dict[str, str]:
+def read_sums(path: Root) -> dict[str, str]:
     """The hashes by file, as they were written down; a line that cannot be read is left out."""
     parts = (line.partition("  ") for line in path.read_bytes().decode(errors="replace").splitlines())
     return {name: digest for digest, between, name in parts if between}
@@ -53,7 +53,7 @@ def later_files(root: Path, run_id: str) -> list[str]:
     return sorted({name_in(root, path) for path in run_files(root, run_id)} - listed.keys())
 
 
-def run_files(root: Path, run_id: str) -> list[Root]:
+def run_files(root: Root, run_id: str) -> list[Root]:
     """The facts of a run."""
     return files_below(root / "facts", f"*/run_id={run_id}/[!.]*.parquet")
 

@@ -16,14 +16,17 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import duckdb
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from warehouse.facts.storage import write_whole
 from warehouse.lens.connect import open_warehouse
-from warehouse.lens.fetch import Row
+from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.gate import IN_WORDS, check_run, verdict_of
 from warehouse.lens.settled import settle
+from warehouse.lens.wholeness import left_out as lens_left_out
+from warehouse.lens.wholeness import left_out_in_words
 from warehouse.report import formatting as wording
 from warehouse.report import nights, quality
 from warehouse.report.cards import cards
@@ -53,6 +56,10 @@ from warehouse.report.verdict import nothing_to_compare, verdict_from
 TOP = 40  # attributes that a table shows; the others follow from the SQL printed beside it
 TEMPLATES = Path(__file__).parent / "templates"
 IMAGES = "select 1 from images, explanations, attributes, saliency, effects, edits, probes, transplants"  # where images are read
+_BESIDE = """
+select base_id as run_id from bases where run_id = $run
+union select run_id from runs where name = (select name from runs where run_id = $run) and run_id <> $run
+"""
 STYLES = ("report", "tabs", "summary", "pairs", "zoom", "maps", "trend", "print")
 TABS = (  # anchor and name
     ("summary", "Summary"),
@@ -103,8 +110,17 @@ def report_html(root: Path, run_id: str, then: Then | None = None) -> str:
             ask_maps(lens, run_id, found["map"].rows),
             quality.images_by_path(lens, run_id, found["quality_images"].rows),
         )
+        absent = _absent(lens, run_id)
         earlier = then.nights if then else nights.ask_nights(lens, root, run_id, found["claims"].rows, found["rules"].rows)
-    return _render(found, questions, pictures, earlier)
+    return _render(found, questions, pictures, earlier, absent)
+
+
+def _absent(lens: duckdb.DuckDBPyConnection, run_id: str) -> list[str]:
+    """Other runs that the page would compare this one with and of which a file is damaged, each in a line."""
+    beside = fetch(lens, _BESIDE, run=run_id)
+    compared = {row["run_id"] for row in beside}
+    said = left_out_in_words([(run, one) for run, one in lens_left_out(lens) if run in compared])
+    return [f"Not compared with all it could be: {line}. Write this report again after that." for line in said]
 
 
 class Pictures(NamedTuple):
@@ -118,7 +134,13 @@ class Pictures(NamedTuple):
     doubtful: dict[str, bytes]
 
 
-def _render(found: dict[str, Evidence], questions: Sequence[Question], pictures: Pictures, earlier: Evidence | None) -> str:
+def _render(
+    found: dict[str, Evidence],
+    questions: Sequence[Question],
+    pictures: Pictures,
+    earlier: Evidence | None,
+    absent: Sequence[str] = (),
+) -> str:
     names = Names.of(found["runs"].rows[0])
     said = verdict_from({name: each.rows for name, each in found.items()})
     named = {name: Evidence(each.sql, names.rows(each.rows)) for name, each in found.items() if name != "runs"}
@@ -166,7 +188,11 @@ def _render(found: dict[str, Evidence], questions: Sequence[Question], pictures:
         pair_evidence=[(found["pairs"], "the edits"), (found["moved"], "the probes"), (found["pasted"], "the transplants")],
         cards=cards(named["carriers"].rows, named["claims"].rows, pictures.carriers),
         quality_checks=quality.checks(named["quality"].rows, named["quality_images"].rows, pictures.doubtful),
-        warnings=[*_warnings(run), *(("Warning.", text) for text in quality.warnings(named["quality"].rows))],
+        warnings=[
+            *_warnings(run),
+            *(("Warning.", text) for text in absent),
+            *(("Warning.", text) for text in quality.warnings(named["quality"].rows)),
+        ],
         figures=_figures(run, scores, cost),
         effect_meaning=_effect_meaning(run),
         axis=_axis(run["margin"], rows),

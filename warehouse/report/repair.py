@@ -13,9 +13,11 @@ from markupsafe import Markup
 
 from warehouse.lens.connect import open_warehouse
 from warehouse.lens.fetch import Row, fetch
+from warehouse.lens.wholeness import refuse_damaged
 from warehouse.report import formatting as wording
 from warehouse.report.render import TEMPLATES
 
+MOMENTS = ("before", "after")
 PICTURES = """
     select i.png, d.pasted_png
     from effects e
@@ -35,12 +37,13 @@ def write_page(root: Path, repair: Row, to: Path) -> Path:
 def repair_html(root: Path, repair: Row) -> str:
     """The page: what changed on held-out images, pairs of them with scores, and what the audits before and after say."""
     with closing(open_warehouse(root, sql=f"{PICTURES};{RANKED}")) as lens:
+        refuse_damaged(lens, repair["run"], *(repair[moment]["audit"]["run"] for moment in MOMENTS if repair[moment]["audit"]))
         pairs = [
             dict(pair) | {"images": [_uri(row["png"]), _uri(row["pasted_png"])]}
             for pair in repair["pairs"]
             for row in fetch(lens, PICTURES, run=repair["run"], image=pair["image_id"], attribute=pair["attribute"])
         ]
-        audits = {moment: repair[moment]["audit"] for moment in ("before", "after")}
+        audits = {moment: repair[moment]["audit"] for moment in MOMENTS}
         ranked = {moment: fetch(lens, RANKED, run=audit["run"]) if audit else [] for moment, audit in audits.items()}
     later = {row["attribute"]: row for row in ranked["after"]}
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8") + (TEMPLATES / "repair.css").read_text(encoding="utf-8")
