@@ -86,7 +86,7 @@ def fact_hashes(root: Path) -> dict[str, str]:
 def run_hashes(root: Path) -> dict[tuple[str, str], str]:
     """SHA-256 over the sorted rows of each fact by run; of `runs` the last event. Left out are measured time, and the ledger of
     queries, in which a query that was broken off stands, too."""
-    hashes = {}
+    hashes: dict[tuple[str, str], str] = {}
     with open_warehouse(root) as lens:
         for name in FACTS.keys() - {"stages", "queries"}:
             source = "runs" if name == "runs" else f"facts.{name}"

@@ -48,7 +48,7 @@ def scan(fact: Fact, runs: dict[str, list[Root]]) -> str:
     Shards with the same columns are read together: to let DuckDB unite all by name would read every footer for every view.
     Columns that this version does not know are not read. Raises NewerFacts for shards of a form that it does not know.
     """
-    alike: dict[frozenset[str], tuple[list[str], list[Root]]] = {}
+    alike: dict[tuple[str, ...], list[Root]] = {}
     for paths in runs.values():
         # The shards that an audit writes have the same columns; what people set later may be of another version.
         for together in [[path] for path in paths] if "written" in fact.schema.names else [paths]:
