@@ -20,7 +20,7 @@ from cfx.portraits import write_portraits
 from warehouse.facts.schema import FACTS
 from warehouse.lens.connect import open_warehouse
 
-TIMES = {"seconds", "started", "finished", "asked", "written"}  # columns of measured time: all else is the same in every run
+TIMES = {"seconds", "started", "finished", "asked", "written", "number"}  # when, and after what: all else is the same
 
 
 def lay_out(folder: Path, images: int, size: int = 16) -> None:
@@ -80,4 +80,20 @@ def fact_hashes(root: Path) -> dict[str, str]:
             rows = lens.execute(f"select {listed} from facts.{name} order by all").fetchall()
             if rows:
                 hashes[name] = hashlib.sha256(repr(rows).encode()).hexdigest()
+    return hashes
+
+
+def run_hashes(root: Path) -> dict[tuple[str, str], str]:
+    """SHA-256 over the sorted rows of each fact by run; of `runs` the last event. Left out are measured time, and the ledger of
+    queries, in which a query that was broken off stands, too."""
+    hashes: dict[tuple[str, str], str] = {}
+    with open_warehouse(root) as lens:
+        for name in FACTS.keys() - {"stages", "queries"}:
+            source = "runs" if name == "runs" else f"facts.{name}"
+            columns = [row[0] for row in lens.execute(f"describe {source}").fetchall() if row[0] not in TIMES]
+            listed = ", ".join(f'"{column}"' for column in columns)
+            rows: dict[str, list[object]] = {}
+            for row in lens.execute(f"select run_id, {listed} from {source} order by all").fetchall():
+                rows.setdefault(row[0], []).append(row)
+            hashes |= {(name, run): hashlib.sha256(repr(found).encode()).hexdigest() for run, found in rows.items()}
     return hashes

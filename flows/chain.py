@@ -14,7 +14,7 @@ from tasks.check import check
 from tasks.config import AuditConfig
 from tasks.networks import give_back
 from tasks.reading.gate import gate, policy_at_end
-from tasks.reading.publishing import publish_all
+from tasks.reading.publishing import publish_all, publish_failure
 from tasks.run import Run
 from tasks.run_lock import locked
 from tasks.stages import canary, interventions, learn, queries, run_record
@@ -27,10 +27,12 @@ from tasks.stages.properties import measure_properties
 from tasks.stages.quality import find_label_issues, find_shared_files, finds_label_issues
 from tasks.stages.saliency import cross_examine
 from tasks.stages.set_metrics import compare_sets
+from tasks.stages.strays import remove_strays
 from tasks.stages.unchanged import query_again
 from tasks.stages.unnamed import look_beyond_names
 from tasks.understood import lines_of
 from warehouse.facts.shards import Shard
+from warehouse.facts.storage import remove_orphans
 from warehouse.report.render import write_report
 
 Log: TypeAlias = logging.Logger | logging.LoggerAdapter[Any]
@@ -146,7 +148,10 @@ def recorded(run: Run, log: Log) -> Iterator[None]:
         log.info("\n".join(lines_of(run.understood)))
     for warning in run.warnings:
         log.warning(warning)
+    if gone := remove_orphans(run.root):
+        log.info("removed what dead processes left: %d temporary files and folders", len(gone))
     run_record.heal(run)
+    remove_strays(run)
     run_record.start_run(run)
     queries.write_queries(run)  # those of an earlier try, where their shards are damaged
     try:
@@ -155,6 +160,7 @@ def recorded(run: Run, log: Log) -> Iterator[None]:
     except Exception as error:
         with suppress(OSError):  # a disk that is full is reported by the error itself
             run_record.fail_run(run, reason_of(error))
+            publish_failure(run.root, run.id, run.config.publish, log)
         raise
     finally:
         queries.write_queries(run)

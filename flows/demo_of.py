@@ -6,12 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 import cfx
 from cfx.errors import UserError
+from cfx.scratch import held
 
 HERE = Path(cfx.__file__).parent.parent
 PLACES = (HERE / "flows" / "examples", HERE / "examples")  # in a wheel, in a checkout
@@ -55,13 +55,15 @@ def _trained(name: str, folder: Path) -> str:
     if scripts is None:
         raise UserError(f"the example {name!r} is not part of this installation; it is in the repository, examples/{name}")
     path = os.pathsep.join(part for part in (str(HERE), os.environ.get("PYTHONPATH")) if part)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    scratch = folder / ".making"
+    with held(scratch) as mine:
+        if not mine:
+            raise UserError(f"another process is laying out {folder}; wait for it, or name another folder")
         command = [sys.executable, str(scripts / "train.py"), "planted"]
         ended = subprocess.run(command, cwd=scratch, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
         if ended.returncode:
-            shutil.rmtree(scratch)
             raise UserError((ended.stderr.strip().splitlines() or [f"{scripts / 'train.py'} failed"])[-1])
-        made = Path(scratch) / f"cfx-{name}"
+        made = scratch / f"cfx-{name}"
         shutil.move(made / "images", folder / "images")
         shutil.move(made / "table.csv", folder / "table.csv")
         shutil.move(made / "planted.pt", folder / "model.pt")

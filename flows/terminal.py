@@ -137,6 +137,7 @@ def settle(quiet: bool) -> None:
         "PREFECT_LOGGING_EXTRA_LOGGERS": "cfx",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",  # what it says when it is stopped after a failure hides the failure
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # what the automations in zombies.yaml listen for, on a server that is named
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",  # a first start takes 20-30 s on a small machine
         "DO_NOT_TRACK": "1",
     }.items():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cfx.scratch import held
 from flows.eta import PHASES, Clock, Seen
 from tasks.progress import AtWork, read, watched_folder
 from tasks.run import Run
@@ -36,14 +37,13 @@ class Watch:
 
     def __post_init__(self) -> None:
         self.folder = watched_folder(self.run.root, self.run.id)
+        self.holding = ExitStack()
         if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)  # of a run that was killed
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.holding.enter_context(held(self.folder))  # another process may watch the same run: then it is the other's
 
     def close(self) -> None:
         """Nobody watches any more."""
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        self.holding.close()
 
     def look(self) -> dict[str, Seen]:
         """Every stage of the clock as it is now, which the clock is told."""

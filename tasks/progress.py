@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from warehouse.facts.storage import Root
+from warehouse.facts.storage import AT_WORK, TEMPORARY, Root
 
 PAUSE = 0.25  # seconds between two writes, at least
 
@@ -52,7 +52,7 @@ _shard: ContextVar[_Making | None] = ContextVar("_shard", default=None)
 
 def watched_folder(root: Root, run_id: str) -> Path | None:
     """Where a run's shards say how far they are, while it exists; None in an object store."""
-    return root / "tmp" / "at-work" / run_id if isinstance(root, Path) else None
+    return root / TEMPORARY / AT_WORK / run_id if isinstance(root, Path) else None
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cfx.errors import UserError
+from cfx.scratch import held
 from cfx.types import Config
 
 
@@ -38,8 +38,9 @@ class Checkpoint:
 
     def keep(self, step: int, **parts: nn.Module | Optimizer) -> None:
         """Write, then rename: a kill leaves the previous checkpoint or the next, never half of one."""
-        handle, temporary = tempfile.mkstemp(dir=self.path.parent, suffix=".tmp")
-        os.close(handle)
         states = {name: part.state_dict() for name, part in parts.items()}
-        torch.save({"config": self.config.model_dump_json(), "step": step} | states, temporary)
-        os.replace(temporary, self.path)
+        making = self.path.with_name(f".{self.path.name}.making")
+        with held(making) as mine:
+            if mine:  # or another process trains the same, and is just writing this file
+                torch.save({"config": self.config.model_dump_json(), "step": step} | states, making / self.path.name)
+                os.replace(making / self.path.name, self.path)

@@ -15,9 +15,13 @@ def prune(
     keep: Annotated[int, typer.Option(min=0, help="of each audit's name, always keep so many of the newest finished runs")] = 1,
     yes: Annotated[bool, typer.Option("--yes", help="delete; without it the runs are only listed")] = False,
 ) -> None:
-    """Delete old runs: their facts, images and reports, and edits that no other run uses. What a policy compares with stays."""
+    """Delete old runs: their facts, images and reports, and edits that no other run uses. What a policy compares with stays.
+
+    Temporary files that dead processes left go, too; those of living ones stay.
+    """
     with user_errors():
         from warehouse.facts.damage import DamagedRun
+        from warehouse.facts.storage import remove_orphans
         from warehouse.lens.prune import compared_with, expired, forget
         from warehouse.report.render import write_report
 
@@ -35,3 +39,5 @@ def prune(
             except DamagedRun as error:
                 again = f"{run}: its report compared it with one of these and cannot be written again: {error}"
             out.print(escaped(again), soft_wrap=True)
+        if gone := remove_orphans(warehouse):
+            out.print(f"temporary files of dead processes: {len(gone)} deleted", soft_wrap=True)

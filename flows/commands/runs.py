@@ -44,6 +44,9 @@ def runs(
         return
     wide = out.width >= NARROW or not out.is_terminal  # nothing is folded for a file
     print_table(runs_table(found, wide))
+    for row in found:
+        if row["status"] == "failed":
+            out.print(f"{escaped(row['short'])} failed: {escaped(row['reason'])}", soft_wrap=True, highlight=False)
     if len(short) > len(found):
         out.print(f"{len(short) - len(found)} older ones: --last {len(short)}")
 

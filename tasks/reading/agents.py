@@ -34,7 +34,7 @@ from warehouse.lens.plain_json import as_json
 from warehouse.lens.query_limits import Limits
 from warehouse.lens.query_process import answer
 from warehouse.lens.reference import meaning_of, reference
-from warehouse.lens.runs import resolve
+from warehouse.lens.runs import NEWEST_FIRST, resolve
 from warehouse.lens.settled import settle
 from warehouse.report.plain_text import PlainText
 from warehouse.report.render import report_html
@@ -70,7 +70,7 @@ def server(root: Path) -> MCPServer:
 
 def runs(root: Path) -> str:
     """Every audit in this warehouse, the newest first: run id, name, status, when, images, classes."""
-    sql = "select run_id, name, status, started, finished, attempted as images, classes from runs order by started desc"
+    sql = f"select run_id, name, status, started, finished, attempted as images, classes from runs order by {NEWEST_FIRST}"
     return as_json(answered(root, sql).to_pylist())
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from cfx.masking import masked
+from warehouse.lens.connect import query
 
 if TYPE_CHECKING:
     from warehouse.evidence.results import Results
@@ -93,3 +94,16 @@ def publish_all(root: Path, run_id: str, publishing: Publishing | None, log: Log
             log.info("published to %s: %s", name, tool.write(root, results))
         except Exception as error:  # whatever a tool of others raises
             log.warning("not published to %s: %s", name, masked(str(error)) or type(error).__name__)
+
+
+def publish_failure(root: Path, run_id: str, publishing: Publishing | None, log: Log) -> None:
+    """Tell Prometheus, whose series go on night after night, that a run failed; other tools list what is done."""
+    if publishing is None or publishing.prometheus is None:
+        return
+    from warehouse.trackers.prometheus_file import write_failure
+
+    try:
+        (run,) = query(root, "from runs where run_id = $run", {"run": run_id}).to_pylist()
+        log.info("failure published to prometheus: %s", write_failure(run, publishing.prometheus.file))
+    except Exception as error:  # what failed is said by the audit
+        log.warning("failure not published to prometheus: %s", masked(str(error)) or type(error).__name__)

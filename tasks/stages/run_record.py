@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import logging
 import platform
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from tasks.advice.judge_check import judge_warnings
 from tasks.run import Run
 from warehouse.facts.order import STEP
 from warehouse.facts.shards import Shard, find_shard, read_shard, shard_path, write_shard, written
-from warehouse.lens.connect import open_warehouse
+from warehouse.lens.connect import open_facts, open_warehouse
 
 COUNTS = """
     select
@@ -29,6 +30,7 @@ COUNTS = """
         (select count(distinct image_id) from explanations where run_id = $run and arm = 'guided' and flipped),
         (select count(*) from rejected where run_id = $run)
 """
+LAST = "select max(number), arg_max(run_id, started), max(started) from runs"
 MOMENT = "%Y%m%dT%H%M%S%f"
 COMPUTING = ("torch", "torchvision", "diffusers", "timm", "numpy", "scipy", "scikit-image", "scikit-learn", "pillow")
 PACKAGES = ("torch", "torchvision", "diffusers", "duckdb", "pyarrow", "pandas", "numpy", "scipy", "prefect", "pydantic", "pillow")
@@ -83,10 +85,29 @@ def facts_of(run: Run) -> dict[str, Any]:
 
 
 def start_run(run: Run) -> Shard:
-    """The first event of a run; a run that is resumed keeps its first start, also where that event must be written again."""
+    """The first event of a run; a run that is resumed keeps its first start and its number, also where that event must be written
+    again."""
+    known = _times(run)
     counts = dict.fromkeys(("attempted", "explained", "flipped", "rejected"))
-    event = {"status": "started", "reason": None, "started": _first_start(run) or datetime.now(UTC), "finished": None}
+    began = min((row["started"] for row in known), default=None) or datetime.now(UTC)
+    event = {"status": "started", "reason": None, "started": began, "finished": None}
+    event["number"] = known[0].get("number") if known else _next_number(run)
     return write_shard(run.root, "runs", run.id, "started", _one(facts_of(run) | counts | event))
+
+
+def _next_number(run: Run) -> int:
+    """One more than the runs before this one have. Says so where one of them began in the future: no clock decides which run is
+    the newest, but people read dates."""
+    with closing(open_facts(run.root, ["runs"], LAST)) as lens:
+        number, name, latest = lens.execute(LAST).fetchone() or (None, None, None)
+    if latest is not None and latest > datetime.now(UTC):
+        _log.warning(
+            "run %s says that it began on %s, which is to come: this machine's clock is behind, or that one's was ahead; runs "
+            "are kept in the order in which they began, but dates are wrong",
+            name,
+            f"{latest:%Y-%m-%d %H:%M} UTC",
+        )
+    return (number or 0) + 1
 
 
 def heal(run: Run) -> None:
@@ -108,20 +129,15 @@ def _events(run: Run) -> list[str]:
     return [path.stem for path in written(run.root, "runs", run.id).get(run.id, [])]
 
 
-def _first_start(run: Run) -> datetime | None:
-    """When the run began, as any of its events has it; None where there is none."""
-    return min((row["started"] for row in _times(run)), default=None)
-
-
 def _next_moment(run: Run) -> datetime:
     """Now, or if a clock was ahead the moment after the run's last event: of events the last one written counts."""
     return max([datetime.now(UTC), *((row["finished"] or row["started"]) + STEP for row in _times(run))])
 
 
 def _times(run: Run) -> list[dict[str, Any]]:
-    """started and finished of each event of the run that is whole."""
+    """Each event of the run that is whole: when the run started and finished, and its number."""
     kept = (find_shard(run.root, "runs", run.id, key) for key in _events(run))
-    return [row for event in kept if event is not None for row in read_shard(event, ["started", "finished"]).to_pylist()]
+    return [row for event in kept if event is not None for row in read_shard(event).to_pylist()]
 
 
 def finished(run: Run) -> datetime | None:

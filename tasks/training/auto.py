@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from cfx.checkpoint import add_facts, read_facts
 from cfx.diffusion.training import FIRST, train_prior
 from cfx.errors import ConfigError, UserError
 from cfx.images import height_and_width
+from cfx.scratch import temporary_folder
 from cfx.training.classifier import ClassifierTraining, train_classifier
 from tasks.advice.associations import SAME, associations_of
 from tasks.config import TRAINED_HERE, AuditConfig
@@ -160,8 +160,8 @@ def _expected_prior(config: AuditConfig, device: str) -> tuple[str, ...]:
     side = training.size
     noise = torch.rand(training.batch, 3, side, side) * 2 - 1
     timed = training.model_copy(update={"steps": TIMED, "enough": None})
-    with tempfile.TemporaryDirectory() as scratch, _stopwatch() as (report, seconds):
-        train_prior(lambda step: noise, timed, Path(scratch), report, device)
+    with temporary_folder() as folder, _stopwatch() as (report, seconds):
+        train_prior(lambda step: noise, timed, folder, report, device)
     least = FIRST if training.enough is not None else training.steps
     steps = f"{min(least, training.steps):,} to {training.steps:,}" if least < training.steps else f"{training.steps:,}"
     each = seconds[0]
@@ -174,9 +174,9 @@ def _expected(material: Material, device: str) -> str:
     side, training = max(height_and_width(material.data.size)), ClassifierTraining()
     noise = (torch.rand(len(material.names) * 8 + FEWEST, 3, side, side) * 255).to(torch.uint8)
     answers = torch.arange(len(noise)) % len(material.names)
-    with tempfile.TemporaryDirectory() as folder, _stopwatch() as (report, seconds):
+    with temporary_folder() as folder, _stopwatch() as (report, seconds):
         timed = training.model_copy(update={"steps": TIMED})
-        train_classifier(noise, answers, timed, material.names, Path(folder) / "timed.safetensors", report, device)
+        train_classifier(noise, answers, timed, material.names, folder / "timed.safetensors", report, device)
     names = ", ".join(material.names[:6]) + (", …" if len(material.names) > 6 else "")
     return (
         f"{material.role}: yet to be trained on {len(material.rows):,} images ({names}): about "
@@ -284,8 +284,8 @@ def _train(material: Material, root: Root, device: str, report: Report) -> None:
         report(material.role, step, training.steps)
 
     facts = lesson.facts() | {"most_frequent": _most_frequent(lesson)}
-    with tempfile.TemporaryDirectory() as folder:
-        part = Path(folder) / "part.safetensors"
+    with temporary_folder() as folder:
+        part = folder / "part.safetensors"
         train_classifier(*lesson[:2], training, lesson.names, part, reported, device, weights=lesson.weights)
         write_whole(root, material.weights, add_facts(part, {"data": facts}).read_bytes())
 

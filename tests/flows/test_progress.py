@@ -71,6 +71,8 @@ def test_nothing_is_written_where_nobody_watches(audited: Run, tmp_path: Path) -
 
 def test_what_a_killed_run_left_is_no_progress_and_its_shards_are_done(watch: Watch) -> None:
     assert watch.folder is not None
+    watch.close()
+    watch.folder.mkdir()
     (watch.folder / "predictions.00001").write_text('{"began": 0, "expected": 4, "done": 3}')
     write_shard(watch.run.root, "predictions", "r1", "00000", ONE)
     again = Watch(watch.run, Clock.of(WORKS, 2, 0.001))

@@ -209,7 +209,8 @@ def test_a_prometheus_file_is_parsed_by_the_official_client(planted: Results, tm
     }
     guide = (Path(__file__).parents[2] / "docs/how-to/trackers.md").read_text(encoding="utf-8")
     alerts = re.findall(r"\bcfx_[a-z_]+", "".join(line for line in guide.splitlines() if "alert:" in line))
-    assert set(alerts) == {"cfx_gate", "cfx_audit_finished_timestamp_seconds", "cfx_intervention_low"} <= families.keys()
+    named = {"cfx_gate", "cfx_audit_finished_timestamp_seconds", "cfx_audit_succeeded", "cfx_intervention_low"}
+    assert set(alerts) == named <= families.keys() and values["cfx_audit_succeeded",] == 1
     assert {sample.labels["audit"] for family in families.values() for sample in family.samples} == {planted.run["name"]}
 
 

@@ -18,7 +18,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 import cfx
-from benchmarks.kills import Stack, until
+from benchmarks.deployment import Stack, until
 from benchmarks.toy_audit import lay_out, settings, write_settings
 from cfx.portraits import write_portraits
 from flows.demo_of import TRAINED

@@ -301,9 +301,9 @@ def test_a_file_is_hashed_once_and_again_when_it_changes(
     hashed: list[int] = []
     whole = damage.wrong_with
 
-    def counted(data: bytes) -> str | None:
+    def counted(data: bytes, path: Path) -> str | None:
         hashed.append(len(data))
-        return whole(data)
+        return whole(data, path)
 
     monkeypatch.setattr(damage, "wrong_with", counted)
 

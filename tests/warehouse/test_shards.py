@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from facts import attribute_rows, explanation_rows, image_ids, image_rows, prediction_rows, run_rows
 
+from cfx.scratch import OWNER
 from warehouse.facts.schema import FACTS
 from warehouse.facts.seal import UNSEALED, is_whole, sealed
 from warehouse.facts.shards import DamagedShard, Shard, damaged, find_shard, read_shard, write_shard
@@ -44,7 +45,7 @@ def test_nothing_is_left_behind_when_a_write_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", full_disk)
     with pytest.raises(OSError, match="No space left"):
         write_shard(tmp_path, "predictions", "r1", "0", PREDICTED)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [OWNER]  # of the folder that this process keeps
     assert find_shard(tmp_path, "predictions", "r1", "0") is None
 
 
@@ -157,4 +158,4 @@ def test_of_two_writers_the_first_counts(tmp_path):
     write_whole(tmp_path, path, b"first")
     write_whole(tmp_path, path, b"second")
     assert path.read_bytes() == b"first"
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert [path.name for path in (tmp_path / "tmp").rglob("*") if path.is_file()] == [OWNER]

@@ -16,15 +16,16 @@ from warehouse.explorer.site import Site
 from warehouse.explorer.summaries import Summary
 from warehouse.lens.connect import open_runs
 from warehouse.lens.fetch import Row, fetch
+from warehouse.lens.runs import NEWEST_FIRST
 from warehouse.lens.wholeness import refuse_damaged
 from warehouse.report.charts import Axis, axis_over
 from warehouse.report.names import Names
 
 MOST = 8  # audits side by side
 LISTED = 200  # audits to choose from, the newest
-RUNS = """
+RUNS = f"""
 select run_id, name, started, config from runs where status = 'finished'
-order by started desc, run_id
+order by {NEWEST_FIRST}
 """
 FLIPS = "select method, value, n from fr where run_id = $run order by method"
 CLAIMS = """

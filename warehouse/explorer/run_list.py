@@ -10,14 +10,15 @@ from starlette.routing import Route
 
 from warehouse.explorer.site import Site
 from warehouse.lens.fetch import fetch
+from warehouse.lens.runs import NEWEST_FIRST
 
 PAGE = 50  # audits a page
 PATIENCE = 0.3  # seconds that a page waits for summaries that are not there yet
 LAST = 10**6
-LISTED = """
+LISTED = f"""
 select run_id, name, status, reason, started, finished, explained, len(warnings) as warnings, count(*) over () as n
 from runs where $audit in ('', name)
-order by started desc, run_id limit $size offset $start
+order by {NEWEST_FIRST} limit $size offset $start
 """
 DAMAGED = "select run_id, file, wrong, way_out from facts.damaged order by file"  # of what the list itself is made of
 NAMES = "select name, count(*) as n from runs group by name order by name"

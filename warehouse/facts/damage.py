@@ -18,11 +18,15 @@ from threading import Lock
 from typing import Any, NamedTuple, cast
 from uuid import uuid4
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from cfx.errors import UserError
 from warehouse.facts.seal import is_sealed, is_whole
 from warehouse.facts.storage import Root, cache_of
 
 BY_PEOPLE = ("reviews", "names")  # facts that no audit can write again
+COPY = "another file's copy"
 _MAGIC = b"PAR1"
 SETTLED = 10**8  # ns: a file that changed later than so long ago may change again without another time
 ENDING = ".whole"
@@ -48,7 +52,7 @@ class Damage:
 
     @property
     def way_out(self) -> str:
-        return _WAYS_OUT.get(self.fact, _WAY_OUT)
+        return "delete it" if self.wrong == COPY else _WAYS_OUT.get(self.fact, _WAY_OUT)
 
     def __str__(self) -> str:
         return f"{self.file} ({self.wrong})"
@@ -77,10 +81,15 @@ def file_of(path: Root) -> str:
     return "/".join(str(path).rsplit("/", 4)[1:])
 
 
-def wrong_with(data: bytes) -> str | None:
-    """What is wrong with the bytes of a shard; None where each is as it was written."""
+def wrong_with(data: bytes, path: Root) -> str | None:
+    """What is wrong with the bytes of a shard; None where each is as it was written, and in the file that it was written for.
+
+    What synchronising and copying leave beside a shard would otherwise count twice. Shards of older versions do not say what file
+    they are.
+    """
     if is_whole(data):
-        return None
+        of = (pq.read_metadata(pa.BufferReader(data)).metadata or {}).get(b"file")
+        return None if of is None or of.decode() == file_of(path) else COPY
     if data[-4:] != _MAGIC or len(data) < 12:
         return "cut short" if data[:4] == _MAGIC[: len(data)] else "altered"
     return "altered" if is_sealed(data) else "not sealed"
@@ -95,7 +104,7 @@ def damage_in_any_byte(root: Root, paths: Iterable[Root]) -> list[Damage]:
     """The same, of files that are all read, whatever is known of them; questions know from then on."""
     if isinstance(root, Path):
         return _checked_below(root).damage_among(paths, every_byte=True)
-    wrong = ((path, wrong_with(path.read_bytes())) for path in paths)
+    wrong = ((path, wrong_with(path.read_bytes(), path)) for path in paths)
     return [damage_at(path, said) for path, said in wrong if said is not None]
 
 
@@ -149,7 +158,7 @@ class _CheckedFiles:
                 return None
             if not every_byte and known is not None and known[0] == stamp:
                 return known[1]
-            wrong = wrong_with(path.read_bytes())
+            wrong = wrong_with(path.read_bytes(), path)
         except FileNotFoundError:
             return "missing"
         except OSError as error:

@@ -65,8 +65,13 @@ RUNS = _fact(
             pa.list_(WORDED),
             "how an oracle by words was calibrated, and agrees with annotations (word_agreement)",
         ),
+        _optional(
+            "number",
+            pa.int64(),
+            "which run of its warehouse it is, in the order in which they began, by no clock; null: before",
+        ),
     ],
-    gained=("reason", "sample", "warnings", "words"),
+    gained=("reason", "sample", "warnings", "words", "number"),
 )
 
 IMAGES = _fact(

@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 
 from cfx.errors import UserError
 from warehouse.facts.checks import Rows, checked
+from warehouse.facts.damage import file_of, wrong_with
 from warehouse.facts.schema import fact_named
-from warehouse.facts.seal import UNSEALED, is_whole, sealed
+from warehouse.facts.seal import UNSEALED, sealed
 from warehouse.facts.storage import Root, files_below, write_whole
 
 IMAGE_ROW_GROUP = 128  # rows, where there are images: one of them is then read in milliseconds
@@ -55,12 +56,12 @@ def write_shard(root: Path, fact: str, run_id: str, key: str, rows: Rows) -> Sha
     """
     path = shard_path(root, fact, run_id, key)
     there = _bytes(path)
-    if there is not None and is_whole(there):
+    if there is not None and wrong_with(there, path) is None:
         return _shard(path, fact, run_id, key, there)
     table = checked(fact_named(fact), rows)
     if fact_named(fact).families:
         _agree(path, table)
-    write_whole(root, path, _parquet(table), replace=there is not None)
+    write_whole(root, path, _parquet(table, file_of(path)), replace=there is not None)
     return Shard(fact, run_id, key, path, table.num_rows)
 
 
@@ -70,7 +71,7 @@ def find_shard(root: Path, fact: str, run_id: str, key: str) -> Shard | None:
     there = _bytes(path)
     if there is None:
         return None
-    if not is_whole(there):
+    if wrong_with(there, path) is not None:
         _log.warning("%s was cut short or altered, and will be written again", path)
         return None
     return _shard(path, fact, run_id, key, there)
@@ -79,7 +80,7 @@ def find_shard(root: Path, fact: str, run_id: str, key: str) -> Shard | None:
 def read_shard(shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a shard, all columns or these. Raises DamagedShard, or UserError for a column that it does not have."""
     data = shard.path.read_bytes()
-    if not is_whole(data):
+    if wrong_with(data, shard.path) is not None:
         raise DamagedShard(shard.path)
     with pq.ParquetFile(pa.BufferReader(data)) as file:
         names = file.schema_arrow.names
@@ -88,7 +89,9 @@ def read_shard(shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
         if missing:
             raise UserError(f"{shard.path} has no column {missing[0]!r}; it has {', '.join(names)}")
         table = file.read(columns=wanted).select(wanted)
-    return table.replace_schema_metadata({name: value for name, value in table.schema.metadata.items() if name != b"seal"})
+    return table.replace_schema_metadata(
+        {name: value for name, value in table.schema.metadata.items() if name not in (b"seal", b"file")}
+    )
 
 
 def shard_path(root: Path, fact: str, run_id: str, key: str) -> Path:
@@ -101,23 +104,33 @@ def shard_path(root: Path, fact: str, run_id: str, key: str) -> Path:
 
 
 def written(root: Root, fact: str, run_id: str | None = None) -> dict[str, list[Root]]:
-    """The files of a fact by run id, both in order of name; of all runs, or of this one. Damaged ones, too."""
+    """The files of a fact by run id, both in order of name; of all runs, or of this one. Damaged ones, too; not those of which no
+    shard can have the name, which file managers and synchronising leave."""
     runs: dict[str, list[Root]] = {}
     for path in files_below(root / "facts" / fact, f"run_id={'*' if run_id is None else glob.escape(run_id)}/[!.]*.parquet"):
-        runs.setdefault(path.parent.name.removeprefix("run_id="), []).append(path)
+        if _NAME.fullmatch(path.stem):
+            runs.setdefault(path.parent.name.removeprefix("run_id="), []).append(path)
     return runs
+
+
+def files_of(root: Root, run_id: str) -> list[Root]:
+    """Every file of a run whose name a shard can have, damaged or not."""
+    return [
+        path
+        for path in files_below(root / "facts", f"*/run_id={glob.escape(run_id)}/[!.]*.parquet")
+        if _NAME.fullmatch(path.stem)
+    ]
 
 
 def damaged(root: Root, run_id: str) -> list[Root]:
     """The files of a run that are not as they were written, found by reading every byte."""
-    files = files_below(root / "facts", f"*/run_id={glob.escape(run_id)}/[!.]*.parquet")
-    return [path for path in files if not is_whole(path.read_bytes())]
+    return [path for path in files_of(root, run_id) if wrong_with(path.read_bytes(), path) is not None]
 
 
 def _agree(path: Path, table: pa.Table) -> None:
     """Raises UserError if another shard of the run has other columns: then the run would have two oracles, or two data sets."""
     for other in path.parent.glob("[!.]*.parquet"):
-        if is_whole(data := other.read_bytes()):
+        if wrong_with(data := other.read_bytes(), other) is None:
             differing = sorted(set(pq.read_schema(pa.BufferReader(data)).names) ^ set(table.column_names))
             if differing:
                 raise UserError(
@@ -137,10 +150,10 @@ def _shard(path: Path, fact: str, run_id: str, key: str, data: bytes) -> Shard:
     return Shard(fact, run_id, key, path, pq.read_metadata(pa.BufferReader(data)).num_rows)
 
 
-def _parquet(table: pa.Table) -> bytes:
+def _parquet(table: pa.Table, file: str) -> bytes:
     buffer = BytesIO()
     rows = IMAGE_ROW_GROUP if "png" in table.column_names else None
     with pq.ParquetWriter(buffer, table.schema) as writer:
         writer.write_table(table, rows)
-        writer.add_key_value_metadata({"seal": UNSEALED})
+        writer.add_key_value_metadata({"file": file, "seal": UNSEALED})
     return sealed(buffer.getvalue())

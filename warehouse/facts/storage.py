@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import shutil
+import tempfile
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias, cast
 from uuid import uuid4
@@ -18,8 +19,11 @@ from upath import UPath
 
 from cfx.credentials import refuse_credentials
 from cfx.errors import TransientError, UserError
+from cfx.scratch import scratch, sweep, sweep_all
 
 Root: TypeAlias = Path | UPath
+TEMPORARY = "tmp"  # folder of a local warehouse
+AT_WORK = "at-work"  # folder in it: how far the shards are that are being made
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # of a file system without hard links
 
 
@@ -51,12 +55,12 @@ def warehouse_at(place: str | Path) -> Path:
 def write_whole(root: Root, path: Root, data: bytes, replace: bool = False) -> None:
     """Bytes under their final name, whole or not at all. A name that exists keeps its bytes unless `replace`.
 
-    A local file is written under `<root>/tmp`, flushed, and gets its name in one step; an object is put whole, on condition
-    that there is none. Raises NotWritten naming the file.
+    A local file is written in a folder of this process's own under `<root>/tmp`, flushed, and gets its name in one step; an
+    object is put whole, on condition that there is none. Raises NotWritten naming the file.
     """
     try:
         if isinstance(path, Path):
-            _write_local(Path(str(root)) / "tmp", path, data, replace)
+            _write_local(Path(str(root)) / TEMPORARY, path, data, replace)
         else:
             path.fs.pipe_file(path.path, data, mode="overwrite" if replace else "create")
     except FileExistsError:
@@ -65,9 +69,8 @@ def write_whole(root: Root, path: Root, data: bytes, replace: bool = False) -> N
         raise NotWritten(path, error) from error
 
 
-def _write_local(scratch: Path, path: Path, data: bytes, replace: bool) -> None:
-    part = scratch / f"{uuid4().hex}{path.suffix}"
-    part.parent.mkdir(parents=True, exist_ok=True)
+def _write_local(temporary: Path, path: Path, data: bytes, replace: bool) -> None:
+    part = scratch(temporary) / f"{uuid4().hex}{path.suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         part.write_bytes(data)
@@ -79,6 +82,14 @@ def _write_local(scratch: Path, path: Path, data: bytes, replace: bool) -> None:
     finally:
         part.unlink(missing_ok=True)
     _flush(path.parent)
+
+
+def remove_orphans(root: Root) -> list[Path]:
+    """Remove what processes that are dead left in a local warehouse's tmp/ and among the system's temporary files. Returns it."""
+    gone = sweep(Path(tempfile.gettempdir()))
+    if isinstance(root, Path):
+        gone += sweep(root / TEMPORARY / AT_WORK) + sweep_all(root / TEMPORARY)
+    return gone
 
 
 def _link(part: Path, path: Path) -> None:
@@ -115,7 +126,8 @@ def fetched(folder: Root) -> Path:
         return folder
     here = cache_of(folder)
     if not here.is_dir():
-        part = here.with_name(f"{here.name}.{uuid4().hex}")
+        sweep(here.parent)
+        part = scratch(here.parent) / uuid4().hex
         folder.fs.get(f"{folder.path}/", f"{part}/", recursive=True)
         try:
             os.rename(part, here)

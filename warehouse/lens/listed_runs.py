@@ -26,8 +26,9 @@ _COMPARED = """
 create table facts.list_of_compared as
 select distinct run_id, base as base_id from facts.policies where base is not null
 union
-select a.run_id, arg_max(b.run_id, b.started)
-from runs a join runs b on a.name = b.name and b.started < a.started and b.status = 'finished'
+select a.run_id, arg_max(b.run_id, (coalesce(b.number, 0), b.started))
+from runs a join runs b
+    on a.name = b.name and (coalesce(b.number, 0), b.started) < (coalesce(a.number, 0), a.started) and b.status = 'finished'
 group by a.run_id
 """
 _BASES = "select distinct run_id, base_id from facts.list_of_compared where list_contains($runs, run_id) order by all"

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from warehouse.facts.storage import cache_of, files_below
 from warehouse.lens.connect import open_warehouse
+from warehouse.lens.runs import NEWEST_FIRST
 from warehouse.report.hashes import hashes_path, read_sums
 
-_OLD = """
+_OLD = f"""
     select run_id from runs
-    qualify started < $before and row_number() over (partition by name order by status = 'finished' desc, started desc) > $keep
+    qualify started < $before and row_number() over (partition by name order by status = 'finished' desc, {NEWEST_FIRST}) > $keep
     order by started, run_id
 """
 _NEEDED = """

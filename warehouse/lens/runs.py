@@ -15,8 +15,9 @@ from warehouse.facts.storage import files_below
 LATEST = "latest"
 DIGITS = 4  # of the hash behind an audit's name, at least, that a short id keeps: one digit would soon be another run's too
 LISTED = 12  # runs in a message
-_FINISHED = """
-    select run_id from runs where status = 'finished' and ($audit = '' or name = $audit) order by started desc, run_id limit 1
+NEWEST_FIRST = "number desc nulls last, started desc, run_id"  # of `runs`: in the order in which they began, whatever clocks said
+_FINISHED = f"""
+    select run_id from runs where status = 'finished' and ($audit = '' or name = $audit) order by {NEWEST_FIRST} limit 1
 """
 
 

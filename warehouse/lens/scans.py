@@ -6,7 +6,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from warehouse.facts.fact import Fact
+from cfx.errors import UserError
+from cfx.version import __version__
+from warehouse.facts.fact import VERSION, Fact
 from warehouse.facts.schema import BIT_SUMS, KNOWN_SUMS, WORDED
 from warehouse.facts.storage import Root
 from warehouse.lens.fetch import literal
@@ -30,10 +32,21 @@ _TYPES = {
 _TYPES[pa.list_(WORDED)] = "struct(" + ", ".join(f'"{part.name}" {_TYPES[part.type]}' for part in WORDED) + ")[]"
 
 
+class NewerFacts(UserError):
+    """Facts that a newer version of cfx wrote, in a form that this one does not know."""
+
+    def __init__(self, path: Root, version: str) -> None:
+        super().__init__(
+            f"{path} was written by a newer cfx, in version {version} of the facts; this is cfx {__version__}, which reads "
+            f"version {VERSION}: use the newer one for this warehouse (pip install --upgrade cfx-audit), or another warehouse"
+        )
+
+
 def scan(fact: Fact, runs: dict[str, list[Root]]) -> str:
     """SQL for all rows of a fact, its shards named one by one; no rows of the right types where there are none.
 
     Shards with the same columns are read together: to let DuckDB unite all by name would read every footer for every view.
+    Columns that this version does not know are not read. Raises NewerFacts for shards of a form that it does not know.
     """
     alike: dict[tuple[str, ...], list[Root]] = {}
     for paths in runs.values():
@@ -50,7 +63,11 @@ def scan(fact: Fact, runs: dict[str, list[Root]]) -> str:
 
 def _names(path: Root) -> list[str]:
     with path.open("rb") as file, pq.ParquetFile(file) as parquet:
-        return list(parquet.schema_arrow.names)
+        schema = parquet.schema_arrow
+    version = (schema.metadata or {}).get(b"version", VERSION.encode()).decode()
+    if version != VERSION:
+        raise NewerFacts(path, version)
+    return list(schema.names)
 
 
 def _known(fact: Fact, columns: tuple[str, ...]) -> str:

@@ -12,13 +12,14 @@ from warehouse.facts.storage import files_below
 from warehouse.lens.connect import left_out_of, open_warehouse
 from warehouse.lens.fetch import Row, fetch
 from warehouse.lens.gate import gate, verdict_of
+from warehouse.lens.runs import NEWEST_FIRST
 from warehouse.report.embedded_numbers import read_block
 from warehouse.report.queries import EVIDENCE
 from warehouse.report.render import report_path
 from warehouse.report.verdict import RESTS_ON, read_verdict, verdict_from
 
 LATER = ("policies", "reviews")  # facts that are written after a report, and change what it says
-_RUNS = "select run_id, name, status, reason, started, finished, attempted from runs order by started desc, run_id"
+_RUNS = f"select run_id, name, status, reason, started, finished, attempted from runs order by {NEWEST_FIRST}"
 _DAMAGED = "select run_id, min(file || ' (' || wrong || ')') as file from facts.damaged where fact = 'runs' group by run_id"
 _RESTS_ON = ";".join(EVIDENCE[name] for name in (*RESTS_ON, "rules"))
 

@@ -6,9 +6,9 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from cfx.errors import UserError
+from cfx.scratch import temporary_folder
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
@@ -23,7 +23,7 @@ def write_pdf(report: Path, seconds: float = 120) -> Path:
         raise FileNotFoundError(f"a PDF needs one of {', '.join(BROWSERS)} on PATH (Debian, Ubuntu: apt-get install chromium)")
     to = report.with_suffix(".pdf")
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # it refuses to run as root with one
-    with TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+    with temporary_folder() as profile:
         flags = ["--headless", "--disable-gpu", "--disable-dev-shm-usage", "--no-pdf-header-footer", f"--user-data-dir={profile}"]
         command = [found, *flags, *sandbox, f"--print-to-pdf={to.resolve()}", report.resolve().as_uri()]
         try:

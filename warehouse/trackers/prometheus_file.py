@@ -7,13 +7,14 @@ on night after night. https://github.com/prometheus/node_exporter#textfile-colle
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
 from cfx.errors import UserError
 from warehouse.evidence.results import Results, shown_claims
+from warehouse.lens.fetch import Row
 
 SUFFIX = ".prom"  # the collector reads no other
 RESULTS = ("pass", "fail", "inconclusive")
@@ -45,12 +46,23 @@ def text_file(to: Path, audit: str) -> Path:
 
 def write_text_file(results: Results, to: Path) -> Path:
     """Write the file whole, by a temporary one beside it. Returns its path. Raises UserError as `text_file` does."""
-    audit = str(results.run["name"])
+    return _write(str(results.run["name"]), samples(results), to)
+
+
+def write_failure(run: Row, to: Path) -> Path:
+    """The file of a run that failed: that it did, and when, and no number of an earlier one. run: its row of `runs`.
+
+    Returns its path. Raises UserError as `text_file` does.
+    """
+    return _write(str(run["name"]), _of_run(run), to)
+
+
+def _write(audit: str, found: Iterable[Sample], to: Path) -> Path:
     path = text_file(to, audit)
     from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
     registry, gauges = CollectorRegistry(), dict[str, Gauge]()
-    for sample in samples(results):
+    for sample in found:
         if sample.metric not in gauges:
             gauges[sample.metric] = Gauge(sample.metric, sample.help, ("audit", *sample.labels), registry=registry)
         gauges[sample.metric].labels(audit, *sample.labels.values()).set(sample.value)
@@ -59,17 +71,23 @@ def write_text_file(results: Results, to: Path) -> Path:
 
 
 def samples(results: Results) -> Iterator[Sample]:
-    """Every number of a run; what is not there, or not finite, is left out."""
+    """Every number of a run that finished; what is not there, or not finite, is left out. Of any other run that it did not: its
+    numbers would be those of a part of its images."""
     return (sample for sample in _samples(results) if isfinite(sample.value))
 
 
-def _samples(results: Results) -> Iterator[Sample]:
-    run = results.run
+def _of_run(run: Row) -> Iterator[Sample]:
     yield Sample("cfx_audit_info", "The run that these numbers are of.", {"run": run["run_id"], "code": run["code_version"]}, 1)
     if run["finished"] is not None:
         moment = run["finished"].timestamp()
         yield Sample("cfx_audit_finished_timestamp_seconds", "When the audit ended, Unix time.", {}, moment)
     yield Sample("cfx_audit_succeeded", "1 for an audit that finished, 0 for one that failed.", {}, run["status"] == "finished")
+
+
+def _samples(results: Results) -> Iterator[Sample]:
+    yield from _of_run(results.run)
+    if results.run["status"] != "finished":
+        return
     if results.gate is not None:
         for result in RESULTS:
             help = "What all release checks come to: 1 for the result that it is, 0 for the others."

@@ -8,8 +8,9 @@ with named as (
     select run_id, base as base_id, 'by policy' as chosen from policies where base is not null
 ),
 previous as (
-    select a.run_id, arg_max(b.run_id, b.started) as base_id, 'previous' as chosen
-    from runs a join runs b on a.name = b.name and b.started < a.started and b.status = 'finished'
+    select a.run_id, arg_max(b.run_id, (coalesce(b.number, 0), b.started)) as base_id, 'previous' as chosen
+    from runs a join runs b
+        on a.name = b.name and (coalesce(b.number, 0), b.started) < (coalesce(a.number, 0), a.started) and b.status = 'finished'
     where a.run_id not in (select run_id from named)
     group by a.run_id
 )

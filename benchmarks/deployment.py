@@ -1,21 +1,11 @@
-"""Kill worker, flow or server at random moments of a toy audit, and see whether the next run ends as an undisturbed one would.
-
-    .venv/bin/python -m benchmarks.kills --kills 10 --json
-
-Real processes throughout, brought up by the commands that docs/how-to/production.md gives.
-"""
+"""A Prefect server, a worker and the deployments as real processes, brought up by the commands of docs/how-to/production.md."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import random
 import re
-import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,10 +14,7 @@ from typing import Any, Literal
 import httpx
 import psutil
 
-from benchmarks.toy_audit import fact_hashes, lay_out, settings, write_settings
-
 ROOT = Path(__file__).resolve().parent.parent
-SHARDS = 40
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -152,79 +139,3 @@ def until(ready: Any, seconds: float) -> Any:
             raise TimeoutError(f"not within {seconds:g} s")
         time.sleep(0.25)
     return answer
-
-
-def shards(root: Path) -> dict[str, tuple[int, int]]:
-    """Every shard with what would tell that it was written again."""
-    found = {}
-    for path in root.glob("facts/*/*/*.parquet"):
-        stat = path.stat()
-        found[str(path)] = (stat.st_mtime_ns, stat.st_ino)
-    return found
-
-
-def zombie(stack: Stack, run: str, seconds: float = 240) -> float:
-    """Seconds until the automation of zombies.yaml marks a run Crashed that says Running while its machine is dead."""
-    assert stack.state(run) == "RUNNING"
-    began = time.monotonic()
-    until(lambda: stack.state(run) == "CRASHED", seconds)
-    return round(time.monotonic() - began, 1)
-
-
-def kill_once(
-    stack: Stack, root: Path, what: str, after: int, undisturbed: dict[str, str], automation: bool = False
-) -> dict[str, Any]:
-    """One kill once `after` shards are there, one more run, and what came of it.
-
-    automation: wait until zombies.yaml finds out that the run of a dead machine is dead; otherwise that is said in its place.
-    """
-    shutil.rmtree(root, ignore_errors=True)
-    first = stack.start()
-    until(lambda: len(shards(root)) >= after, 300)
-    stack.kill(what)
-    before = shards(root)
-    found: dict[str, Any] = {}
-    if what == "worker" and automation:
-        found["crashed_after"] = zombie(stack, first)
-    if what != "flow":
-        stack.again(what)
-    if what == "worker" and stack.state(first) not in ENDED:  # what zombies.yaml does, 90 seconds later
-        stack.request("POST", f"/flow_runs/{first}/set_state", json={"state": {"type": "CRASHED"}, "force": True})
-    stack.ended(first)
-    state = stack.ended(stack.start())
-    left = shards(root)
-    return found | {
-        "killed": what,
-        "shards_before": len(before),
-        "next_run": state,
-        "written_again": sum(left.get(path) != stat for path, stat in before.items()),
-        "same_facts": fact_hashes(root) == undisturbed,
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--zombies", action="store_true", help="let the automation find the runs of dead machines: 90 s each")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    chance = random.Random(options.seed)
-    folder = Path(tempfile.mkdtemp(prefix="cfx-kills-"))
-    lay_out(folder, 2 * SHARDS)
-    root, audit = folder / "warehouse", write_settings(folder, settings(folder, 2))
-    rows = []
-    with Stack(folder, audit) as stack:
-        assert stack.ended(stack.start()) == "COMPLETED", folder / "stack.log"
-        undisturbed, total = fact_hashes(root), len(shards(root))
-        for number in range(options.kills):
-            what = ("flow", "worker", "server")[number % 3]
-            rows.append(kill_once(stack, root, what, chance.randrange(2, total), undisturbed, options.zombies))
-            print(json.dumps(rows[-1]) if options.json else rows[-1], flush=True)  # noqa: T201
-    shutil.rmtree(folder)
-    good = [row for row in rows if row["next_run"] == "COMPLETED" and row["same_facts"] and not row["written_again"]]
-    print(json.dumps({"kills": len(rows), "good": len(good), "shards": SHARDS}))  # noqa: T201
-
-
-if __name__ == "__main__":
-    main()
