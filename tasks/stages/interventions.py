@@ -16,6 +16,7 @@ from cfx.attributes.named_edits import NamedEdits, edit_by_word
 from cfx.attributes.oracle import Oracle
 from cfx.attributes.pasting import pasted
 from cfx.classifiers import ClassifierConfig
+from cfx.diffusion.first_step import FirstStep
 from cfx.images import decode_png, encode_png
 from cfx.types import Edit
 from tasks.data.drawing import drawn
@@ -157,7 +158,7 @@ def _by_gradient(run: Run) -> Editor:
     denoiser = run.denoiser().respaced(settings.steps)
 
     def edit(oracle: Oracle, x: Tensor, attribute: int, image_ids: list[str]) -> tuple[Edit, int]:
-        counted = Counted(denoiser)
+        counted = Counted(FirstStep(denoiser))  # the sham's is the edit's
         return edit_alone(counted, oracle, x, attribute, settings, image_ids), counted.forward
 
     return edit
