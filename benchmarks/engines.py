@@ -4,7 +4,8 @@
 
 Least CPU time of a pass, of many in turn, and the share of the processor's convolution peak, which is that of the UNet's own
 convolutions at its best batch. Then portraits are explained, guided and null, by torch and by ONNX Runtime: CPU time, what
-flips, how far pixels lie apart. OpenVINO is measured where it is installed; --compile adds torch.compile at one batch, which takes minutes.
+flips, how far pixels lie apart. OpenVINO is measured where it is installed; --compile adds torch.compile at
+one batch, which takes minutes.
 """
 
 from __future__ import annotations
