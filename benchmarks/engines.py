@@ -239,9 +239,9 @@ def explained(n: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few rounds and portraits: under a minute")
+    parser.add_argument("--quick", action="store_true", help="few rounds, and few portraits: about a minute")
     parser.add_argument("--compile", action="store_true", help="torch.compile too, at the batch that audits use")
-    parser.add_argument("--portraits", type=int, default=256, help="how many are explained")
+    parser.add_argument("--portraits", type=int, help="how many are explained; default: 256, with --quick 8")
     parser.add_argument("--json", action="store_true", help="peak, engines and explanations as JSON, as the last line")
     parser.add_argument("--out", type=Path, help="write them, command, commit and hardware to this JSON file")
     options = parser.parse_args()
@@ -255,7 +255,7 @@ def main() -> None:
         most, which = peak(network, rounds)
         print(f"peak {most:.0f} GFLOP/s: {which}", file=sys.stderr)  # noqa: T201
         found = list(rows(network, most, rounds, options.compile))
-        for row in (*found, *(by_portraits := explained(8 if options.quick else options.portraits))):
+        for row in (*found, *(by_portraits := explained(options.portraits or (8 if options.quick else 256)))):
             print("   ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), file=sys.stderr)  # noqa: T201
     result = {"peak_gflops": round(most), "peak_of": which, "rows": found, "explained": by_portraits}
     if options.out:
