@@ -247,14 +247,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of exporters
-    network, rounds = (
-        denoiser_for(prior_folder(Path(), PriorConfig(path="portraits:prior"), ""), "cpu").network,
-        5 if options.quick else 25,
-    )
+    prior, rounds = denoiser_for(prior_folder(Path(), PriorConfig(path="portraits:prior"), ""), "cpu"), 5 if options.quick else 25
     with torch.no_grad():
-        most, which = peak(network, rounds)
+        most, which = peak(prior.network, rounds)
         print(f"peak {most:.0f} GFLOP/s: {which}", file=sys.stderr)  # noqa: T201
-        found = list(rows(network, most, rounds, options.compile))
+        found = list(rows(prior.network, most, rounds, options.compile))
         for row in (*found, *(by_portraits := explained(options.portraits or (8 if options.quick else 256)))):
             print("   ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), file=sys.stderr)  # noqa: T201
     result = {"peak_gflops": round(most), "peak_of": which, "rows": found, "explained": by_portraits}

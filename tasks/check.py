@@ -396,7 +396,7 @@ def _check_prior(config: AuditConfig, classifier: Classifier, data_print: str, d
         if config.prior.train is not None:
             check_size(config.data.size, config.prior.train)
             return size_warnings(config.prior.train, config.data.size), None
-        prior = denoiser_for(folder, device)
+        prior = denoiser_for(folder, device, config.prior.runtime)
         check_size(config.data.size, prior)
         check_depth(config.ladder, prior)
         asked = classifier if isinstance(config.classifier, ClassifierConfig) else None

@@ -60,13 +60,19 @@ def _tensor(out: Any) -> Tensor:
 
 
 def _compiled(network: nn.Module, z: Tensor) -> Any:
+    """The network for batches like z. Raises UserError for one that cannot be exported."""
     import onnxruntime
 
     example, file = (torch.zeros(z.shape), torch.zeros(len(z), dtype=torch.long)), io.BytesIO()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that sizes become constants, which is wanted, and that this exporter is the older one
         # by tracing (dynamo=False): a fifth of the newer exporter's time, and other threads may compute meanwhile
-        torch.onnx.export(Plain(network).eval(), example, file, dynamo=False, input_names=["z", "timesteps"], opset_version=17)
+        try:
+            torch.onnx.export(
+                Plain(network).eval(), example, file, dynamo=False, input_names=["z", "timesteps"], opset_version=17
+            )
+        except Exception as error:  # of many kinds, by what the network is made of
+            raise UserError(f"runtime: onnxruntime cannot compile this UNet ({error}); leave `runtime` out") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # shards run side by side
     return onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])

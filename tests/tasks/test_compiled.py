@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cfx.classifiers import ClassifierConfig
-from cfx.diffusion.compiled import check_compiles
+from cfx.diffusion.compiled import Compiled, check_compiles
 from cfx.errors import ConfigError, UserError
 from cfx.methods.dime import FastDiME
 from cfx.portraits import draw, render
@@ -55,6 +55,16 @@ def test_a_pass_that_is_differentiated_through_is_torchs(config: AuditConfig) ->
     z = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     assert torch.equal(*(torch.autograd.grad(prior.step(z, 9).x0.square().sum(), z)[0] for prior in (compiled_one, exact)))
     assert compiled_one.size == exact.size and compiled_one.multiple == exact.multiple
+
+
+class Eigenvalues(torch.nn.Module):
+    def forward(self, z: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.eigvals(z).abs()
+
+
+def test_a_network_that_cannot_be_compiled_is_said_with_the_way_out() -> None:
+    with pytest.raises(UserError, match=r"(?s)runtime: onnxruntime cannot compile this UNet \(.*eig.*\); leave `runtime` out"):
+        Compiled(Eigenvalues())(torch.ones(1, 3, 8, 8), torch.zeros(1, dtype=torch.long))
 
 
 def test_what_computes_the_prior_is_part_of_the_run(config: AuditConfig, monkeypatch: pytest.MonkeyPatch) -> None:
