@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -38,9 +39,11 @@ class ImageNoise:
         self._generators = list(generators)
 
     @classmethod
-    def of(cls, image_ids: Iterable[str], seed: int, attempt: int = 0) -> ImageNoise:
-        """Noise for these images, this run's seed and this rung of the retry ladder."""
-        return cls([torch.Generator().manual_seed(derived_seed(image_id, seed, attempt)) for image_id in image_ids])
+    def of(cls, image_ids: Iterable[str], seed: int, attempt: int | Sequence[int] = 0) -> ImageNoise:
+        """Noise for these images, this run's seed and this rung of the retry ladder, or each image's own rung."""
+        rungs = repeat(attempt) if isinstance(attempt, int) else attempt
+        seeds = [derived_seed(image_id, seed, rung) for image_id, rung in zip(image_ids, rungs, strict=False)]
+        return cls([torch.Generator().manual_seed(own) for own in seeds])
 
     def __len__(self) -> int:
         return len(self._generators)

@@ -27,9 +27,9 @@ from flows.request import Request, configured
 from tasks.advice.one_image import Explanation as Explained
 from tasks.advice.one_image import calibrated_oracle, explain_image, id_of
 from tasks.check import check as checked
-from tasks.check import device_of, prior_of, with_trained
+from tasks.check import device_of, loaded_prior, prior_of, with_trained
 from tasks.config import AuditConfig
-from tasks.networks import classifier_for, denoiser_for
+from tasks.networks import classifier_for
 from tasks.reading.gate import gate
 from tasks.training.auto import expect_networks
 from tasks.training.taught import Taught, teach_oracle
@@ -288,7 +288,7 @@ def _edits(found: Explained, image_id: str, config: AuditConfig, device: str) ->
     oracle, classifier = calibrated_oracle(config, device), classifier_for(config.classifier, device)
     assert oracle is not None
     settings, goal = config.interventions, classifier.classes.index(found.target)
-    denoiser = denoiser_for(prior_of(config), device).respaced(settings.steps)
+    denoiser = loaded_prior(config, device).respaced(settings.steps)
     rows = []
     with torch.no_grad():
         before = oracle(found.x)[0]

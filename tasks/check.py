@@ -17,6 +17,8 @@ from cfx.attributes.words import WordsOracleConfig
 from cfx.beside import look_beside
 from cfx.classifiers import ClassifierConfig, TorchClassifier
 from cfx.classifiers.network import Network
+from cfx.diffusion.compiled import check_compiles
+from cfx.diffusion.ddpm import DDPM
 from cfx.errors import ConfigError, UserError, did_you_mean
 from cfx.images import height_and_width
 from cfx.targets import check_target
@@ -127,7 +129,7 @@ def check(config: AuditConfig, prepare: Prepare = train_networks) -> Run:
         "judge": fingerprint(networks.judge) if networks.judge is not None else None,
         "oracle": fingerprint(networks.oracle.network) if networks.oracle is not None else None,
     }
-    prints |= twins | _prior_print(config, data_print) | {"data": data_print} | _method_prints(config, networks, device)
+    prints |= twins | _prior_print(config, data_print, device) | {"data": data_print} | _method_prints(config, networks, device)
     about_prior, kept = _check_prior(config, networks.classifier, data_print, device)
     with setting("data"):
         about_size = tuple(f"classifier: {warning}" for warning in blur_warnings(networks.classifier, config.data))
@@ -180,6 +182,15 @@ def device_of(config: AuditConfig) -> str:
     if config.device == "cuda" and not available:
         raise ConfigError("device: 'cuda' is requested, but torch sees no GPU; use 'cpu' or 'auto'")
     return "cuda" if available and config.device != "cpu" else "cpu"
+
+
+def loaded_prior(config: AuditConfig, device: str) -> DDPM:
+    """The audit's prior, computed by what the audit computes it with. Raises as `prior_of` does, and as `check_compiles`."""
+    folder, runtime = prior_of(config), config.prior.runtime if config.prior is not None else "torch"
+    with setting("prior"):
+        if runtime != "torch":
+            check_compiles(device)
+        return denoiser_for(folder, device, runtime)
 
 
 def prior_of(config: AuditConfig) -> Path:
@@ -368,11 +379,13 @@ def _prior(config: AuditConfig, data_print: str) -> Path | None:
     return None if config.prior is None else prior_folder(config.warehouse, config.prior, data_print)
 
 
-def _prior_print(config: AuditConfig, data_print: str) -> Prints:
+def _prior_print(config: AuditConfig, data_print: str, device: str) -> Prints:
+    """The prior's fingerprint, and what computes it where that is not torch."""
+    if config.prior is None:
+        return {"prior": None}
     with setting("prior"):
-        return {
-            "prior": None if config.prior is None else prior_fingerprint(config.warehouse, config.prior, data_print),
-        }
+        compiled: Prints = {} if config.prior.runtime == "torch" else {"runtime": check_compiles(device)}
+        return {"prior": prior_fingerprint(config.warehouse, config.prior, data_print)} | compiled
 
 
 def _check_prior(config: AuditConfig, classifier: Classifier, data_print: str, device: str) -> tuple[Warnings, float | None]:
@@ -387,7 +400,7 @@ def _check_prior(config: AuditConfig, classifier: Classifier, data_print: str, d
         if config.prior.train is not None:
             check_size(config.data.size, config.prior.train)
             return size_warnings(config.prior.train, config.data.size), None
-        prior = denoiser_for(folder, device)
+        prior = denoiser_for(folder, device, config.prior.runtime)
         check_size(config.data.size, prior)
         check_depth(config.ladder, prior)
         asked = classifier if isinstance(config.classifier, ClassifierConfig) else None

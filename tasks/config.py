@@ -25,6 +25,7 @@ from cfx.autoencoder import AutoencoderTraining
 from cfx.beside import look_beside
 from cfx.classifiers import AnyClassifier, ClassifierConfig
 from cfx.credentials import refuse_credentials
+from cfx.diffusion.compiled import Runtime
 from cfx.diffusion.training import PriorTraining, suited_to
 from cfx.errors import UserError
 from cfx.images import height_and_width
@@ -72,6 +73,11 @@ class PriorConfig(Config):
 
     path: FileName | None = None  # a diffusers-format folder, or `portraits:prior` for the bundled one
     train: PriorTraining | None = None  # train it from the audited images, once a data set and configuration
+    runtime: Runtime = Field(
+        "torch",
+        description="what evaluates the UNet where no gradient passes through it; onnxruntime: faster on a CPU, images differ by "
+        "rounding (docs/explanation/speed.md), needs the extra `fast`",
+    )
 
     @model_validator(mode="after")
     def _one_of(self) -> PriorConfig:

@@ -72,9 +72,10 @@ class Run:
 
     def denoiser(self) -> DDPM:
         """The prior. Only for an audit that has one, once it is trained."""
-        folder = self.prior
-        assert folder is not None
-        return kept(("prior", str(folder), self.fingerprints["prior"], self.device), lambda: denoiser_for(folder, self.device))
+        folder, config = self.prior, self.config.prior
+        assert folder is not None and config is not None
+        key = "prior", str(folder), self.fingerprints["prior"], self.device, config.runtime
+        return kept(key, lambda: denoiser_for(folder, self.device, config.runtime))
 
     def surrogate(self, weights: Path) -> Classifier:
         """The network that was distilled from this run's black box."""

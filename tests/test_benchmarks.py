@@ -53,6 +53,21 @@ def test_the_gpu_benchmark_runs_on_a_cpu_with_tiny_networks(printed: Printed) ->
     assert all(row["seconds_per_image"] > 0 and row["peak_mib"] > 0 for row in rows)
 
 
+def test_a_slowdown_is_seen_in_the_kept_history(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    history = tmp_path / "history.jsonl"
+    seconds = [("a1", "old", 4.0), ("b2", "new", 1.0), ("c3", "new", 1.2), ("d4", "new", 2.2)]  # the other machine is no measure
+    rows = [{"commit": at, "hardware": on, "figures": {"torch 8": took, "even": 1.0}} for at, on, took in seconds]
+    history.write_text("".join(json.dumps(row | {"when": "", "benchmark": "engines"}) + "\n" for row in rows))
+    monkeypatch.setattr(sys, "argv", ["track.py", "--history", str(history), "--draw"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(HOME / "benchmarks/track.py"), run_name="__main__")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert ended.value.code == 1 and line == "slower: engines, torch 8: 2.2 at d4, 2.00 times the usual 1.1"
+    assert "<svg" in (tmp_path / "history.svg").read_text() and len(history.read_text().splitlines()) == 4
+
+
 @pytest.mark.slow
 @pytest.mark.long
 def test_the_hit_benchmark_prints_its_rows_and_a_hits_own_map_wins(printed: Printed) -> None:

@@ -132,8 +132,14 @@ class DDPM:
 
     def step(self, z: Tensor, t: int) -> Step:
         """One reverse step of z (B, 3, H, W) at respaced index t: mean and deviation of z_{t-1}, clean estimate, noise."""
-        timesteps = torch.full((len(z),), self.timesteps[t], device=z.device)
-        out = self.predict(z, timesteps).float()
+        return self.step_of(self.answer(z, t), z, t)
+
+    def answer(self, z: Tensor, t: int) -> Tensor:
+        """What the network says of z (B, 3, H, W) at respaced index t, (B, C or 2C, H, W) float32."""
+        return self.predict(z, torch.full((len(z),), self.timesteps[t], device=z.device)).float()
+
+    def step_of(self, out: Tensor, z: Tensor, t: int) -> Step:
+        """The reverse step of z (B, 3, H, W) at respaced index t that follows from the network's answer (B, C or 2C, H, W)."""
         out, variance = (out, None) if out.shape[1] == z.shape[1] else out.chunk(2, dim=1)
         signal, sigma = math.sqrt(self.alphas_cumprod[t]), math.sqrt(1 - self.alphas_cumprod[t])
         if self.schedule.prediction_type == "epsilon":

@@ -14,10 +14,10 @@ from cfx.targets import choose_targets
 from cfx.types import Classifier
 from tasks.advice.prior_check import deepest
 from tasks.advice.prior_fit import filtered
-from tasks.check import prior_of
+from tasks.check import loaded_prior
 from tasks.config import AuditConfig, Method
 from tasks.data.ingest import sample
-from tasks.networks import classifier_for, denoiser_for
+from tasks.networks import classifier_for
 from tasks.shard_images import Images
 from tasks.stages.explain import Explainer, Targets, check_ladder, explain_images
 
@@ -101,7 +101,7 @@ def _subject(config: AuditConfig, n: int, device: str) -> Subject:
     images = sample(config.data, n)
     judge = classifier_for(config.judge, device) if config.judge is not None else None
     classifier = classifier_for(config.classifier, device)
-    return Subject(denoiser_for(prior_of(config), device), classifier, judge, Images(images.ids, images.x.to(device)))
+    return Subject(loaded_prior(config, device), classifier, judge, Images(images.ids, images.x.to(device)))
 
 
 def _targets(config: AuditConfig, subject: Subject) -> Targets:

@@ -18,9 +18,9 @@ from cfx.nearest import nearest_in_hierarchy
 from cfx.targets import check_target, choose_targets
 from cfx.types import Classifier
 from tasks.advice.words_check import calibrate_words
-from tasks.check import prior_of
+from tasks.check import loaded_prior
 from tasks.config import AuditConfig
-from tasks.networks import classifier_for, denoiser_for, oracle_for
+from tasks.networks import classifier_for, oracle_for
 from tasks.stages.explain import Explainer, Targets, check_ladder, explain_images
 
 AMPLIFIED = 2.0  # the difference is shown times this, around grey
@@ -57,7 +57,7 @@ def explain_image(image: Path, config: AuditConfig, seed: int, device: str) -> E
     source, goal = int(probabilities.argmax()), _goal(config, classifier, probabilities)
     if int(goal) == source:
         raise UserError(f"{image} is already predicted as {classifier.classes[source]!r}; choose another class with --target")
-    explainer = Explainer(denoiser_for(prior_of(config), device), classifier, config.ladder, 1)
+    explainer = Explainer(loaded_prior(config, device), classifier, config.ladder, 1)
     found, _ = explain_images(explainer, Targets([id_of(content)], x, goal), seed)
     after = classifier(found.x_cf).softmax(1)
     return Explanation(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cfx.diffusion.ddpm import DDPM
+from cfx.diffusion.first_step import FirstAnswers, FirstStep
 from cfx.errors import UserError
 from cfx.escalate import Escalated, Explain, escalate
 from cfx.images import decode_png, encode_png
@@ -49,7 +50,7 @@ def respaced(prior: DDPM, method: Method) -> DDPM:
 
 
 class Counted:
-    """A denoiser that counts its UNet evaluations, in images."""
+    """A denoiser that counts its UNet evaluations, in images: those of the method alone, also where one was known already."""
 
     def __init__(self, denoiser: Denoiser) -> None:
         self._denoiser, self.forward, self.backward = denoiser, 0, 0
@@ -157,13 +158,18 @@ class Targets(NamedTuple):
     target: Tensor  # (N,) class ids
 
 
-def explain_images(explainer: Explainer, targets: Targets, seed: int) -> tuple[Escalated[Method], list[Cost]]:
-    """Counterfactuals, in batches, and the cost of each rung an image. Whether an image flipped, the classifier says."""
+def explain_images(
+    explainer: Explainer, targets: Targets, seed: int, known: FirstAnswers | None = None
+) -> tuple[Escalated[Method], list[Cost]]:
+    """Counterfactuals, in batches, and the cost of each rung an image. Whether an image flipped, the classifier says.
+
+    known: takes what the UNet said of each first state, for `null_images`.
+    """
     costs: list[Cost] = []
     size = explainer.size(targets.x)
 
     def explain(method: Method, x: Tensor, target: Tensor, noise: ImageNoise) -> Counterfactual:
-        counted, cost = Counted(respaced(explainer.prior, method)), _stopwatch(explainer.prompted)
+        counted, cost = Counted(FirstStep(respaced(explainer.prior, method), known)), _stopwatch(explainer.prompted)
         run, parts = explainer.bound(method, counted, str(x.device)), batches(len(x), size)
         seen = [filled(x[part], size) for part in parts]
         if method is not explainer.ladder[0]:  # the first rung and the null are expected of every image
@@ -182,22 +188,27 @@ def explain_images(explainer: Explainer, targets: Targets, seed: int) -> tuple[E
     return escalate(stepwise, explainer.classifier, x, target, explainer.ladder, ids, seed), costs
 
 
-def null_images(explainer: Explainer, targets: Targets, attempt: Tensor, seed: int) -> tuple[Tensor, Tensor, list[Cost]]:
+def null_images(
+    explainer: Explainer, targets: Targets, attempt: Tensor, seed: int, known: FirstAnswers | None = None
+) -> tuple[Tensor, Tensor, list[Cost]]:
     """The same method without the classifier's guidance, for each image on the rung it ended on, with that rung's noise.
 
-    Returns x_cf, mask (NaN where there is none) and the cost of each image.
+    Rungs that differ in their scale alone have one null, so their images share batches. known: what the UNet said of first states
+    in `explain_images`. Returns x_cf, mask (NaN where there is none) and the cost of each image.
     """
     ids, x, target = targets
     x_cf, mask = x.clone(), torch.full_like(x[:, :1], torch.nan)
     spent = [Cost(0, 0, 0.0)] * len(x)
     size = explainer.size(x)
-    for index, method in enumerate(explainer.ladder):
-        chosen = torch.nonzero(attempt == index)[:, 0].tolist()
+    rungs = attempt.tolist()
+    nulls = [method.model_copy(update={"scale": 0.0}) for method in explainer.ladder]
+    for method in dict.fromkeys(nulls):
+        chosen = [i for i, rung in enumerate(rungs) if nulls[rung] == method]
         for part in batches(len(chosen), size):
             batch = chosen[part]
-            counted, cost = Counted(respaced(explainer.prior, method)), _stopwatch(explainer.prompted)
-            run = explainer.bound(method.model_copy(update={"scale": 0.0}), counted, str(x.device))
-            noise = ImageNoise.of([ids[i] for i in batch], seed, index)
+            counted, cost = Counted(FirstStep(respaced(explainer.prior, method), known)), _stopwatch(explainer.prompted)
+            run = explainer.bound(method, counted, str(x.device))
+            noise = ImageNoise.of([ids[i] for i in batch], seed, [rungs[i] for i in batch])
             seen = filled(x[batch], size)
             found = run(x=seen, target=filled(target[batch], size), noise=noise.filled(len(seen)))
             x_cf[batch] = found.x_cf[: len(batch)]
@@ -293,9 +304,10 @@ def explain(run: Run, images: Shard, predicted: Shard, learned: Learned) -> Rows
 
 def _both_arms(run: Run, explainer: Explainer, targets: Targets, source: Tensor, seed: int) -> Iterator[dict[str, list[Any]]]:
     """The rows of one seed: guided, then null."""
-    guided, rung_costs = explain_images(explainer, targets, seed)
+    known: FirstAnswers = {}
+    guided, rung_costs = explain_images(explainer, targets, seed, known)
     attempt = guided.attempt.tolist()
-    x_null, mask, costs = null_images(explainer, targets, guided.attempt, seed)
+    x_null, mask, costs = null_images(explainer, targets, guided.attempt, seed, known)
     arms = {
         "guided": (Counterfactual(guided.x_cf, guided.mask), [_total(rung_costs[: a + 1]) for a in attempt]),
         "null": (Counterfactual(x_null, mask), costs),

@@ -18,6 +18,7 @@ from cfx.attributes.named_edits import NamedEdits, edit_by_word
 from cfx.attributes.oracle import Oracle
 from cfx.attributes.pasting import pasted
 from cfx.classifiers import ClassifierConfig
+from cfx.diffusion.first_step import FirstStep
 from cfx.images import decode_png, encode_png
 from cfx.types import Edit
 from tasks.data.drawing import drawn
@@ -122,7 +123,7 @@ def edits_id(run: Run) -> str:
     drawn_by = [settings.named.model_dump_json(), known["named"]] if settings.named else [getattr(settings, k) for k in EDITING]
     oracle = config.oracle.model_dump_json() if config.oracle is not None else ""
     shards = config.data.model_dump_json(), config.shard_size
-    parts = [known["data"], *shards, known["oracle"], oracle, known["prior"], *drawn_by, code_version()]
+    parts = [known["data"], *shards, known["oracle"], oracle, known["prior"], known.get("runtime"), *drawn_by, code_version()]
     return f"edits-{hashlib.sha256(chr(0).join(map(str, parts)).encode()).hexdigest()[:10]}"
 
 
@@ -163,7 +164,7 @@ def _by_gradient(run: Run) -> Editor:
     denoiser = run.denoiser().respaced(settings.steps)
 
     def edit(oracle: Oracle, x: Tensor, attribute: int, image_ids: list[str]) -> tuple[Edit, int]:
-        counted = Counted(denoiser)
+        counted = Counted(FirstStep(denoiser))  # the sham's is the edit's
         return edit_alone(counted, oracle, x, attribute, settings, image_ids), counted.forward
 
     return edit

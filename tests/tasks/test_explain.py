@@ -72,6 +72,23 @@ def test_the_null_takes_the_rung_and_the_noise_of_each_image(x: torch.Tensor) ->
     torch.testing.assert_close(null, other, atol=1e-5, rtol=0)  # without guidance the target plays no part
 
 
+def test_nulls_share_batches_across_rungs_and_the_first_state_of_their_guided_runs(x: torch.Tensor) -> None:
+    prior, classifier = denoiser_for(PRIOR, "cpu"), classifier_for(PLANTED, "cpu")
+    ladder = tuple(FastDiME(steps=50, tau=3, scale=scale) for scale in (0.01, 0.02))  # too weak: every image ends on the second
+    sure = x[classifier(x).softmax(1).amax(1).topk(10).indices]
+    targets, attempt = Targets(IDS[:10], sure, 1 - classifier(sure).argmax(1)), torch.tensor([0, 1] * 5)
+    explainer, known = Explainer(prior, classifier, ladder, 64), {}
+    guided, _ = explain_images(explainer, targets, 0, known)
+    assert guided.attempt.tolist() == [1] * 10
+    batches: list[int] = []
+    prior.network.register_forward_hook(lambda network, seen, said: batches.append(len(seen[0])))
+    alone, _, _ = null_images(explainer, targets, attempt, 0)
+    assert batches == [8] * 6  # two batches of three steps, not two a rung
+    sharing, _, costs = null_images(explainer, targets, attempt, 0, known)
+    assert batches[6:] == [8] * 4 and {cost.nfe_forward for cost in costs} == {3}
+    assert torch.equal(sharing, alone)
+
+
 def test_a_ladder_of_several_methods_or_for_a_black_box_is_refused() -> None:
     classifier = classifier_for(PLANTED, "cpu")
     with pytest.raises(ValueError, match="mixes fastdime, maskdime"):

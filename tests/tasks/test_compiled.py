@@ -1,0 +1,79 @@
+"""A UNet compiled by ONNX Runtime: the same explanations as torch's, whatever else is in the batch, and never silently."""
+
+import numpy as np
+import pytest
+import torch
+
+from cfx.classifiers import ClassifierConfig
+from cfx.diffusion.compiled import Compiled, check_compiles
+from cfx.errors import ConfigError, UserError
+from cfx.methods.dime import FastDiME
+from cfx.portraits import draw, render
+from flows.demo import demo_config, lay_out
+from tasks.check import check, loaded_prior
+from tasks.config import AuditConfig, PriorConfig
+from tasks.networks import classifier_for
+from tasks.stages.explain import Explainer, Targets, explain_images, null_images
+from tasks.stages.interventions import edits_id
+
+METHOD = FastDiME(steps=50, tau=5, scale=80, threshold=0.3)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> AuditConfig:
+    folder = tmp_path_factory.mktemp("portraits")
+    lay_out(folder, 8)
+    return demo_config(folder, "planted", 8)
+
+
+def compiled(config: AuditConfig) -> AuditConfig:
+    return config.model_copy(update={"prior": PriorConfig(path="portraits:prior", runtime="onnxruntime")})
+
+
+def test_compiled_explanations_are_torchs_and_do_not_depend_on_the_batch(config: AuditConfig) -> None:
+    x = torch.from_numpy(np.stack([render(portrait) for _, portrait in draw(10, seed=8)])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    classifier, ids = classifier_for(ClassifierConfig(weights="portraits:planted"), "cpu"), [str(i) for i in range(10)]
+    target, prior = 1 - classifier(x).argmax(1), loaded_prior(compiled(config), "cpu")
+
+    def explained(prior, order: list[int]) -> torch.Tensor:
+        explainer, known = Explainer(prior, classifier, (METHOD,), 64), {}
+        targets = Targets([ids[i] for i in order], x[order], target[order])
+        found, _ = explain_images(explainer, targets, 0, known)
+        null, _, _ = null_images(explainer, targets, found.attempt, 0, known)
+        return torch.stack([found.x_cf, null])
+
+    forwards = explained(prior, list(range(10)))
+    assert torch.equal(explained(prior, list(range(9, -1, -1))).flip(1), forwards)
+    exact = explained(loaded_prior(config, "cpu"), list(range(10)))
+    torch.testing.assert_close(forwards, exact, atol=1e-4, rtol=0)
+    assert torch.equal(classifier(forwards[0]).argmax(1), classifier(exact[0]).argmax(1))
+    assert (forwards[0] - x).abs().amax() > 0.1  # and they are explanations, not copies
+
+
+def test_a_pass_that_is_differentiated_through_is_torchs(config: AuditConfig) -> None:
+    compiled_one, exact = (loaded_prior(one, "cpu") for one in (compiled(config), config))
+    z = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.equal(*(torch.autograd.grad(prior.step(z, 9).x0.square().sum(), z)[0] for prior in (compiled_one, exact)))
+    assert compiled_one.size == exact.size and compiled_one.multiple == exact.multiple
+
+
+class Eigenvalues(torch.nn.Module):
+    def forward(self, z: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.eigvals(z).abs()
+
+
+def test_a_network_that_cannot_be_compiled_is_said_with_the_way_out() -> None:
+    with pytest.raises(UserError, match=r"(?s)runtime: onnxruntime cannot compile this UNet \(.*eig.*\); leave `runtime` out"):
+        Compiled(Eigenvalues())(torch.ones(1, 3, 8, 8), torch.zeros(1, dtype=torch.long))
+
+
+def test_what_computes_the_prior_is_part_of_the_run(config: AuditConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact, other = check(config), check(compiled(config))
+    assert exact.id != other.id and edits_id(exact) != edits_id(other)
+    assert "runtime" not in exact.fingerprints and other.fingerprints["runtime"].startswith("onnxruntime 1.")
+    assert exact.fingerprints["prior"] == other.fingerprints["prior"]
+    with pytest.raises(UserError, match=r"computes on a CPU, but the device is cuda; set `device: cpu`"):
+        check_compiles("cuda")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"prior: runtime: onnxruntime needs the extra `fast`; install it with: pip install"):
+        check(compiled(config))
