@@ -359,7 +359,7 @@ def _read_text(path: Path, columns: list[str]) -> pa.Table:
                 return pa.table([_text(table[name]) for name in columns], schema=schema)
             empty = {"strings_can_be_null": True, "quoted_strings_can_be_null": True, "null_values": [""]}
             options = csv.ConvertOptions(column_types=schema, include_columns=columns, **empty)
-            return csv.read_csv(path, convert_options=options, parse_options=LINES)
+            return csv.read_csv(path, convert_options=options, parse_options=LINES).select(columns)  # none would be all
     except pa.ArrowInvalid as error:
         raise UserError(f"table: {path} cannot be read: {error}") from error
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 
-LENIENT = {"deadline": None, "suppress_health_check": list(HealthCheck)}  # tests/fuzz/bounds.py has bounds of its own
-settings.register_profile("suite", derandomize=True, database=None, **LENIENT)
-settings.register_profile("long", print_blob=True, **LENIENT)
+LENIENT = settings(deadline=None, suppress_health_check=list(HealthCheck))  # tests/fuzz/bounds.py has bounds of its own
+settings.register_profile("suite", LENIENT, derandomize=True, database=None)
+settings.register_profile("long", LENIENT, print_blob=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -79,6 +79,7 @@ def test_a_csv_of_any_kind_is_a_table_or_refused(folder: Path) -> None:
     @examples(40, 3000)
     @given(st.one_of(with_head, tables, mutated(as_csv([HEAD, *ROWS])), st.binary(max_size=60)))
     @example(b"")
+    @example(b'""\r')
     @example(b"file\n")
     @example(b"file,label,split\na,b," + b'"' * 1001)
     @example(b"," * 100_000 + b"\n")

@@ -27,11 +27,11 @@ RUNTIME = pins(LOCKS[1])
 
 def licences(package: metadata.Distribution) -> list[str]:
     """The parts of the licence that a package says it has: by SPDX expression, else by classifiers, else in its own words."""
-    said = package.metadata.get("License-Expression")
+    said = package.metadata.json.get("license_expression")
     classifiers = [line for line in package.metadata.get_all("Classifier") or [] if line.startswith("License :: ")]
     named = [name for line in classifiers if (name := line.split(" :: ")[-1]) != "OSI Approved"]
-    words = (package.metadata.get("License") or "").strip().splitlines()[:1]
-    return re.split(r" AND | OR | WITH |[()]+", said) if said else named or re.split(r" AND | OR ", "".join(words))
+    words = str(package.metadata.json.get("license") or "").strip().splitlines()[:1]
+    return re.split(r" AND | OR | WITH |[()]+", str(said)) if said else named or re.split(r" AND | OR ", "".join(words))
 
 
 def bundled(package: metadata.Distribution) -> str:
