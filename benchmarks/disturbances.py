@@ -111,7 +111,7 @@ def deployed(lab: Lab, what: str) -> None:
     folder = lab.folder / "deployed"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    with Stack(folder, lab.folder / "run.yaml", **lab.environment()) as stack:
+    with Stack(folder, lab.folder / "run.yaml", ROOT, None, **lab.environment()) as stack:
         run = stack.start()
         lab.reach("explanations", lambda: stack.state(run) if stack.state(run) in ENDED else None)
         stack.kill(what)

@@ -45,8 +45,9 @@ def as_allowed(**paths: Path | None) -> Iterator[None]:
     added = filter(None, os.environ.get(FOLDERS, "").split(os.pathsep))
     folders = [Path(folder).resolve() for folder in ("", *added)]
     for name, path in paths.items():
-        own = path is None or str(path) == os.environ.get("CFX_AUDIT")
-        if not own and not any(path.resolve().is_relative_to(folder) for folder in folders):
+        if path is None or str(path) == os.environ.get("CFX_AUDIT"):
+            continue
+        if not any(path.resolve().is_relative_to(folder) for folder in folders):
             raise UserError(
                 f"{name}: {str(path)!r} is outside the folders of this deployment, {', '.join(map(str, folders))}; its operator "
                 f"can add others to {FOLDERS} in the worker's environment, apart by {os.pathsep!r}"

@@ -313,8 +313,8 @@ def _both_arms(run: Run, explainer: Explainer, targets: Targets, source: Tensor,
         "null": (Counterfactual(x_null, mask), costs),
     }
     for arm, (found, spent) in arms.items():
-        known = {"seed": [seed] * len(attempt), "attempt": attempt} | _arm(run, targets, arm, spent)
-        yield known | measured(run.classifier(), run.judge(), targets, source, found)
+        columns = {"seed": [seed] * len(attempt), "attempt": attempt} | _arm(run, targets, arm, spent)
+        yield columns | measured(run.classifier(), run.judge(), targets, source, found)
 
 
 def _arm(run: Run, targets: Targets, arm: str, costs: Sequence[Cost]) -> dict[str, list[Any]]:

@@ -422,7 +422,7 @@ def test_an_answer_that_is_crafted_is_refused_or_read_and_no_defect(outputs: str
     for length in ("x", "-1", "999999999", "²"):
         with pytest.raises(UserError, match="http://model.*Content-Length says"):
             answer_in(
-                httpx.Response(200, content=b"{}", headers={"Inference-Header-Content-Length": length.encode()}),
+                httpx.Response(200, content=b"{}", headers={b"Inference-Header-Content-Length": length.encode()}),
                 "p",
                 "http://model",
             )

@@ -43,7 +43,7 @@ WHOLE: dict[str, Any] = {
     "shard_size": 8,
     "device": "cpu",
 }  # fmt: skip
-VALUES = [
+VALUES: list[Any] = [
     None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, 10**400, -(10**30), 0.1, -0.0, 1e308, 1e-320, math.inf, -math.inf, math.nan,
     "", " ", "a" * 100_000, "\x1b[31m", "‮txt", "../../etc/passwd", "/dev/zero", "/", "s3://a:b/c@d", "http://[", "file:///x",
     "os:system", "__import__:x", "{{ 1 / 0 }}", "$HOME", "$NOT_SET", "~", "\0", "s3://bucket/prefix", "gopher://x", "~nobody",

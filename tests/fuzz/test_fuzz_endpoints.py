@@ -137,7 +137,7 @@ def test_any_answer_of_a_kserve_endpoint_is_read_or_refused(parrot: Parrot) -> N
     config = KServeConfig.model_validate(settings)
     fields = st.dictionaries(st.sampled_from([*TENSOR, "parameters"]), st.one_of(anything, st.just({"binary_data_size": 16})))
     tensors = st.one_of(fields.map(lambda other: {"outputs": [TENSOR | other]}), anything.map(lambda x: {"outputs": x}), anything)
-    sizes = st.one_of(st.integers(-(2**70), 2**70), st.sampled_from([16, "16", None, [], 1.5, True]))
+    sizes: st.SearchStrategy[Any] = st.one_of(st.integers(-(2**70), 2**70), st.sampled_from([16, "16", None, [], 1.5, True]))
     raw = st.builds(
         lambda size, at, tail: http(body := dumped({"outputs": [TENSOR | {"parameters": {"binary_data_size": size}}]}) + tail,
                                     b"200 OK", b"%s: %d" % (LENGTH.encode(), len(body) - len(tail) + at)),

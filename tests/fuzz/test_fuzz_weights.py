@@ -75,7 +75,7 @@ def _bytes(value: Tensor) -> bytes:
     return bytes(value.contiguous().reshape(-1).view(torch.uint8).numpy()) if value.numel() else b""
 
 
-numbers = st.one_of(
+numbers: st.SearchStrategy[Any] = st.one_of(
     st.integers(-3, 40), st.sampled_from([2**31, 2**32, 2**63 - 1, 2**63, 2**64, 10**30, -1, 1.5, None, "4", [], True])
 )
 tensors = st.fixed_dictionaries(

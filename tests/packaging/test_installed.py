@@ -168,6 +168,7 @@ def stack(from_wheel: Installation, audited: Path, inbox: Inbox, tmp_path_factor
         tmp_path_factory.mktemp("stack"),
         path,
         audited,
+        None,
         PYTHONPATH="",
         CFX_ALARM_URL=inbox.url,
         CFX_ALLOWED_MODULES="my_net",

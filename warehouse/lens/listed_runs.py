@@ -52,7 +52,7 @@ def list_of_runs(root: Path) -> duckdb.DuckDBPyConnection:
     state = state_of_files(files for fact in LISTED for files in written(place, fact).values()) if isinstance(place, Path) else ()
     with _READING:
         if not (_last and isinstance(place, Path) and _last[0][:2] == (place, state)):
-            con = open_facts(place, LISTED, _READ, in_part=True)
+            con = open_facts(root, LISTED, _READ, in_part=True)
             con.execute("create table facts.list_of_runs as from runs")
             con.execute("create table facts.list_of_policies as from policies")
             for name in LISTED:

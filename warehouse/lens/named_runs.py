@@ -129,8 +129,14 @@ def _joined(node: Json, ctes: frozenset[str]) -> list[_Joined]:
             if more["column_name_alias"] or not _of_runs(schema.lower(), name):
                 raise _OfAll
             return [_Joined({called := (alias or table).lower()}, {called} if name in PAIRED else set())]
-        case {"type": "JOIN", "left": left, "right": right, "ref_type": "REGULAR" | "CROSS", **join}:
-            using, condition = join["using_columns"], join["condition"]
+        case {
+            "type": "JOIN",
+            "left": left,
+            "right": right,
+            "ref_type": "REGULAR" | "CROSS",
+            "using_columns": using,
+            "condition": condition,
+        }:
             groups, others = _joined(left, ctes), _joined(right, ctes)
             if isinstance(using, list) and "run_id" in [str(name).lower() for name in using]:
                 return _together([*groups, *others])
