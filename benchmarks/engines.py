@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib
 import importlib.util
 import io
 import json
@@ -59,7 +60,7 @@ class Packed(nn.Module):
         if shape not in self.weights:
             order = torch.ops.mkldnn._reorder_convolution_weight
             self.weights[shape] = order(conv.weight, conv.padding, conv.stride, conv.dilation, 1, list(shape))
-        settings = conv.padding, conv.stride, conv.dilation, 1, "none", [], ""
+        settings: tuple[Any, ...] = conv.padding, conv.stride, conv.dilation, 1, "none", [], ""
         return torch.ops.mkldnn._convolution_pointwise(x, self.weights[shape], conv.bias, *settings)
 
 
@@ -75,14 +76,14 @@ def packed(network: nn.Module) -> nn.Module:
 
 def openvino(network: nn.Module, precision: str) -> Pass:
     """Compiled by OpenVINO, once a batch size, from an ONNX file in memory."""
-    from openvino import Core
+    Core = importlib.import_module("openvino").Core
 
     requests: dict[int, Any] = {}
     settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": precision}
 
     def once(z: Tensor, timesteps: Tensor) -> Tensor:
         if len(z) not in requests:
-            file = io.BytesIO()
+            file: Any = io.BytesIO()
             torch.onnx.export(Plain(network).eval(), (z, timesteps), file, dynamo=False, opset_version=17)
             core = Core()
             requests[len(z)] = core.compile_model(
@@ -97,14 +98,14 @@ def engines(network: nn.Module, compile_too: bool) -> dict[str, Pass]:
     """Everything that evaluates the UNet here."""
     contiguous, in_order = copy.deepcopy(network).to(memory_format=torch.contiguous_format), packed(network)
 
-    def plain(module: nn.Module) -> Pass:
+    def plain(module: Callable[..., Any]) -> Pass:
         return lambda z, timesteps: module(z, timesteps).sample
 
     def inference(z: Tensor, timesteps: Tensor) -> Tensor:
         with torch.inference_mode():
             return network(z, timesteps).sample.clone()
 
-    found = {
+    found: dict[str, Pass] = {
         "torch": plain(network),
         "torch, inference_mode": inference,
         "torch, not channels_last": plain(contiguous),

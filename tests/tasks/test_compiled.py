@@ -6,6 +6,8 @@ import torch
 
 from cfx.classifiers import ClassifierConfig
 from cfx.diffusion.compiled import Compiled, check_compiles
+from cfx.diffusion.ddpm import DDPM
+from cfx.diffusion.first_step import FirstAnswers
 from cfx.errors import ConfigError, UserError
 from cfx.methods.dime import FastDiME
 from cfx.portraits import draw, render
@@ -35,8 +37,9 @@ def test_compiled_explanations_are_torchs_and_do_not_depend_on_the_batch(config:
     classifier, ids = classifier_for(ClassifierConfig(weights="portraits:planted"), "cpu"), [str(i) for i in range(10)]
     target, prior = 1 - classifier(x).argmax(1), loaded_prior(compiled(config), "cpu")
 
-    def explained(prior, order: list[int]) -> torch.Tensor:
-        explainer, known = Explainer(prior, classifier, (METHOD,), 64), {}
+    def explained(prior: DDPM, order: list[int]) -> torch.Tensor:
+        explainer = Explainer(prior, classifier, (METHOD,), 64)
+        known: FirstAnswers = {}
         targets = Targets([ids[i] for i in order], x[order], target[order])
         found, _ = explain_images(explainer, targets, 0, known)
         null, _, _ = null_images(explainer, targets, found.attempt, 0, known)
@@ -70,7 +73,7 @@ def test_a_network_that_cannot_be_compiled_is_said_with_the_way_out() -> None:
 def test_what_computes_the_prior_is_part_of_the_run(config: AuditConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     exact, other = check(config), check(compiled(config))
     assert exact.id != other.id and edits_id(exact) != edits_id(other)
-    assert "runtime" not in exact.fingerprints and other.fingerprints["runtime"].startswith("onnxruntime 1.")
+    assert "runtime" not in exact.fingerprints and str(other.fingerprints["runtime"]).startswith("onnxruntime 1.")
     assert exact.fingerprints["prior"] == other.fingerprints["prior"]
     with pytest.raises(UserError, match=r"computes on a CPU, but the device is cuda; set `device: cpu`"):
         check_compiles("cuda")
