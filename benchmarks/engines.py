@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib
 import importlib.util
 import io
 import json
@@ -59,7 +60,7 @@ class Packed(nn.Module):
         if shape not in self.weights:
             order = torch.ops.mkldnn._reorder_convolution_weight
             self.weights[shape] = order(conv.weight, conv.padding, conv.stride, conv.dilation, 1, list(shape))
-        settings: Any = (conv.padding, conv.stride, conv.dilation, 1, "none", [], "")
+        settings: tuple[Any, ...] = conv.padding, conv.stride, conv.dilation, 1, "none", [], ""
         return torch.ops.mkldnn._convolution_pointwise(x, self.weights[shape], conv.bias, *settings)
 
 
@@ -75,15 +76,15 @@ def packed(network: nn.Module) -> nn.Module:
 
 def openvino(network: nn.Module, precision: str) -> Pass:
     """Compiled by OpenVINO, once a batch size, from an ONNX file in memory."""
-    from openvino import Core  # type: ignore[import-not-found]
+    Core = importlib.import_module("openvino").Core
 
     requests: dict[int, Any] = {}
     settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": precision}
 
     def once(z: Tensor, timesteps: Tensor) -> Tensor:
         if len(z) not in requests:
-            file = io.BytesIO()
-            torch.onnx.export(Plain(network).eval(), (z, timesteps), file, dynamo=False, opset_version=17)  # type: ignore[arg-type]
+            file: Any = io.BytesIO()
+            torch.onnx.export(Plain(network).eval(), (z, timesteps), file, dynamo=False, opset_version=17)
             core = Core()
             requests[len(z)] = core.compile_model(
                 core.read_model(io.BytesIO(file.getvalue())), "CPU", settings

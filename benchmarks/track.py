@@ -44,7 +44,6 @@ class Benchmark(NamedTuple):
 
 BENCHMARKS = {
     "engines": Benchmark(("engines.py", "--quick"), "rows", ("engine", "batch"), ("ms_an_image",)),
-    "explanations": Benchmark(("fixed_batches.py", "--images", "16"), "", ("batch",), ("cpu_seconds",)),
     "methods": Benchmark(("methods.py", "--quick"), "", ("method", "preset"), ("seconds_per_flip", "peak_mib")),
     "gpu": Benchmark(("gpu.py", "--tiny", "--batch", "1"), "", ("method", "preset"), ("seconds_per_image", "peak_mib")),
     "statistics": Benchmark(("statistics.py",), "results", (), ("cpu_seconds",)),

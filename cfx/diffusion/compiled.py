@@ -7,7 +7,7 @@ import importlib.util
 import io
 import warnings
 from threading import Lock
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +63,7 @@ def _compiled(network: nn.Module, z: Tensor) -> Any:
     """The network for batches like z. Raises UserError for one that cannot be exported."""
     import onnxruntime
 
-    example, file = (torch.zeros(z.shape), torch.zeros(len(z), dtype=torch.long)), io.BytesIO()
+    example, file = (torch.zeros(z.shape), torch.zeros(len(z), dtype=torch.long)), cast(Any, io.BytesIO())
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that sizes become constants, which is wanted, and that this exporter is the older one
         # by tracing (dynamo=False): a fifth of the newer exporter's time, and other threads may compute meanwhile

@@ -304,10 +304,10 @@ def explain(run: Run, images: Shard, predicted: Shard, learned: Learned) -> Rows
 
 def _both_arms(run: Run, explainer: Explainer, targets: Targets, source: Tensor, seed: int) -> Iterator[dict[str, list[Any]]]:
     """The rows of one seed: guided, then null."""
-    known: FirstAnswers = {}
-    guided, rung_costs = explain_images(explainer, targets, seed, known)
+    starts: FirstAnswers = {}
+    guided, rung_costs = explain_images(explainer, targets, seed, starts)
     attempt = guided.attempt.tolist()
-    x_null, mask, costs = null_images(explainer, targets, guided.attempt, seed, known)
+    x_null, mask, costs = null_images(explainer, targets, guided.attempt, seed, starts)
     arms = {
         "guided": (Counterfactual(guided.x_cf, guided.mask), [_total(rung_costs[: a + 1]) for a in attempt]),
         "null": (Counterfactual(x_null, mask), costs),

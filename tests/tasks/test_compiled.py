@@ -6,6 +6,7 @@ import torch
 
 from cfx.classifiers import ClassifierConfig
 from cfx.diffusion.compiled import Compiled, check_compiles
+from cfx.diffusion.ddpm import DDPM
 from cfx.diffusion.first_step import FirstAnswers
 from cfx.errors import ConfigError, UserError
 from cfx.methods.dime import FastDiME
@@ -36,9 +37,9 @@ def test_compiled_explanations_are_torchs_and_do_not_depend_on_the_batch(config:
     classifier, ids = classifier_for(ClassifierConfig(weights="portraits:planted"), "cpu"), [str(i) for i in range(10)]
     target, prior = 1 - classifier(x).argmax(1), loaded_prior(compiled(config), "cpu")
 
-    def explained(prior, order: list[int]) -> torch.Tensor:
-        known: FirstAnswers = {}
+    def explained(prior: DDPM, order: list[int]) -> torch.Tensor:
         explainer = Explainer(prior, classifier, (METHOD,), 64)
+        known: FirstAnswers = {}
         targets = Targets([ids[i] for i in order], x[order], target[order])
         found, _ = explain_images(explainer, targets, 0, known)
         null, _, _ = null_images(explainer, targets, found.attempt, 0, known)

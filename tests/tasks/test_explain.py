@@ -78,8 +78,8 @@ def test_nulls_share_batches_across_rungs_and_the_first_state_of_their_guided_ru
     ladder = tuple(FastDiME(steps=50, tau=3, scale=scale) for scale in (0.01, 0.02))  # too weak: every image ends on the second
     sure = x[classifier(x).softmax(1).amax(1).topk(10).indices]
     targets, attempt = Targets(IDS[:10], sure, 1 - classifier(sure).argmax(1)), torch.tensor([0, 1] * 5)
-    known: FirstAnswers = {}
     explainer = Explainer(prior, classifier, ladder, 64)
+    known: FirstAnswers = {}
     guided, _ = explain_images(explainer, targets, 0, known)
     assert guided.attempt.tolist() == [1] * 10
     batches: list[int] = []
