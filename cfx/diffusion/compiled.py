@@ -68,8 +68,9 @@ def _compiled(network: nn.Module, z: Tensor) -> Any:
         warnings.simplefilter("ignore")  # that sizes become constants, which is wanted, and that this exporter is the older one
         # by tracing (dynamo=False): a fifth of the newer exporter's time, and other threads may compute meanwhile
         try:
-            settings: dict[str, Any] = {"dynamo": False, "input_names": ["z", "timesteps"], "opset_version": 17}
-            torch.onnx.export(Plain(network).eval(), example, file, **settings)  # type: ignore[arg-type]
+            torch.onnx.export(
+                Plain(network).eval(), example, file, dynamo=False, input_names=["z", "timesteps"], opset_version=17
+            )
         except Exception as error:  # of many kinds, by what the network is made of
             raise UserError(f"runtime: onnxruntime cannot compile this UNet ({error}); leave `runtime` out") from error
     options = onnxruntime.SessionOptions()
