@@ -24,6 +24,7 @@ from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, NoReturn, TypeVar
 
 from cfx.errors import TransientError, UserError
+from cfx.scratch import scratch
 from warehouse.lens.query_limits import GIB, GRACE, TOO_LARGE, USUAL, Limits, send
 
 if TYPE_CHECKING:  # a command line that has not loaded Arrow and DuckDB yet has one thread, and may fork
@@ -126,7 +127,7 @@ class _Process:
 
     def __init__(self, limits: Limits) -> None:
         self.made_for = self.making(limits)
-        self.folder = Path(tempfile.mkdtemp(prefix="cfx-query-"))
+        self.folder = Path(tempfile.mkdtemp(dir=scratch(Path(tempfile.gettempdir()))))  # goes with this process, however it ends
         (requests, self._out), (self._in, replies) = os.pipe(), os.pipe()
         given = (str(self.folder), limits.memory, limits.threads)
         self._unread, self._code = b"", 0
