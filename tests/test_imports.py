@@ -13,7 +13,7 @@ DOORS = {  # what users look for in cfx: cfx.audit(...), cfx.open(...), and the 
     ("cfx/__init__.py", "flows.notebook"),
     ("cfx/__main__.py", "flows.cli"),
 }
-# The kinds of failure, what is written by none, and what outlives none, and which version this is: light, and about no other package.
+# Kinds of failure, what must not be written, what goes with its process, the version: light, and about no package.
 EVERYWHERE = {"cfx.errors", "cfx.credentials", "cfx.masking", "cfx.scratch", "cfx.version"}
 HEAVY = {"torch", "torchvision", "diffusers", "lpips"}  # warehouse is Arrow and SQL: querying must not load a tensor library
 
