@@ -6,8 +6,9 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from cfx.credentials import refuse_credentials
 from cfx.masking import masked
 from warehouse.lens.connect import query
 
@@ -27,6 +28,12 @@ class MlflowConfig(BaseModel):
     )
     experiment: str = Field("cfx", description="where the run stands in MLflow")
     archive: bool = Field(True, description="with the archive, which holds the images, or the report alone")
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _without_a_password(cls, uri: str | None) -> str | None:
+        refuse_credentials(uri)  # MLflow takes them from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD
+        return uri
 
     def write(self, root: Path, results: Results) -> str:
         """Log a run, or update it. Returns the id that MLflow gave it."""

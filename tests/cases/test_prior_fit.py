@@ -194,13 +194,14 @@ def black_box(x: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight portraits, and eight textures, as files."""
+    """Eight portraits, and eight textures, as files, each twice: a surrogate takes ten."""
     folder = tmp_path_factory.mktemp("fit")
-    (folder / "table.csv").write_text("\n".join(["file", *(f"{i}.png" for i in range(8))]))
+    (folder / "table.csv").write_text("\n".join(["file", *(f"{i}{twin}.png" for twin in ("", "b") for i in range(8))]))
     for name, batch in (("portraits", portraits()), ("textures", textures())):
         (folder / name).mkdir()
         for i, image in enumerate(((batch + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()):
             Image.fromarray(image).save(folder / name / f"{i}.png")
+            Image.fromarray(image ^ 1).save(folder / name / f"{i}b.png")
     return folder
 
 

@@ -58,7 +58,7 @@ def test_a_folder_to_import_from_comes_last_and_once(tmp_path: Path) -> None:
     importable_from(tmp_path)
     assert sys.path == before
     assert sys.path[-1] == str(tmp_path)
-    assert import_named("json:loads")[1]("1") == 1
+    assert import_named("numpy:abs")[1](-1) == 1
 
 
 def test_a_name_that_is_not_there_is_told_with_the_file_that_was_looked_into(beside: Path) -> None:

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from warehouse.facts import shards
+from warehouse.facts.damage import file_of
 from warehouse.facts.shards import write_shard
 
 CLASSES = ("no_smile", "smile")
@@ -251,3 +254,8 @@ def write_outcomes(
             write_shard(root, "attributes", run_id, key, attribute_rows(ids[mine], before, after, arm))
     counts = {"attempted": n + 1, "explained": n, "flipped": n, "rejected": 1}
     write_shard(root, "runs", run_id, "finished", run_rows(**counts))
+
+
+def rewrite(path: Path, table: pa.Table) -> None:
+    """Another table in the place of a shard, sealed as it was."""
+    path.write_bytes(shards._parquet(table, file_of(path)))

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from facts import rewrite
 
-from warehouse.facts import shards
-from warehouse.facts.damage import file_of
 from warehouse.facts.schema import FACTS
 from warehouse.lens.connect import query
 
@@ -33,7 +32,7 @@ def write(root: Path, fact: str, run: str, schema: pa.Schema) -> None:
     table = pa.table({field.name: pa.array([value(field.type)], field.type) for field in schema}, schema=schema)
     path = root / "facts" / fact / f"run_id={run}" / "0.parquet"
     path.parent.mkdir(parents=True)
-    path.write_bytes(shards._parquet(table, file_of(path)))
+    rewrite(path, table)
 
 
 def test_older_and_newer_shards_of_every_fact_are_read_together(tmp_path: Path) -> None:

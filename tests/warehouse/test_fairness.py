@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from facts import CLASSES, attribute_rows, effect_rows, explanation_rows, image_ids, image_rows, prediction_rows, run_rows
+from facts import (
+    CLASSES,
+    attribute_rows,
+    effect_rows,
+    explanation_rows,
+    image_ids,
+    image_rows,
+    prediction_rows,
+    rewrite,
+    run_rows,
+)
 from fairlearn.metrics import (
     demographic_parity_difference,
     equal_opportunity_difference,
@@ -192,7 +202,7 @@ def rules(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Any
         if run_id == "old":
             set_policy(root, run_id, POLICY | {"protected": None, "maximum_error_gap": None})
             [path] = (root / "facts" / "policies" / "run_id=old").glob("*.parquet")
-            pq.write_table(pq.read_table(path).drop_columns(["protected", "maximum_error_gap"]), path)
+            rewrite(path, pq.read_table(path).drop_columns(["protected", "maximum_error_gap"]))
             kept = read_policy(root, run_id)
             assert kept is not None and kept["protected"] is None
             before, base = gates.policy_of(root, run_id)

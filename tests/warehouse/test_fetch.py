@@ -1,10 +1,12 @@
 """Values reach SQL as parameters: no run id, attribute or mark can be more than what it is."""
 
 import shutil
+from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
-from facts import run_rows, write_run
+from facts import rewrite, run_rows, write_run
 from portrait_run import write_portrait_run
 
 from cfx.errors import UserError
@@ -82,11 +84,12 @@ def test_no_hostile_value_widens_a_filter(tmp_path, text):
 
 
 def test_a_run_whose_folder_has_a_hostile_name_is_reported_and_verified(tmp_path):
-    # No audit writes such a name, but a folder can be renamed.
+    # No audit writes such a name, but facts can come from elsewhere.
     write_portrait_run(tmp_path, "planted-run")
     name = "it's $run {run} -- 1"
     for folder in tmp_path.glob("facts/*/run_id=planted-run"):
-        shutil.move(folder, folder.with_name(f"run_id={name}"))
+        for path in Path(shutil.move(folder, folder.with_name(f"run_id={name}"))).glob("*.parquet"):
+            rewrite(path, pq.read_table(path))
     write_report(tmp_path, name)
     found = verify(tmp_path, name)
     assert found.sound and found.recomputed > 100

@@ -18,6 +18,7 @@ from warehouse.lens.connect import open_warehouse
 from warehouse.lens.settled import settle
 from warehouse.report.pairs import Claim, Frame, ask_pictures, pairs_of
 from warehouse.report.queries import EVIDENCE, evidence
+from warehouse.report.render import IMAGES
 
 IDS = image_ids(64)
 MOVED = [0.4, 0.1, 0.3, 0.05, 0.2, 0.25, 0.15, 0.35, 0.49]  # the score, by glasses put on; the last does not count
@@ -72,7 +73,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def claims_of(root: Path) -> list[Claim]:
-    with closing(open_warehouse(root, sql=";".join(EVIDENCE.values()))) as lens:
+    with closing(open_warehouse(root, sql=";".join((*EVIDENCE.values(), IMAGES)))) as lens:
         settle(lens, "run")
         found = {name: evidence(lens, name, "run") for name in ("pairs", "moved", "pasted")}
         return pairs_of(found, ask_pictures(lens, "run", found))

@@ -93,6 +93,8 @@ def answered(
     root: Path, sql: str, values: Mapping[str, object] | None, seconds: float, most: int | None, lens: bool
 ) -> tuple[pa.Table, list[str]]:
     """The answer of `query`, and which runs it leaves out, and why, a line each."""
+    if not sql.isascii() and sql != sql.encode(errors="ignore").decode():
+        raise refused("it holds half a character (a lone surrogate), which no text has")
     runs = runs_read(root, read_by(sql), values or {})
     try:
         return _answered(root, sql, values, seconds, most, lens, runs)
