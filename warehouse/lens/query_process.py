@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # a command line that has not loaded Arrow and DuckDB yet has
 T = TypeVar("T")
 STARTS = 300  # seconds in which a process must be ready for its first query
 AT_ONCE = 2  # queries of one program
+ARROW = {"ARROW_DEFAULT_MEMORY_POOL": "system"}  # its own pool takes hold of a gigabyte at once, whatever it then needs
 
 
 class Answer(NamedTuple):
@@ -135,7 +136,7 @@ class _Process:
             self._pid, self._reap = _forked(lambda: _work(requests, replies, *given), (self._out, self._in))
         else:
             command = [sys.executable, "-P", "-m", "warehouse.lens.query_worker", *map(str, given)]
-            started = subprocess.Popen(command, stdin=requests, stdout=replies, stderr=subprocess.DEVNULL)
+            started = subprocess.Popen(command, stdin=requests, stdout=replies, stderr=subprocess.DEVNULL, env=os.environ | ARROW)
             self._pid, self._reap = started.pid, started.wait
         os.close(requests)
         os.close(replies)
@@ -264,6 +265,7 @@ def _forked(work: Callable[[], object], not_its: Iterable[int]) -> tuple[int, Ca
 
 
 def _work(requests: int, replies: int, folder: str, memory: int, threads: int) -> None:
+    os.environ |= ARROW  # before Arrow is loaded
     from warehouse.lens.query_worker import work
 
     work(requests, replies, folder, memory, threads)
