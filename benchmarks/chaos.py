@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the random moments and damages")
     parser.add_argument("--labs", type=int, default=2, help="audits that are disturbed at once, each with a home of its own")
     parser.add_argument("--only", help="disturbances with this in their name")
-    parser.add_argument("--quick", action="store_true", help="six of them, in a minute")
+    parser.add_argument("--quick", action="store_true", help="six of them, in minutes")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     chosen = [one for one in DISTURBANCES if (one.name in QUICK or not options.quick) and (options.only or "") in one.name]

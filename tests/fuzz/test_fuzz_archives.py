@@ -47,7 +47,7 @@ def test_a_changed_archive_is_what_was_exported_or_found_damaged(archive: bytes,
         ["../out", "/tmp/out", "a\\..\\..\\out", "facts/runs/x.parquet", "reports/other.html", "C:\\x", "x" * 300]
     )
 
-    @examples(3, 100)
+    @examples(5, 100)
     @given(
         st.one_of(
             mutated(archive, range(len(archive) - 3000, len(archive))),

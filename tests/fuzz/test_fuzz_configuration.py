@@ -107,7 +107,7 @@ def test_a_setting_of_any_value_is_kept_as_it_is_or_refused_by_its_file(path: Pa
         max_leaves=5,
     )  # fmt: skip
 
-    @examples(80, 5000)
+    @examples(26, 5000)
     @given(st.sampled_from(places(WHOLE)), st.one_of(st.sampled_from(VALUES), anything))
     def holds(place: tuple[object, ...], value: object) -> None:
         values = with_other(place, value)
@@ -126,7 +126,7 @@ def test_a_setting_of_any_value_is_kept_as_it_is_or_refused_by_its_file(path: Pa
 def test_text_of_any_kind_is_settings_or_refused(path: Path) -> None:
     text = yaml.safe_dump(WHOLE).encode()
 
-    @examples(60, 4000)
+    @examples(20, 4000)
     @given(st.one_of(mutated(text), st.text(SIGNS, max_size=60).map(str.encode), st.binary(max_size=60)))
     @example(b"[" * 100_000)
     @example(b"- " * 50_000)

@@ -119,7 +119,7 @@ def test_any_answer_of_a_plain_json_endpoint_is_read_or_refused(parrot: Parrot) 
     config = JsonConfig.model_validate(settings | {"response": "{{ reply.p | tojson }}"})
     rows = st.lists(st.one_of(st.lists(numbers, max_size=3), anything), max_size=3)
 
-    @examples(30, 2000)
+    @examples(10, 2000)
     @given(st.one_of(st.one_of(rows, anything).map(lambda p: http(dumped({"p": p}))), bodies.map(http), wires))
     @example(http(dumped({"p": ROWS})))
     @example(http(b'{"p": [[NaN, 1], [0, 1]]}'))
@@ -144,7 +144,7 @@ def test_any_answer_of_a_kserve_endpoint_is_read_or_refused(parrot: Parrot) -> N
         sizes, st.integers(-2, 2), st.binary(max_size=20),
     )  # fmt: skip
 
-    @examples(40, 2000)
+    @examples(13, 2000)
     @given(
         st.one_of(tensors.map(dumped).map(http), raw, wires, mutated(http(dumped({"outputs": [TENSOR]})))),
         st.one_of(st.just(http(dumped(METADATA))), anything.map(lambda x: http(dumped(METADATA | {"inputs": x}))), wires),

@@ -48,7 +48,7 @@ def test_a_form_of_any_kind_is_kept_as_written_or_refused(root: Path, client: Te
     right |= {name.removesuffix("_id"): str(value) for name, value in image.items()}
     right |= {"kind": "property", "claim": "x", "name": "y", "thing": "1", "has": image["image_id"], "shown": image["image_id"]}
 
-    @examples(20, 1500)
+    @examples(6, 1500)
     @given(
         st.sampled_from(["reviews", "names"]), st.dictionaries(st.sampled_from([*right]), odd, max_size=3), st.binary(max_size=20)
     )
@@ -94,7 +94,7 @@ KEYS = [
 
 
 def test_an_address_of_any_kind_is_a_page_or_refused(client: TestClient) -> None:
-    @examples(20, 1500)
+    @examples(6, 1500)
     @given(st.sampled_from(PATHS), st.lists(odd, max_size=3), st.dictionaries(st.sampled_from(KEYS), odd, max_size=3))
     def holds(path: str, more: list[str], asked: dict[str, str]) -> None:
         rest = "".join("/" + quote(part.encode(errors="replace"), safe="") for part in more)

@@ -43,7 +43,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_mutated_model_answers_or_is_refused(path: Path) -> None:
     x = torch.rand(2, 3, 4, 4) * 2 - 1
 
-    @examples(60, 4000)
+    @examples(20, 4000)
     @given(mutated(model()))
     def holds(content: bytes) -> None:
         path.write_bytes(content)

@@ -76,7 +76,7 @@ def test_a_csv_of_any_kind_is_a_table_or_refused(folder: Path) -> None:
     )
     with_head = st.lists(st.lists(cells, min_size=4, max_size=4), min_size=1, max_size=4).map(lambda rows: as_csv([HEAD, *rows]))
 
-    @examples(40, 3000)
+    @examples(13, 3000)
     @given(st.one_of(with_head, tables, mutated(as_csv([HEAD, *ROWS])), st.binary(max_size=60)))
     @example(b"")
     @example(b'""\r')
@@ -92,7 +92,7 @@ def test_a_csv_of_any_kind_is_a_table_or_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize("seed", [PARQUET, IMAGES], ids=["rows", "images"])
 def test_a_mutated_parquet_file_is_a_table_or_refused(folder: Path, seed: bytes) -> None:
-    @examples(20, 1500)
+    @examples(6, 1500)
     @given(mutated(seed, range(max(0, len(seed) - 700), len(seed))))
     def holds(content: bytes) -> None:
         read(folder / "table.parquet", content)
@@ -126,7 +126,7 @@ def test_a_parquet_file_of_any_types_is_a_table_or_refused(folder: Path) -> None
         ),
     )
 
-    @examples(30, 2000)
+    @examples(10, 2000)
     @given(st.dictionaries(names, column, max_size=5), notes)
     def holds(columns: dict[str, Any], note: bytes | None) -> None:
         read(folder / "table.parquet", as_parquet(columns, note))
@@ -156,7 +156,7 @@ def test_a_tar_of_any_kind_is_a_data_set_or_refused(folder: Path) -> None:
     (folder / "tars").mkdir()
     changed = st.dictionaries(st.sampled_from([*SAMPLE, "../0003.pgm", "/0004.json", "a/b/0005.cls", "0006"]), texts, max_size=3)
 
-    @examples(30, 2000)
+    @examples(10, 2000)
     @given(st.one_of(changed.map(lambda more: members(SAMPLE | more)), mutated(members(SAMPLE), range(160))))
     def holds(content: bytes) -> None:
         (folder / "tars" / "0.tar").write_bytes(content)
@@ -195,7 +195,7 @@ def test_metadata_of_any_kind_is_joined_or_refused(folder: Path, name: str) -> N
         max_size=4,
     )
 
-    @examples(20, 1500)
+    @examples(6, 1500)
     @given(st.one_of(mutated(rows[Path(name).suffix[1:]]), lines.map(b"\n".join)))
     def holds(content: bytes) -> None:
         (place / name).write_bytes(content)
@@ -212,7 +212,7 @@ def test_a_name_in_a_table_never_leaves_the_folder(folder: Path) -> None:
         ["..", ".", "", "a", "secret.png", "~", "\0", "x" * 300, "table.parquet", "0.tar", "‮", "\\..", "%2e%2e", "file:", "a\nb"]
     )
 
-    @examples(60, 5000)
+    @examples(20, 5000)
     @given(st.one_of(st.lists(parts, max_size=6).map("/".join), st.text(max_size=40)))
     def holds(name: str) -> None:
         if not files.is_inside(name):

@@ -216,6 +216,7 @@ def test_other_code_keeps_other_rows(root: Path, counted: list[str], monkeypatch
     assert len(list((root / "kept/group_counts/run_id=n-0").iterdir())) == 1, "the other version's rows are gone"
 
 
+@pytest.mark.long
 def test_a_kept_gate_goes_with_the_policy_and_with_what_the_run_is_compared_with(root: Path, counted: list[str]) -> None:
     for run in ("n-0", "n-1", "n-2"):
         set_policy(root, run, Policy())
@@ -229,6 +230,7 @@ def test_a_kept_gate_goes_with_the_policy_and_with_what_the_run_is_compared_with
     assert third == computed(root, "gate") != second and taken(counted) == ["n-0", "n-1", "n-2"]
 
 
+@pytest.mark.long
 def test_columns_keep_their_types_and_a_warehouse_that_takes_no_file_is_asked_all_the_same(
     root: Path, counted: list[str]
 ) -> None:

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 from cfx.errors import UserError
 from warehouse.evidence.verify import Verification
+from warehouse.lens.query_process import ARROW
 
 SECONDS = 600  # that a verification may take
 PROCESS = 7 << 28  # bytes of data that the process may have in all: 1.75 GiB, under 2 GiB with the libraries' code
@@ -31,7 +32,7 @@ def verify_stranger(path: Path, key: Path | None = None, seconds: float = SECOND
     command = [sys.executable, "-P", "-m", "warehouse.evidence.verify_process"]
     with TemporaryDirectory() as folder:  # what is left behind by a process that was stopped goes with it
         try:
-            places = os.environ | {"TMPDIR": folder}
+            places = os.environ | {"TMPDIR": folder} | ARROW
             done = subprocess.run(command, input=request.encode(), capture_output=True, timeout=seconds, check=False, env=places)
         except subprocess.TimeoutExpired as error:
             raise UserError(f"{path} could not be verified: it takes more than {seconds:g} s") from error
