@@ -16,7 +16,7 @@ from flows.deployed import nightly
 NETWORK = """
 from pathlib import Path
 
-Path("imported").touch()
+Path(__file__).with_name("imported").touch()
 
 
 def make():

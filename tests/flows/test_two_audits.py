@@ -54,7 +54,7 @@ def test_a_second_audit_of_a_run_waits_and_one_of_another_run_does_not(tmp_path:
 @pytest.mark.long
 def test_two_audits_in_step_query_no_image_twice_and_both_find_the_same(tmp_path: Path) -> None:
     lay_out(tmp_path, 12)
-    box = {"access": "callable", "module": "tests.flows.test_two_audits:answers", "classes": ["not_smiling", "smiling"]}
+    box = {"access": "callable", "module": f"{__name__}:answers", "classes": ["not_smiling", "smiling"]}
     given = settings(tmp_path, 4, classifier=box, prior=None, oracle=None, target_attribute=None)
     runs = [check(AuditConfig.model_validate(given)) for _ in range(2)]
     seen.clear()
