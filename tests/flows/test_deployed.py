@@ -16,7 +16,7 @@ from flows.deployed import nightly
 NETWORK = """
 from pathlib import Path
 
-Path(__file__).with_name("imported").touch()
+Path(PLACE).touch()
 
 
 def make():
@@ -29,7 +29,8 @@ def test_a_deployed_audit_imports_only_what_its_operator_lists(prefect_server: d
     root = tmp_path / "root"
     root.mkdir()
     lay_out(root, 4)
-    (root / "their_nets.py").write_text(NETWORK)
+    # Prefect copies the folder before it runs: where it was imported from is gone afterwards.
+    (root / "their_nets.py").write_text(NETWORK.replace("PLACE", repr(str(root / "imported"))))
     theirs = {name: {"module": name, "classes": ["not_smiling", "smiling"]} for name in ("their_nets:make", "subprocess:Popen")}
     own, python = (write_settings(root, settings(root, 2, classifier=theirs[n]), f"{n[:5]}.yaml") for n in theirs)
     (tmp_path / "outside.yaml").write_text(own.read_text())
