@@ -118,7 +118,11 @@ FORGED = {
 }
 
 
-@pytest.mark.parametrize("change", FORGED.values(), ids=FORGED.keys())
+LONG = FORGED.keys() - {"verdict", "script", "summary", "facts"}  # the others are found in the same way
+CASES = [pytest.param(change, id=name, marks=[pytest.mark.long] * (name in LONG)) for name, change in FORGED.items()]
+
+
+@pytest.mark.parametrize("change", CASES)
 def test_what_was_forged_is_named_also_where_every_sum_is_new(
     archive: Path, verified: Verify, tmp_path: Path, change: Callable[[Files], str]
 ) -> None:
@@ -166,6 +170,7 @@ def test_an_archive_never_mends_what_was_altered(root: Path, tmp_path: Path) -> 
         assert packed.read("reports/run.html") == altered
 
 
+@pytest.mark.long
 def test_an_archive_is_the_whole_evidence_also_what_is_newer_than_the_report(root: Path, tmp_path: Path) -> None:
     review(root, "run", "Ada", "rejected", attribute="glasses")
     path = export(root, "run", tmp_path / "run.zip")

@@ -283,6 +283,7 @@ def test_a_lens_sees_every_file_that_came_went_or_changed_since_the_last_one(tmp
     assert seen() == (4, pytest.approx(0.9))
 
 
+@pytest.mark.long
 def test_many_readers_at_once_get_what_they_ask_for(tmp_path):
     write_run(tmp_path, "r1", {"hat": 0.3}, n=8)
     asked = [f"select '{name}' as name, count(*) as n from {name}" for name in VIEWS]
