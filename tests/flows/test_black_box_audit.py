@@ -118,6 +118,7 @@ def onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_function_onnx_and_endpoint_give_the_same_facts(
     tmp_path: Path, served: str, onnx: Path, prefect_server: dict[str, str]
 ) -> None:

@@ -54,6 +54,7 @@ def write_audit(root: Path, run_id: str, shortcut: Shortcut, base: str | None, r
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_new_seeds_rarely_fail_and_a_shortcut_that_grew_nearly_always_does(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     write_audit(tmp_path, "base", WEAK, None, rng)
