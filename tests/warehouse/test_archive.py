@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from archive_changes import Files, changed, read, recompute, zipped
-from evidence_run import flip, write_evidence
+from evidence_run import flip
 from typer.testing import CliRunner
 
 from cfx.errors import UserError
@@ -26,13 +25,6 @@ from warehouse.evidence.verify import Verification
 from warehouse.evidence.verify_archive import Remade, remake, verify_archive
 from warehouse.explorer.reviews import review
 from warehouse.lens.connect import query
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("warehouse")
-    write_evidence(root)
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +44,6 @@ def verified() -> Callable[..., Verification]:
         return made[of]
 
     return partial(verify_archive, again=once)
-
-
-@pytest.fixture
-def root(written: Path, tmp_path: Path) -> Path:
-    """A copy to break."""
-    return Path(shutil.copytree(written, tmp_path / "warehouse"))
 
 
 Verify = Callable[..., Verification]

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from evidence_run import POLICY, write_evidence
+from evidence_run import POLICY
 from facts import image_ids, prediction_rows, run_rows
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
@@ -40,20 +40,6 @@ from warehouse.report.render import write_report
 
 RUNS = ["earlier", "run", "run-clean", "run-planted"]
 DERIVED = {"attribute_sums", "annotation_sums"}  # made from rows, which are there
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every fact there is: the run `run`, its base, its canary's twins, its edits."""
-    root = tmp_path_factory.mktemp("warehouse")
-    write_evidence(root)
-    return root
-
-
-@pytest.fixture
-def root(written: Path, tmp_path: Path) -> Path:
-    """A copy to break."""
-    return Path(shutil.copytree(written, tmp_path / "warehouse"))
 
 
 def first(root: Path, fact: str, run: str = "run") -> Path:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from evidence_run import POLICY, flip, write_evidence
+from evidence_run import POLICY, flip
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -21,19 +20,6 @@ from warehouse.lens.connect import query
 from warehouse.lens.gate import set_policy
 from warehouse.report.embedded_numbers import Page, numbers
 from warehouse.report.render import write_report
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("warehouse")
-    write_evidence(root)
-    return root
-
-
-@pytest.fixture
-def root(written: Path, tmp_path: Path) -> Path:
-    """A copy to break."""
-    return Path(shutil.copytree(written, tmp_path / "warehouse"))
 
 
 def test_every_number_is_recomputed(written: Path) -> None:
