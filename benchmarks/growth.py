@@ -1,13 +1,14 @@
 """What a question costs in a warehouse of 5 runs and in one of 200: each command in a process of its own, as a user types it.
 
-    .venv/bin/python benchmarks/growth.py --json            # 5 and 200 runs of 128 images; a minute or two to make them
-    .venv/bin/python benchmarks/growth.py --json --quick    # 3 and 12 runs of 16 images
+    .venv/bin/python benchmarks/growth.py --json            # 5 and 200 runs of 128 images; some minutes to make them
+    .venv/bin/python benchmarks/growth.py --json --quick    # 3 and 12 runs of 16 images, and a report of 64
 
 The runs are one audit's facts as the tests write them, sealed, under other run ids, with other seeds and times. Three of them
-are nights of the audit that is asked about, in either warehouse; the others are nights of other audits. All have a report.
-Seconds are those of the CPU, which other work on the machine changes little, and of the clock; megabytes are the most that a
-process held. `ratio`: CPU seconds in the larger warehouse over those in the smaller. `again`: once more, when what the first one
-computed of each run is kept. Of pages the CPU seconds are the server's, from the request until it is answered.
+are nights of the audit that is asked about, in either warehouse; the others are nights of other audits. All have a report, and
+what an audit's end keeps for queries over many runs. Seconds are those of the CPU, which other work on the machine changes
+little, and of the clock; megabytes are the most that a process held. `ratio`: CPU seconds in the larger warehouse over those in
+the smaller. `nothing kept`: asked first of runs that another version audited. Of pages the CPU seconds are the server's, from the
+request until it is answered. The last row is a report of one audit of many images, in a warehouse of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,12 +43,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "trend of one audit": ("trend", "asked"),
     "runs": ("runs",),
     "scorecard of all": ("query", "from scorecard"),
-    "scorecard of all, again": ("query", "from scorecard"),
     "gate_verdicts of all": ("query", "from gate_verdicts"),
-    "gate_verdicts of all, again": ("query", "from gate_verdicts"),
     "benchmark": ("query", "from benchmark"),
-    "benchmark, again": ("query", "from benchmark"),
 }
+NOTHING_KEPT = ("scorecard of all", "benchmark", "gate_verdicts of all")
 PAGES = {"page of all runs": "/", "page of all runs, again": "/", "page of one": f"/runs/{ASKED}"}
 FINE = (0, 1, 3)  # exit codes: a gate may fail or be open
 
@@ -104,6 +104,14 @@ def write_warehouse(root: Path, runs: int, images: int) -> None:
         path.unlink()
 
 
+def keep_rows(root: Path) -> None:
+    """What the end of an audit keeps of its run, of every run of which it is not there."""
+    from warehouse.lens.kept import keep_all
+    from warehouse.lens.runs import run_ids
+
+    keep_all(root, run_ids(root))
+
+
 def _patient(command: tuple[str, ...]) -> tuple[str, ...]:
     return (*command, "--timeout", "3600") if command[0] == "query" else command
 
@@ -152,17 +160,31 @@ def _peak_mb(process: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def measured(folder: Path, sizes: tuple[int, int], images: int) -> dict[str, Any]:
+def written(root: Path, runs: int, images: int) -> float:
+    """The seconds that a warehouse took to write, and what is kept of its runs; 0 where it is there."""
+    began, new = time.perf_counter(), not root.is_dir()
+    subprocess.run([sys.executable, __file__, "--write", str(root), str(runs), str(images)], check=True)
+    return round(time.perf_counter() - began, 1) if new else 0.0
+
+
+def report_of_many_images(folder: Path, images: int) -> dict[str, float]:
+    """What the report of an audit of so many images took."""
+    root = folder / f"images-{images}"
+    written(root, 1, images)
+    return asked(("report", "asked-0000000000"), root, folder)
+
+
+def measured(folder: Path, sizes: tuple[int, int], images: int, many_images: int) -> dict[str, Any]:
     """Every question in both warehouses."""
     found: dict[int, dict[str, dict[str, float]]] = {}
     write_seconds = {}
     for runs in sizes:
         root = folder / f"runs-{runs}"
-        if not root.is_dir():
-            began = time.perf_counter()
-            subprocess.run([sys.executable, __file__, "--write", str(root), str(runs), str(images)], check=True)
-            write_seconds[str(runs)] = round(time.perf_counter() - began, 1)
+        write_seconds[str(runs)] = written(root, runs, images)
         found[runs] = {name: asked(command, root, folder) for name, command in COMMANDS.items()} | dict(pages(root))
+        for name in NOTHING_KEPT:
+            shutil.rmtree(root / "kept", ignore_errors=True)
+            found[runs][f"{name}, nothing kept"] = asked(COMMANDS[name], root, folder)
     few, many = sizes
     rows = {
         name: {
@@ -172,7 +194,8 @@ def measured(folder: Path, sizes: tuple[int, int], images: int) -> dict[str, Any
         }
         for name in found[few]
     }
-    return {"runs": list(sizes), "images": images, "questions": rows, "write_seconds": write_seconds}
+    reports = {f"report of {many_images:,} images": report_of_many_images(folder, many_images)}
+    return {"runs": list(sizes), "images": images, "questions": rows, "reports": reports, "write_seconds": write_seconds}
 
 
 def table(row: dict[str, Any]) -> Iterator[str]:
@@ -181,24 +204,32 @@ def table(row: dict[str, Any]) -> Iterator[str]:
     yield f"| CPU s (clock s, MB) | {few} runs | {many} runs | ratio |"
     yield "|---|---|---|---|"
     for name, of in row["questions"].items():
-        cells = [f"{of[size]['cpu_seconds']:.2f} ({of[size]['seconds']:.1f}, {of[size]['mb']:.0f})" for size in (few, many)]
-        yield f"| {name} | {cells[0]} | {cells[1]} | {of['ratio']:.2f} |"
+        yield f"| {name} | {_cell(of[few])} | {_cell(of[many])} | {of['ratio']:.2f} |"
+    for name, of in row["reports"].items():
+        yield f"| {name} | {_cell(of)} | | |"
+
+
+def _cell(of: dict[str, float]) -> str:
+    return f"{of['cpu_seconds']:.2f} ({of['seconds']:.1f}, {of['mb']:.0f})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="3 and 12 runs of 16 images")
+    parser.add_argument("--quick", action="store_true", help="3 and 12 runs of 16 images, and a report of 64")
     parser.add_argument("--folder", type=Path, help="keep the warehouses here, or ask those that are here")
     parser.add_argument("--write", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.write:
-        write_warehouse(Path(options.write[0]), int(options.write[1]), int(options.write[2]))
+        root, runs, images = Path(options.write[0]), int(options.write[1]), int(options.write[2])
+        if not root.is_dir():
+            write_warehouse(root, runs, images)
+        keep_rows(root)
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or Path(scratch)
         folder.mkdir(exist_ok=True)
-        row = measured(folder, (3, 12), 16) if options.quick else measured(folder, (5, 200), 128)
+        row = measured(folder, (3, 12), 16, 64) if options.quick else measured(folder, (5, 200), 128, 1000)
     print(json.dumps(row) if options.json else "\n".join(table(row)))  # noqa: T201
 
 

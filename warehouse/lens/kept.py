@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -30,7 +31,7 @@ import pyarrow.parquet as pq
 from warehouse.facts.seal import UNSEALED, is_whole, sealed
 from warehouse.facts.storage import NotWritten, Root, files_below, remembered, write_whole
 from warehouse.lens.catalog import NAMES, VIEWS, view_sql
-from warehouse.lens.listed_runs import bases_of, compares
+from warehouse.lens.listed_runs import bases_of, compares, with_bases
 from warehouse.lens.needed_views import needed_facts, needed_views
 from warehouse.lens.open_lens import (
     State,
@@ -91,14 +92,22 @@ def open_all(root: Path, sql: str, lens: bool = False, seconds: float = 300) -> 
     return con
 
 
+def keep_all(root: Path, run_ids: Sequence[str]) -> None:
+    """Keep the views of KEPT of these runs, so that no query over many runs has to compute them; of what has a report they are kept."""
+    place = remembered(root)
+    if isinstance(place, Path):
+        there, whole = whole_of(place, files_of(place, _read_by_kept(), with_bases(root, run_ids)))
+        sound = [run for run in run_ids if run not in {run for run, _ in whole.left_out}]
+        for _ in _rows(place, KEPT, sound, _digests(place, KEPT, sound, there), math.inf, math.inf):
+            pass
+
+
 def digests(root: Path, run_id: str) -> Digests:
     """Under what each view of KEPT is to be kept of a run, by the facts that are there now; nothing for an object store."""
     place = remembered(root)
     if not isinstance(place, Path):
         return {}
-    facts = with_sums({fact for name in KEPT for fact in needed_facts(f"from {name}")})
-    runs = (run_id, *bases_of(root, [run_id])[run_id])
-    return _digests(place, KEPT, [run_id], files_of(place, facts, runs))
+    return _digests(place, KEPT, [run_id], files_of(place, _read_by_kept(), with_bases(root, [run_id])))
 
 
 def keep(lens: duckdb.DuckDBPyConnection, root: Path, run_id: str, before: Digests) -> None:
@@ -110,6 +119,10 @@ def keep(lens: duckdb.DuckDBPyConnection, root: Path, run_id: str, before: Diges
     for name in KEPT:
         if now.get((name, run_id), "") == before.get((name, run_id)):
             _write(root, name, run_id, now[name, run_id], _asked(lens, name, [run_id]))
+
+
+def _read_by_kept() -> list[str]:
+    return with_sums({fact for name in KEPT for fact in needed_facts(f"from {name}")})
 
 
 def _digests(place: Path, names: Collection[str], runs: Sequence[str], there: Files) -> Digests:

@@ -12,12 +12,16 @@
 --   pairs: images and seeds, as often as they were drawn
 --   d_<attribute>: the sum under this resampling; an effect is d_<attribute> / pairs
 create macro poisson(u) as (  -- quantile u of Poisson(1): how many of its cumulative probabilities lie at or below u
-    (u >= .36787944117144233)::double + (u >= .7357588823428847)::double + (u >= .9196986029286058)::double
-    + (u >= .9810118431238462)::double + (u >= .9963401531726563)::double + (u >= .9994058151824183)::double
-    + (u >= .9999167588507119)::double + (u >= .9999897508033253)::double + (u >= .999998874797402)::double
+    case
+        when u < .36787944117144233 then 0 when u < .7357588823428847 then 1 when u < .9196986029286058 then 2
+        when u < .9810118431238462 then 3 when u < .9963401531726563 then 4 when u < .9994058151824183 then 5
+        when u < .9999167588507119 then 6 when u < .9999897508033253 then 7 when u < .999998874797402 then 8 else 9
+    end::double
 );
+create macro uniforms(hashes) as (list_transform(hashes, lambda h: h / 18446744073709551616));  -- hashes as numbers from 0 to 1
 create macro bootstrap_weights(lots, resample) as (  -- how often each of these numbers is drawn in a resample, 1 to 4,000
-    list_transform(lots, lambda lot: poisson(hash(lot * 4096 + resample) / 18446744073709551616))
+    -- One step a list: DuckDB computes what a macro is given wherever its body names it.
+    list_transform(uniforms(list_transform(lots, lambda lot: hash(lot * 4096 + resample))), lambda u: poisson(u))
 );
 create macro widened(n) as (  -- a percentile interval of n values is too short by this: sqrt(n / (n - 1)) t(n - 1) / z, to 1 % from n = 5
     if(n < 2, 1, sqrt(n / (n - 1)) * (1 + 1.2104 / (n - 1) + 1.4361 / power(n - 1, 2) + 1.3 / power(n - 1, 3)))
@@ -67,7 +71,7 @@ weighted as (
         *,
         case kind
             when 'data' then list_transform(hashes, lambda h: 1::double)
-            when 'bootstrap' then list_transform(hashes, lambda h: poisson(h / 18446744073709551616))
+            when 'bootstrap' then list_transform(uniforms(hashes), lambda u: poisson(u))
             else list_transform(hashes, lambda h: if(h % 2 = 0, 1, -1)::double)
         end as weights
     from hashed
