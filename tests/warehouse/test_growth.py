@@ -161,9 +161,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     real = kept._computed
 
-    def counting(place: Path, names: list[str], runs: list[str]) -> object:
+    def counting(place: Path, names: list[str], runs: list[str], known: object) -> object:
         seen.extend(runs)
-        return real(place, names, runs)
+        return real(place, names, runs, known)
 
     monkeypatch.setattr(kept, "FEW", 1)
     monkeypatch.setattr(kept, "_computed", counting)

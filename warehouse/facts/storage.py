@@ -52,15 +52,18 @@ def warehouse_at(place: str | Path) -> Path:
         ) from error
 
 
-def write_whole(root: Root, path: Root, data: bytes, replace: bool = False) -> None:
+def write_whole(root: Root, path: Root, data: bytes, replace: bool = False, lasting: bool = True) -> None:
     """Bytes under their final name, whole or not at all. A name that exists keeps its bytes unless `replace`.
 
     A local file is written in a folder of this process's own under `<root>/tmp`, flushed, and gets its name in one step; an
     object is put whole, on condition that there is none. Raises NotWritten naming the file.
+
+    lasting: False for what is sealed and can be computed again, so that nobody waits for the disk: it may not be
+    whole after a power cut.
     """
     try:
         if isinstance(path, Path):
-            _write_local(Path(str(root)) / TEMPORARY, path, data, replace)
+            _write_local(Path(str(root)) / TEMPORARY, path, data, replace, lasting)
         else:
             path.fs.pipe_file(path.path, data, mode="overwrite" if replace else "create")
     except FileExistsError:
@@ -69,19 +72,21 @@ def write_whole(root: Root, path: Root, data: bytes, replace: bool = False) -> N
         raise NotWritten(path, error) from error
 
 
-def _write_local(temporary: Path, path: Path, data: bytes, replace: bool) -> None:
+def _write_local(temporary: Path, path: Path, data: bytes, replace: bool, lasting: bool) -> None:
     part = scratch(temporary) / f"{uuid4().hex}{path.suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         part.write_bytes(data)
-        _flush(part)
+        if lasting:
+            _flush(part)
         if replace:
             os.replace(part, path)
         else:
             _link(part, path)
     finally:
         part.unlink(missing_ok=True)
-    _flush(path.parent)
+    if lasting:
+        _flush(path.parent)
 
 
 def remove_orphans(root: Root) -> list[Path]:

@@ -15,12 +15,11 @@ import logging
 import math
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import cache
 from importlib.resources import files
 from io import BytesIO
-from itertools import islice
 from pathlib import Path
 
 import duckdb
@@ -39,18 +38,17 @@ from warehouse.lens.open_lens import (
     files_of,
     lay_out,
     lay_out_facts,
-    open_runs,
     open_warehouse,
     state_of_files,
     with_sums,
 )
 from warehouse.lens.readonly import QueryTimeout
 from warehouse.lens.settled import settle
-from warehouse.lens.wholeness import Files, whole_of
+from warehouse.lens.wholeness import Files, Wholeness, whole_of
 
 KEPT = ("group_counts", "interventions", "ranked_attributes", "attribute_effects", "claims", "scorecard", "gate")
 FEW = 8  # runs: of fewer all is computed as fast as looked up
-TOGETHER = 8  # runs that are computed in one lens: to lay it out takes as long as a run
+TOGETHER = 16  # runs that are computed in one lens: to lay it out takes longer than a run
 _CODE = (
     "facts/schema.py", "lens/catalog.py", "lens/open_lens.py", "lens/kept.py", "lens/needed_views.py", "lens/partial_sums.py",
     "lens/scans.py", "lens/settled.py",
@@ -79,21 +77,29 @@ def open_all(root: Path, sql: str, lens: bool = False, seconds: float = 300) -> 
         return open_warehouse(root, sql=sql, lens=lens)
     if not lens:
         whole.log()
-    tables = dict(_rows(place, wanted, runs, _digests(place, wanted, runs, there), until, seconds))
-    con = empty_lens(place, whole)
-    lay_out_facts(con, {name: there[name] for name in with_sums(needed_facts(sql, lens, KEPT))}, from_rows=False)
-    for name in needed_views(sql, lens, KEPT):
-        if name in tables:
-            _lay_out_kept(con, name, tables[name])
-        else:
-            lay_out(con, [name])
+    tables = dict(_rows(place, wanted, runs, _digests(place, _with_parts(wanted), runs, there), until, seconds))
+    con = _opened(place, whole, there, sql, tables, lens)
     if lens:
         con.execute("set search_path = 'lens,main'")
     return con
 
 
+def _opened(
+    place: Path, whole: Wholeness, there: Files, sql: str, tables: Mapping[str, pa.Table], lens: bool = False
+) -> duckdb.DuckDBPyConnection:
+    """A lens for this query, in which these views are tables: what they are made of is not read."""
+    con, known = empty_lens(place, whole), tuple(tables)
+    lay_out_facts(con, {name: there[name] for name in with_sums(needed_facts(sql, lens, known))}, from_rows=False)
+    for name in needed_views(sql, lens, known):
+        if name in tables:
+            _lay_out_kept(con, name, tables[name])
+        else:
+            lay_out(con, [name])
+    return con
+
+
 def keep_all(root: Path, run_ids: Sequence[str]) -> None:
-    """Keep the views of KEPT of these runs, so that no query over many runs has to compute them; of what has a report they are kept."""
+    """Keep the views of KEPT of these runs, as writing their reports does: for runs that have none."""
     place = remembered(root)
     if isinstance(place, Path):
         there, whole = whole_of(place, files_of(place, _read_by_kept(), with_bases(root, run_ids)))
@@ -162,27 +168,48 @@ def _rows(
 ) -> Iterator[tuple[str, pa.Table]]:
     """The rows of each of these views about these runs."""
     found = {(name, run): _read(place, name, run, known[name, run]) for name in names for run in runs}
-    missing = [run for run in runs if any(found[name, run] is None for name in names)]
-    for some in _parts(missing):
+    parts = _with_parts(names)
+    for run in runs:
+        if any(found[name, run] is None for name in names):
+            found |= {(name, run): _read(place, name, run, known[name, run]) for name in parts if name not in names}
+    for lacking, some in _together({run: [name for name in parts if found.get((name, run), 0) is None] for run in runs}):
         if time.monotonic() > until:
             raise QueryTimeout(seconds)
-        for (name, run), rows in _computed(place, names, some).items():
-            if found[name, run] is None:
-                found[name, run] = rows
-                _write(place, name, run, known[name, run], rows)
+        tables = {name: [found[name, run] for run in some] for name in parts if name not in lacking}
+        for (name, run), rows in _computed(place, lacking, some, tables).items():
+            found[name, run] = rows
+            _write(place, name, run, known[name, run], rows)
     for name in names:
         yield name, pa.concat_tables([table for run in runs if (table := found[name, run]) is not None])
 
 
-def _parts(runs: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(runs)
-    while some := list(islice(rest, TOGETHER)):
-        yield some
+def _with_parts(names: Iterable[str]) -> list[str]:
+    """These of KEPT, and those that they are made of."""
+    needed = needed_views(_every(names))
+    return [name for name in KEPT if name in needed]
 
 
-def _computed(place: Path, names: Sequence[str], runs: Sequence[str]) -> dict[tuple[str, str], pa.Table]:
-    read = [*runs, *(base for bases in bases_of(place, runs).values() for base in bases)]
-    with closing(open_runs(place, list(dict.fromkeys(read)), sql=";".join(f"from {name}" for name in names))) as lens:
+def _every(names: Iterable[str]) -> str:
+    return ";".join(f"from {name}" for name in names)
+
+
+def _together(lacking: Mapping[str, Sequence[str]]) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+    """Runs that lack the same views, some at a time, and what they lack."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for run, names in lacking.items():
+        alike.setdefault(tuple(names), []).append(run)
+    for names, runs in alike.items():
+        for start in range(0, len(runs) if names else 0, TOGETHER):
+            yield names, runs[start : start + TOGETHER]
+
+
+def _computed(
+    place: Path, names: Sequence[str], runs: Sequence[str], known: Mapping[str, Sequence[pa.Table]]
+) -> dict[tuple[str, str], pa.Table]:
+    """The rows of these views about these runs. known: those of other views about them, which need not be computed."""
+    there, whole = whole_of(place, files_of(place, with_sums(needed_facts(_every(names))), with_bases(place, runs)))
+    given = {name: pa.concat_tables(tables) for name, tables in known.items()}
+    with closing(_opened(place, whole, there, _every(names), given)) as lens:
         settle(lens, runs)
         tables = {name: _asked(lens, name, runs) for name in names}
     return {(name, run): table.filter(pc.equal(table["run_id"], run)) for name, table in tables.items() for run in runs}
@@ -228,7 +255,7 @@ def _write(root: Path, name: str, run_id: str, digest: str, rows: pa.Table) -> N
         writer.write_table(rows)
         writer.add_key_value_metadata({"seal": UNSEALED})
     try:
-        write_whole(root, path, sealed(buffer.getvalue()), replace=True)
+        write_whole(root, path, sealed(buffer.getvalue()), replace=True, lasting=False)
         for other in files_below(path.parent, "*.parquet"):
             if other.name != path.name:
                 other.unlink(missing_ok=True)

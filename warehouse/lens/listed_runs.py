@@ -6,17 +6,18 @@ The facts `runs` and `policies` are read once, and again when a file of theirs c
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
 import duckdb
 
-from warehouse.facts.shards import written
 from warehouse.facts.storage import Root, remembered
 from warehouse.lens.needed_views import needed_views
-from warehouse.lens.open_lens import State, open_facts, open_warehouse, state_of_files
+from warehouse.lens.open_lens import State, open_facts, open_warehouse
 
 LISTED = ("runs", "policies")  # facts
 COMPARING = frozenset({"policies", "bases", "changes", "edit_changes", "flip_changes", "unedited"})  # all that joins two runs
@@ -49,7 +50,7 @@ def list_of_runs(root: Path) -> duckdb.DuckDBPyConnection:
 
     Of damaged runs it has what can be read."""
     place = remembered(root)
-    state = state_of_files(files for fact in LISTED for files in written(place, fact).values()) if isinstance(place, Path) else ()
+    state = _state(place) if isinstance(place, Path) else ()
     with _READING:
         if not (_last and isinstance(place, Path) and _last[0][:2] == (place, state)):
             con = open_facts(root, LISTED, _READ, in_part=True)
@@ -62,6 +63,17 @@ def list_of_runs(root: Path) -> duckdb.DuckDBPyConnection:
             con.execute("create or replace view bases as from facts.list_of_bases")
             _last[:] = [_List(place, state, con)]
         return _last[0].con.cursor()
+
+
+def _state(place: Path) -> State:
+    """Every file of the list with its time and size, those that are no shard's too. It is asked for before each question."""
+    found = []
+    for fact in LISTED:
+        with suppress(FileNotFoundError):
+            for folder in os.scandir(place / "facts" / fact):
+                with suppress(NotADirectoryError, FileNotFoundError):
+                    found += [(file.path, (known := file.stat()).st_mtime_ns, known.st_size) for file in os.scandir(folder)]
+    return tuple(sorted(found))
 
 
 def open_run(

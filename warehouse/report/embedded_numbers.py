@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -14,6 +13,13 @@ from cfx.errors import UserError
 from warehouse.report.queries import Evidence
 
 BLOCK = "cfx-numbers"
+_ESCAPED = (
+    ("&#34;", '"'),
+    ("&#39;", "'"),
+    ("&lt;", "<"),
+    ("&gt;", ">"),
+    ("&amp;", "&"),
+)  # as Jinja does
 _NUMBER = re.compile(r"[+−-]?\d[\d,]*(?:\.\d+)?")
 
 
@@ -26,7 +32,10 @@ def block(run_id: str, evidence: Mapping[str, Evidence]) -> str:
 def read_block(html: str) -> dict[str, Any]:
     """What `block` wrote, from a whole page. Raises ValueError where it is not there or not whole."""
     _, _, rest = html.partition(f'<template id="{BLOCK}">')
-    read: dict[str, Any] = json.loads(unescape(rest.partition("</template>")[0]))
+    text = rest.partition("</template>")[0]
+    for escaped, character in _ESCAPED:
+        text = text.replace(escaped, character)
+    read: dict[str, Any] = json.loads(text)
     return read
 
 

@@ -21,15 +21,13 @@ with measured as (
     group by run_id, attribute, target
 ),
 weighted as (
-    select
-        run_id, attribute, target, changes,
-        bootstrap_weights(lots, resample) as weights
-    from measured cross join (select unnest(range(1, 2001)) as resample)
-    where n >= 5
+    -- Once for all that was edited on the same images: attributes, targets, and runs.
+    select lots, resample, bootstrap_weights(lots, resample) as weights
+    from (select distinct lots from measured where n >= 5) cross join (select unnest(range(1, 2001)) as resample)
 ),
 drawn as (
     select run_id, attribute, target, list_dot_product(changes, weights) / nullif(list_sum(weights), 0) as effect
-    from weighted
+    from measured join weighted using (lots)
 ),
 spread as (
     select
