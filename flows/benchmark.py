@@ -15,6 +15,7 @@ from cfx.portraits import ATTRIBUTES, WORDS, write_portraits
 from tasks.config import AuditConfig
 from tasks.training.planted import Planting, first_shards, train_noisy_oracle, train_planted, write_truths
 from warehouse.lens.connect import query
+from warehouse.lens.kept import keep_all
 
 IMAGES = 2026  # seed of the audited portraits; no classifier was trained on it
 FASTDIME = [{"method": "fastdime", "steps": 50, "tau": 24, "scale": scale, "threshold": 0.3} for scale in (40, 100)]  # draws hats
@@ -92,6 +93,7 @@ def run_benchmark(folder: Path, grid: Grid, run: Callable[[AuditConfig], str], p
             graded = audited
             if size < grid.sizes[-1]:
                 graded = first_shards(folder / "warehouse", audited, size // grid.sizes[0], name)
+                keep_all(folder / "warehouse", [graded])  # it has no report
             write_truths(folder / "warehouse", graded, cell.planting, weights, size, grid.portraits)
 
 

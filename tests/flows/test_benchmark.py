@@ -40,6 +40,8 @@ def test_a_cell_is_trained_audited_and_graded_at_both_sizes(
     assert len(json.loads(str(shown.data))) == len(found["cells"])
     assert [(cell["rho"], cell["images"]) for cell in found["cells"]] == [(0.9, 2), (0.9, 4)]
     assert found["images"] == 4 and found["top1"] in (0, 1) and found["clean_silent"] is None
+    kept = sorted({path.name for path in (tmp_path / "warehouse/kept").glob("claims/*")})
+    assert len(kept) == 2, "the end of each audit keeps what a question about all of them takes longest for"
     # an audit of fewer images is the part of the larger one that is about them
     assert {row["name"]: row["n"] for row in query(tmp_path / "warehouse", EXPLAINED).to_pylist()} == {
         "shortcut-glasses-90-s0-maskdime": 4,

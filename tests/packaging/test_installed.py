@@ -115,19 +115,32 @@ def own_network(folder: Path, **more: object) -> dict[str, object]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("installation", ["from_wheel", pytest.param("editable", marks=pytest.mark.long)], indirect=True)
-def test_audits_run_twice_into_a_folder_named_warehouse_and_python_opens_it(
+def test_an_audit_from_elsewhere_runs_into_a_folder_named_warehouse_and_python_opens_it(
+    from_wheel: Installation, audited: Path, tmp_path: Path, prefect_server: dict[str, str]
+) -> None:
+    """The user's network is found beside the YAML file; from there the worker starts below."""
+    run = audited_from(litter(tmp_path), from_wheel, audited, prefect_server)
+    asked = "import cfx; print(*cfx.open('warehouse').sql('from runs').run_id)"
+    assert run["run_id"] in from_wheel.run("python", "-c", asked, cwd=audited).stdout.split()
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("installation", ["from_wheel", "editable"], indirect=True)
+def test_the_same_audit_from_two_folders_is_the_same_run(
     installation: Installation, audited: Path, tmp_path: Path, prefect_server: dict[str, str]
 ) -> None:
-    """Started beside the YAML file, then from elsewhere: the user's network is found both times."""
-    path, there = write_settings(audited, own_network(audited)), prefect_server
-    runs = [
-        json.loads(installation.run("cfx", "audit", str(path), "--json", cwd=folder, **there).stdout.splitlines()[-1])
-        for folder in (audited, litter(tmp_path))
-    ]
+    runs = [audited_from(folder, installation, audited, prefect_server) for folder in (audited, litter(tmp_path))]
     assert runs[0] == runs[1]
-    asked = "import cfx; print(*cfx.open('warehouse').sql('from runs').run_id)"
-    assert runs[0]["run_id"] in installation.run("python", "-c", asked, cwd=audited).stdout.split()
+
+
+def audited_from(folder: Path, installation: Installation, audited: Path, there: dict[str, str]) -> dict[str, Any]:
+    """What `cfx audit`, started in this folder, says as JSON."""
+    path = write_settings(audited, own_network(audited))
+    found: dict[str, Any] = json.loads(
+        installation.run("cfx", "audit", str(path), "--json", cwd=folder, **there).stdout.splitlines()[-1]
+    )
+    return found
 
 
 @pytest.mark.slow

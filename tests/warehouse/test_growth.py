@@ -208,6 +208,19 @@ def test_kept_rows_are_those_that_are_computed_and_go_with_any_change_of_their_f
     assert not list((root / "kept").glob("*/run_id=n-1"))
 
 
+def test_what_is_kept_of_a_run_is_not_computed_and_kept_views_are_made_of_kept_ones(
+    root: Path, counted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.keep_all(root, ["n-0"])
+    assert taken(counted) == ["n-0"]
+    answers(root, "claims")
+    assert taken(counted) == ["n-1", "n-2"]
+    real, lacking = kept._computed, []
+    monkeypatch.setattr(kept, "_computed", lambda place, names, *more: lacking.append(names) or real(place, names, *more))
+    answers(root, "gate")
+    assert lacking == [("group_counts", "gate")] and taken(counted) == ["n-1", "n-2"]
+
+
 def test_other_code_keeps_other_rows(root: Path, counted: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     before = answers(root, "group_counts")
     taken(counted)

@@ -17,6 +17,7 @@ from warehouse.evidence.verify import verify
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import query
 from warehouse.lens.fetch import printed
+from warehouse.lens.kept import digests
 from warehouse.report.embedded_numbers import Page
 from warehouse.report.formatting import percent, score
 from warehouse.report.plain_text import PlainText
@@ -223,6 +224,8 @@ def test_report_is_written_whole_and_written_again(root: Path) -> None:
     assert path == root / "reports" / "clean-run.html"
     assert write_report(root, "clean-run").read_bytes() == first
     assert sorted(other.name for other in path.parent.iterdir()) == ["clean-run.html", "clean-run.sha256"]
+    kept = {(file.parts[-3], file.stem) for file in (root / "kept").glob("*/run_id=clean-run/*.parquet")}
+    assert kept == {(view, digest) for (view, _), digest in digests(root, "clean-run").items()}, "a question about all finds them"
 
 
 @pytest.mark.long
