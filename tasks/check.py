@@ -17,7 +17,7 @@ from cfx.attributes.words import WordsOracleConfig
 from cfx.beside import look_beside
 from cfx.classifiers import ClassifierConfig, TorchClassifier
 from cfx.classifiers.network import Network
-from cfx.diffusion.compiled import check_compiles
+from cfx.diffusion.compiled import check_compiles, is_compiled
 from cfx.diffusion.ddpm import DDPM
 from cfx.errors import ConfigError, UserError, did_you_mean
 from cfx.images import height_and_width
@@ -47,6 +47,7 @@ from tasks.networks import (
     lpips_for,
     oracle_for,
     perceptual_for,
+    prior_for,
     robust_for,
 )
 from tasks.regions import mask_warnings
@@ -130,7 +131,7 @@ def check(config: AuditConfig, prepare: Prepare = train_networks) -> Run:
         "oracle": fingerprint(networks.oracle.network) if networks.oracle is not None else None,
     }
     prints |= twins | _prior_print(config, data_print, device) | {"data": data_print} | _method_prints(config, networks, device)
-    about_prior, kept = _check_prior(config, networks.classifier, data_print, device)
+    about_prior, kept = _check_prior(config, networks.classifier, data_print, prints["prior"], device)
     with setting("data"):
         about_size = tuple(f"classifier: {warning}" for warning in blur_warnings(networks.classifier, config.data))
     about_masks: tuple[str, ...] = ()
@@ -188,7 +189,7 @@ def loaded_prior(config: AuditConfig, device: str) -> DDPM:
     """The audit's prior, computed by what the audit computes it with. Raises as `prior_of` does, and as `check_compiles`."""
     folder, runtime = prior_of(config), config.prior.runtime if config.prior is not None else "torch"
     with setting("prior"):
-        if runtime != "torch":
+        if is_compiled(runtime, device):
             check_compiles(device)
         return denoiser_for(folder, device, runtime)
 
@@ -384,12 +385,14 @@ def _prior_print(config: AuditConfig, data_print: str, device: str) -> Prints:
     if config.prior is None:
         return {"prior": None}
     with setting("prior"):
-        compiled: Prints = {} if config.prior.runtime == "torch" else {"runtime": check_compiles(device)}
+        compiled: Prints = {"runtime": check_compiles(device)} if is_compiled(config.prior.runtime, device) else {}
         return {"prior": prior_fingerprint(config.warehouse, config.prior, data_print)} | compiled
 
 
-def _check_prior(config: AuditConfig, classifier: Classifier, data_print: str, device: str) -> tuple[Warnings, float | None]:
-    """Warnings about a prior that was trained before, and the share of predictions that it keeps.
+def _check_prior(
+    config: AuditConfig, classifier: Classifier, data_print: str, prior_print: str | None, device: str
+) -> tuple[Warnings, float | None]:
+    """Warnings about a prior that was trained before, and the share of predictions that it keeps. The audit takes it over.
 
     A black box is queried nothing before the audit starts to count.
     """
@@ -400,7 +403,7 @@ def _check_prior(config: AuditConfig, classifier: Classifier, data_print: str, d
         if config.prior.train is not None:
             check_size(config.data.size, config.prior.train)
             return size_warnings(config.prior.train, config.data.size), None
-        prior = denoiser_for(folder, device, config.prior.runtime)
+        prior = prior_for(folder, prior_print, device, config.prior.runtime)
         check_size(config.data.size, prior)
         check_depth(config.ladder, prior)
         asked = classifier if isinstance(config.classifier, ClassifierConfig) else None
