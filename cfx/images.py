@@ -206,7 +206,19 @@ def encode_png(x: Tensor) -> list[bytes]:
         >>> decode_png(encode_png(x)).flatten().tolist()  # 0 lies between two of the 256 values
         [-1.0, 0.003921627998352051, 1.0]
     """
+    return [png_of_pixels(pixels) for pixels in to_uint8(x).cpu()]
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """The inverse of `from_uint8`, where x is: x (B, 3, H, W) clamped to [-1, 1] and rounded to the nearest of 256 values.
+
+    Raises UserError for non-finite values.
+    """
     if not x.isfinite().all():
         raise UserError("an image with NaN or infinite values cannot be written as PNG")
-    values = ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return [png_of(Image.fromarray(pixels)) for pixels in values.permute(0, 2, 3, 1).cpu().numpy()]
+    return ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def png_of_pixels(pixels: Tensor) -> bytes:
+    """The PNG file of one image (3, H, W) uint8, on a CPU."""
+    return png_of(Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()))

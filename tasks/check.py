@@ -17,8 +17,8 @@ from cfx.attributes.words import WordsOracleConfig
 from cfx.beside import look_beside
 from cfx.classifiers import ClassifierConfig, TorchClassifier
 from cfx.classifiers.network import Network
-from cfx.diffusion.compiled import check_compiles
 from cfx.diffusion.ddpm import DDPM
+from cfx.diffusion.runtimes import check_computes
 from cfx.errors import ConfigError, UserError, did_you_mean
 from cfx.images import height_and_width
 from cfx.targets import check_target
@@ -185,12 +185,12 @@ def device_of(config: AuditConfig) -> str:
 
 
 def loaded_prior(config: AuditConfig, device: str) -> DDPM:
-    """The audit's prior, computed by what the audit computes it with. Raises as `prior_of` does, and as `check_compiles`."""
-    folder, runtime = prior_of(config), config.prior.runtime if config.prior is not None else "torch"
+    """The audit's prior, computed by what the audit computes it with. Raises as `prior_of` and `check_computes` do."""
+    folder = prior_of(config)
+    assert config.prior is not None
     with setting("prior"):
-        if runtime != "torch":
-            check_compiles(device)
-        return denoiser_for(folder, device, runtime)
+        check_computes(config.prior.runtime, config.prior.precision, device)
+        return denoiser_for(folder, device, config.prior.runtime, config.prior.precision)
 
 
 def prior_of(config: AuditConfig) -> Path:
@@ -380,12 +380,12 @@ def _prior(config: AuditConfig, data_print: str) -> Path | None:
 
 
 def _prior_print(config: AuditConfig, data_print: str, device: str) -> Prints:
-    """The prior's fingerprint, and what computes it where that is not torch."""
+    """The prior's fingerprint, and what computes it where that is not torch, in float32."""
     if config.prior is None:
         return {"prior": None}
     with setting("prior"):
-        compiled: Prints = {} if config.prior.runtime == "torch" else {"runtime": check_compiles(device)}
-        return {"prior": prior_fingerprint(config.warehouse, config.prior, data_print)} | compiled
+        computes = check_computes(config.prior.runtime, config.prior.precision, device)
+        return {"prior": prior_fingerprint(config.warehouse, config.prior, data_print)} | computes
 
 
 def _check_prior(config: AuditConfig, classifier: Classifier, data_print: str, device: str) -> tuple[Warnings, float | None]:
@@ -400,7 +400,7 @@ def _check_prior(config: AuditConfig, classifier: Classifier, data_print: str, d
         if config.prior.train is not None:
             check_size(config.data.size, config.prior.train)
             return size_warnings(config.prior.train, config.data.size), None
-        prior = denoiser_for(folder, device, config.prior.runtime)
+        prior = denoiser_for(folder, device, config.prior.runtime, config.prior.precision)
         check_size(config.data.size, prior)
         check_depth(config.ladder, prior)
         asked = classifier if isinstance(config.classifier, ClassifierConfig) else None

@@ -25,7 +25,8 @@ from cfx.autoencoder import AutoencoderTraining
 from cfx.beside import look_beside
 from cfx.classifiers import AnyClassifier, ClassifierConfig
 from cfx.credentials import refuse_credentials
-from cfx.diffusion.compiled import Runtime
+from cfx.diffusion.forward_passes import Precision
+from cfx.diffusion.runtimes import Runtime, check_together
 from cfx.diffusion.training import PriorTraining, suited_to
 from cfx.errors import UserError
 from cfx.images import height_and_width
@@ -75,14 +76,20 @@ class PriorConfig(Config):
     train: PriorTraining | None = None  # train it from the audited images, once a data set and configuration
     runtime: Runtime = Field(
         "torch",
-        description="what evaluates the UNet where no gradient passes through it; onnxruntime: faster on a CPU, images differ by "
-        "rounding (docs/explanation/speed.md), needs the extra `fast`",
+        description="what evaluates the UNet where no gradient passes through it: onnxruntime, faster on a CPU, needs the extra "
+        "`fast`; torch.compile, for a GPU, needs a compiler; images differ by rounding (docs/explanation/speed.md)",
+    )
+    precision: Precision = Field(
+        "float32",
+        description="of the UNet where no gradient passes through it; bfloat16: for a GPU, slower on most CPUs, images differ "
+        "visibly (docs/explanation/speed.md)",
     )
 
     @model_validator(mode="after")
     def _one_of(self) -> PriorConfig:
         if (self.path is None) == (self.train is None):
             raise UserError("give either `path` (a trained prior) or `train` (how to train one), not both and not neither")
+        check_together(self.runtime, self.precision)
         return self
 
 

@@ -7,6 +7,7 @@ another network.
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -20,14 +21,15 @@ from cfx.attributes.oracle import Oracle, load_oracle
 from cfx.attributes.words import AnyOracle, WordsOracleConfig, load_words
 from cfx.classifiers import AnyClassifier, BlackBox, ClassifierConfig, load_classifier
 from cfx.classifiers.network import Network, weights_path
-from cfx.diffusion.compiled import Compiled, Runtime
 from cfx.diffusion.ddpm import DDPM, load_ddpm
+from cfx.diffusion.forward_passes import Precision
 from cfx.diffusion.latent import LatentDiffusion, load_latent
+from cfx.diffusion.runtimes import Runtime, computed
 from cfx.perceptual import LPIPS, Perceptual, load_lpips, load_perceptual
 from cfx.types import Classifier
 from cfx.user_code import sources_of
 from tasks.black_boxes import connect
-from warehouse.facts.storage import fetched
+from warehouse.facts.storage import fetched, machine_cache
 
 T = TypeVar("T")
 
@@ -72,11 +74,17 @@ def oracle_for(config: AnyOracle, device: str) -> Oracle:
     return load_words(config, device) if isinstance(config, WordsOracleConfig) else load_oracle(config, device)
 
 
-def denoiser_for(folder: Path, device: str, runtime: Runtime = "torch") -> DDPM:
-    """The prior in this folder, local or of an object store, loaded anew."""
+def denoiser_for(folder: Path, device: str, runtime: Runtime = "torch", precision: Precision = "float32") -> DDPM:
+    """The prior in this folder, local or of an object store, loaded anew.
+
+    What torch.compile makes of it is kept in this machine's cache, or where TORCHINDUCTOR_CACHE_DIR says.
+    """
+    if runtime == "torch.compile":
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(machine_cache() / "torch.compile"))
     prior = load_ddpm(fetched(folder))
     prior.network.to(device)
-    return prior if runtime == "torch" else DDPM(Compiled(prior.network), prior.schedule, prior.channels)
+    network = computed(prior.network, runtime, precision)
+    return prior if network is prior.network else DDPM(network, prior.schedule, prior.channels)
 
 
 def robust_for(config: ClassifierConfig, device: str) -> Classifier:

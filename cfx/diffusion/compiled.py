@@ -7,14 +7,12 @@ import importlib.util
 import io
 import warnings
 from threading import Lock
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from cfx.errors import UserError
-
-Runtime = Literal["torch", "onnxruntime"]
 
 
 class Compiled(nn.Module):

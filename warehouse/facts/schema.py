@@ -392,7 +392,14 @@ STAGES = _fact(
         _column("ended", _INSTANT, "when it had written, UTC"),
         _column("host", pa.string(), "machine that it ran on"),
         _column("process", pa.int64(), "process id there"),
+        _optional(
+            "busy_seconds",
+            pa.float64(),
+            "of that time, seconds that its device computed: CPU time of the thread at work; of a GPU, its utilisation by all "
+            "processes, which takes the extra `gpu`; null: not known, or before",
+        ),
     ],
+    gained=("busy_seconds",),
 )
 
 CANARIES = _fact(
