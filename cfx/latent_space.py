@@ -100,8 +100,8 @@ def in_latent_space(
 
 
 def in_positions(config: Config, factor: int) -> Config:
-    """A method's settings with its lengths in pixels as those in positions of a latent: a mask that grows by a square grows by all
-    positions that the square touches.
+    """A method's settings with its lengths in pixels as those in positions of a latent: a mask that grows by a square grows by
+    all positions that the square touches.
 
     Examples:
         >>> from cfx.methods.maskdime import MaskDiME
