@@ -36,6 +36,8 @@ class LatentPrior(DDPM):
         super().__init__(model.network, model.schedule, model.autoencoder.channels, steps, summed=summed, patch=1)
         self.model, self.autoencoder, self.class_prompts = model, model.autoencoder, class_prompts or {}
         self.multiple = 1  # `drawn_size` sees to it
+        if self.class_prompts and model.text is not None:
+            model.text.conditioned([*self.class_prompts.values()])  # read now, so that a prompt that is too long is known
 
     @property
     def size(self) -> tuple[int, int] | None:
