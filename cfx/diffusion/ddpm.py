@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers import UNet2DModel
@@ -210,15 +211,19 @@ def load_ddpm(folder: Path, steps: int | None = None, clip: bool = True) -> DDPM
 def load_schedule(folder: Path) -> Schedule:
     """How the prior in this folder was trained. Raises as `load_ddpm` does."""
     files = prior_files(folder)
-    said = read_schedule(files)
+    return schedule_of(files.scheduler, read_schedule(files))
+
+
+def schedule_of(source: Path, said: Mapping[str, Any]) -> Schedule:
+    """What a scheduler's file says (`schedule_fields`), checked. Raises UserError naming the file and the field."""
     try:
         schedule = Schedule(**said)
         schedule.original_betas()
     except ValidationError as error:
         wrong = "; ".join(f"{found['loc'][0]} is {found['input']!r}: {found['msg']}" for found in error.errors())
-        raise UserError(f"{files.scheduler}: {wrong}") from error
+        raise UserError(f"{source}: {wrong}") from error
     except UserError as error:
-        raise UserError(f"{files.scheduler}: {error}") from error
+        raise UserError(f"{source}: {error}") from error
     return schedule
 
 
