@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
@@ -53,6 +54,15 @@ def class_gradient(classifier: Classifier, x: Tensor, target: Tensor, loss: Clas
     return gradient
 
 
+def seen(classifier: Classifier, x: Tensor) -> tuple[Classifier, Tensor]:
+    """The classifier itself, and the images that it sees for x: for a method that shows it parts of them.
+
+    They differ where x stands for images: smaller copies (`cfx.own_size`), latents (`cfx.latent_space`).
+    """
+    behind: Callable[[Tensor], tuple[Classifier, Tensor]] | None = getattr(classifier, "seen", None)
+    return (classifier, x) if behind is None else behind(x)
+
+
 def unit(v: Tensor) -> Tensor:
     """v (B, ...) over its norm, an image; zero stays zero."""
     return v / v.flatten(1).norm(dim=1).clamp(min=1e-22).view(-1, *[1] * (v.dim() - 1))
@@ -87,3 +97,8 @@ def posterior_mean(denoiser: Denoiser, z: Tensor, x0: Tensor, t: int) -> Tensor:
     before = float(denoiser.alphas_cumprod[t - 1]) if t else 1.0
     kept = level / before  # 1 - beta
     return ((1 - kept) * math.sqrt(before) * x0 + (1 - before) * math.sqrt(kept) * z) / (1 - level)
+
+
+def in_range(denoiser: Denoiser, x: Tensor) -> Tensor:
+    """x in [-1, 1], as images are; as it is where the denoiser draws latents, which have no range."""
+    return x if getattr(denoiser, "autoencoder", None) is not None else x.clamp(-1, 1)

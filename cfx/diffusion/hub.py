@@ -31,8 +31,8 @@ class Folder(NamedTuple):
 
 
 def model_folder(source: str, revision: str | None = None) -> Folder:
-    """The folder of a model; of a hub id it is downloaded, or taken from the cache, at the commit that `revision` (a branch, a tag
-    or the commit itself; default: main) means now.
+    """The folder of a model; of a hub id downloaded, or taken from the cache, at the commit that `revision` (a branch, a tag or
+    the commit itself; default: main) means now.
 
     Only configs, vocabularies and safetensors are downloaded, no code. Warns, with the line to add, where the commit is not
     said. Raises FileNotFoundError where there is no such model, UserError for a revision of a local folder.
@@ -84,8 +84,8 @@ def _downloaded(source: str, revision: str | None) -> Path:
     except (OSError, ValueError) as error:
         at = f" at revision {revision!r}" if revision else ""
         raise FileNotFoundError(
-            f"{source!r} is no folder here, and as a hub id{at} it could not be had: {str(error).strip().splitlines()[0]}; give a "
-            f"folder, or download it where there is a network (hf download {source}) and copy the cache"
+            f"{source!r} is no folder here, and as a hub id{at} it could not be had: {str(error).strip().splitlines()[0]}; give "
+            f"a folder, or download it where there is a network (hf download {source}) and copy the cache"
         ) from error
 
 

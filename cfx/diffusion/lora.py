@@ -1,4 +1,4 @@
-"""Low-rank weights (LoRA) added to a pipeline's own when it is loaded, by diffusers' and peft's loaders. Needs the extra `lora`."""
+"""Low-rank weights (LoRA) added to a pipeline's own when it is loaded, by diffusers and peft. Needs the extra `lora`."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ def fuse(pipeline: Any, source: str, scale: float) -> bool:
         raise ImportError(f"low-rank weights need peft; install it with: pip install 'cfx-audit[lora]' ({error})") from error
     file = _file(Path(source))
     if not hasattr(pipeline, "load_lora_weights"):
-        raise UserError(
-            f"{type(pipeline).__name__} takes no low-rank weights; take `lora` out, or give a fine-tuned network's folder"
-        )
+        raise UserError(f"{type(pipeline).__name__} takes no low-rank weights; take `lora` out, or give a fine-tuned network")
     try:
         with quietly():
             expected = _pairs(pipeline, file)
@@ -38,8 +36,8 @@ def fuse(pipeline: Any, source: str, scale: float) -> bool:
     found = {name: sum(1 for module in part.modules() if getattr(module, "lora_A", None)) for name, part in networks.items()}
     if expected == 0 or sum(found.values()) != expected:
         raise UserError(
-            f"{file} holds {expected} low-rank layers, of which {sum(found.values())} fit {type(pipeline).__name__}; it was made for "
-            "another model"
+            f"{file} holds {expected} low-rank layers, of which {sum(found.values())} fit {type(pipeline).__name__}; it was made "
+            "for another model"
         )
     changed = [name for name, layers in found.items() if layers]
     with quietly():

@@ -14,15 +14,15 @@ from cfx.errors import UserError
 
 LIBRARIES = ("diffusers", "transformers")  # whose classes a part may have: no module of the folder's choice is imported
 REFUSED = {  # what a class's name holds: what it does, and the way out
-    r"ControlNet|T2IAdapter|Control": "draws along a second image, which an audit has not; give the folder of the model under it",
+    r"ControlNet|T2IAdapter|Control": "draws along a second image; give the folder of the model under it",
     r"Inpaint|Fill|PaintByExample": "fills a hole in an image, and reads the hole, too; give the model that it was grown from",
     r"Upscale|SuperResolution": "enlarges images and reads the small one; give a model that draws images from noise",
     r"^(IF|Kandinsky|StableCascade|Wuerstchen|UnCLIP|DeepFloyd)": "is a cascade of several diffusion models; give one that draws "
     "in one (Stable Diffusion, SD3, FLUX, SANA, PixArt, DiT)",
     r"Video|Animat|Wan|LTX|Mochi|Allegro|Latte|I2V|Cosmos|SkyReels|Helios": "draws videos; give a model of images",
     r"Audio|Music|AceStep": "makes sound; give a model of images",
-    r"Img2Img|Pix2Pix|Depth2|Kontext|Edit|ImageVariation|Redux": "changes an image that it reads beside the noise; give the model "
-    "that draws from noise alone (an Img2Img folder has its parts: write its class without Img2Img into model_index.json)",
+    r"Img2Img|Pix2Pix|Depth2|Kontext|Edit|ImageVariation|Redux": "changes an image that it reads beside the noise; give the "
+    "model that draws from noise alone (an Img2Img folder has its parts: write its class without Img2Img into model_index.json)",
     r"Refiner|ScoreSde|KarrasVe|ConsistencyModelPipeline": "walks by another process than noise in steps or flow matching; give "
     "another model",
 }
@@ -93,13 +93,11 @@ def _without_index(folder: Path) -> dict[str, Any]:
                 return {"_class_name": name, **known}
             of_autoencoder = folder / autoencoder / "config.json"
             if not of_autoencoder.is_file():
-                raise FileNotFoundError(
-                    f"{of_autoencoder} is missing; the {kind} of {folder} sees latents: put its autoencoder there"
-                )
+                raise FileNotFoundError(f"{of_autoencoder} is missing; the {kind} of {folder} sees latents: put it there")
             return {"_class_name": name, **known, autoencoder: ["diffusers", str(read_json(of_autoencoder)["_class_name"])]}
     raise FileNotFoundError(
-        f"there is no pipeline in {folder}: neither model_index.json nor unet/ or transformer/ with a config.json; give a folder as "
-        "diffusers' save_pretrained writes it, or turn a single file into one with `cfx import-prior`"
+        f"there is no pipeline in {folder}: neither model_index.json nor unet/ or transformer/ with a config.json; give a folder "
+        "as diffusers' save_pretrained writes it, or turn a single file into one with `cfx import-prior`"
     )
 
 

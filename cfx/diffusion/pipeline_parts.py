@@ -91,8 +91,8 @@ def _variant(folder: Path) -> str | None:
         if not others:
             raise FileNotFoundError(f"{folder} holds no .safetensors; copy its weights there, or download the model again")
         raise UserError(
-            f"{folder} holds {', '.join(others[:3])}, but no .safetensors, and such files can run code when they are read; if you "
-            "trust their maker convert the folder: diffusers.DiffusionPipeline.from_pretrained(FOLDER).save_pretrained(NEW)"
+            f"{folder} holds {', '.join(others[:3])}, but no .safetensors, and such files can run code when they are read; if "
+            "you trust their maker convert the folder: diffusers.DiffusionPipeline.from_pretrained(FOLDER).save_pretrained(NEW)"
         )
     for file in found:
         with file.open("rb") as opened:
@@ -108,9 +108,7 @@ def _check_fields(folder: Path, config: Mapping[str, Any], kind: Any, name: str)
     if said != name:
         raise UserError(f"{folder} is a {said}, where a {name} is needed")
     if "quantization_config" in config:
-        raise UserError(
-            f"{folder}: its weights are quantised, which a gradient does not follow; give the model before quantisation"
-        )
+        raise UserError(f"{folder}: its weights are quantised, which is not supported; give the model before quantisation")
     known = inspect.signature(kind.__init__).parameters
     for field, value in config.items():
         if not (field in known or field.startswith("_") or value in NEUTRAL):

@@ -39,6 +39,7 @@ OF_SAMPLING = {  # how diffusers walks down the steps, which here is the method'
     *("sigma_min", "sigma_max", "lambda_min_clipped", "flow_shift", "time_shift_type", "noise_sampler_seed", "tensor_format"),
     *("original_inference_steps", "timestep_scaling"),
 }
+FLOWS = ("FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete")  # schedulers of straight paths from the image to noise
 NEUTRAL = (None, False, "discrete")  # any other field may hold these
 MEANT: Mapping[str, tuple[str, ...]] = {
     "beta_schedule": get_args(BetaSchedule),
@@ -166,7 +167,9 @@ def schedule_fields(source: Path) -> dict[str, Any]:
     settings = read_json(source)
     kind = str(settings.get("_class_name", "DDPMScheduler"))
     if kind.removesuffix("Scheduler") not in SCHEDULERS:
-        raise UserError(f"{source}: _class_name is {kind!r}, which is no scheduler of a DDPM; there are {', '.join(SCHEDULERS)}")
+        raise UserError(
+            f"{source}: _class_name is {kind!r}, which is no scheduler of a DDPM; there are {', '.join((*SCHEDULERS, *FLOWS))}"
+        )
     for field, value in settings.items():
         if not (field in HONOURED or field in OF_SAMPLING or field.startswith("_") or value in NEUTRAL):
             raise UserError(f"{source}: {field} is {value!r}, which is not honoured; take it out if it says nothing of training")

@@ -17,8 +17,8 @@ from cfx.errors import UserError
 
 
 class PromptReader:
-    """The text side of a pipeline's folder: `cfx.diffusion.latent_model.TextEncoder`. What was read once is kept, the encoders are
-    not: they are as large as the network, and a prompt seldom changes.
+    """The text side of a pipeline's folder: `cfx.diffusion.latent_model.TextEncoder`. What was read once is kept, the encoders
+    are not: they are as large as the network, and a prompt seldom changes.
     """
 
     def __init__(self, index: Index, network: nn.Module, channels: int, factor: int) -> None:
@@ -37,8 +37,8 @@ class PromptReader:
         embedded = {name: value.to(device) for name, value in self.index.family.embedded_guidance(self.network, guidance).items()}
         if embedded and any(negatives):
             raise UserError(
-                f"negative_prompt is {next(filter(None, negatives))!r}, but {self.index.folder} was distilled to read the scale of its "
-                "guidance, and knows no negative prompt; leave it out"
+                f"negative_prompt is {next(filter(None, negatives))!r}, but {self.index.folder} was distilled to read the scale "
+                "of its guidance, and knows no negative prompt; leave it out"
             )
         towards = self._inputs(prompts, False)
         away = self._inputs(negatives, True) if guidance != 1 and not embedded else None
@@ -55,8 +55,8 @@ class PromptReader:
 
     @torch.no_grad()
     def embed(self, prompts: Iterable[tuple[str, bool]], pipeline: Any = None) -> None:
-        """Read those prompts (each with whether it is a negative one) that were not yet read; by a pipeline with its encoders, or by
-        those of the folder.
+        """Read those prompts (each with whether it is a negative one) that were not yet read; by a pipeline with its encoders, or
+        by those of the folder.
         """
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.read]
         if not new:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cfx.diffusion.schedule import check_depth, q_sample
 from cfx.errors import UserError
-from cfx.guidance import ClassLoss, Side, changed_region, class_gradient
+from cfx.guidance import ClassLoss, Side, changed_region, class_gradient, in_range
 from cfx.paths import FileName
 from cfx.perceptual import check_vgg19, perceptual_pull
 from cfx.random import ImageNoise
@@ -158,7 +158,7 @@ def dime(
             x_cf, done = torch.where(flipped & ~done, x_t, x_cf), done | flipped
             if done.all():
                 break
-    return Counterfactual(torch.where(done, x_cf, z).clamp(-1, 1), mask if config.region else None)
+    return Counterfactual(in_range(denoiser, torch.where(done, x_cf, z)), mask if config.region else None)
 
 
 @torch.no_grad()
@@ -226,4 +226,4 @@ def _fast_pass(
             background = q_sample(denoiser, x, t - 1 + config.as_released, noise) if t else x
             x_t = mask * x_t + (1 - mask) * x
             z = mask * z + (1 - mask) * background
-    return Counterfactual(z.clamp(-1, 1), mask)
+    return Counterfactual(in_range(denoiser, z), mask)

@@ -12,7 +12,7 @@ from torch import Tensor
 from cfx.classifiers.torch_module import ClassifierConfig
 from cfx.diffusion.schedule import check_depth, q_sample
 from cfx.errors import UserError
-from cfx.guidance import clean_estimate, posterior_mean, rescaled, unit
+from cfx.guidance import clean_estimate, in_range, posterior_mean, rescaled, unit
 from cfx.random import ImageNoise
 from cfx.random_views import Rendering, Views, draw_views, view_score
 from cfx.types import Classifier, Config, Counterfactual, Denoiser
@@ -104,7 +104,7 @@ def dvce(
             update -= config.distance * rescaled(away, eps)
         mean = posterior_mean(denoiser, z.detach(), x0.detach(), t)
         z = mean + std.detach().square() * update + std.detach() * noise.like(z)
-    return Counterfactual(x0.clamp(-1, 1), None)
+    return Counterfactual(in_range(denoiser, x0), None)
 
 
 def _score_gradient(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from cfx.diffusion.schedule import check_depth, q_sample
-from cfx.guidance import ClassLoss, Side, class_gradient, rescaled
+from cfx.guidance import ClassLoss, Side, class_gradient, in_range, rescaled
 from cfx.paths import FileName
 from cfx.perceptual import check_vgg19, perceptual_pull
 from cfx.random import ImageNoise
@@ -143,4 +143,4 @@ def maskdime(
             z = z + std * noise.like(z)
         level_of_z = t - 1 + late
         z = mask * z + (1 - mask) * (q_sample(denoiser, x, level_of_z, noise) if level_of_z >= 0 else x)
-    return Counterfactual(z.clamp(-1, 1), mask)
+    return Counterfactual(in_range(denoiser, z), mask)

@@ -16,7 +16,8 @@ def answer(transformer: nn.Module, z: Tensor, timesteps: Tensor, inputs: Inputs,
     added: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
     if transformer.use_additional_conditions:
         size, ratio = [[height, width]], [[height / width]]
-        added = {name: torch.tensor(value).to(z).expand(len(z), -1) for name, value in zip(added, (size, ratio), strict=True)}
+        given = zip(added, (size, ratio), strict=True)
+        added = {name: torch.tensor(value).to(z).expand(len(z), -1) for name, value in given}
     return transformer(
         z,
         encoder_hidden_states=inputs["prompt"],
@@ -27,7 +28,7 @@ def answer(transformer: nn.Module, z: Tensor, timesteps: Tensor, inputs: Inputs,
 
 
 def embed(pipeline: Any, prompt: str, negative: bool) -> Inputs:
-    """T5's hidden states, (1, L, D), and which of them to read, (1, L). The prompt is not cleaned of web addresses and the like."""
+    """T5's hidden states, (1, L, D), and which of them to read, (1, L). Prompts are not cleaned of web addresses."""
     tokens, mask, _, _ = pipeline.encode_prompt(prompt, False, device="cpu")
     return {"prompt": tokens, "mask": mask}
 

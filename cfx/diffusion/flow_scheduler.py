@@ -1,4 +1,4 @@
-"""Which process a scheduler_config.json describes: a DDPM's, or straight paths between image and noise."""
+"""A scheduler_config.json of straight paths between image and noise: which steps it takes, every field honoured or refused."""
 
 from __future__ import annotations
 
@@ -7,50 +7,45 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cfx.diffusion.ddpm import Schedule, schedule_of
+from pydantic import ValidationError
+
 from cfx.diffusion.flow import Flow
-from cfx.diffusion.pretrained import NEUTRAL, OF_SAMPLING, SCHEDULERS, read_json, schedule_fields
+from cfx.diffusion.pretrained import FLOWS, NEUTRAL, OF_SAMPLING, read_json
 from cfx.errors import UserError
 
-OF_FLOWS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 DYNAMIC = {"use_dynamic_shifting", "base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len", "time_shift_type"}
 FLOW_FIELDS = {"num_train_timesteps", "shift", "use_flow_sigmas", "shift_terminal", "stochastic_sampling", *DYNAMIC, *OF_SAMPLING}
 OF_NOISE = {  # which say nothing of a flow, in schedulers that are of both
     *("beta_schedule", "beta_start", "beta_end", "trained_betas", "prediction_type", "variance_type"),
-    *("dynamic_thresholding_ratio", "sample_max_value"),
+    *("clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value"),
 }
 
 
-def read_process(source: Path, tokens: int | None) -> Schedule | Flow:
-    """The schedule of a scheduler_config.json, whose every field is honoured or refused.
+def read_flow(source: Path, tokens: int | None = None) -> Flow | None:
+    """How a flow was trained, from its scheduler's file: one of FLOWS, or another with `use_flow_sigmas`; None where that is no
+    flow's.
 
-    tokens: positions of the network in an image as it draws them, on which the shift of a flow may depend. Raises UserError
-    naming the file and the field.
+    tokens: positions of the network in an image as it draws them, on which the shift may depend. Raises UserError for a field
+    that cannot be honoured.
     """
     settings = read_json(source)
-    kind = str(settings.get("_class_name", "DDPMScheduler"))
-    if kind in OF_FLOWS or settings.get("use_flow_sigmas"):
-        return _flow(source, settings, tokens)
-    if kind.removesuffix("Scheduler") not in SCHEDULERS:
-        raise UserError(
-            f"{source}: {kind} belongs to a process that is not known here; there are {', '.join(SCHEDULERS)} of noise added in "
-            f"steps, and {', '.join(OF_FLOWS)} (or `use_flow_sigmas`) of flow matching"
-        )
-    schedule = schedule_of(source, schedule_fields(source))
-    return schedule.model_copy(update={"variance_type": None})  # what a latent model says of it is left out, as in diffusers
-
-
-def _flow(source: Path, settings: Mapping[str, Any], tokens: int | None) -> Flow:
+    kind = str(settings.get("_class_name", "")).removesuffix("Scheduler")
+    if kind not in FLOWS and not settings.get("use_flow_sigmas"):
+        return None
     for field, value in settings.items():
         if not (field in FLOW_FIELDS | OF_NOISE or field.startswith("_") or value in NEUTRAL):
             raise UserError(f"{source}: {field} is {value!r}, which is not honoured; take it out if it says nothing of training")
     predicts = settings.get("prediction_type", "flow_prediction")
     if predicts != "flow_prediction":
         raise UserError(f"{source}: prediction_type is {predicts!r}; of a flow it is flow_prediction")
-    steps = int(settings.get("num_train_timesteps", 1000))
+    shift = settings.get("shift", settings.get("flow_shift", 1.0))
     if settings.get("use_dynamic_shifting"):
-        return Flow(num_train_timesteps=steps, shift=dynamic_shift(source, settings, tokens))
-    return Flow(num_train_timesteps=steps, shift=float(settings.get("shift", settings.get("flow_shift", 1.0))))
+        shift = dynamic_shift(source, settings, tokens)
+    try:
+        return Flow(num_train_timesteps=settings.get("num_train_timesteps", 1000), shift=shift)
+    except ValidationError as error:
+        wrong = "; ".join(f"{found['loc'][0]} is {found['input']!r}: {found['msg']}" for found in error.errors())
+        raise UserError(f"{source}: {wrong}") from error
 
 
 def dynamic_shift(source: Path, settings: Mapping[str, Any], tokens: int | None) -> float:
@@ -59,7 +54,7 @@ def dynamic_shift(source: Path, settings: Mapping[str, Any], tokens: int | None)
     """
     if tokens is None:
         raise UserError(
-            f"{source}: use_dynamic_shifting needs the size of the images; set sample_size in the autoencoder's config"
+            f"{source}: use_dynamic_shifting needs the images' size; set sample_size in the autoencoder's config.json"
         )
     first, last = int(settings.get("base_image_seq_len", 256)), int(settings.get("max_image_seq_len", 4096))
     low, high = float(settings.get("base_shift", 0.5)), float(settings.get("max_shift", 1.15))
