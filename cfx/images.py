@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from pillow_heif import register_heif_opener
@@ -20,6 +22,7 @@ from cfx.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "HEIF", "AVIF")  # none runs a program to decode itself
 MAX_PIXELS = 50_000_000  # an image with more is refused, unless a setting says otherwise
+MANY = 2**20  # bytes of PNG that are decoded on several threads
 LARGEST_SIDE = 2**14  # pixels that a network or an audit may ask for
 BYTES_PER_PIXEL = 8  # the most an uncompressed image of these formats takes: four channels of 16 bits
 Size = int | tuple[int, int]  # the side of a square, or height and width, pixels
@@ -182,13 +185,21 @@ def decode_png(png: Sequence[bytes]) -> Tensor:
 
     Raises UserError for no file, or files of several sizes.
     """
-    pixels = [np.array(Image.open(io.BytesIO(file), formats=("PNG",)).convert("RGB")) for file in png]
+    if sum(map(len, png)) < MANY:
+        pixels = [_pixels(file) for file in png]
+    else:
+        with ThreadPoolExecutor() as pool:
+            pixels = list(pool.map(_pixels, png))
     if not pixels:
         raise UserError("no PNG to decode; a batch needs at least one image")
     sizes = sorted({p.shape[:2] for p in pixels})
     if len(sizes) > 1:
         raise UserError(f"images of several sizes (height, width) in one batch: {sizes}; bring them to one size first")
     return from_uint8(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
+
+
+def _pixels(png: bytes) -> NDArray[np.uint8]:
+    return np.array(Image.open(io.BytesIO(png), formats=("PNG",)).convert("RGB"))
 
 
 def from_uint8(images: Tensor) -> Tensor:
@@ -206,7 +217,19 @@ def encode_png(x: Tensor) -> list[bytes]:
         >>> decode_png(encode_png(x)).flatten().tolist()  # 0 lies between two of the 256 values
         [-1.0, 0.003921627998352051, 1.0]
     """
+    return [png_of_pixels(pixels) for pixels in to_uint8(x).cpu()]
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """The inverse of `from_uint8`, where x is: x (B, 3, H, W) clamped to [-1, 1] and rounded to the nearest of 256 values.
+
+    Raises UserError for non-finite values.
+    """
     if not x.isfinite().all():
         raise UserError("an image with NaN or infinite values cannot be written as PNG")
-    values = ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return [png_of(Image.fromarray(pixels)) for pixels in values.permute(0, 2, 3, 1).cpu().numpy()]
+    return ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def png_of_pixels(pixels: Tensor) -> bytes:
+    """The PNG file of one image (3, H, W) uint8, on a CPU."""
+    return png_of(Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()))

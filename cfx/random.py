@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cfx.errors import UserError
+from cfx.transfers import to_device
 
 
 def derived_seed(*parts: object) -> int:
@@ -61,4 +62,4 @@ class ImageNoise:
         if len(x) != len(self):
             raise UserError(f"noise for {len(self)} images was used for a batch of {len(x)}")
         draws = [torch.randn(x.shape[1:], generator=generator) for generator in self._generators]
-        return torch.stack(draws).to(device=x.device, dtype=x.dtype)
+        return to_device(torch.stack(draws).to(x.dtype), x.device)

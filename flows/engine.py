@@ -71,15 +71,29 @@ def hook_extending_path(places: tuple[str, ...]) -> Callable[[], None]:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """One compute thread in the body: shards run side by side, and two threads a core are many times slower on a busy machine.
+    And float32 in full.
 
     The caller's own number comes back afterwards.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with float32_in_full():
+            yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def float32_in_full() -> Iterator[None]:
+    """In the body a GPU computes float32 as a CPU does. By default PyTorch's convolutions drop 13 of its 23 bits there (TF32)."""
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    convolutions.allow_tf32 = products.allow_tf32 = False
+    try:
+        yield
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before
 
 
 @contextmanager

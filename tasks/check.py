@@ -17,8 +17,8 @@ from cfx.attributes.words import WordsOracleConfig
 from cfx.beside import look_beside
 from cfx.classifiers import ClassifierConfig, TorchClassifier
 from cfx.classifiers.network import Network
-from cfx.diffusion.compiled import check_compiles, is_compiled
 from cfx.diffusion.ddpm import DDPM
+from cfx.diffusion.runtimes import check_computes
 from cfx.errors import ConfigError, UserError, did_you_mean
 from cfx.images import height_and_width
 from cfx.targets import check_target
@@ -26,7 +26,7 @@ from cfx.types import Classifier
 from tasks.advice.accuracy_check import Accuracy, accuracy_warnings
 from tasks.advice.associations import associations_of, label_warnings
 from tasks.advice.classifier_check import TRIED, check_answers, check_gradient, factory_warnings, one_class_warnings
-from tasks.advice.prior_check import check_depth, check_size, size_warnings
+from tasks.advice.prior_check import check_consensus, check_depth, check_methods, check_size, size_warnings
 from tasks.advice.prior_fit import check_fit, survival
 from tasks.advice.size_check import blur_warnings
 from tasks.advice.understanding import understood
@@ -49,6 +49,7 @@ from tasks.networks import (
     perceptual_for,
     prior_for,
     robust_for,
+    runtime_of,
 )
 from tasks.regions import mask_warnings
 from tasks.run import Run
@@ -186,12 +187,12 @@ def device_of(config: AuditConfig) -> str:
 
 
 def loaded_prior(config: AuditConfig, device: str) -> DDPM:
-    """The audit's prior, computed by what the audit computes it with. Raises as `prior_of` does, and as `check_compiles`."""
-    folder, runtime = prior_of(config), config.prior.runtime if config.prior is not None else "torch"
+    """The audit's prior, computed by what the audit computes it with. Raises as `prior_of` and `check_computes` do."""
+    folder = prior_of(config)
+    assert config.prior is not None
     with setting("prior"):
-        if is_compiled(runtime, device):
-            check_compiles(device)
-        return denoiser_for(folder, device, runtime)
+        check_computes(runtime_of(config.prior, folder, device), config.prior.precision, device)
+        return denoiser_for(folder, device, config.prior)
 
 
 def prior_of(config: AuditConfig) -> Path:
@@ -381,12 +382,13 @@ def _prior(config: AuditConfig, data_print: str) -> Path | None:
 
 
 def _prior_print(config: AuditConfig, data_print: str, device: str) -> Prints:
-    """The prior's fingerprint, and what computes it where that is not torch."""
+    """The prior's fingerprint, and what computes it where that is not torch, in float32."""
     if config.prior is None:
         return {"prior": None}
     with setting("prior"):
-        compiled: Prints = {"runtime": check_compiles(device)} if is_compiled(config.prior.runtime, device) else {}
-        return {"prior": prior_fingerprint(config.warehouse, config.prior, data_print)} | compiled
+        runtime = runtime_of(config.prior, prior_folder(config.warehouse, config.prior, data_print), device)
+        computes = check_computes(runtime, config.prior.precision, device)
+        return {"prior": prior_fingerprint(config.warehouse, config.prior, data_print)} | computes
 
 
 def _check_prior(
@@ -403,7 +405,9 @@ def _check_prior(
         if config.prior.train is not None:
             check_size(config.data.size, config.prior.train)
             return size_warnings(config.prior.train, config.data.size), None
-        prior = prior_for(folder, prior_print, device, config.prior.runtime)
+        prior = prior_for(folder, prior_print, device, config.prior)
+        check_methods(config.ladder, prior)
+        check_consensus(config.ladder, prior, classifier.classes)
         check_size(config.data.size, prior)
         check_depth(config.ladder, prior)
         asked = classifier if isinstance(config.classifier, ClassifierConfig) else None

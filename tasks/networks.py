@@ -7,8 +7,10 @@ another network.
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
@@ -20,14 +22,18 @@ from cfx.attributes.oracle import Oracle, load_oracle
 from cfx.attributes.words import AnyOracle, WordsOracleConfig, load_words
 from cfx.classifiers import AnyClassifier, BlackBox, ClassifierConfig, load_classifier
 from cfx.classifiers.network import Network, weights_path
-from cfx.diffusion.compiled import Compiled, Runtime, is_compiled
 from cfx.diffusion.ddpm import DDPM, load_ddpm
 from cfx.diffusion.latent import LatentDiffusion, load_latent
+from cfx.diffusion.latent_model import LatentModel
+from cfx.diffusion.latent_prior import LatentPrior, is_generator
+from cfx.diffusion.runtimes import Runtime, computed
+from cfx.errors import UserError
 from cfx.perceptual import LPIPS, Perceptual, load_lpips, load_perceptual
 from cfx.types import Classifier
 from cfx.user_code import sources_of
 from tasks.black_boxes import connect
-from warehouse.facts.storage import fetched
+from tasks.config import PriorConfig
+from warehouse.facts.storage import fetched, machine_cache
 
 T = TypeVar("T")
 
@@ -72,17 +78,52 @@ def oracle_for(config: AnyOracle, device: str) -> Oracle:
     return load_words(config, device) if isinstance(config, WordsOracleConfig) else load_oracle(config, device)
 
 
-def denoiser_for(folder: Path, device: str, runtime: Runtime = "torch") -> DDPM:
-    """The prior in this folder, local or of an object store, loaded anew."""
+def runtime_of(config: PriorConfig, folder: Path, device: str) -> Runtime:
+    """What computes this prior: by `auto` ONNX Runtime on a CPU, in float32 and of a prior of images, else torch."""
+    if config.runtime != "auto":
+        return config.runtime
+    of_images = config.train is not None or not is_generator(folder)
+    return "onnxruntime" if (device, config.precision) == ("cpu", "float32") and of_images else "torch"
+
+
+def denoiser_for(folder: Path, device: str, config: PriorConfig | None = None) -> DDPM:
+    """The prior in this folder, local or of an object store, loaded anew; or a generator, in memory once.
+
+    config: what computes it, in which precision, and what a generator is asked to draw; without one, torch, in float32, and any
+    image. What torch.compile makes is kept in this machine's cache, or where TORCHINDUCTOR_CACHE_DIR says. Raises UserError for
+    settings of a generator beside a prior that is none, and for a runtime that cannot compute a generator.
+    """
+    config = config or PriorConfig(path=str(folder))
+    runtime = runtime_of(config, folder, device)
+    if runtime == "torch.compile":
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(machine_cache() / "torch.compile"))
+    if config.train is None and is_generator(folder):
+        if runtime == "onnxruntime":
+            raise UserError(f"runtime: {runtime} computes priors of images, and {folder} draws latents; leave `runtime` out")
+        model = generator_for(folder, device, config)
+        model = replace(model, network=computed(model.network, runtime, config.precision))
+        return LatentPrior(model, class_prompts=config.class_prompts)
+    if said := config.of_generators:
+        raise UserError(f"{', '.join(said)}: {folder} is a prior of images, which only draws; leave it out, or name a generator")
     prior = load_ddpm(fetched(folder))
     prior.network.to(device)
-    return DDPM(Compiled(prior.network), prior.schedule, prior.channels) if is_compiled(runtime, device) else prior
+    network = computed(prior.network, runtime, config.precision)
+    return prior if network is prior.network else DDPM(network, prior.schedule, prior.channels)
 
 
-def prior_for(folder: Path, print_of_prior: str | None, device: str, runtime: Runtime) -> DDPM:
+def prior_for(folder: Path, print_of_prior: str | None, device: str, config: PriorConfig) -> DDPM:
     """The prior in this folder, whose fingerprint is known, loaded once."""
-    key = "prior", str(folder), print_of_prior, device, runtime
-    return kept(key, lambda: denoiser_for(folder, device, runtime))
+    key = "prior", str(folder), print_of_prior, device, config.model_dump_json()
+    return kept(key, lambda: denoiser_for(folder, device, config))
+
+
+def generator_for(folder: Path, device: str, config: PriorConfig) -> LatentModel:
+    """The generator of this folder or hub's id, asked to draw what the configuration says."""
+    from cfx.diffusion.pipelines import load_latent_model  # transformers are the extra `sd`
+
+    files = tuple(state_of(path) for path in sorted(folder.rglob("*")) if path.is_file())
+    key = "generator", str(folder), files, config.model_dump_json(), device
+    return kept(key, lambda: load_latent_model(str(folder), config.revision, config.conditioning, device, config.parts))
 
 
 def robust_for(config: ClassifierConfig, device: str) -> Classifier:

@@ -16,6 +16,7 @@ from cfx.beside import look_beside
 from cfx.classifiers import AnyClassifier, ClassifierConfig
 from cfx.diffusion.ddpm import DDPM
 from cfx.errors import UserError
+from cfx.transfers import to_device
 from cfx.types import Classifier
 from tasks.advice.words_check import Worded
 from tasks.black_boxes import answers_of
@@ -74,7 +75,7 @@ class Run:
         """The prior. Only for an audit that has one, once it is trained."""
         folder, config = self.prior, self.config.prior
         assert folder is not None and config is not None
-        return prior_for(folder, self.fingerprints["prior"], self.device, config.runtime)
+        return prior_for(folder, self.fingerprints["prior"], self.device, config)
 
     def surrogate(self, weights: Path) -> Classifier:
         """The network that was distilled from this run's black box."""
@@ -83,7 +84,7 @@ class Run:
 
     def batched(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """What a network answers to x (N, 3, H, W), in batches of `batch_size` on the run's device; on the CPU again."""
-        return torch.cat([network(part.to(self.device)).cpu() for part in x.split(self.config.batch_size)])
+        return torch.cat([network(to_device(part, self.device)) for part in x.split(self.config.batch_size)]).cpu()
 
     def probabilities(self, x: Tensor) -> Tensor:
         """The classifier's (N, K) probabilities for x (N, 3, H, W) in [-1, 1]; no gradient."""

@@ -13,6 +13,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
+from tasks.busy import busy
 from tasks.progress import at_work
 from tasks.run import Run
 from warehouse.facts.schema import FACTS
@@ -70,8 +71,10 @@ def stopwatch(run: Run, owner: str, fact: str, key: str) -> Iterator[Callable[[i
     A fact of its own, so that no other fact differs from run to run.
     """
     began, started, rows = datetime.now(UTC), time.monotonic(), [0]
-    yield lambda n: rows.__setitem__(0, n)
+    with busy(run.device) as seconds:
+        yield lambda n: rows.__setitem__(0, n)
+        spent = {"ended": [datetime.now(UTC)], "busy_seconds": [seconds()]}
     place = {"host": [socket.gethostname()], "process": [os.getpid()]}
-    row = {"stage": [fact], "shard": [key], "began": [began], "ended": [datetime.now(UTC)], **place}
+    row = {"stage": [fact], "shard": [key], "began": [began], **spent, **place}
     write_shard(run.root, "stages", owner, f"{fact}.{key}", row)
     _log.info("run=%s stage=%s shard=%s rows=%d seconds=%.2f", owner, fact, key, rows[0], time.monotonic() - started)

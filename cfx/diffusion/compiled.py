@@ -6,14 +6,12 @@ import importlib.metadata
 import io
 import warnings
 from threading import Lock
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from cfx.errors import UserError
-
-Runtime = Literal["auto", "torch", "onnxruntime"]
 
 
 class Compiled(nn.Module):
@@ -75,16 +73,6 @@ def _compiled(network: nn.Module, z: Tensor) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # shards run side by side
     return onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
-
-
-def is_compiled(runtime: Runtime, device: str) -> bool:
-    """Whether ONNX Runtime evaluates the UNet on this device: with `auto` it does on a CPU.
-
-    Examples:
-        >>> [is_compiled("auto", device) for device in ("cpu", "cuda")]
-        [True, False]
-    """
-    return runtime == "onnxruntime" or (runtime == "auto" and device == "cpu")
 
 
 def check_compiles(device: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +17,9 @@ from cfx.diffusion.ddpm import DDPM
 from cfx.diffusion.first_step import FirstAnswers, FirstStep
 from cfx.errors import UserError
 from cfx.escalate import Escalated, Explain, escalate
-from cfx.images import decode_png, encode_png
+from cfx.guidance import Implicit
+from cfx.images import from_uint8, to_uint8
+from cfx.latent_space import drift
 from cfx.methods.ace import ACE, ace
 from cfx.methods.blended import Blended, blended
 from cfx.methods.dime import DiME, FastDiME, dime, fastdime
@@ -23,13 +27,15 @@ from cfx.methods.dvce import DVCE, dvce
 from cfx.methods.maskdime import MaskDiME, maskdime
 from cfx.methods.svce import SVCE, svce
 from cfx.methods.time_edit import TIME
-from cfx.own_size import at_priors_size
+from cfx.own_size import at_priors_size, drawn_size, resized
 from cfx.random import ImageNoise
 from cfx.targets import choose_targets
+from cfx.transfers import to_device
 from cfx.types import Classifier, Counterfactual, Denoiser, Step
 from tasks.config import Ladder, Method
 from tasks.fixed_batches import batches, filled, size_of_batches
 from tasks.networks import lpips_for, perceptual_for, robust_for
+from tasks.pictures import Pictures
 from tasks.progress import advance, expect
 from tasks.run import Run
 from tasks.shard_images import read_images
@@ -57,13 +63,29 @@ class Counted:
         self._denoiser, self.forward, self.backward = denoiser, 0, 0
         self.alphas_cumprod = denoiser.alphas_cumprod
         self.drawn_size = getattr(denoiser, "drawn_size", lambda height, width: None)
+        self.autoencoder = getattr(denoiser, "autoencoder", None)
+        self._noise_of_classes = getattr(denoiser, "noise_of_classes", None)
+        self._through_network = not getattr(denoiser, "skips_gradient", False)
 
     def step(self, z: Tensor, t: int) -> Step:
         self.forward += len(z)
-        if z.requires_grad and torch.is_grad_enabled():
+        if z.requires_grad and torch.is_grad_enabled() and self._through_network:
             z = z.view_as(z)  # a node of its own, passed once a vector-Jacobian product
             z.register_hook(self._passed)
         return self._denoiser.step(z, t)
+
+    @property
+    def noise_of_classes(self) -> Callable[[Tensor, int, Sequence[str]], Tensor] | None:
+        """What a generator sees in z (B, C, h, w) at step t given each image's class; none of a prior without classes."""
+        if self._noise_of_classes is None:
+            return None
+
+        def counted(z: Tensor, t: int, classes: Sequence[str]) -> Tensor:
+            self.forward += len(z)
+            noise: Tensor = self._noise_of_classes(z, t, classes)
+            return noise
+
+        return counted
 
     @property
     def spent(self) -> int:
@@ -113,7 +135,17 @@ def bind(
             if prompted is None:
                 raise UserError("method 'time' edits with words that an audit learns from all its images; it needs `words`")
             return partial(time_towards, prompted, classifier, config=method)
+    if getattr(method, "consensus", None) is not None:
+        extras["implicit"] = implicit_of(denoiser, classifier)
     return partial(at_priors_size, FUNCTIONS[type(method)], denoiser, classifier, config=method, **extras)
+
+
+def implicit_of(denoiser: Denoiser, classifier: Classifier) -> Implicit | None:
+    """What the prior sees given the class that each image is explained towards; none of a prior without classes."""
+    noise_of_classes: Callable[[Tensor, int, Sequence[str]], Tensor] | None = getattr(denoiser, "noise_of_classes", None)
+    if noise_of_classes is None:
+        return None
+    return lambda z, t, target: noise_of_classes(z, t, [classifier.classes[i] for i in target.tolist()])
 
 
 def check_ladder(ladder: Ladder, classifier: Classifier, surrogate: bool = False) -> None:
@@ -227,22 +259,23 @@ def _total(costs: Sequence[Cost]) -> Cost:
 
 @torch.no_grad()
 def measured(
-    classifier: Classifier, judge: Classifier | None, targets: Targets, source: Tensor, found: Counterfactual
+    classifier: Classifier,
+    judge: Classifier | None,
+    targets: Targets,
+    source: Tensor,
+    found: Counterfactual,
+    pictures: Pictures | None = None,
 ) -> dict[str, list[Any]]:
-    """The columns of `explanations` that are measured on the images themselves; source: (N,) class ids before."""
+    """The columns of `explanations` that are measured on the images themselves; source: (N,) class ids before. pictures: of
+    `found`, where they are in the making."""
     x, x_cf, mask = targets.x, found.x_cf, found.mask
     assert mask is not None
-    png = encode_png(x_cf)
-    rounded = decode_png(png).to(x)
+    rounded = from_uint8(to_uint8(x_cf)).to(x)
     before, after = classifier(x).softmax(1).double().cpu(), classifier(x_cf).softmax(1).double().cpu()
     goal = targets.target.cpu()
     difference = (x_cf - x).double().cpu().flatten(1) / 2  # on [0, 1]
     names, rows = classifier.classes, torch.arange(len(x))
-    masked = [not bool(m.isnan().any()) for m in mask]
     changed = mask.flatten(1).mean(1).cpu()
-    visible = [
-        encode_png((m * 2 - 1).expand(3, -1, -1)[None])[0] if there else None for m, there in zip(mask, masked, strict=True)
-    ]
     return {
         "source": [names[i] for i in source.tolist()],
         "target": [names[i] for i in goal.tolist()],
@@ -256,10 +289,8 @@ def measured(
         "l1": difference.abs().mean(1).tolist(),
         "l2": difference.norm(dim=1).tolist(),
         "linf": difference.abs().amax(1).tolist(),
-        "mask_fraction": [float(share) if there else 1.0 for share, there in zip(changed, masked, strict=True)],
-        "png": png,
-        "mask_png": visible,
-    }
+        "mask_fraction": changed.where(~changed.isnan(), 1.0).tolist(),
+    } | (pictures or Pictures(found)).columns()
 
 
 def _judged(judge: Classifier | None, target: Sequence[str], x_cf: Tensor) -> list[bool | None]:
@@ -288,7 +319,7 @@ def targets_of(run: Run, images: Shard, predicted: Shard, learned: Learned) -> t
     target = choose_targets(probabilities, run.config.target, run.classes, learned.nearest, ids)
     wanted = torch.nonzero(source != target)[:, 0]
     goal = target[wanted].to(run.device)
-    return Targets([ids[i] for i in wanted.tolist()], x[wanted].to(run.device), goal), source[wanted]
+    return Targets([ids[i] for i in wanted.tolist()], to_device(x[wanted], run.device), goal), source[wanted]
 
 
 @stage("explanations")
@@ -299,23 +330,39 @@ def explain(run: Run, images: Shard, predicted: Shard, learned: Learned) -> Rows
         return {name: [] for name in FACTS["explanations"].schema.names}
     expect(2 * len(targets.image_ids) * len(run.config.seeds))
     explainer = explainer_of(run, learned)
-    arms = [arm for seed in run.config.seeds for arm in _both_arms(run, explainer, targets, source, seed)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        arms = [arm for seed in run.config.seeds for arm in _both_arms(run, explainer, targets, source, seed, pool)]
     return {name: [value for arm in arms for value in arm[name]] for name in arms[0]}
 
 
-def _both_arms(run: Run, explainer: Explainer, targets: Targets, source: Tensor, seed: int) -> Iterator[dict[str, list[Any]]]:
-    """The rows of one seed: guided, then null."""
+def _both_arms(
+    run: Run, explainer: Explainer, targets: Targets, source: Tensor, seed: int, pool: Executor
+) -> Iterator[dict[str, list[Any]]]:
+    """The rows of one seed: guided, then null. `pool` makes the files of guided images while their nulls are drawn."""
     starts: FirstAnswers = {}
-    guided, rung_costs = explain_images(explainer, targets, seed, starts)
-    attempt = guided.attempt.tolist()
-    x_null, mask, costs = taken_over(run, null_images, explainer, targets, guided.attempt, seed, starts)
+    drifted = autoencoder_l1(explainer, targets.x)
+    escalated, rung_costs = explain_images(explainer, targets, seed, starts)
+    attempt = escalated.attempt.tolist()
+    guided = Counterfactual(escalated.x_cf, escalated.mask)
+    pictures = Pictures(guided, pool)
+    x_null, mask, costs = taken_over(run, null_images, explainer, targets, escalated.attempt, seed, starts)
+    null = Counterfactual(x_null, mask)
     arms = {
-        "guided": (Counterfactual(guided.x_cf, guided.mask), [_total(rung_costs[: a + 1]) for a in attempt]),
-        "null": (Counterfactual(x_null, mask), costs),
+        "guided": (guided, pictures, [_total(rung_costs[: a + 1]) for a in attempt]),
+        "null": (null, Pictures(null, pool), costs),
     }
-    for arm, (found, spent) in arms.items():
-        columns = {"seed": [seed] * len(attempt), "attempt": attempt} | _arm(run, targets, arm, spent)
-        yield columns | measured(run.classifier(), run.judge(), targets, source, found)
+    for arm, (found, files, spent) in arms.items():
+        columns = {"seed": [seed] * len(attempt), "attempt": attempt, "autoencoder_l1": drifted} | _arm(run, targets, arm, spent)
+        yield columns | measured(run.classifier(), run.judge(), targets, source, found, files)
+
+
+def autoencoder_l1(explainer: Explainer, x: Tensor) -> list[float] | list[None]:
+    """How far the prior's autoencoder alone moves each image x (N, 3, H, W), at the size that it draws; none without one."""
+    autoencoder, size = explainer.prior.autoencoder, drawn_size(explainer.prior, x)
+    if autoencoder is None:
+        return [None] * len(x)
+    parts = (x[part] if size is None else resized(x[part], size) for part in batches(len(x), explainer.size(x)))
+    return torch.cat([drift(autoencoder, part) for part in parts]).tolist()
 
 
 def _arm(run: Run, targets: Targets, arm: str, costs: Sequence[Cost]) -> dict[str, list[Any]]:

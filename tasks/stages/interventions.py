@@ -123,7 +123,8 @@ def edits_id(run: Run) -> str:
     drawn_by = [settings.named.model_dump_json(), known["named"]] if settings.named else [getattr(settings, k) for k in EDITING]
     oracle = config.oracle.model_dump_json() if config.oracle is not None else ""
     shards = config.data.model_dump_json(), config.shard_size
-    parts = [known["data"], *shards, known["oracle"], oracle, known["prior"], known.get("runtime"), *drawn_by, code_version()]
+    computed_by = known.get("runtime"), known.get("precision")
+    parts = [known["data"], *shards, known["oracle"], oracle, known["prior"], *computed_by, *drawn_by, code_version()]
     return f"edits-{hashlib.sha256(chr(0).join(map(str, parts)).encode()).hexdigest()[:10]}"
 
 

@@ -21,6 +21,7 @@ from cfx.metrics.insertion_deletion import Game, area_under, curves
 from cfx.metrics.plausibility import im1, im2
 from cfx.metrics.similarity import cosine
 from cfx.perceptual import LPIPS, Backbone
+from cfx.transfers import to_device
 from cfx.types import Classifier
 from tasks.run import Run
 from tasks.shard_images import read_images
@@ -65,16 +66,16 @@ def read_explained(images: Shard, explained: Shard, device: str) -> Explained:
     table = read_shard(explained, [*KEYS, "source", "target", "png"])
     table = table.filter(pc.equal(table["arm"], "guided"))
     ids, x = read_images(images)
-    x = x.to(device)
+    x = to_device(x, device)
     place = {image_id: i for i, image_id in enumerate(ids)}
     keys = {name: table[name].to_pylist() for name in KEYS}
-    x_cf = decode_png(table["png"].to_pylist()).to(device) if len(table) else x[:0]
+    x_cf = to_device(decode_png(table["png"].to_pylist()), device) if len(table) else x[:0]
     rows = [place[image_id] for image_id in keys["image_id"]]
     return Explained(ids, x, keys, rows, x_cf, table["source"].to_pylist(), table["target"].to_pylist())
 
 
 def _batched(function: Callable[..., Tensor], batch_size: int, *tensors: Tensor) -> Tensor:
-    return torch.cat([function(*parts).cpu() for parts in zip(*(t.split(batch_size) for t in tensors), strict=True)])
+    return torch.cat([function(*parts) for parts in zip(*(t.split(batch_size) for t in tensors), strict=True)]).cpu()
 
 
 def _encoded(found: Explained, encoders: dict[str, Encoder], batch_size: int) -> dict[str, tuple[Tensor, Tensor]]:

@@ -142,9 +142,13 @@ def fetched(folder: Root) -> Path:
 
 
 def cache_of(folder: Root) -> Path:
-    """Where this machine keeps its copy of a folder of an object store: below XDG_CACHE_HOME, or ~/.cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "cfx" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    """Where this machine keeps its copy of a folder of an object store."""
+    return machine_cache() / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+
+
+def machine_cache() -> Path:
+    """What this machine keeps between runs, and can make again: below XDG_CACHE_HOME, or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cfx"
 
 
 def files_below(folder: Root, pattern: str) -> list[Root]:

@@ -7,6 +7,8 @@
 --   queued_seconds: median time from the end of a shard's stage before, on the same images, to the beginning of this one
 --   workers: processes that took part
 --   nfe_forward, nfe_backward: UNet evaluations, and those differentiated through; null where a stage has none
+--   busy_share: share of `seconds` that the device computed, over the shards where that is known (`stages`). The rest is waiting: for
+--     files, for other work on the same cores, for a black box, and of a GPU for Python
 create view stage_costs as
 with ordered as (
     select
@@ -23,6 +25,7 @@ evaluations as (
 select
     run_id, stage, count(*) as shards, sum(seconds) as seconds, epoch(max(ended) - min(began)) as wall_seconds,
     median(queued) as queued_seconds, count(distinct (host, process)) as workers,
-    any_value(nfe_forward) as nfe_forward, any_value(nfe_backward) as nfe_backward
+    any_value(nfe_forward) as nfe_forward, any_value(nfe_backward) as nfe_backward,
+    sum(busy_seconds) / nullif(sum(seconds) filter (busy_seconds is not null), 0) as busy_share
 from ordered left join evaluations using (run_id, stage)
 group by run_id, stage;
