@@ -19,6 +19,7 @@ from cfx.classifiers import ClassifierConfig, TorchClassifier
 from cfx.classifiers.network import Network
 from cfx.diffusion.compiled import check_compiles
 from cfx.diffusion.ddpm import DDPM
+from cfx.diffusion.training import PriorTraining
 from cfx.errors import ConfigError, UserError, did_you_mean
 from cfx.images import height_and_width
 from cfx.targets import check_target
@@ -51,6 +52,7 @@ from tasks.networks import (
 )
 from tasks.regions import mask_warnings
 from tasks.run import Run
+from tasks.stages.editor import check_drawn, check_editor
 from tasks.stages.encoders import perceptual_for as lpips_of
 from tasks.stages.encoders import published_for
 from tasks.stages.explain import check_ladder
@@ -333,6 +335,8 @@ def _method_prints(config: AuditConfig, networks: Networks, device: str) -> Prin
             prints |= _ladder_prints(config, classifier, device)
     with setting("surrogate"):
         check_surrogate(config.surrogate, classifier)
+    with setting("editor"):
+        check_editor(config, classifier)
     with setting("words"):
         model = check_words(config.words, config.ladder, device)
         prints |= {"words": fingerprint_latent(model)} if model is not None else {}
@@ -397,11 +401,13 @@ def _check_prior(config: AuditConfig, classifier: Classifier, data_print: str, d
     if folder is None or config.prior is None:
         return (), None
     with setting("prior"):
-        if config.prior.train is not None:
-            check_size(config.data.size, config.prior.train)
-            return size_warnings(config.prior.train, config.data.size), None
-        prior = denoiser_for(folder, device, config.prior.runtime)
+        prior = config.prior.train or denoiser_for(folder, device, config.prior.runtime)
         check_size(config.data.size, prior)
+    with setting("editor"):
+        check_drawn(config, prior)
+    if isinstance(prior, PriorTraining):
+        return size_warnings(prior, config.data.size), None
+    with setting("prior"):
         check_depth(config.ladder, prior)
         asked = classifier if isinstance(config.classifier, ClassifierConfig) else None
         found = survival(prior, asked, config.data, config.ladder, device)

@@ -1,0 +1,246 @@
+"""The editor: a copy of the prior's UNet that has learned from a ladder's counterfactuals to draw them in one pass.
+
+It proposes the image towards a class, the null beside it, and the mask that holds the change. It only proposes: whoever uses it
+queries the classifier, and searches where a proposal fails. A search amortised (Amos 2023, arXiv:2202.00665), as FastSHAP
+amortises Shapley values (Jethani et al. 2022, arXiv:2107.07436), from the very images that an audit has explained already.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from diffusers import UNet2DModel
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, max_pool2d, pixel_shuffle, pixel_unshuffle, relu
+
+from cfx.checkpoint import Facts, fit, read_facts, read_state_dict, save_network
+from cfx.diffusion.compiled import Compiled
+from cfx.diffusion.ddpm import DDPM, mirrored
+from cfx.errors import UserError
+from cfx.random import derived_seed
+from cfx.training.loop import cosine, descend
+from cfx.types import Classifier, Config, Counterfactual
+
+FEWEST = 16  # examples of a pair of classes, below which nothing is proposed for it
+MOVED = 0.3  # on [-1, 1]: where a counterfactual and its null differ by more, the classifier's guidance moved the pixel
+DILATION = 5  # side of the square, pixels, by which the mask of those pixels grows
+SMOOTHED = 3  # side of the square, pixels, over which the mask's logits are averaged: no lone pixels
+KEPT = 0.1  # how much a pixel outside the mask counts in the likeness; inside it counts 1 more
+NULLS = 0.25  # weight of the null's likeness beside that of the counterfactual
+AS_IN_MASK = 20.0  # weight of the likeness beside the mask's cross-entropy
+MAPS = 20.0  # the maps of the pairs start from nothing, so they learn so many times as fast as the network
+Pair = tuple[int, int]  # source and target, class ids
+
+
+class EditorTraining(Config):
+    """An editor that proposes the explanations of an audit after its first ones, which it learns from."""
+
+    examples: int = Field(
+        96, ge=2 * FEWEST, description="images that the ladder explains first, rounded up to whole shards; a quarter is held out"
+    )
+    steps: int = Field(60, ge=1, description="optimizer steps")
+    batch: int = Field(8, ge=1, description="examples an optimizer step")
+    learning_rate: float = Field(5e-4, gt=0)
+    flip: float = Field(0.3, ge=0, description="weight of the classifier's answer beside likeness to the examples")
+    margin: float = Field(1.5, ge=0, description="logits between the target and the next class, beyond which more is no better")
+    seed: int = 0
+
+
+class Examples(NamedTuple):
+    """What a ladder drew for N images, rounded to 8 bits."""
+
+    x: Tensor  # (N, 3, H, W) in [-1, 1]
+    source: Tensor  # (N,) class ids
+    target: Tensor  # (N,)
+    guided: Tensor  # (N, 3, H, W), the counterfactuals
+    null: Tensor  # (N, 3, H, W), what the same method drew without guidance
+
+    def of(self, rows: Tensor) -> Examples:
+        """Some of them, by their positions or by a mask (N,)."""
+        return Examples(*(part[rows] for part in self))
+
+
+class Bounds(NamedTuple):
+    """What is plausible: as the examples have it."""
+
+    least: float  # share of the image that the mask covers
+    most: float
+    farthest: float  # mean |guided - null|, on [-1, 1]
+
+
+class Proposal(NamedTuple):
+    """Both arms, of one mask of zeros and ones; outside it the image is kept bit for bit."""
+
+    guided: Counterfactual
+    null: Counterfactual
+
+
+class Drawing(nn.Module):
+    """The prior's UNet with a head for either arm and one for the mask, and a map for each pair of classes.
+
+    The image is folded as the prior folds it, and the pair's map is added: all that tells the network what is wanted.
+    """
+
+    def __init__(self, prior: DDPM, pairs: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.unet = copy.deepcopy(unet_of(prior))
+        self.channels, self.patch, self.multiple = prior.channels, prior.patch, prior.multiple
+        self.direct = prior.schedule.prediction_type == "sample"  # its answer is the clean image itself
+        before, self.parts = self.unet.conv_out, (self.channels, self.channels, self.patch**2)
+        heads = nn.Conv2d(before.in_channels, sum(self.parts), before.kernel_size, padding=before.padding).to(before.weight)
+        with torch.no_grad():
+            heads.weight.zero_()
+            heads.bias.zero_()
+            if self.direct:
+                heads.weight[: self.channels] = before.weight[: self.channels]
+                heads.bias[: self.channels] = before.bias[: self.channels]
+            heads.bias[-self.parts[2] :] = -2.0  # the mask: little, at first
+        self.unet.conv_out = heads
+        folded = [-(-side // self.multiple) * self.multiple // self.patch for side in size]
+        self.maps = nn.Parameter(torch.zeros(pairs, self.channels, *folded, device=before.weight.device))
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The parameters by how fast they learn, `times` the rate."""
+        rest = [value for name, value in self.named_parameters() if name != "maps"]
+        return [{"params": rest, "times": 1.0}, {"params": [self.maps], "times": MAPS}]
+
+    def folded(self, x: Tensor, pair: Tensor) -> Tensor:
+        """What the UNet sees of x (B, 3, H, W) in [-1, 1]; pair: (B,), which of the pairs."""
+        return pixel_unshuffle(mirrored(x, self.multiple), self.patch) + self.maps[pair]
+
+    def unfolded(self, out: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The UNet's answer as guided and null images (B, 3, H, W) in [-1, 1], changed everywhere, and logits (B, 1, H, W) of
+        the mask."""
+        height, width = x.shape[-2:]
+        guided, null, logits = (pixel_shuffle(part, self.patch)[..., :height, :width] for part in out.split(self.parts, 1))
+        guided, null = guided if self.direct else x + guided, x + null
+        logits = avg_pool2d(logits, SMOOTHED, 1, SMOOTHED // 2, count_include_pad=False)
+        return guided.clamp(-1, 1), null.clamp(-1, 1), logits
+
+    def forward(self, x: Tensor, pair: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        out = self.unet(self.folded(x, pair), torch.zeros(len(x), dtype=torch.long, device=x.device)).sample
+        return self.unfolded(out, x)
+
+
+def unet_of(prior: DDPM) -> UNet2DModel:
+    """The prior's network. Raises UserError for one that no editor can start from."""
+    network = prior.network.network if isinstance(prior.network, Compiled) else prior.network
+    if not isinstance(network, UNet2DModel):
+        raise UserError(f"an editor starts from a UNet2DModel of diffusers, and this prior's network is {type(network).__name__}")
+    return network
+
+
+class Editor:
+    """A trained drawing, and for which pairs of classes. compiled: passes are ONNX Runtime's."""
+
+    def __init__(self, drawing: Drawing, pairs: Sequence[Pair], bounds: Bounds, compiled: bool = False) -> None:
+        self.drawing, self.pairs, self.bounds = drawing, tuple(pairs), bounds
+        self._unet: nn.Module = Compiled(drawing.unet) if compiled else drawing.unet
+
+    def knows(self, source: Tensor, target: Tensor) -> Tensor:
+        """Which of these pairs (N,) of class ids it proposes for, (N,) bool."""
+        return pair_of(self.pairs, source, target) >= 0
+
+    @torch.no_grad()
+    def propose(self, x: Tensor, source: Tensor, target: Tensor) -> Proposal:
+        """Counterfactuals of x (B, 3, H, W) in [-1, 1], and what the null would be, in one pass; pairs that it knows."""
+        z = self.drawing.folded(x, pair_of(self.pairs, source, target))
+        out = self._unet(z, torch.zeros(len(x), dtype=torch.long, device=x.device))
+        guided, null, logits = self.drawing.unfolded(out if isinstance(out, Tensor) else out.sample, x)
+        mask = (logits > 0).to(x)
+        return Proposal(*(Counterfactual(torch.where(mask > 0, drawn, x), mask) for drawn in (guided, null)))
+
+    def plausible(self, proposal: Proposal) -> Tensor:
+        """Which proposals change no more and no less than the examples did, (B,) bool."""
+        share, apart = proposal.guided.mask.flatten(1).mean(1), _apart(proposal.guided.x_cf, proposal.null.x_cf)
+        least, most, farthest = self.bounds
+        return (share >= least) & (share <= most) & (apart <= farthest)
+
+
+def _apart(guided: Tensor, null: Tensor) -> Tensor:
+    return (guided - null).abs().flatten(1).mean(1)
+
+
+def changed_by_guidance(guided: Tensor, null: Tensor) -> Tensor:
+    """Where the classifier's guidance moved the image, (N, 1, H, W) of 0 and 1, with what is around it."""
+    moved = ((guided - null).abs().amax(1, keepdim=True) > MOVED).to(guided)
+    return max_pool2d(moved, DILATION, 1, DILATION // 2)
+
+
+def pair_of(pairs: Sequence[Pair], source: Tensor, target: Tensor) -> Tensor:
+    """Which of the pairs each of these is, (N,); -1: none of them."""
+    found = torch.full_like(target, -1)
+    for place, (a, b) in enumerate(pairs):
+        found[(source == a) & (target == b)] = place
+    return found
+
+
+def pairs_of(source: Tensor, target: Tensor) -> tuple[Pair, ...]:
+    """The pairs of classes, (N,) ids each, that have enough examples."""
+    pairs, counts = torch.stack([source, target], 1).unique(dim=0, return_counts=True)
+    return tuple((int(a), int(b)) for (a, b), n in zip(pairs.tolist(), counts.tolist(), strict=True) if n >= FEWEST)
+
+
+def train_editor(prior: DDPM, classifier: Classifier, examples: Examples, training: EditorTraining) -> Editor:
+    """An editor of these examples, for the pairs of classes that have enough of them. The classifier gives gradients.
+
+    Loss: likeness of both arms to the examples, mostly inside the mask; where the mask is; a margin of the target's logit. The
+    same prior, classifier, examples and settings give the same weights on one machine. Raises UserError without any pair.
+    """
+    pairs = pairs_of(examples.source, examples.target)
+    if not pairs:
+        raise UserError(f"no pair of classes has {FEWEST} examples to train an editor on")
+    drawing = Drawing(prior, len(pairs), (examples.x.shape[-2], examples.x.shape[-1])).train().requires_grad_(True)
+    pair = pair_of(pairs, examples.source, examples.target)
+    examples, pair = examples.of(pair >= 0), pair[pair >= 0]
+    masks = changed_by_guidance(examples.guided, examples.null)
+    optimizer = torch.optim.AdamW(drawing.groups(), weight_decay=0.0)
+    chance = torch.Generator().manual_seed(derived_seed("editor", training.seed))
+    for step, rows in enumerate(_shuffled(len(pair), training.steps * training.batch, chance).split(training.batch)):
+        rate = training.learning_rate * cosine(step, training.steps, max(1, training.steps // 10))
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["times"]
+        batch, mask = examples.of(rows), masks[rows]
+        guided, null, logits = drawing(batch.x, pair[rows])
+        weight = AS_IN_MASK * (KEPT + mask)
+        alike = (weight * (guided - batch.guided).abs()).mean() + NULLS * (weight * (null - batch.null).abs()).mean()
+        where = binary_cross_entropy_with_logits(logits, mask)
+        answer = classifier(batch.x + logits.sigmoid() * (guided - batch.x))
+        flips = relu(training.margin - _margin(answer, batch.target)).mean()
+        descend(alike + where + training.flip * flips, optimizer, drawing)
+    shares, apart = masks.flatten(1).mean(1), _apart(examples.guided, examples.null)
+    bounds = Bounds(float(shares.min()), float(shares.max()), float(apart.max()))
+    return Editor(drawing.eval().requires_grad_(False), pairs, bounds)
+
+
+def _shuffled(n: int, wanted: int, chance: torch.Generator) -> Tensor:
+    """So many positions of n, every one as often as any other."""
+    return torch.cat([torch.randperm(n, generator=chance) for _ in range(-(-wanted // n))])[:wanted]
+
+
+def _margin(logits: Tensor, target: Tensor) -> Tensor:
+    """By how much the target's logit exceeds all others, (B,)."""
+    others = logits.scatter(1, target[:, None], -torch.inf).amax(1)
+    return logits.gather(1, target[:, None])[:, 0] - others
+
+
+def save_editor(editor: Editor, training: EditorTraining, path: Path) -> Path:
+    """Write it to a .safetensors file, whole or not at all; `load_editor` needs the prior besides."""
+    facts: Facts = {"pairs": list(editor.pairs), "bounds": list(editor.bounds), "training": training.model_dump()}
+    return save_network(path, editor.drawing, facts)
+
+
+def load_editor(path: Path, prior: DDPM, size: tuple[int, int], compiled: bool = False) -> Editor:
+    """The frozen editor of this prior and of images of this size (height, width), from its file, where the prior is.
+
+    Raises FileNotFoundError, or UserError naming what does not fit.
+    """
+    state, facts = read_state_dict(path), read_facts(path)
+    drawing = Drawing(prior, len(facts["pairs"]), size)
+    fit(drawing, state, path, "an editor of this prior")
+    return Editor(drawing.eval().requires_grad_(False), facts["pairs"], Bounds(*facts["bounds"]), compiled)
