@@ -27,12 +27,14 @@ from cfx.training.loop import cosine, descend
 from cfx.types import Classifier, Config, Counterfactual
 
 FEWEST = 16  # examples of a pair of classes, below which nothing is proposed for it
-MOVED = 0.3  # on [-1, 1]: where a counterfactual and its null differ by more, the classifier's guidance moved the pixel
+MOVED = 0.3  # of the image's largest difference from its null: where more, the classifier's guidance moved the pixel
 DILATION = 5  # side of the square, pixels, by which the mask of those pixels grows
 SMOOTHED = 3  # side of the square, pixels, over which the mask's logits are averaged: no lone pixels
 KEPT = 0.1  # how much a pixel outside the mask counts in the likeness; inside it counts 1 more
 NULLS = 0.25  # weight of the null's likeness beside that of the counterfactual
 AS_IN_MASK = 20.0  # weight of the likeness beside the mask's cross-entropy
+SLACK = 2.0  # a proposal may change so many times less, or more, than any example does
+UNSURE = 0.05  # share of the examples that persuade the classifier less than a proposal has to
 MAPS = 20.0  # the maps of the pairs start from nothing, so they learn so many times as fast as the network
 Pair = tuple[int, int]  # source and target, class ids
 
@@ -46,8 +48,13 @@ class EditorTraining(Config):
     steps: int = Field(60, ge=1, description="optimizer steps")
     batch: int = Field(8, ge=1, description="examples an optimizer step")
     learning_rate: float = Field(5e-4, gt=0)
-    flip: float = Field(0.3, ge=0, description="weight of the classifier's answer beside likeness to the examples")
-    margin: float = Field(1.5, ge=0, description="logits between the target and the next class, beyond which more is no better")
+    flip: float = Field(0.5, ge=0, description="weight of the classifier's answer beside likeness to the examples")
+    margin: float = Field(2.0, ge=0, description="logits between the target and the next class, beyond which more is no better")
+    noise: float = Field(
+        0.15,
+        ge=0,
+        description="deviation of the noise, on [-1, 1], through which the classifier sees what is drawn in training",
+    )
     seed: int = 0
 
 
@@ -71,6 +78,7 @@ class Bounds(NamedTuple):
     least: float  # share of the image that the mask covers
     most: float
     farthest: float  # mean |guided - null|, on [-1, 1]
+    sure: float  # P(target) by the classifier, at least
 
 
 class Proposal(NamedTuple):
@@ -155,11 +163,12 @@ class Editor:
         mask = (logits > 0).to(x)
         return Proposal(*(Counterfactual(torch.where(mask > 0, drawn, x), mask) for drawn in (guided, null)))
 
-    def plausible(self, proposal: Proposal) -> Tensor:
-        """Which proposals change no more and no less than the examples did, (B,) bool."""
+    def plausible(self, proposal: Proposal, p_target: Tensor) -> Tensor:
+        """Which proposals change as much as the examples did, and persuade the classifier as much; p_target, result: (B,)."""
+        assert proposal.guided.mask is not None
         share, apart = proposal.guided.mask.flatten(1).mean(1), _apart(proposal.guided.x_cf, proposal.null.x_cf)
-        least, most, farthest = self.bounds
-        return (share >= least) & (share <= most) & (apart <= farthest)
+        least, most, farthest, sure = self.bounds
+        return (share >= least) & (share <= most) & (apart <= farthest) & (p_target >= sure)
 
 
 def _apart(guided: Tensor, null: Tensor) -> Tensor:
@@ -168,8 +177,9 @@ def _apart(guided: Tensor, null: Tensor) -> Tensor:
 
 def changed_by_guidance(guided: Tensor, null: Tensor) -> Tensor:
     """Where the classifier's guidance moved the image, (N, 1, H, W) of 0 and 1, with what is around it."""
-    moved = ((guided - null).abs().amax(1, keepdim=True) > MOVED).to(guided)
-    return max_pool2d(moved, DILATION, 1, DILATION // 2)
+    apart = (guided - null).abs().amax(1, keepdim=True)
+    moved = apart > MOVED * apart.flatten(1).amax(1)[:, None, None, None]
+    return max_pool2d(moved.to(guided), DILATION, 1, DILATION // 2)
 
 
 def pair_of(pairs: Sequence[Pair], source: Tensor, target: Tensor) -> Tensor:
@@ -189,8 +199,9 @@ def pairs_of(source: Tensor, target: Tensor) -> tuple[Pair, ...]:
 def train_editor(prior: DDPM, classifier: Classifier, examples: Examples, training: EditorTraining) -> Editor:
     """An editor of these examples, for the pairs of classes that have enough of them. The classifier gives gradients.
 
-    Loss: likeness of both arms to the examples, mostly inside the mask; where the mask is; a margin of the target's logit. The
-    same prior, classifier, examples and settings give the same weights on one machine. Raises UserError without any pair.
+    Loss: likeness of both arms to the examples, mostly inside the mask; where the mask is; a margin of the target's logit, seen
+    through noise, which a change of class survives and an adversarial pattern does not. The same prior, classifier, examples and
+    settings give the same weights on one machine. Raises UserError without any pair.
     """
     pairs = pairs_of(examples.source, examples.target)
     if not pairs:
@@ -210,12 +221,19 @@ def train_editor(prior: DDPM, classifier: Classifier, examples: Examples, traini
         weight = AS_IN_MASK * (KEPT + mask)
         alike = (weight * (guided - batch.guided).abs()).mean() + NULLS * (weight * (null - batch.null).abs()).mean()
         where = binary_cross_entropy_with_logits(logits, mask)
-        answer = classifier(batch.x + logits.sigmoid() * (guided - batch.x))
+        drawn = batch.x + logits.sigmoid() * (guided - batch.x)
+        answer = classifier(drawn + training.noise * torch.randn(drawn.shape, generator=chance).to(drawn))
         flips = relu(training.margin - _margin(answer, batch.target)).mean()
         descend(alike + where + training.flip * flips, optimizer, drawing)
+    return Editor(drawing.eval().requires_grad_(False), pairs, _bounds(examples, masks, classifier))
+
+
+@torch.no_grad()
+def _bounds(examples: Examples, masks: Tensor, classifier: Classifier) -> Bounds:
+    """How much examples change; how sure the classifier is of all but the least sure of them."""
     shares, apart = masks.flatten(1).mean(1), _apart(examples.guided, examples.null)
-    bounds = Bounds(float(shares.min()), float(shares.max()), float(apart.max()))
-    return Editor(drawing.eval().requires_grad_(False), pairs, bounds)
+    sure = classifier(examples.guided).softmax(1).gather(1, examples.target[:, None]).quantile(UNSURE)
+    return Bounds(float(shares.min()) / SLACK, float(shares.max()) * SLACK, float(apart.max()) * SLACK, float(sure))
 
 
 def _shuffled(n: int, wanted: int, chance: torch.Generator) -> Tensor:

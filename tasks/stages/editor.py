@@ -175,7 +175,8 @@ def proposals(editor: Editor, classifier: Classifier, x: Tensor, source: Tensor,
         seen, start, goal = (filled(each[rows], size) for each in (x, source, target))
         found = editor.propose(seen, start, goal)
         changed, without = _rounded(found.guided.x_cf), _rounded(found.null.x_cf)
-        fits = (classifier(changed).argmax(1) == goal) & editor.plausible(found)
+        answer = classifier(changed).softmax(1)
+        fits = (answer.argmax(1) == goal) & editor.plausible(found, answer.gather(1, goal[:, None])[:, 0])
         n = len(rows)
         guided[rows], null[rows], mask[rows], accepted[rows] = changed[:n], without[:n], found.guided.mask[:n], fits[:n]
         each = (time.perf_counter() - started) / n
