@@ -1,8 +1,9 @@
 """The editor: a copy of the prior's UNet that has learned from a ladder's counterfactuals to draw them in one pass.
 
-It proposes the image towards a class, the null beside it, and the mask that holds the change. It only proposes: whoever uses it
-queries the classifier, and searches where a proposal fails. A search amortised (Amos 2023, arXiv:2202.00665), as FastSHAP
-amortises Shapley values (Jethani et al. 2022, arXiv:2107.07436), from the very images that an audit has explained already.
+It proposes the image towards a class, the null beside it, and the mask that holds the change; the prior tidies both. It only
+proposes: whoever uses it queries the classifier, and searches where a proposal fails. A search amortised (Amos 2023,
+arXiv:2202.00665), as FastSHAP amortises Shapley values (Jethani et al. 2022, arXiv:2107.07436), from the very images that an
+audit has explained already.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from cfx.diffusion.ddpm import DDPM, mirrored
 from cfx.errors import UserError
 from cfx.random import derived_seed
 from cfx.training.loop import cosine, descend
-from cfx.types import Classifier, Config, Counterfactual
+from cfx.types import Classifier, Config
 
 FEWEST = 16  # examples of a pair of classes, below which nothing is proposed for it
 MOVED = 0.3  # of the image's largest difference from its null: where more, the classifier's guidance moved the pixel
@@ -35,6 +36,7 @@ NULLS = 0.25  # weight of the null's likeness beside that of the counterfactual
 AS_IN_MASK = 20.0  # weight of the likeness beside the mask's cross-entropy
 SLACK = 2.0  # a proposal may change so many times less, or more, than any example does
 UNSURE = 0.05  # share of the examples that persuade the classifier less than a proposal has to
+TIDIED = 0.9  # alpha bar of the noise that a drawing is taken to have where the prior tidies it
 MAPS = 20.0  # the maps of the pairs start from nothing, so they learn so many times as fast as the network
 Pair = tuple[int, int]  # source and target, class ids
 
@@ -51,7 +53,7 @@ class EditorTraining(Config):
     flip: float = Field(0.5, ge=0, description="weight of the classifier's answer beside likeness to the examples")
     margin: float = Field(2.0, ge=0, description="logits between the target and the next class, beyond which more is no better")
     noise: float = Field(
-        0.15,
+        0.25,
         ge=0,
         description="deviation of the noise, on [-1, 1], through which the classifier sees what is drawn in training",
     )
@@ -77,15 +79,16 @@ class Bounds(NamedTuple):
 
     least: float  # share of the image that the mask covers
     most: float
-    farthest: float  # mean |guided - null|, on [-1, 1]
+    farthest: float  # mean |x_cf - x|, on [-1, 1]
     sure: float  # P(target) by the classifier, at least
 
 
 class Proposal(NamedTuple):
-    """Both arms, of one mask of zeros and ones; outside it the image is kept bit for bit."""
+    """A counterfactual and the mask of zeros and ones that holds it; outside the mask it is the image, bit for bit."""
 
-    guided: Counterfactual
-    null: Counterfactual
+    x_cf: Tensor  # (B, 3, H, W) in [-1, 1]
+    mask: Tensor  # (B, 1, H, W)
+    without: Tensor  # (B, 3, H, W): the null inside the same mask, before the prior has tidied it (`Editor.null`)
 
 
 class Drawing(nn.Module):
@@ -144,10 +147,10 @@ def unet_of(prior: DDPM) -> UNet2DModel:
 
 
 class Editor:
-    """A trained drawing, and for which pairs of classes. compiled: passes are ONNX Runtime's."""
+    """A trained drawing, the prior that tidies it, and for which pairs of classes. compiled: passes are ONNX Runtime's."""
 
-    def __init__(self, drawing: Drawing, pairs: Sequence[Pair], bounds: Bounds, compiled: bool = False) -> None:
-        self.drawing, self.pairs, self.bounds = drawing, tuple(pairs), bounds
+    def __init__(self, drawing: Drawing, prior: DDPM, pairs: Sequence[Pair], bounds: Bounds, compiled: bool = False) -> None:
+        self.drawing, self.prior, self.pairs, self.bounds = drawing, prior, tuple(pairs), bounds
         self._unet: nn.Module = Compiled(drawing.unet) if compiled else drawing.unet
 
     def knows(self, source: Tensor, target: Tensor) -> Tensor:
@@ -156,23 +159,37 @@ class Editor:
 
     @torch.no_grad()
     def propose(self, x: Tensor, source: Tensor, target: Tensor) -> Proposal:
-        """Counterfactuals of x (B, 3, H, W) in [-1, 1], and what the null would be, in one pass; pairs that it knows."""
+        """Counterfactuals of x (B, 3, H, W) in [-1, 1], of pairs that it knows: one pass of its own, one of the prior."""
         z = self.drawing.folded(x, pair_of(self.pairs, source, target))
         out = self._unet(z, torch.zeros(len(x), dtype=torch.long, device=x.device))
         guided, null, logits = self.drawing.unfolded(out if isinstance(out, Tensor) else out.sample, x)
-        mask = (logits > 0).to(x)
-        return Proposal(*(Counterfactual(torch.where(mask > 0, drawn, x), mask) for drawn in (guided, null)))
+        inside = logits > 0
+        return Proposal(self._tidied_inside(guided, inside, x), inside.to(x), torch.where(inside, null, x))
 
-    def plausible(self, proposal: Proposal, p_target: Tensor) -> Tensor:
+    @torch.no_grad()
+    def null(self, proposal: Proposal, x: Tensor) -> Tensor:
+        """What the same way of drawing makes of x (B, 3, H, W) without the classifier's guidance, in the same mask."""
+        return self._tidied_inside(proposal.without, proposal.mask > 0, x)
+
+    def _tidied_inside(self, drawn: Tensor, inside: Tensor, x: Tensor) -> Tensor:
+        return torch.where(inside, tidied(self.prior, torch.where(inside, drawn, x)), x)
+
+    def plausible(self, proposal: Proposal, x: Tensor, p_target: Tensor) -> Tensor:
         """Which proposals change as much as the examples did, and persuade the classifier as much; p_target, result: (B,)."""
-        assert proposal.guided.mask is not None
-        share, apart = proposal.guided.mask.flatten(1).mean(1), _apart(proposal.guided.x_cf, proposal.null.x_cf)
+        share, far = proposal.mask.flatten(1).mean(1), _far(proposal.x_cf, x)
         least, most, farthest, sure = self.bounds
-        return (share >= least) & (share <= most) & (apart <= farthest) & (p_target >= sure)
+        return (share >= least) & (share <= most) & (far <= farthest) & (p_target >= sure)
 
 
-def _apart(guided: Tensor, null: Tensor) -> Tensor:
-    return (guided - null).abs().flatten(1).mean(1)
+def _far(x_cf: Tensor, x: Tensor) -> Tensor:
+    return (x_cf - x).abs().flatten(1).mean(1)
+
+
+@torch.no_grad()
+def tidied(prior: DDPM, x: Tensor) -> Tensor:
+    """x (B, 3, H, W) as the prior draws it when it takes it for an image with a little noise: without what looks like noise."""
+    t = int((prior.alphas_cumprod < TIDIED).nonzero()[0])
+    return prior.step(x * float(prior.alphas_cumprod[t]) ** 0.5, t).x0.clamp(-1, 1)
 
 
 def changed_by_guidance(guided: Tensor, null: Tensor) -> Tensor:
@@ -199,9 +216,10 @@ def pairs_of(source: Tensor, target: Tensor) -> tuple[Pair, ...]:
 def train_editor(prior: DDPM, classifier: Classifier, examples: Examples, training: EditorTraining) -> Editor:
     """An editor of these examples, for the pairs of classes that have enough of them. The classifier gives gradients.
 
-    Loss: likeness of both arms to the examples, mostly inside the mask; where the mask is; a margin of the target's logit, seen
-    through noise, which a change of class survives and an adversarial pattern does not. The same prior, classifier, examples and
-    settings give the same weights on one machine. Raises UserError without any pair.
+    Loss: likeness of both arms to the examples, mostly inside the mask; where the mask is; a margin of the target's logit. The
+    classifier sees the drawing tidied by the prior, and through noise: a change of class survives both, and a pattern that fools
+    this classifier alone does not. The gradient passes the tidying as if it were not there. The same prior, classifier, examples
+    and settings give the same weights on one machine. Raises UserError without any pair.
     """
     pairs = pairs_of(examples.source, examples.target)
     if not pairs:
@@ -221,19 +239,21 @@ def train_editor(prior: DDPM, classifier: Classifier, examples: Examples, traini
         weight = AS_IN_MASK * (KEPT + mask)
         alike = (weight * (guided - batch.guided).abs()).mean() + NULLS * (weight * (null - batch.null).abs()).mean()
         where = binary_cross_entropy_with_logits(logits, mask)
-        drawn = batch.x + logits.sigmoid() * (guided - batch.x)
-        answer = classifier(drawn + training.noise * torch.randn(drawn.shape, generator=chance).to(drawn))
+        soft = logits.sigmoid()
+        drawn = batch.x + soft * (guided - batch.x)
+        seen = batch.x + soft * (drawn + (tidied(prior, drawn.detach()) - drawn).detach() - batch.x)
+        answer = classifier(seen + training.noise * torch.randn(seen.shape, generator=chance).to(seen))
         flips = relu(training.margin - _margin(answer, batch.target)).mean()
         descend(alike + where + training.flip * flips, optimizer, drawing)
-    return Editor(drawing.eval().requires_grad_(False), pairs, _bounds(examples, masks, classifier))
+    return Editor(drawing.eval().requires_grad_(False), prior, pairs, _bounds(examples, masks, classifier))
 
 
 @torch.no_grad()
 def _bounds(examples: Examples, masks: Tensor, classifier: Classifier) -> Bounds:
     """How much examples change; how sure the classifier is of all but the least sure of them."""
-    shares, apart = masks.flatten(1).mean(1), _apart(examples.guided, examples.null)
+    shares, far = masks.flatten(1).mean(1), _far(examples.guided, examples.x)
     sure = classifier(examples.guided).softmax(1).gather(1, examples.target[:, None]).quantile(UNSURE)
-    return Bounds(float(shares.min()) / SLACK, float(shares.max()) * SLACK, float(apart.max()) * SLACK, float(sure))
+    return Bounds(float(shares.min()) / SLACK, float(shares.max()) * SLACK, float(far.max()) * SLACK, float(sure))
 
 
 def _shuffled(n: int, wanted: int, chance: torch.Generator) -> Tensor:
@@ -261,4 +281,4 @@ def load_editor(path: Path, prior: DDPM, size: tuple[int, int], compiled: bool =
     state, facts = read_state_dict(path), read_facts(path)
     drawing = Drawing(prior, len(facts["pairs"]), size)
     fit(drawing, state, path, "an editor of this prior")
-    return Editor(drawing.eval().requires_grad_(False), facts["pairs"], Bounds(*facts["bounds"]), compiled)
+    return Editor(drawing.eval().requires_grad_(False), prior, facts["pairs"], Bounds(*facts["bounds"]), compiled)

@@ -21,6 +21,7 @@ from tasks.fixed_batches import size_of_batches
 from tasks.look import SUBJECTS, queries_of
 from tasks.run import Run
 from tasks.sample import LOOKED_AT
+from tasks.stages.editor import NULL_PASSES, PASSES
 from tasks.stages.encoders import measures_cout
 from tasks.stages.explain import Cost, Explainer, Targets, explain_images, null_images
 from tasks.stages.interventions import attributes_to_edit, editor_of
@@ -200,15 +201,16 @@ def plan(run: Run, workers: int) -> Plan:
 def _with_editor(config: AuditConfig, count: int, paths: Sequence[Spent], null: Cost) -> list[Spent]:
     """The mean cost of an image where an editor proposes for all but its examples: every proposal is accepted, or none is.
 
-    A proposal costs one evaluation for both arms; training passes each example of a batch forward, and back for twice that.
+    Training passes each example of a batch forward, back for twice that, and through the prior once.
     """
     training = config.editor
     assert training is not None
     first = min(1.0, math.ceil(training.examples / config.shard_size) * config.shard_size / max(1, count))
     evaluation = null.seconds / max(1, null.nfe_forward)
-    learning = 3 * training.steps * training.batch / max(1, count) if first < 1 else 0.0
+    learning = 4 * training.steps * training.batch / max(1, count) if first < 1 else 0.0
     lowest, highest = paths
-    rest = [Spent(1.0, evaluation), Spent(1 + highest.nfe_forward, evaluation + highest.seconds)]
+    accepted, failed = PASSES + NULL_PASSES, PASSES + highest.nfe_forward
+    rest = [Spent(accepted, accepted * evaluation), Spent(failed, PASSES * evaluation + highest.seconds)]
     return [
         Spent(
             first * alone.nfe_forward + (1 - first) * other.nfe_forward,

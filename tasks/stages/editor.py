@@ -153,11 +153,15 @@ class Proposals(NamedTuple):
     """What an editor proposes for N images, rounded to 8 bits; the image itself where it has nothing to propose."""
 
     guided: Tensor  # (N, 3, H, W) in [-1, 1]
-    null: Tensor
+    null: Tensor  # where a proposal is accepted
     mask: Tensor  # (N, 1, H, W) of 0 and 1
+    known: list[bool]  # by image: the editor knows its pair of classes
     accepted: Tensor  # (N,) bool: the classifier says target, and it is plausible
-    evaluations: list[int]  # of the UNet, by image
     seconds: list[float]  # by image: its share of the batch, with the check by the classifier
+    null_seconds: list[float]
+
+
+PASSES, NULL_PASSES = 2, 1  # UNet evaluations of a proposal, the editor's and the prior's, and of its null beside them
 
 
 @torch.no_grad()
@@ -168,21 +172,22 @@ def proposals(editor: Editor, classifier: Classifier, x: Tensor, source: Tensor,
     """
     guided, null, mask = x.clone(), x.clone(), torch.zeros_like(x[:, :1])
     accepted = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    evaluations, seconds = [0] * len(x), [0.0] * len(x)
-    known, size = editor.knows(source, target).nonzero()[:, 0], size_of_batches(x, batch_size)
-    for part in batches(len(known), size):
-        started, rows = time.perf_counter(), known[part]
+    known, size = editor.knows(source, target), size_of_batches(x, batch_size)
+    seconds, null_seconds, places = [0.0] * len(x), [0.0] * len(x), known.nonzero()[:, 0]
+    for part in batches(len(places), size):
+        started, rows, n = time.perf_counter(), places[part], len(places[part])
         seen, start, goal = (filled(each[rows], size) for each in (x, source, target))
         found = editor.propose(seen, start, goal)
-        changed, without = _rounded(found.guided.x_cf), _rounded(found.null.x_cf)
-        answer = classifier(changed).softmax(1)
-        fits = (answer.argmax(1) == goal) & editor.plausible(found, answer.gather(1, goal[:, None])[:, 0])
-        n = len(rows)
-        guided[rows], null[rows], mask[rows], accepted[rows] = changed[:n], without[:n], found.guided.mask[:n], fits[:n]
-        each = (time.perf_counter() - started) / n
+        drawn = _rounded(found.x_cf)
+        answer = classifier(drawn).softmax(1)
+        fits = (answer.argmax(1) == goal) & editor.plausible(found, seen, answer.gather(1, goal[:, None])[:, 0])
+        guided[rows], mask[rows], accepted[rows] = drawn[:n], found.mask[:n], fits[:n]
+        decided = time.perf_counter()
+        if fits[:n].any():
+            null[rows] = _rounded(editor.null(found, seen))[:n]
         for i in rows.tolist():
-            evaluations[i], seconds[i] = 1, each
-    return Proposals(guided, null, mask, accepted.cpu(), evaluations, seconds)
+            seconds[i], null_seconds[i] = (decided - started) / n, (time.perf_counter() - decided) / n
+    return Proposals(guided, null, mask, known.tolist(), accepted.cpu(), seconds, null_seconds)
 
 
 def _rounded(x: Tensor) -> Tensor:

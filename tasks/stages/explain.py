@@ -35,7 +35,7 @@ from tasks.progress import advance, expect
 from tasks.run import Run
 from tasks.shard_images import read_images
 from tasks.stage import Rows, stage
-from tasks.stages.editor import editor_of, proposals
+from tasks.stages.editor import NULL_PASSES, PASSES, editor_of, proposals
 from tasks.stages.learn import Learned
 from tasks.stages.prompts import Prompted, prompted_by, time_towards
 from warehouse.facts.schema import FACTS
@@ -347,13 +347,13 @@ def drawn_of(explainer: Explainer, targets: Targets, source: Tensor, seed: int) 
     attempt, way = [-1] * n, ["ladder"] * n
     if explainer.editor is not None:
         found = proposals(explainer.editor, explainer.classifier, x, source.to(x.device), targets.target, explainer.batch_size)
-        guided.x_cf[:], guided.mask[:] = found.guided, found.mask
-        null.x_cf[:], null.mask[:] = found.null, found.mask
-        for i in range(n):
-            guided.costs[i] = Cost(found.evaluations[i], 0, found.seconds[i])
-            way[i] = "editor" if found.accepted[i] else "ladder after editor" if found.evaluations[i] else "ladder"
+        guided.x_cf[:], guided.mask[:], null.x_cf[:], null.mask[:] = found.guided, found.mask, found.null, found.mask
+        for i, known in enumerate(found.known):
+            if known:
+                way[i] = "editor" if found.accepted[i] else "ladder after editor"
+                guided.costs[i], null.costs[i] = Cost(PASSES, 0, found.seconds[i]), Cost(NULL_PASSES, 0, found.null_seconds[i])
         rest = [i for i in rest if way[i] != "editor"]
-        advance(2 * (n - len(rest)), sum(found.evaluations))
+        advance(2 * (n - len(rest)), PASSES * sum(found.known) + NULL_PASSES * (n - len(rest)))
     if rest:
         left, starts = targets.of(rest), FirstAnswers()
         climbed, rung_costs = explain_images(explainer, left, seed, starts)

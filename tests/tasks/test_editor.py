@@ -98,7 +98,7 @@ def test_after_its_examples_the_editor_draws_and_outside_its_mask_the_image_is_k
     guided = [row for row in rows_of(done.explained[2]) if row["arm"] == "guided"]
     ways = [row["way"] for row in guided]
     assert ways.count("editor") >= 0.9 * len(guided) and all(row["flipped"] and row["flipped_8bit"] for row in guided)
-    assert {(row["attempt"], row["nfe_forward"]) for row in guided if row["way"] == "editor"} == {(-1, 1)}
+    assert {(row["attempt"], row["nfe_forward"]) for row in guided if row["way"] == "editor"} == {(-1, 2)}
     before = {row["image_id"]: decode_png([row["png"]])[0] for row in rows_of(done.images[2])}
     for row in rows_of(done.explained[2]):
         changed = (decode_png([row["png"]])[0] != before[row["image_id"]]).any(0)
@@ -110,7 +110,7 @@ def test_after_its_examples_the_editor_draws_and_outside_its_mask_the_image_is_k
 def test_what_the_editor_fails_on_is_what_the_ladder_alone_draws(done: Explained) -> None:
     run, found = done.run, editor_of(done.run, done.learned.editor)  # type: ignore[arg-type]
     targets, source = targets_of(run, done.images[2], done.predicted[2], done.learned)
-    strict = Editor(found.drawing, found.pairs, found.bounds._replace(sure=0.95))
+    strict = Editor(found.drawing, found.prior, found.pairs, found.bounds._replace(sure=0.95))
     with_editor = replace(explainer_of(run, done.learned), editor=strict)
     mixed, alone = (drawn_of(one, targets, source, 0) for one in (with_editor, replace(with_editor, editor=None)))
     failed = [i for i, way in enumerate(mixed.way) if way == "ladder after editor"]
@@ -118,7 +118,7 @@ def test_what_the_editor_fails_on_is_what_the_ladder_alone_draws(done: Explained
     for arm, same in ((mixed.guided, alone.guided), (mixed.null, alone.null)):
         assert torch.equal(arm.x_cf[failed], same.x_cf[failed]) and torch.equal(arm.mask[failed], same.mask[failed])
     assert [mixed.attempt[i] for i in failed] == [alone.attempt[i] for i in failed]
-    assert all(mixed.guided.costs[i].nfe_forward == alone.guided.costs[i].nfe_forward + 1 for i in failed)
+    assert all(mixed.guided.costs[i].nfe_forward == alone.guided.costs[i].nfe_forward + 2 for i in failed)
     assert all(mixed.guided.costs[i].seconds > 0 for i in range(len(mixed.way)))
     one_by_one = [drawn_of(with_editor, targets.of([i]), source[[i]], 0) for i in range(4)]  # beside no others
     assert torch.equal(torch.cat([one.guided.x_cf for one in one_by_one]), mixed.guided.x_cf[:4])
@@ -134,7 +134,7 @@ def test_a_pair_of_classes_with_too_few_examples_is_the_ladders(done: Explained)
     assert found.pairs == ((1, 0),)
     targets, source = targets_of(done.run, done.images[2], done.predicted[2], done.learned)
     proposed = proposals(found, done.run.classifier(), targets.x, source, targets.target, 8)
-    assert [bool(count) for count in proposed.evaluations] == (source == 1).tolist()
+    assert proposed.known == (source == 1).tolist()
     assert not proposed.accepted[source == 0].any() and torch.equal(proposed.guided[source == 0], targets.x[source == 0])
     with pytest.raises(UserError, match="no pair of classes has 16 examples"):
         train_editor(done.run.denoiser(), done.run.classifier(), drawn.examples.of(few[:4]), training)
@@ -147,7 +147,7 @@ def test_training_is_repeatable_and_its_file_is_the_same_editor(done: Explained,
     read = load_editor(save_editor(one, training, tmp_path / "editor.safetensors"), run.denoiser(), (16, 16))
     x = examples.x[:5]
     first, *others = (each.propose(x, examples.source[:5], examples.target[:5]) for each in (one, two, read))
-    assert all(torch.equal(first.guided.x_cf, other.guided.x_cf) for other in others)
+    assert all(torch.equal(first.x_cf, other.x_cf) for other in others)
     assert read.bounds == pytest.approx(one.bounds) and read.pairs == one.pairs
     other = train_editor(run.denoiser(), run.classifier(), examples, training.model_copy(update={"seed": 1}))
     assert not torch.equal(other.drawing.maps, one.drawing.maps)
