@@ -24,7 +24,7 @@ from cfx.diffusion.compiled import Compiled
 from cfx.diffusion.ddpm import DDPM, mirrored
 from cfx.errors import UserError
 from cfx.random import derived_seed
-from cfx.training.loop import cosine, descend
+from cfx.training.loop import descend
 from cfx.types import Classifier, Config
 
 FEWEST = 16  # examples of a pair of classes, below which nothing is proposed for it
@@ -47,13 +47,13 @@ class EditorTraining(Config):
     examples: int = Field(
         96, ge=2 * FEWEST, description="images that the ladder explains first, rounded up to whole shards; a quarter is held out"
     )
-    steps: int = Field(60, ge=1, description="optimizer steps")
+    steps: int = Field(50, ge=1, description="optimizer steps")
     batch: int = Field(8, ge=1, description="examples an optimizer step")
-    learning_rate: float = Field(5e-4, gt=0)
+    learning_rate: float = Field(1.2e-3, gt=0)
     flip: float = Field(0.5, ge=0, description="weight of the classifier's answer beside likeness to the examples")
     margin: float = Field(2.0, ge=0, description="logits between the target and the next class, beyond which more is no better")
     noise: float = Field(
-        0.25,
+        0.2,
         ge=0,
         description="deviation of the noise, on [-1, 1], through which the classifier sees what is drawn in training",
     )
@@ -68,6 +68,7 @@ class Examples(NamedTuple):
     target: Tensor  # (N,)
     guided: Tensor  # (N, 3, H, W), the counterfactuals
     null: Tensor  # (N, 3, H, W), what the same method drew without guidance
+    p_target: Tensor  # (N,) of the counterfactual, by the classifier that the proposals have to persuade
 
     def of(self, rows: Tensor) -> Examples:
         """Some of them, by their positions or by a mask (N,)."""
@@ -174,11 +175,10 @@ class Editor:
     def _tidied_inside(self, drawn: Tensor, inside: Tensor, x: Tensor) -> Tensor:
         return torch.where(inside, tidied(self.prior, torch.where(inside, drawn, x)), x)
 
-    def plausible(self, proposal: Proposal, x: Tensor, p_target: Tensor) -> Tensor:
-        """Which proposals change as much as the examples did, and persuade the classifier as much; p_target, result: (B,)."""
+    def plausible(self, proposal: Proposal, x: Tensor) -> Tensor:
+        """Which proposals change about as much as the examples did, (B,) bool."""
         share, far = proposal.mask.flatten(1).mean(1), _far(proposal.x_cf, x)
-        least, most, farthest, sure = self.bounds
-        return (share >= least) & (share <= most) & (far <= farthest) & (p_target >= sure)
+        return (share >= self.bounds.least) & (share <= self.bounds.most) & (far <= self.bounds.farthest)
 
 
 def _far(x_cf: Tensor, x: Tensor) -> Tensor:
@@ -231,7 +231,7 @@ def train_editor(prior: DDPM, classifier: Classifier, examples: Examples, traini
     optimizer = torch.optim.AdamW(drawing.groups(), weight_decay=0.0)
     chance = torch.Generator().manual_seed(derived_seed("editor", training.seed))
     for step, rows in enumerate(_shuffled(len(pair), training.steps * training.batch, chance).split(training.batch)):
-        rate = training.learning_rate * cosine(step, training.steps, max(1, training.steps // 10))
+        rate = training.learning_rate * _risen_and_fallen(step, training.steps)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["times"]
         batch, mask = examples.of(rows), masks[rows]
@@ -245,15 +245,19 @@ def train_editor(prior: DDPM, classifier: Classifier, examples: Examples, traini
         answer = classifier(seen + training.noise * torch.randn(seen.shape, generator=chance).to(seen))
         flips = relu(training.margin - _margin(answer, batch.target)).mean()
         descend(alike + where + training.flip * flips, optimizer, drawing)
-    return Editor(drawing.eval().requires_grad_(False), prior, pairs, _bounds(examples, masks, classifier))
+    return Editor(drawing.eval().requires_grad_(False), prior, pairs, _bounds(examples, masks))
 
 
-@torch.no_grad()
-def _bounds(examples: Examples, masks: Tensor, classifier: Classifier) -> Bounds:
+def _bounds(examples: Examples, masks: Tensor) -> Bounds:
     """How much examples change; how sure the classifier is of all but the least sure of them."""
     shares, far = masks.flatten(1).mean(1), _far(examples.guided, examples.x)
-    sure = classifier(examples.guided).softmax(1).gather(1, examples.target[:, None]).quantile(UNSURE)
+    sure = examples.p_target.quantile(UNSURE)
     return Bounds(float(shares.min()) / SLACK, float(shares.max()) * SLACK, float(far.max()) * SLACK, float(sure))
+
+
+def _risen_and_fallen(step: int, steps: int) -> float:
+    """Share of the learning rate: a rise over the first tenth, then a root down to 0. So few steps cannot afford a cosine's."""
+    return min(1.0, (step + 1) / max(1, steps // 10)) * (1 - step / steps) ** 0.5
 
 
 def _shuffled(n: int, wanted: int, chance: torch.Generator) -> Tensor:

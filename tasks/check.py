@@ -52,7 +52,7 @@ from tasks.networks import (
 )
 from tasks.regions import mask_warnings
 from tasks.run import Run
-from tasks.stages.editor import check_drawn, check_editor
+from tasks.stages.editor import check_drawn, check_editor, few_warnings
 from tasks.stages.encoders import perceptual_for as lpips_of
 from tasks.stages.encoders import published_for
 from tasks.stages.explain import check_ladder
@@ -142,6 +142,7 @@ def check(config: AuditConfig, prepare: Prepare = train_networks) -> Run:
     about_label: tuple[str, ...] = ()
     if config.target_attribute is None and networks.oracle is not None:
         about_label = label_warnings(associations_of(data.selected(config.data)), networks.oracle.attributes)
+    about_editor = few_warnings(config, listed.n)
     about_answers = (warning for one in examined.values() for warning in one.warnings)
     about_names = unmatched_warnings(networks.attributes, listed.attributes)
     about_data = (*listed.warnings, *about_names, *about_label)
@@ -154,6 +155,7 @@ def check(config: AuditConfig, prepare: Prepare = train_networks) -> Run:
         *about_masks,
         *about_answers,
         *about_prior,
+        *about_editor,
     )
     run_id = f"{config.name}-{given.result_hash(_json(prints), code_version())[:10]}"
     run = Run(config, run_id, device, classes, prints, _prior(config, data_print), warnings, listed.sample, labels, words)

@@ -36,7 +36,7 @@ from warehouse.facts.storage import cache_of
 HELD_OUT = 4  # one example in so many is not learned from
 OUT = "or leave `editor` out"
 LEVEL = 0.05  # of each of two one-sided tests, so the interval is the 90 % one
-COLUMNS = ("image_id", "arm", "source", "target", "flipped_8bit", "png")
+COLUMNS = ("image_id", "arm", "source", "target", "p_target_cf", "flipped_8bit", "png")
 _log = logging.getLogger("cfx.stages")
 
 
@@ -69,6 +69,16 @@ def check_drawn(config: AuditConfig, prior: DDPM | PriorTraining) -> None:
         )
 
 
+def few_warnings(config: AuditConfig, images: int) -> tuple[str, ...]:
+    """What to say of an editor that all images are examples of."""
+    if config.editor is None or images > (first := -(-config.editor.examples // config.shard_size) * config.shard_size):
+        return ()
+    return (
+        f"editor: it has nothing to propose: the ladder explains the first {first:,} images, in whole shards, and there are "
+        f"{images:,}; lower `editor.examples` or `shard_size`, or leave `editor` out",
+    )
+
+
 def leading(training: EditorTraining | None, images: Sequence[Shard]) -> int:
     """How many shards of images the ladder explains by itself: as many as the examples take; all without an editor."""
     if training is None:
@@ -95,11 +105,12 @@ def read_drawn(run: Run, images: Sequence[Shard], explained: Sequence[Shard]) ->
     if not ids:
         nothing = torch.zeros(0, 3, *height_and_width(run.config.data.size))
         none = torch.zeros(0, dtype=torch.long)
-        return Drawn(Examples(nothing, none, none, nothing, nothing), none.bool(), none.bool())
+        return Drawn(Examples(nothing, none, none, nothing, nothing, none.float()), none.bool(), none.bool())
     source, target = (torch.tensor([run.classes.index(row[name]) for row in guided]) for name in ("source", "target"))
     pictures = [read_chosen(images, ids).x, *(decode_png([row["png"] for row in arm]) for arm in (guided, null))]
     x, x_cf, x_null = (picture.to(run.device) for picture in pictures)
-    examples = Examples(x, source.to(run.device), target.to(run.device), x_cf, x_null)
+    p_target = torch.tensor([row["p_target_cf"] for row in guided], dtype=torch.float32, device=run.device)
+    examples = Examples(x, source.to(run.device), target.to(run.device), x_cf, x_null, p_target)
     flipped = torch.tensor([row["flipped_8bit"] for row in guided])
     return Drawn(examples, flipped, _held_out(ids, list(zip(source.tolist(), target.tolist(), strict=True))))
 
@@ -179,11 +190,12 @@ def proposals(editor: Editor, classifier: Classifier, x: Tensor, source: Tensor,
         seen, start, goal = (filled(each[rows], size) for each in (x, source, target))
         found = editor.propose(seen, start, goal)
         drawn = _rounded(found.x_cf)
-        answer = classifier(drawn).softmax(1)
-        fits = (answer.argmax(1) == goal) & editor.plausible(found, seen, answer.gather(1, goal[:, None])[:, 0])
-        guided[rows], mask[rows], accepted[rows] = drawn[:n], found.mask[:n], fits[:n]
+        answer = classifier(drawn if classifier.differentiable else drawn[:n]).softmax(1)[:n]  # a black box's queries count
+        fits = (answer.argmax(1) == target[rows]) & editor.plausible(found, seen)[:n]
+        fits &= answer.gather(1, target[rows][:, None])[:, 0] >= editor.bounds.sure
+        guided[rows], mask[rows], accepted[rows] = drawn[:n], found.mask[:n], fits
         decided = time.perf_counter()
-        if fits[:n].any():
+        if fits.any():
             null[rows] = _rounded(editor.null(found, seen))[:n]
         for i in rows.tolist():
             seconds[i], null_seconds[i] = (decided - started) / n, (time.perf_counter() - decided) / n
