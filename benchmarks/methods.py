@@ -25,15 +25,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from benchmarks.live_bytes import LiveBytes
-from benchmarks.portrait_presets import Preset, presets, robust_network
+from benchmarks.portrait_presets import MANY, Preset, presets, robust_network
 from cfx.images import decode_png
 from cfx.random import ImageNoise
 from flows.demo import demo_config, lay_out
 from tasks.check import check, prior_of
 from tasks.config import AuditConfig
 from tasks.networks import classifier_for, denoiser_for
+from tasks.run import Run
 from tasks.shard_images import read_images
 from tasks.stages.attributes import attributes
+from tasks.stages.editor import leading, learn_editor
 from tasks.stages.explain import bind, explain
 from tasks.stages.ingest import ingest
 from tasks.stages.learn import Learned
@@ -43,34 +45,31 @@ from warehouse.facts.shards import Shard, find_shard, read_shard
 from warehouse.lens.connect import query
 
 IMAGES = 256
-SHARD = 4
+SHARD, EDITORS_SHARD = 4, 32
+QUICK_EXAMPLES = 64  # of an editor, with --quick
 PLANTED = "glasses"
 VISIBLE = 8 / 255  # a pixel has changed when a channel moved by more
 SHORTER = {"tau": 3, "iterations": 1, "radii": (9.4,)}  # memory does not depend on these; ACE's depends on tau
 
 
-def audit_of(into: Path, preset: Preset, twin: str, seed: int, shard_size: int) -> AuditConfig:
+def audit_of(into: Path, preset: Preset, twin: str, seed: int, shard_size: int, images: int = IMAGES) -> AuditConfig:
     """The demo's audit with another ladder; always of the same images, of which the first are explained."""
-    settings = demo_config(into, twin, IMAGES).model_dump()
+    settings = demo_config(into, twin, images).model_dump()
     name = f"{preset.method}-{preset.preset}-{twin}-{seed}".replace("+", "p")
-    return AuditConfig.model_validate(
-        settings
-        | {
-            "name": name,
-            "ladder": preset.ladder,
-            "prior": {"path": preset.prior},  # in torch: seconds of compiling would count with those of a few images
-            "seeds": (seed,),
-            "shard_size": shard_size,
-            "device": "cpu",
-        }
-    )
+    changed = {"name": name, "ladder": preset.ladder, "seeds": (seed,), "shard_size": shard_size, "device": "cpu"}
+    prior = {"path": preset.prior, "runtime": preset.runtime}
+    return AuditConfig.model_validate(settings | changed | {"prior": prior, "editor": preset.editor})
 
 
 def explained(config: AuditConfig, n: int) -> tuple[str, list[Shard]]:
     """Audit the first n images, without a report. Returns the run id and its shards of explanations."""
-    run, found = check(config), []
+    run, found, learned = check(config), list[Shard](), Learned()
     start_run(run)
-    for images in ingest(run)[: -(-n // config.shard_size)]:
+    shards = ingest(run)[: -(-n // config.shard_size)]
+    first = leading(config.editor, shards)
+    for place, images in enumerate(shards):
+        if place == first:
+            learned = trained(run, shards[:first], found, learned)
         predicted = predict(run, images)
         cost = run.root.parent / "costs" / run.id / f"{images.key}.json"
         new, wall, worked = (
@@ -78,7 +77,7 @@ def explained(config: AuditConfig, n: int) -> tuple[str, list[Shard]]:
             time.perf_counter(),
             time.process_time(),
         )
-        shard = explain(run, images, predicted, Learned())
+        shard = explain(run, images, predicted, learned)
         if new:
             share = (time.process_time() - worked) / (time.perf_counter() - wall)
             cost.parent.mkdir(parents=True, exist_ok=True)
@@ -88,15 +87,41 @@ def explained(config: AuditConfig, n: int) -> tuple[str, list[Shard]]:
     return run.id, found
 
 
-def seconds_of(root: Path, run: str, shards: list[Shard]) -> float:
-    """What guided explanations kept one CPU busy: their wall time, times the share of the CPU that the process had meanwhile."""
-    total = 0.0
+def trained(run: Run, images: list[Shard], explained: list[Shard], learned: Learned) -> Learned:
+    """What was learned, with the run's editor; how long that kept the CPU busy, its comparison with the ladder included, is
+    noted."""
+    cost, worked = run.root.parent / "costs" / run.id / "editor.json", time.process_time()
+    learned = learn_editor(run, images, explained, learned)
+    if not cost.is_file():
+        cost.parent.mkdir(parents=True, exist_ok=True)
+        cost.write_text(json.dumps({"seconds": time.process_time() - worked}))
+    return learned
+
+
+def seconds_by_way(root: Path, run: str, shards: list[Shard]) -> dict[str, float]:
+    """The parts of `seconds_of`: training, and guided explanations by the way that they came."""
+    found: dict[str, float] = {}
+    noted = root.parent / "costs" / run / "editor.json"
+    if noted.is_file():
+        found["training"] = json.loads(noted.read_text())["seconds"]
     for shard in shards:
-        cost = root.parent / "costs" / run / f"{shard.key}.json"
-        share = json.loads(cost.read_text())["of_the_cpu"] if cost.is_file() else 1.0  # 1: killed before it was noted
-        rows = read_shard(shard, ["arm", "seconds"]).to_pylist()
-        total += share * sum(row["seconds"] for row in rows if row["arm"] == "guided")
-    return total
+        share = of_the_cpu(root, run, shard)
+        for row in read_shard(shard, ["arm", "way", "seconds"]).to_pylist():
+            if row["arm"] == "guided":
+                found[row["way"]] = found.get(row["way"], 0.0) + share * row["seconds"]
+    return found
+
+
+def of_the_cpu(root: Path, run: str, shard: Shard) -> float:
+    """The share of the CPU that the process had while it made a shard; 1 where it was killed before that was noted."""
+    cost = root.parent / "costs" / run / f"{shard.key}.json"
+    return float(json.loads(cost.read_text())["of_the_cpu"]) if cost.is_file() else 1.0
+
+
+def seconds_of(root: Path, run: str, shards: list[Shard]) -> float:
+    """What guided explanations kept one CPU busy: their wall time, times the share of the CPU that the process had meanwhile; and
+    the training of their editor."""
+    return sum(seconds_by_way(root, run, shards).values())
 
 
 def unchanged(root: Path, run: str, shards: list[Shard]) -> float:
@@ -142,7 +167,10 @@ def row_of(preset: Preset, into: Path, quick: bool, most: int) -> dict[str, Any]
     """One row of the result, of at most so many images, in whole shards."""
     n, clean, seeds = (preset.quick, 0, 1) if quick else (min(preset.n, most), min(preset.clean, most), preset.seeds)
     size = 1 if preset.method == "dime" and preset.preset == "paper" else min(preset.quick if quick else preset.n, SHARD)
-    config = audit_of(into, preset, "planted", 0, size)
+    if preset.editor is not None:
+        size = EDITORS_SHARD
+        preset = preset._replace(editor=preset.editor.model_copy(update={"examples": QUICK_EXAMPLES})) if quick else preset
+    config = audit_of(into, preset, "planted", 0, size, max(n, IMAGES))
     root = config.warehouse
     run, shards = explained(config, n)
     found = query(root, f"select metric, value, n from scorecard where run_id = '{run}'").to_pylist()
@@ -176,6 +204,8 @@ def row_of(preset: Preset, into: Path, quick: bool, most: int) -> dict[str, Any]
         "mnac": scores.get("mnac"),
         "cd": scores.get("cd"),
         "run": run,
+        "seconds_by_way": seconds_by_way(root, run, shards),
+        "ways": query(root, f"select * exclude (run_id, method) from ways where run_id = '{run}' order by way").to_pylist(),
     }
 
 
@@ -199,14 +229,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few images each, planted only: under five minutes")
     parser.add_argument("--json", action="store_true", help="the rows as JSON, as the last line")
     parser.add_argument("--only", nargs="+", metavar="METHOD/PRESET", help="measure these only")
-    parser.add_argument("--most", type=int, default=IMAGES, help="images a preset, at most")
+    parser.add_argument("--most", type=int, default=MANY, help="images a preset, at most")
     parser.add_argument("--into", type=Path, default=Path("methods-benchmark"), help="warehouse and portraits; begun runs go on")
     parser.add_argument("--out", type=Path, help="write rows, command, commit and hardware to this JSON file")
     options = parser.parse_args()
     torch.set_num_threads(1)
     wanted = [preset for preset in presets() if options.only is None or preset.name in options.only]
     wanted = [preset for preset in wanted if preset.quick or not options.quick]
-    lay_out(options.into, IMAGES)
+    largest = IMAGES if options.quick else max(min(preset.n, options.most) for preset in wanted)
+    lay_out(options.into, max(IMAGES, largest))
     if any(rung.method == "dvce" and rung.robust for preset in wanted for rung in preset.ladder):
         robust_network()
     rows = []

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cfx.classifiers import ClassifierConfig
+from cfx.diffusion.compiled import Runtime
+from cfx.editor import EditorTraining
 from cfx.methods.ace import ACE
 from cfx.methods.blended import Blended
 from cfx.methods.dime import FastDiME
@@ -16,6 +18,7 @@ from cfx.presets import DEFAULT, PAPER, WhiteBox
 from cfx.training.portraits import CLASSES, rendered
 from cfx.training.robust import RobustTraining, train_robust
 
+MANY = 1000  # images of an audit that is large enough for an editor
 ROBUST = Path(__file__).parent / "methods-networks" / "robust.safetensors"  # made by this benchmark if it is not there
 
 
@@ -30,6 +33,8 @@ class Preset(NamedTuple):
     seeds: int = 1
     quick: int = 4  # images with --quick; 0: left out
     prior: str = "portraits:prior"
+    editor: EditorTraining | None = None  # proposes after its examples
+    runtime: Runtime = "torch"  # what evaluates the UNet
 
     @property
     def name(self) -> str:
@@ -71,6 +76,8 @@ def presets() -> list[Preset]:
         Preset("blended", "paper", (Blended(),), 16, 16, quick=2),
         Preset("default", "default", DEFAULT, 256, 256, seeds=3),
         Preset("latent", "default", DEFAULT, 256, 256, prior="portraits:text"),
+        Preset("default", "onnxruntime", DEFAULT, MANY, runtime="onnxruntime"),
+        Preset("editor", "default", DEFAULT, MANY, quick=96, editor=EditorTraining(), runtime="onnxruntime"),
     ]
 
 

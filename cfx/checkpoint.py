@@ -60,6 +60,8 @@ class Facts(TypedDict, total=False):
     data: dict[str, object]  # how many images it was trained on, and what of the table was not
     width: int  # of autoencoders, channels
     code: int
+    pairs: list[tuple[int, int]]  # of an editor: source and target, class ids
+    bounds: list[float]  # of its proposals
 
 
 _FACTS = TypeAdapter(Facts)

@@ -17,7 +17,7 @@ from tasks.reading.gate import gate, policy_at_end
 from tasks.reading.publishing import publish_all, publish_failure
 from tasks.run import Run
 from tasks.run_lock import locked
-from tasks.stages import canary, interventions, learn, queries, run_record
+from tasks.stages import canary, editor, interventions, learn, queries, run_record
 from tasks.stages.attributes import attributes
 from tasks.stages.explain import explain
 from tasks.stages.ingest import ingest
@@ -93,7 +93,7 @@ def audited(run: Run, work: Work) -> str:
         measured_on_images = work.map(measure_properties, run, images)
         learned = work.do(learn.learn, run, images, work.all_of(predicted) if learn.needs_predictions(run) else [])
         if run.prior is not None:
-            explained = work.map(explain, run, images, predicted, learned)
+            explained, learned = explanations(run, work, images, predicted, learned)
             measured = [
                 *(work.map(attributes, run, images, explained) if run.config.oracle is not None else ()),
                 *(work.map(cross_examine, run, images, explained) if run.config.saliency is not None else ()),
@@ -107,6 +107,18 @@ def audited(run: Run, work: Work) -> str:
         work.follow(run.config.name, [*predicted, *measured_on_images, beyond, *doubts, *edited(run, work, images)])
         conclude(run, work)
     return run.id
+
+
+def explanations(
+    run: Run, work: Work, images: Sequence[Shard], predicted: Sequence[Future], learned: learn.Learned
+) -> tuple[list[Future], learn.Learned]:
+    """A shard of explanations for each of images, and what was learned: with an editor, from the first of them."""
+    n = editor.leading(run.config.editor, images)
+    begun = work.map(explain, run, list(images[:n]), list(predicted[:n]), learned) if n else []
+    if n == len(images):
+        return begun, learned
+    learned = work.do(editor.learn_editor, run, list(images[:n]), work.all_of(begun), learned)
+    return [*begun, *work.map(explain, run, list(images[n:]), list(predicted[n:]), learned)], learned
 
 
 def doubted(run: Run, work: Work, images: Sequence[Shard], predicted: Sequence[Shard]) -> list[Future]:

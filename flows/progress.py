@@ -35,6 +35,7 @@ NAMES = {  # stage -> what it does, for people
     "surrogate": "training the surrogate",
     "prompts": "learning words",
     "autoencoders": "training autoencoders",
+    "editors": "training the editor",
 }
 WHOLE, STARTING = "in all", "starting"
 WIDE = 100  # columns of a terminal

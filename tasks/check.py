@@ -19,6 +19,7 @@ from cfx.classifiers import ClassifierConfig, TorchClassifier
 from cfx.classifiers.network import Network
 from cfx.diffusion.ddpm import DDPM
 from cfx.diffusion.runtimes import check_computes
+from cfx.diffusion.training import PriorTraining
 from cfx.errors import ConfigError, UserError, did_you_mean
 from cfx.images import height_and_width
 from cfx.targets import check_target
@@ -53,6 +54,7 @@ from tasks.networks import (
 )
 from tasks.regions import mask_warnings
 from tasks.run import Run
+from tasks.stages.editor import check_drawn, check_editor, few_warnings
 from tasks.stages.encoders import perceptual_for as lpips_of
 from tasks.stages.encoders import published_for
 from tasks.stages.explain import check_ladder
@@ -142,6 +144,7 @@ def check(config: AuditConfig, prepare: Prepare = train_networks) -> Run:
     about_label: tuple[str, ...] = ()
     if config.target_attribute is None and networks.oracle is not None:
         about_label = label_warnings(associations_of(data.selected(config.data)), networks.oracle.attributes)
+    about_editor = few_warnings(config, listed.n)
     about_answers = (warning for one in examined.values() for warning in one.warnings)
     about_names = unmatched_warnings(networks.attributes, listed.attributes)
     about_data = (*listed.warnings, *about_names, *about_label)
@@ -154,6 +157,7 @@ def check(config: AuditConfig, prepare: Prepare = train_networks) -> Run:
         *about_masks,
         *about_answers,
         *about_prior,
+        *about_editor,
     )
     run_id = f"{config.name}-{given.result_hash(_json(prints), code_version())[:10]}"
     run = Run(config, run_id, device, classes, prints, _prior(config, data_print), warnings, listed.sample, labels, words)
@@ -335,6 +339,8 @@ def _method_prints(config: AuditConfig, networks: Networks, device: str) -> Prin
             prints |= _ladder_prints(config, classifier, device)
     with setting("surrogate"):
         check_surrogate(config.surrogate, classifier)
+    with setting("editor"):
+        check_editor(config, classifier)
     with setting("words"):
         model = check_words(config.words, config.ladder, device)
         prints |= {"words": fingerprint_latent(model)} if model is not None else {}
@@ -402,13 +408,16 @@ def _check_prior(
     if folder is None or config.prior is None:
         return (), None
     with setting("prior"):
-        if config.prior.train is not None:
-            check_size(config.data.size, config.prior.train)
-            return size_warnings(config.prior.train, config.data.size), None
-        prior = prior_for(folder, prior_print, device, config.prior)
-        check_methods(config.ladder, prior)
-        check_consensus(config.ladder, prior, classifier.classes)
+        prior = config.prior.train or prior_for(folder, prior_print, device, config.prior)
+        if isinstance(prior, DDPM):
+            check_methods(config.ladder, prior)
+            check_consensus(config.ladder, prior, classifier.classes)
         check_size(config.data.size, prior)
+    with setting("editor"):
+        check_drawn(config, prior)
+    if isinstance(prior, PriorTraining):
+        return size_warnings(prior, config.data.size), None
+    with setting("prior"):
         check_depth(config.ladder, prior)
         asked = classifier if isinstance(config.classifier, ClassifierConfig) else None
         found = survival(prior, asked, config.data, config.ladder, device)

@@ -29,6 +29,7 @@ from cfx.diffusion.forward_passes import Precision
 from cfx.diffusion.latent_model import Conditioning, Parts
 from cfx.diffusion.runtimes import Runtime, check_together
 from cfx.diffusion.training import PriorTraining, suited_to
+from cfx.editor import EditorTraining
 from cfx.errors import UserError
 from cfx.images import height_and_width
 from cfx.methods.ace import ACE
@@ -203,6 +204,12 @@ class AuditConfig(BaseModel):
     )
     surrogate: ClassifierTraining | None = Field(
         None, description="for a black box: how to train the network that guides the ladder, on the images and its answers"
+    )
+    editor: EditorTraining | None = Field(
+        None,
+        description="learns from the audit's first explanations to propose the others in one pass; what fails is explained by "
+        "the ladder, and statistics keep its rows apart unless they are shown to be equivalent (docs/explanation/editor.md); "
+        "`{}` for the defaults",
     )
     words: WordsConfig | None = Field(
         None, description="for the method time: its text-to-image model, and how words are learned from the predictions"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,11 +15,13 @@ from torch import Tensor
 from cfx.classifiers import ClassifierConfig
 from cfx.errors import UserError
 from cfx.images import height_and_width
+from tasks.config import AuditConfig
 from tasks.data import ingest as data
 from tasks.fixed_batches import size_of_batches
 from tasks.look import SUBJECTS, queries_of
 from tasks.run import Run
 from tasks.sample import LOOKED_AT
+from tasks.stages.editor import NULL_PASSES, PASSES
 from tasks.stages.encoders import measures_cout
 from tasks.stages.explain import Cost, Explainer, Targets, explain_images, null_images
 from tasks.stages.interventions import attributes_to_edit, editor_of
@@ -42,6 +45,13 @@ class Work:
     evaluations: int = 0  # of the UNet; 0 where only one that was tried tells
     queries: int = 0  # of classifier, judge and oracle, in images
     seconds: float = 0.0
+
+
+class Spent(NamedTuple):
+    """What an image costs on average: UNet evaluations and seconds."""
+
+    nfe_forward: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -169,8 +179,11 @@ def plan(run: Run, workers: int) -> Plan:
     paths = [[*rungs[0]], [*(guided for guided, _ in rungs), rungs[-1][1]]]  # one rung, or all of them; one null
     counted = {work.stage: work for work in works(run)}
     count = counted["explanations"].images
-    evaluations = sorted(count * sum(cost.nfe_forward for cost in costs) for costs in paths)
-    explaining = sorted(count * sum(cost.seconds for cost in costs) for costs in paths)
+    each_way = [_total(costs) for costs in paths]
+    if config.editor is not None:
+        each_way = _with_editor(config, count, each_way, rungs[0][1])
+    evaluations = sorted(round(count * cost.nfe_forward) for cost in each_way)
+    explaining = sorted(count * cost.seconds for cost in each_way)
     edits = counted.get("edits")
     each = pass_seconds(run, workers)
     rest = sum((work.queries * each * (1 if work.pieces > 1 else workers) + _alone(work, workers)) for work in counted.values())
@@ -187,6 +200,32 @@ def plan(run: Run, workers: int) -> Plan:
         workers=workers,
         device=run.device,
     )
+
+
+def _with_editor(config: AuditConfig, count: int, paths: Sequence[Spent], null: Cost) -> list[Spent]:
+    """The mean cost of an image where an editor proposes for all but its examples: every proposal is accepted, or none is.
+
+    Training passes each example of a batch forward, back for twice that, and through the prior once.
+    """
+    training = config.editor
+    assert training is not None
+    first = min(1.0, math.ceil(training.examples / config.shard_size) * config.shard_size / max(1, count))
+    evaluation = null.seconds / max(1, null.nfe_forward)
+    learning = 4 * training.steps * training.batch / max(1, count) if first < 1 else 0.0
+    lowest, highest = paths
+    accepted, failed = PASSES + NULL_PASSES, PASSES + highest.nfe_forward
+    rest = [Spent(accepted, accepted * evaluation), Spent(failed, PASSES * evaluation + highest.seconds)]
+    return [
+        Spent(
+            first * alone.nfe_forward + (1 - first) * other.nfe_forward,
+            first * alone.seconds + (1 - first) * other.seconds + learning * evaluation,
+        )
+        for alone, other in zip((lowest, highest), rest, strict=True)
+    ]
+
+
+def _total(costs: Sequence[Cost]) -> Spent:
+    return Spent(sum(cost.nfe_forward for cost in costs), sum(cost.seconds for cost in costs))
 
 
 def _alone(work: Work, workers: int) -> float:

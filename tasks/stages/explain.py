@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cfx.diffusion.ddpm import DDPM
 from cfx.diffusion.first_step import FirstAnswers, FirstStep
+from cfx.editor import Editor
 from cfx.errors import UserError
 from cfx.escalate import Escalated, Explain, escalate
 from cfx.guidance import Implicit
@@ -40,6 +41,7 @@ from tasks.progress import advance, expect
 from tasks.run import Run
 from tasks.shard_images import read_images
 from tasks.stage import Rows, stage
+from tasks.stages.editor import NULL_PASSES, PASSES, editor_of, proposals
 from tasks.stages.learn import Learned
 from tasks.stages.nulls import taken_over
 from tasks.stages.prompts import Prompted, prompted_by, time_towards
@@ -173,6 +175,7 @@ class Explainer:
     batch_size: int
     guide: Classifier | None = None  # whose gradients; the classifier's own where there is none
     prompted: Prompted | None = None  # TIME's model with a prompt a class
+    editor: Editor | None = None  # proposes before the ladder explains
 
     def size(self, x: Tensor) -> int:
         """How many images a method sees at once. A text-to-image model one: it is large, and inverts what is alike once."""
@@ -189,6 +192,10 @@ class Targets(NamedTuple):
     image_ids: list[str]
     x: Tensor  # (N, 3, H, W) in [-1, 1]
     target: Tensor  # (N,) class ids
+
+    def of(self, rows: Sequence[int]) -> Targets:
+        """Some of them, by their positions."""
+        return Targets([self.image_ids[i] for i in rows], self.x[rows], self.target[rows])
 
 
 def explain_images(
@@ -305,10 +312,10 @@ def _judged(judge: Classifier | None, target: Sequence[str], x_cf: Tensor) -> li
 def explainer_of(run: Run, learned: Learned) -> Explainer:
     """What explains this run's images: a surrogate guides where the classifier cannot; TIME edits with the run's prompts."""
     guide = run.classifier() if learned.surrogate is None else run.surrogate(learned.surrogate)
-    prompted = None
+    prompted, editor = None, editor_of(run, learned.editor) if learned.editor is not None else None
     if run.config.words is not None and learned.prompts is not None:
         prompted = prompted_by(run.config.words, learned.prompts, run.device)
-    return Explainer(run.denoiser(), run.classifier(), run.config.ladder, run.config.batch_size, guide, prompted)
+    return Explainer(run.denoiser(), run.classifier(), run.config.ladder, run.config.batch_size, guide, prompted, editor)
 
 
 def targets_of(run: Run, images: Shard, predicted: Shard, learned: Learned) -> tuple[Targets, Tensor]:
@@ -339,21 +346,23 @@ def _both_arms(
     run: Run, explainer: Explainer, targets: Targets, source: Tensor, seed: int, pool: Executor
 ) -> Iterator[dict[str, list[Any]]]:
     """The rows of one seed: guided, then null. `pool` makes the files of guided images while their nulls are drawn."""
-    starts: FirstAnswers = {}
+    files: list[Pictures] = []
     drifted = autoencoder_l1(explainer, targets.x)
-    escalated, rung_costs = explain_images(explainer, targets, seed, starts)
-    attempt = escalated.attempt.tolist()
-    guided = Counterfactual(escalated.x_cf, escalated.mask)
-    pictures = Pictures(guided, pool)
-    x_null, mask, costs = taken_over(run, null_images, explainer, targets, escalated.attempt, seed, starts)
-    null = Counterfactual(x_null, mask)
-    arms = {
-        "guided": (guided, pictures, [_total(rung_costs[: a + 1]) for a in attempt]),
-        "null": (null, Pictures(null, pool), costs),
-    }
-    for arm, (found, files, spent) in arms.items():
-        columns = {"seed": [seed] * len(attempt), "attempt": attempt, "autoencoder_l1": drifted} | _arm(run, targets, arm, spent)
-        yield columns | measured(run.classifier(), run.judge(), targets, source, found, files)
+    drawn = drawn_of(
+        explainer,
+        targets,
+        source,
+        seed,
+        partial(taken_over, run, null_images),
+        when_guided=lambda found: files.append(Pictures(found, pool)),
+    )
+    files.append(Pictures(Counterfactual(drawn.null.x_cf, drawn.null.mask), pool))
+    for name, arm, made in zip(("guided", "null"), (drawn.guided, drawn.null), files, strict=True):
+        columns = {"seed": [seed] * len(drawn.way), "attempt": drawn.attempt, "way": drawn.way, "autoencoder_l1": drifted}
+        found = Counterfactual(arm.x_cf, arm.mask)
+        yield (
+            columns | _arm(run, targets, name, arm.costs) | measured(run.classifier(), run.judge(), targets, source, found, made)
+        )
 
 
 def autoencoder_l1(explainer: Explainer, x: Tensor) -> list[float] | list[None]:
@@ -363,6 +372,66 @@ def autoencoder_l1(explainer: Explainer, x: Tensor) -> list[float] | list[None]:
         return [None] * len(x)
     parts = (x[part] if size is None else resized(x[part], size) for part in batches(len(x), explainer.size(x)))
     return torch.cat([drift(autoencoder, part) for part in parts]).tolist()
+
+
+DrawNulls = Callable[[Explainer, Targets, Tensor, int, FirstAnswers | None], tuple[Tensor, Tensor, list[Cost]]]
+
+
+class Arm(NamedTuple):
+    """One arm of N images."""
+
+    x_cf: Tensor  # (N, 3, H, W) in [-1, 1]
+    mask: Tensor  # (N, 1, H, W), NaN where there is none
+    costs: list[Cost]
+
+
+class DrawnArms(NamedTuple):
+    """Both arms of N images, and which way each came: from the editor, or from a rung of the ladder."""
+
+    guided: Arm
+    null: Arm
+    attempt: list[int]  # -1: the editor's proposal
+    way: list[str]
+
+
+def drawn_of(
+    explainer: Explainer,
+    targets: Targets,
+    source: Tensor,
+    seed: int,
+    nulls: DrawNulls = null_images,
+    when_guided: Callable[[Counterfactual], None] = lambda found: None,
+) -> DrawnArms:
+    """What an editor proposes, where there is one; the ladder explains what it does not propose for, and what fails.
+
+    An image that the ladder explains has the noise, and the pictures bit for bit, that it would have without an editor. What its
+    failed proposal cost is part of its cost. nulls: draws as `null_images` does; when_guided: called before that.
+    """
+    n, rest = len(targets.image_ids), list(range(len(targets.image_ids)))
+    x, no_mask = targets.x, torch.full_like(targets.x[:, :1], torch.nan)
+    guided, null = (Arm(x.clone(), no_mask.clone(), [Cost(0, 0, 0.0)] * n) for _ in range(2))
+    attempt, way = [-1] * n, ["ladder"] * n
+    if explainer.editor is not None:
+        found = proposals(explainer.editor, explainer.classifier, x, source.to(x.device), targets.target, explainer.batch_size)
+        guided.x_cf[:], guided.mask[:], null.x_cf[:], null.mask[:] = found.guided, found.mask, found.null, found.mask
+        for i, known in enumerate(found.known):
+            if known:
+                way[i] = "editor" if found.accepted[i] else "ladder after editor"
+                guided.costs[i], null.costs[i] = Cost(PASSES, 0, found.seconds[i]), Cost(NULL_PASSES, 0, found.null_seconds[i])
+        rest = [i for i in rest if way[i] != "editor"]
+        advance(2 * (n - len(rest)), PASSES * sum(found.known) + NULL_PASSES * (n - len(rest)))
+    if not rest:
+        when_guided(Counterfactual(guided.x_cf, guided.mask))
+    else:
+        left, starts = targets.of(rest), FirstAnswers()
+        climbed, rung_costs = explain_images(explainer, left, seed, starts)
+        guided.x_cf[rest], guided.mask[rest] = climbed.x_cf, climbed.mask
+        when_guided(Counterfactual(guided.x_cf, guided.mask))
+        null.x_cf[rest], null.mask[rest], null_costs = nulls(explainer, left, climbed.attempt, seed, starts)
+        for i, rung, cost in zip(rest, climbed.attempt.tolist(), null_costs, strict=True):
+            attempt[i], null.costs[i] = rung, cost
+            guided.costs[i] = _total([guided.costs[i], *rung_costs[: rung + 1]])
+    return DrawnArms(guided, null, attempt, way)
 
 
 def _arm(run: Run, targets: Targets, arm: str, costs: Sequence[Cost]) -> dict[str, list[Any]]:

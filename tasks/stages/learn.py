@@ -32,6 +32,7 @@ class Learned:
     surrogate: Path | None = None
     prompts: Path | None = None  # the folder of TIME's words
     autoencoders: Path | None = None
+    editor: Path | None = None  # trained once the ladder has explained its examples
 
 
 def needs_predictions(run: Run) -> bool:

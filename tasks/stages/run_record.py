@@ -17,6 +17,7 @@ import torch
 
 from cfx.version import __version__
 from tasks.advice.black_box_check import black_box_warnings
+from tasks.advice.editor_check import editor_warnings
 from tasks.advice.judge_check import judge_warnings
 from tasks.run import Run
 from warehouse.facts.order import STEP
@@ -172,7 +173,7 @@ def finish_run(run: Run) -> Shard:
         counts = lens.execute(COUNTS, {"run": run.id}).fetchone()
     assert counts is not None
     known = dict(zip(("attempted", "explained", "flipped", "rejected"), counts, strict=True))
-    late = (*black_box_warnings(run), *judge_warnings(run))
+    late = (*black_box_warnings(run), *judge_warnings(run), *editor_warnings(run))
     for warning in late:
         _log.warning("run=%s %s", run.id, warning)
     known["warnings"] = [*run.warnings, *late]

@@ -20,7 +20,7 @@ CLAIMS = set(needed_views("from claims"))
         ("from facts.runs", set()),
         ("from FR where run_id = 'r1'", {"fr"}),
         ('from main."fr"', {"fr"}),
-        ("select widened(3) from runs", {"runs", "resamples", "buckets", "attribute_sums"}),
+        ("select widened(3) from runs", {"runs", "resamples", "buckets", "attribute_sums", "admitted"}),
         ("describe fr", {"fr"}),
         ("select (select count(*) from fr) from images", {"fr"}),
         ("select 'gate' as verdicts from images -- fr", set()),

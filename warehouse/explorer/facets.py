@@ -23,6 +23,7 @@ TITLES = {
     "seed": "Seed",
     "split": "Split",
     "attempt": "Attempt",
+    "way": "Drawn by",
     "file": "File name",
 }
 NUMBERS = {
@@ -159,7 +160,7 @@ def facets(table: RunTable, chosen: Selection) -> Facets:
         _attributes(table, chosen),
         _of_attributes(table, chosen, "changed", [NOTHING])[NOTHING] if table.attributes else None,
         tuple(_histogram(table, chosen, name) for name in numbers),
-        _listed(table, chosen, "method", "seed", "split", "attempt"),
+        _listed(table, chosen, "method", "seed", "split", "attempt", "way"),
         tuple(name for name in table.extents if name not in numbers),
     )
 

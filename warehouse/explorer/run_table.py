@@ -26,7 +26,7 @@ from warehouse.report.names import Names
 
 READ = ("runs", "explanations", "attributes", "images", "predictions", "properties", "place_claims")  # what a table is made of
 WORDS = {"outcome": ("flipped", "not flipped"), "judge": ("agrees", "disagrees"), "answer": ("right", "wrong")}
-FACETS = (*WORDS, "label", "source", "target", "method", "seed", "split", "attempt")  # columns of words
+FACETS = (*WORDS, "label", "source", "target", "method", "seed", "split", "attempt", "way")  # columns of words
 NUMBERS = ("FLOAT", "DOUBLE", "TINYINT", "INTEGER", "BIGINT")
 KEPT = 4  # tables in memory: runs that are looked at by turns
 RUN = "from runs where run_id = $run"

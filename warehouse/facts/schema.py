@@ -159,7 +159,7 @@ EXPLANATIONS = _fact(
         *_KEYS,
         _column("source", pa.string(), "class predicted on the clean image"),
         _column("target", pa.string(), "target class"),
-        _column("attempt", pa.int32(), "rung of the retry ladder, from 0"),
+        _column("attempt", pa.int32(), "rung of the retry ladder, from 0; -1: none, the editor's proposal"),
         _column("p_source", pa.float64(), "probability of the source class before"),
         _column("p_target", pa.float64(), "probability of the target class before"),
         _column("p_source_cf", pa.float64(), "probability of the source class after"),
@@ -182,8 +182,31 @@ EXPLANATIONS = _fact(
         _column("device", pa.string(), "device it ran on"),
         _column("png", pa.binary(), "the counterfactual, PNG"),
         _optional("mask_png", pa.binary(), "the mask, PNG"),
+        _optional(
+            "way",
+            pa.string(),
+            "ladder; editor: proposed by the run's editor; ladder after editor: where that proposal failed; null: ladder, before",
+        ),
     ],
-    gained=("autoencoder_l1",),
+    gained=("autoencoder_l1", "way"),
+)
+
+EDITORS = _fact(
+    "editors",
+    "One row per pair of classes and measure of a run with an editor: what it proposes beside what the ladder drew, on images "
+    "that it did not learn from. The view `admitted` says what follows.",
+    [
+        _column("source", pa.string(), "class predicted on the clean image"),
+        _column("target", pa.string(), "target class"),
+        _column("measure", pa.string(), "shift: of an attribute, guided minus null; flips: kept as PNG; l1: mean |difference|"),
+        _optional("attribute", pa.string(), "the oracle's attribute, of a shift; null of the others"),
+        _optional("by_ladder", pa.float64(), "mean by the ladder; null where the editor has no accepted proposal"),
+        _optional("by_editor", pa.float64(), "mean by the editor, on the same images"),
+        _optional("low", pa.float64(), "90 % interval of the mean difference, editor minus ladder, paired; null below 2 images"),
+        _optional("high", pa.float64(), "upper end"),
+        _optional("equivalent", pa.bool_(), "of a shift: the interval lies inside +- the run's margin; null of the others"),
+        _column("n", pa.int64(), "held-out images: for flips all, otherwise those whose proposal is accepted"),
+    ],
 )
 
 ATTRIBUTES = _fact(
@@ -637,6 +660,7 @@ FACTS: dict[str, Fact] = {
         TRANSPLANTS,
         PLACE_CLAIMS,
         SEGMENT_CLAIMS,
+        EDITORS,
         EXPLANATIONS,
         ATTRIBUTES,
         ATTRIBUTE_SUMS,

@@ -9,8 +9,8 @@ _OTHERS = {
     "data": "quality_images near_duplicates label_issues shared_files near_copies",
     "groups": "subgroups fairness group_counts label_associations",
     "evidence": "saliency interventions attribute_shifts ranked_attributes explained_share places segments unnamed_findings "
-    "property_associations edit_quality reacting mad cross_examination truth_agreement",
-    "metrics": "fr judge_fr confidence bkl mnac cd fid sfid kid crossover_fid fs fva s3 cout im1 im2 insertion deletion "
+    "property_associations edit_quality reacting mad cross_examination truth_agreement admitted editors",
+    "metrics": "fr judge_fr ways confidence bkl mnac cd fid sfid kid crossover_fid fs fva s3 cout im1 im2 insertion deletion "
     "distances diversity absent",
     "between audits": "trend watched changes edit_changes flip_changes unedited bases audits canaries layers damaged",
     "people": "reviews marks agreement names given_names policies word_agreement",

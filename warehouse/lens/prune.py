@@ -15,6 +15,7 @@ from warehouse.lens.connect import open_warehouse
 from warehouse.lens.runs import NEWEST_FIRST
 from warehouse.report.hashes import hashes_path, read_sums
 
+LEARNED = ("answers", "words", "surrogates", "editors", "autoencoders")  # of an object store they are in this machine's cache
 _OLD = f"""
     select run_id from runs
     qualify started < $before and row_number() over (partition by name order by status = 'finished' desc, {NEWEST_FIRST}) > $keep
@@ -65,7 +66,7 @@ def forget(root: Path, run_id: str) -> int:
     files.sort(key=lambda path: path.parent.parent.name == "runs")
     shared = [path for edits in _unused_edits(root, run_id) for path in files_below(root / "facts", f"edits/run_id={edits}/*")]
     beside = [*files_below(root / "reports", f"{run_id}.*"), *files_below(root / "kept", f"*/run_id={run_id}/*")]
-    for folder in ("answers", "words", "surrogates"):  # of an object store they are in this machine's cache
+    for folder in LEARNED:
         home = root / folder
         here = home if isinstance(home, Path) else cache_of(home)
         beside += [*files_below(here, f"{run_id}/*"), *files_below(here, f"{run_id}.*")]

@@ -34,7 +34,7 @@ TO_FILL_IN = "[to be filled in"
 SHOWN = 12  # rows of a table that grows with labels or attributes; the others follow from the view that is named beside it
 FROM_REPORT = (
     "runs", "ranked", "share", "claims", "compared", "layers", "splits", "associations", "reasons", "rules", "base", "changes",
-    "cost", "canary", "drift", "scorecard",
+    "cost", "ways", "canary", "drift", "scorecard",
 )  # fmt: skip
 QUERIES = {
     "accuracy": """
@@ -94,7 +94,7 @@ def annex_iv(root: Path, run_id: str) -> str:
         held=rows["protected"][0] if rows["protected"] else None,
         gate=verdict_of(run_id, rows["rules"]) if rows["rules"] else None,
         scope=scope(run, rows["splits"], rows["ranked"], rows["associations"]),
-        limits=limits(run, ranked, {row["arm"]: row for row in rows["cost"]}, unguided, rows["canary"]),
+        limits=limits(run, ranked, {row["arm"]: row for row in rows["cost"]}, unguided, rows["canary"], rows["ways"]),
         crosswalk=CROSSWALK,
         figures=_figures(run, rows),
         facts=len(facts),

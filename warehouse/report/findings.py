@@ -21,13 +21,13 @@ EXAMPLES = 4
 SHARE = """
 select count(*) as n, coalesce(count_if({c} > 0), 0) as appeared, coalesce(count_if({c} < 0), 0) as vanished
 from attributes
-join (select run_id, image_id, method, arm, seed, flipped from explanations) using (run_id, image_id, method, arm, seed)
+join (select run_id, image_id, method, arm, seed, flipped from admitted) using (run_id, image_id, method, arm, seed)
 where run_id = $run and arm = 'guided' and flipped
 """
 PICKS = """
-select image_id, seed, path, source, target, {p} as p, {q} as q
+select image_id, seed, path, source, target, way, {p} as p, {q} as q
 from attributes
-join (select run_id, image_id, method, arm, seed, flipped, source, target from explanations)
+join (select run_id, image_id, method, arm, seed, flipped, source, target, way from admitted)
     using (run_id, image_id, method, arm, seed)
 left join (select run_id, image_id, path from images) using (run_id, image_id)
 where run_id = $run and arm = 'guided' and flipped and {c} <> 0

@@ -51,9 +51,15 @@ THESE_IMAGES = Limit(
 
 
 def limits(
-    run: Row, ranked: Sequence[Row], cost: Mapping[str, Row], fr_null: float | None, canary: Sequence[Row] = ()
+    run: Row,
+    ranked: Sequence[Row],
+    cost: Mapping[str, Row],
+    fr_null: float | None,
+    canary: Sequence[Row] = (),
+    ways: Sequence[Row] = (),
 ) -> list[Limit]:
-    """The standing limits, with this run's numbers in them. ranked: with `null`, the change without guidance; cost: by arm."""
+    """The standing limits, with this run's numbers in them. ranked: with `null`, the change without guidance; cost: by arm;
+    ways: rows of the view of that name."""
     guided = cost.get("guided", {})
     config = json.loads(run["config"])
     drawn, named = has(config, "prior"), has(config, "oracle")
@@ -62,6 +68,7 @@ def limits(
     found += [_canary(row) for row in canary]
     if config.get("surrogate") is not None:
         found.append(SURROGATE)
+    found += _ways({row["way"]: row for row in ways})
     if drawn and not guided.get("judged"):
         text = "No second classifier checked the flips, so adversarial changes cannot be distinguished from real ones."
         found.append(Limit("No judge.", text))
@@ -72,6 +79,25 @@ def limits(
         text = "No attribute was named as the label (the setting target_attribute), so it is ranked like any other."
         found.append(Limit("The label is not set apart.", text))
     return found
+
+
+def _ways(ways: Mapping[str, Row]) -> list[Limit]:
+    """What an editor drew, and whether it counts."""
+    if "editor" not in ways:
+        return []
+    n, counted = (sum(row[name] for row in ways.values()) for name in ("n", "admitted"))
+    drew, whole = count(ways["editor"]["n"]), count(n)
+    text = f"The audit’s editor, a network that learned from the first explanations, drew {drew} of {whole}"
+    if "ladder after editor" in ways:
+        text += f"; {count(ways['ladder after editor']['n'])} that it failed on were explained by search, as the first were"
+    if counted == n:
+        text += ". On images that it had not seen, both ways change every attribute alike within the margin: all count together."
+    else:
+        text += (
+            ". It is not shown to change every attribute as the search does, so what is said of attributes rests on the "
+            f"{count(counted)} explanations that the search made at once; flips and the second model are of all {whole}."
+        )
+    return [Limit("Two ways of drawing.", text)]
 
 
 def _canary(row: Row) -> Limit:

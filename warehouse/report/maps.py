@@ -91,7 +91,7 @@ _INPUTS = "select image_id from images where run_id = $run order by md5(image_id
 _CHOSEN = """
 with guided as (
     select image_id, seed, source, target, len(classes) = 2 as two, md5(image_id || ':' || seed) as lot
-    from explanations join (select run_id, classes from runs) using (run_id) where run_id = $run and arm = 'guided'
+    from admitted join (select run_id, classes from runs) using (run_id) where run_id = $run and arm = 'guided'
 ), ways as (
     select
         *, if(two, source || ' → ' || target, 'every class') as way, if(two, source, 'the class that is predicted') as class

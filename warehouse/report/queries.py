@@ -200,10 +200,10 @@ with changes as (
         if(len(classes) = 2 and target = classes[1], -1, 1) as sign,
         columns('^d_')
     from attributes
-    join explanations using (run_id, image_id, method, arm, seed)
+    join admitted using (run_id, image_id, method, arm, seed)
     join runs using (run_id)
     where run_id = $run
-    qualify count(*) over (partition by image_id, explanations.method, seed) = 2  -- in both arms
+    qualify count(*) over (partition by image_id, admitted.method, seed) = 2  -- in both arms
 ), means as (
     select arm, if(count(distinct c.source) = 1, any_value(c.source), null) as source, target, avg(sign * columns('^d_'))
     from changes c
@@ -215,7 +215,7 @@ order by attribute, source, target, arm
 """,
     "compared": """
 with paired as (
-    select image_id, source, target from explanations where run_id = $run
+    select image_id, source, target from admitted where run_id = $run
     group by image_id, method, seed, source, target having count(distinct arm) = 2
 ), ways as (
     select source, target, count(distinct image_id) as images from paired group by source, target
@@ -255,7 +255,8 @@ with guided as (
     (select 'failed', row_number() over (order by flipped, lot), * from guided where failure is not null
      order by flipped, lot limit $failed)
 )
-select pick, image_id, seed, path, source, target, p_source, p_source_cf, p_target, p_target_cf, flipped, judge_flipped, l1
+select pick, image_id, seed, path, source, target, p_source, p_source_cf, p_target, p_target_cf, flipped, judge_flipped, l1,
+    coalesce(way, 'ladder') as way
 from picks left join images using (run_id, image_id)
 order by pick, place
 """,
@@ -362,6 +363,9 @@ select stage, reason, count(*) as n from rejected where run_id = $run group by a
 """,
     "rejected": """
 select path, stage, reason, error from rejected where run_id = $run order by reason, path limit 20
+""",
+    "ways": """
+select way, n, flip_rate, judge_flip_rate, admitted from ways where run_id = $run order by way
 """,
     "cost": """
 select arm, count(*) as explanations, count(distinct image_id) as images,

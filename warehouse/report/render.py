@@ -229,7 +229,7 @@ def _render(
         amplified=AMPLIFIED,
         saliency=next((row["map"] for row in pictures.shown if row["map"]), None),
         measures=in_order(named["scorecard"].rows),
-        limits=limits(run, rows, cost, scores.get("fr_null", {}).get("value"), named["canary"].rows),
+        limits=limits(run, rows, cost, scores.get("fr_null", {}).get("value"), named["canary"].rows, named["ways"].rows),
         provenance=_provenance(run, cost),
         fingerprints=json.loads(run["fingerprints"]),
         packages=json.loads(run["packages"]),

@@ -2,14 +2,14 @@
 -- each shard of `attributes`, so that a question over millions of explanations reads thousands of rows; for a run that lacks some
 -- they are made from its rows here, by the same SQL. Sums of changes are rounded to multiples of 2^-24, the grid of float32 in
 -- [.5, 1]: they are exact in any order, so no answer depends on shards or threads.
--- Over: every explanation with its null for images, pairs and d_; guided explanations that flipped for the others.
+-- Over: `admitted`: every explanation with its null for images, pairs and d_; guided explanations that flipped for the others.
 create view attribute_sums as
 with arms as (
     select run_id, method, image_id, seed, count(*) as n from facts.unsummed_attributes group by run_id, method, image_id, seed
 ),
 guided as (
     select run_id, method, image_id, seed, source, target, flipped, n = 2 as paired
-    from explanations join arms using (run_id, method, image_id, seed)
+    from admitted join arms using (run_id, method, image_id, seed)
     where arm = 'guided'
 ),
 moved as (

@@ -37,7 +37,7 @@ with flips as (
         run_id, method,
         avg(flipped::int) filter (arm = 'guided') as guided, coalesce(avg(flipped::int) filter (arm = 'null'), 0) as unguided,
         avg(judge_flipped::int) filter (arm = 'guided') as judged, coalesce(avg(judge_flipped::int) filter (arm = 'null'), 0) as judged_unguided
-    from explanations group by run_id, method
+    from admitted group by run_id, method
 ),
 evidence as (
     select

@@ -33,7 +33,7 @@ seen as (
     select run_id, coalesce(explained_images, predicted_images) as images
     from (select run_id, count(*) as predicted_images from predictions group by run_id)
     full join (
-        select run_id, count(distinct image_id) as explained_images from explanations where arm = 'guided' group by run_id
+        select run_id, count(distinct image_id) as explained_images from admitted where arm = 'guided' group by run_id
     ) using (run_id)
 ),
 whole as (

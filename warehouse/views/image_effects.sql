@@ -1,6 +1,6 @@
 -- What the classifier's guidance did to each attribute of each image: the change of the oracle's probability, guided minus null,
 -- averaged over the seeds. Of two classes signed as the classifier goes from its first class to its second.
--- Over: every explanation with its null, flipped or not.
+-- Over: every explanation with its null, flipped or not, of `admitted`.
 -- Columns:
 --   effect: change of the attribute's oracle probability, guided minus null
 create view image_effects as
@@ -12,7 +12,7 @@ with pairs as (
         if(arm = 'guided', 1, -1) * if(len(classes) = 2 and target = classes[1], -1, 1) as sign,
         columns('^d_')
     from attributes
-    join (select run_id, image_id, method, arm, seed, source, target from explanations) using (run_id, image_id, method, arm, seed)
+    join (select run_id, image_id, method, arm, seed, source, target from admitted) using (run_id, image_id, method, arm, seed)
     join (select run_id, classes from runs) using (run_id)
     qualify count(*) over (partition by run_id, method, image_id, seed) = 2
 ),

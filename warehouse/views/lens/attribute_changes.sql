@@ -22,7 +22,7 @@ paired as (
     from long group by all
 )
 select
-    o.run_id, audit, o.image_id, o.path, o.label, o.source as predicted, o.target, o.flipped, o.method, o.seed, attribute,
+    o.run_id, audit, o.image_id, o.path, o.label, o.source as predicted, o.target, o.flipped, o.method, o.seed, o.way, attribute,
     before, after, after - before as change, (after > .5)::tinyint - (before > .5)::tinyint as switched
 from paired
 join main.outcomes o using (run_id, image_id, method, seed)
