@@ -23,6 +23,7 @@ def _odd(side: int) -> int:
 
 Side = Annotated[int, Field(ge=1), AfterValidator(_odd)]  # of a square around a pixel, pixels
 ClassLoss = Literal["logit", "log_prob", "margin"]
+Implicit = Callable[[Tensor, int, Tensor], Tensor]  # (z, t, target): the noise that a generator of the target's class sees in z
 
 
 def class_loss(logits: Tensor, target: Tensor, loss: ClassLoss) -> Tensor:
@@ -71,6 +72,34 @@ def unit(v: Tensor) -> Tensor:
 def rescaled(gradient: Tensor, eps: Tensor) -> Tensor:
     """The gradient with the norm of the predicted noise, an image (DVCE's adaptive weight; its paper writes the mean's norm)."""
     return unit(gradient) * eps.detach().flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+def implicit_gradient(implicit: Implicit | None, z: Tensor, t: int, target: Tensor, eps: Tensor) -> Tensor:
+    """Gradient, up to a positive factor, of -log p(target | z) by the generator alone: the noise that it sees given the class
+    less that which it sees given nothing, eps (B, C, h, w)   (Ho & Salimans 2022). Raises UserError without such a generator.
+    """
+    if implicit is None:
+        raise UserError(
+            "consensus asks the generator what it makes of a class; use a prior that reads prompts and set "
+            "`prior.class_prompts`, or leave consensus out"
+        )
+    return implicit(z, t, target) - eps
+
+
+def agreed(gradient: Tensor, implicit: Tensor, degrees: float) -> Tensor:
+    """A classifier's gradient where the generator's implicit classifier agrees, 0 elsewhere: LDCE's consensus filter   (Farid et
+    al. 2023, arXiv:2310.06668).
+
+    gradient, implicit: (B, C, h, w). They agree at a position where the angle between their C numbers is at most `degrees`.
+
+    Examples:
+        >>> gradient = torch.tensor([[1.0, 2.0], [0.0, 2.0]]).view(1, 2, 1, 2)  # (1, 0) and (2, 2)
+        >>> implicit = torch.tensor([[3.0, 0.0], [0.0, -1.0]]).view(1, 2, 1, 2)  # (3, 0) and (0, -1)
+        >>> agreed(gradient, implicit, 45).flatten(2).tolist()
+        [[[1.0, 0.0], [0.0, 0.0]]]
+    """
+    cosine = torch.cosine_similarity(gradient, implicit, dim=1)[:, None]
+    return torch.where(cosine >= math.cos(math.radians(degrees)), gradient, 0)
 
 
 def changed_region(x: Tensor, x_cf: Tensor, threshold: float, dilation: int) -> Tensor:

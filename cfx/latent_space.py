@@ -14,6 +14,7 @@ An autoencoder gives no image back exactly. So that its loss is not taken for th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -78,7 +79,7 @@ def in_latent_space(
     """What a method finds for x (B, 3, H, W) in [-1, 1] in the latent space of a prior over latents; sides that are multiples of
     its autoencoder's factor.
 
-    A length in pixels among the method's settings (dilation) becomes the nearest in positions of a latent. Its mask comes back in
+    A length in pixels among the method's settings (dilation) becomes one in positions of a latent. Its mask comes back in
     pixels, each position as the pixels it stands for; a given `mask` (B, 1, H, W) may change a position where it touches one.
     Where the mask is 0, x_cf is x, bit by bit.
     """
@@ -99,17 +100,16 @@ def in_latent_space(
 
 
 def in_positions(config: Config, factor: int) -> Config:
-    """A method's settings with its lengths in pixels as the nearest in positions of a latent; odd ones stay odd.
+    """A method's settings with its lengths in pixels as those in positions of a latent: a mask that grows by a square grows by
+    all positions that the square touches.
 
     Examples:
         >>> from cfx.methods.maskdime import MaskDiME
-        >>> [in_positions(MaskDiME(dilation=15), factor).dilation for factor in (1, 4, 8)]
-        [15, 3, 1]
+        >>> [in_positions(MaskDiME(dilation=side), 4).dilation for side in (1, 5, 9, 15)]
+        [1, 3, 3, 5]
     """
     dilation = getattr(config, "dilation", None)
-    if dilation is None:
-        return config
-    return config.model_copy(update={"dilation": 2 * round((dilation / factor - 1) / 2) + 1 if dilation > factor else 1})
+    return config if dilation is None else config.model_copy(update={"dilation": 2 * math.ceil((dilation - 1) / 2 / factor) + 1})
 
 
 def enlarged(mask: Tensor, x: Tensor) -> Tensor:

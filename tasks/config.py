@@ -79,6 +79,9 @@ class PriorConfig(Conditioning, Parts):
     )
     revision: str | None = Field(None, description="of a hub's id: a commit, branch or tag; only a commit stays the same")
     train: PriorTraining | None = None  # train it from the audited images, once a data set and configuration
+    class_prompts: dict[str, str] = Field(
+        {}, description="of a generator that reads prompts, the prompt of every class: what a method's `consensus` asks it about"
+    )
     runtime: Runtime = Field(
         "torch",
         description="what evaluates the UNet where no gradient passes through it; onnxruntime: faster on a CPU, images differ by "
@@ -107,7 +110,7 @@ class PriorConfig(Conditioning, Parts):
     def of_generators(self) -> list[str]:
         """The settings that are not as they are by default, and mean nothing to a prior of images."""
         usual = PriorConfig.model_fields
-        names = ("revision", *Conditioning.model_fields, *Parts.model_fields)
+        names = ("revision", "class_prompts", *Conditioning.model_fields, *Parts.model_fields)
         return [name for name in names if getattr(self, name) != usual[name].default]
 
 

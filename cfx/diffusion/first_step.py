@@ -39,6 +39,7 @@ class FirstStep:
         self._denoiser, self._known, self._start = denoiser, {} if known is None else known, 0
         self.alphas_cumprod, self.drawn_size = denoiser.alphas_cumprod, denoiser.drawn_size
         self.autoencoder, self.skips_gradient = denoiser.autoencoder, denoiser.skips_gradient
+        self.noise_of_classes = getattr(denoiser, "noise_of_classes", None)
 
     def step(self, z: Tensor, t: int) -> Step:
         """One reverse step of z (B, C, H, W) at respaced index t. What is differentiated through is neither taken nor kept."""

@@ -7,9 +7,12 @@ latent after it.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from pydantic_core import from_json
+from torch import Tensor
 
 from cfx.diffusion.ddpm import DDPM
 from cfx.diffusion.latent_model import Autoencoder, LatentModel
@@ -27,10 +30,14 @@ class LatentPrior(DDPM):
 
     autoencoder: Autoencoder
 
-    def __init__(self, model: LatentModel, steps: int | None = None, summed: bool = False) -> None:
+    def __init__(
+        self, model: LatentModel, steps: int | None = None, summed: bool = False, class_prompts: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(model.network, model.schedule, model.autoencoder.channels, steps, summed=summed, patch=1)
-        self.model, self.autoencoder = model, model.autoencoder
+        self.model, self.autoencoder, self.class_prompts = model, model.autoencoder, class_prompts or {}
         self.multiple = 1  # `drawn_size` sees to it
+        if self.class_prompts and model.text is not None:
+            model.text.conditioned([*self.class_prompts.values()])  # read now, so that a prompt that is too long is known
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -49,7 +56,17 @@ class LatentPrior(DDPM):
 
     def respaced(self, steps: int, summed: bool = False) -> LatentPrior:
         """The same model over `steps` of its original steps; `summed` as in `respaced_timesteps`."""
-        return LatentPrior(self.model, steps, summed)
+        return LatentPrior(self.model, steps, summed, self.class_prompts)
+
+    @torch.no_grad()
+    def noise_of_classes(self, z: Tensor, t: int, classes: Sequence[str]) -> Tensor:
+        """The noise in z (B, C, h, w) at respaced index t where each image is of a class, one of B: under that class's prompt."""
+        assert self.model.text is not None
+        network = self.model.text.conditioned([self.class_prompts[name] for name in classes])
+        signal, sigma = self.amounts(t)
+        timesteps = torch.full((len(z),), self.timesteps[t], device=z.device)
+        out = network(self.schedule.state(z, signal, sigma), timesteps).float()
+        return (z - signal * self.schedule.clean(out, z, signal, sigma)) / sigma
 
 
 def is_generator(source: Path) -> bool:

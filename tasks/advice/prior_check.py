@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cfx.diffusion.ddpm import DDPM, missing
+from cfx.diffusion.latent_prior import LatentPrior
 from cfx.diffusion.training import PriorTraining
 from cfx.errors import UserError
 from cfx.images import height_and_width
@@ -41,6 +42,21 @@ def check_methods(ladder: Ladder, prior: DDPM) -> None:
                 f"method {method.method!r} {OF_PIXELS[method.method]}, and this prior draws latents; use maskdime, fastdime, "
                 "dime or dvce (`ladder: default`), or a prior of images"
             )
+
+
+def check_consensus(ladder: Ladder, prior: DDPM, classes: tuple[str, ...]) -> None:
+    """Raises UserError for a consensus with a prior that reads no prompts, or that was not given one for each class."""
+    asked = [method for method in ladder if getattr(method, "consensus", None) is not None]
+    if not asked:
+        return
+    if not isinstance(prior, LatentPrior) or prior.model.text is None:
+        raise UserError(
+            f"consensus of method {asked[0].method!r} asks a generator that reads prompts, and this prior reads none; leave it "
+            "out, or use such a prior (`portraits:text`, Stable Diffusion)"
+        )
+    missing = [name for name in classes if name not in prior.class_prompts]
+    if missing:
+        raise UserError(f"consensus needs a prompt for every class; add {', '.join(missing)} to `prior.class_prompts`")
 
 
 def check_depth(ladder: Ladder, prior: DDPM) -> None:

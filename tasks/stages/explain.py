@@ -15,6 +15,7 @@ from cfx.diffusion.ddpm import DDPM
 from cfx.diffusion.first_step import FirstAnswers, FirstStep
 from cfx.errors import UserError
 from cfx.escalate import Escalated, Explain, escalate
+from cfx.guidance import Implicit
 from cfx.images import decode_png, encode_png
 from cfx.latent_space import drift
 from cfx.methods.ace import ACE, ace
@@ -58,6 +59,7 @@ class Counted:
         self.alphas_cumprod = denoiser.alphas_cumprod
         self.drawn_size = getattr(denoiser, "drawn_size", lambda height, width: None)
         self.autoencoder = getattr(denoiser, "autoencoder", None)
+        self._noise_of_classes = getattr(denoiser, "noise_of_classes", None)
         self._through_network = not getattr(denoiser, "skips_gradient", False)
 
     def step(self, z: Tensor, t: int) -> Step:
@@ -66,6 +68,19 @@ class Counted:
             z = z.view_as(z)  # a node of its own, passed once a vector-Jacobian product
             z.register_hook(self._passed)
         return self._denoiser.step(z, t)
+
+    @property
+    def noise_of_classes(self) -> Callable[[Tensor, int, Sequence[str]], Tensor] | None:
+        """What a generator sees in z (B, C, h, w) at step t given each image's class; none of a prior without classes."""
+        if self._noise_of_classes is None:
+            return None
+
+        def counted(z: Tensor, t: int, classes: Sequence[str]) -> Tensor:
+            self.forward += len(z)
+            noise: Tensor = self._noise_of_classes(z, t, classes)
+            return noise
+
+        return counted
 
     @property
     def spent(self) -> int:
@@ -115,7 +130,17 @@ def bind(
             if prompted is None:
                 raise UserError("method 'time' edits with words that an audit learns from all its images; it needs `words`")
             return partial(time_towards, prompted, classifier, config=method)
+    if getattr(method, "consensus", None) is not None:
+        extras["implicit"] = implicit_of(denoiser, classifier)
     return partial(at_priors_size, FUNCTIONS[type(method)], denoiser, classifier, config=method, **extras)
+
+
+def implicit_of(denoiser: Denoiser, classifier: Classifier) -> Implicit | None:
+    """What the prior sees given the class that each image is explained towards; none of a prior without classes."""
+    noise_of_classes: Callable[[Tensor, int, Sequence[str]], Tensor] | None = getattr(denoiser, "noise_of_classes", None)
+    if noise_of_classes is None:
+        return None
+    return lambda z, t, target: noise_of_classes(z, t, [classifier.classes[i] for i in target.tolist()])
 
 
 def check_ladder(ladder: Ladder, classifier: Classifier, surrogate: bool = False) -> None:
