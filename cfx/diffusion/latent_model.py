@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cfx.diffusion.ddpm import Schedule
 from cfx.errors import UserError
+from cfx.paths import ModelName
 from cfx.types import Config
 
 if TYPE_CHECKING:
@@ -37,11 +38,15 @@ class Conditioning(Config):
 class Parts(Config):
     """What is put on or in the place of parts of a pipeline. Each is a folder, a file or a hub id."""
 
-    lora: tuple[str, float] | None = Field(
+    lora: tuple[ModelName, float] | None = Field(
         None, description="low-rank weights (a .safetensors file or its folder), and their scale"
     )
-    network: str | None = Field(None, description="folder of a fine-tuned UNet or transformer, instead of the pipeline's own")
-    decoder: str | None = Field(None, description="a tiny autoencoder (AutoencoderTiny: TAESD and the like) that decodes instead")
+    network: ModelName | None = Field(
+        None, description="folder of a fine-tuned UNet or transformer, instead of the pipeline's own"
+    )
+    decoder: ModelName | None = Field(
+        None, description="a tiny autoencoder (AutoencoderTiny: TAESD and the like) that decodes instead"
+    )
 
 
 class Autoencoder(Protocol):
