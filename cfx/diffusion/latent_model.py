@@ -36,7 +36,7 @@ class Conditioning(Config):
 
 
 class Parts(Config):
-    """What is put on or in the place of parts of a pipeline. Each is a folder, a file or a hub id."""
+    """What is put on or in the place of parts of a pipeline: local folders, or a file."""
 
     lora: tuple[ModelName, float] | None = Field(
         None, description="low-rank weights (a .safetensors file or its folder), and their scale"
