@@ -41,7 +41,7 @@ def _by_name(index: Index, label: str, classes: int) -> int:
     names = index.settings.get("id2label") or {}
     found = [int(number) for number, name in names.items() if label in (name, *map(str.strip, name.split(",")))]
     if len(found) != 1:
-        what = f"{len(found)} classes" if found else "no class"
+        what = f"{len(found)} classes of {index.folder} are" if found else f"no class of {index.folder} is"
         way_out = f"one of {', '.join(map(str, found))}" if found else f"a number, 0 to {classes - 1}"
-        raise UserError(f"label is {label!r}, but {what} of {index.folder} are called so; set {way_out}")
+        raise UserError(f"label is {label!r}, but {what} called so; set {way_out}")
     return found[0]

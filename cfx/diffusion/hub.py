@@ -37,22 +37,13 @@ def model_folder(source: str, revision: str | None = None) -> Folder:
     Only configs, vocabularies and safetensors are downloaded, no code. Warns, with the line to add, where the commit is not
     said. Raises FileNotFoundError where there is no such model, UserError for a revision of a local folder.
     """
-    local = (
-        Path(str(files("cfx") / "weights" / "portraits" / source.removeprefix(BUNDLED)))
-        if source.startswith(BUNDLED)
-        else Path(source)
-    )
+    local = _bundled(source) if source.startswith(BUNDLED) else Path(source)
     if local.is_dir():
         if revision is not None:
             raise UserError(f"revision is {revision!r}, but {source} is a folder, which has none; take `revision` out")
         return Folder(local, None)
-    if source.startswith(BUNDLED) or not HUB_ID.fullmatch(source):
-        there = (
-            ", ".join(f"{BUNDLED}{path.name}" for path in sorted(local.parent.glob("*"))) if source.startswith(BUNDLED) else ""
-        )
-        raise FileNotFoundError(
-            f"there is no model {source!r}; {f'there are {there}' if there else 'give a folder, or a hub id (owner/name)'}"
-        )
+    if not HUB_ID.fullmatch(source):
+        raise FileNotFoundError(f"there is no model {source!r}; give a folder, or a hub id (owner/name)")
     path = _downloaded(source, revision)
     if revision != path.name:
         _log.warning(
@@ -62,6 +53,15 @@ def model_folder(source: str, revision: str | None = None) -> Folder:
             path.name,
         )
     return Folder(path, path.name)
+
+
+def _bundled(source: str) -> Path:
+    """Raises FileNotFoundError for a name that is none of the models that come with cfx."""
+    base = Path(str(files("cfx") / "weights" / "portraits"))
+    there = {f"{BUNDLED}{path.parent.name}": path.parent for path in sorted(base.glob("*/scheduler"))}
+    if source not in there:
+        raise FileNotFoundError(f"there is no model {source!r}; there are {', '.join(there)}")
+    return there[source]
 
 
 def _downloaded(source: str, revision: str | None) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 from cfx.diffusion.pipeline_parts import quietly
 from cfx.errors import UserError
 
+FIRST = re.compile(r"(lora_A|lora\.down|lora_down|lora_linear_layer\.down)(\.\w+)?\.weight$")  # the first of a pair of matrices
 NAMES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 
 
@@ -20,7 +22,7 @@ def fuse(pipeline: Any, source: str, scale: float) -> bool:
     that are of another model, in whole or in part.
     """
     try:
-        import peft  # noqa: F401
+        import peft
     except ImportError as error:
         raise ImportError(f"low-rank weights need peft; install it with: pip install 'cfx-audit[lora]' ({error})") from error
     file = _file(Path(source))
@@ -31,13 +33,18 @@ def fuse(pipeline: Any, source: str, scale: float) -> bool:
             expected = _pairs(pipeline, file)
             pipeline.load_lora_weights(str(file.parent), weight_name=file.name, low_cpu_mem_usage=False, local_files_only=True)
     except (ValueError, KeyError, RuntimeError, TypeError, OSError) as error:
-        raise UserError(f"{file} does not fit {type(pipeline).__name__}: {str(error).strip().splitlines()[0]}") from error
+        if "version of PEFT" in str(error):
+            raise ImportError(
+                f"{file} changes a text encoder, for which transformers wants a newer peft than {peft.__version__}: update it, "
+                "or give low-rank weights of the UNet alone"
+            ) from error
+        raise UserError(f"{file} does not fit {type(pipeline).__name__}: {' '.join(str(error).split())[:300]}") from error
     networks = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
     found = {name: sum(1 for module in part.modules() if getattr(module, "lora_A", None)) for name, part in networks.items()}
     if expected == 0 or sum(found.values()) != expected:
         raise UserError(
-            f"{file} holds {expected} low-rank layers, of which {sum(found.values())} fit {type(pipeline).__name__}; it was made "
-            "for another model"
+            f"{file} holds {expected} low-rank layers, of which {sum(found.values())} fit {type(pipeline).__name__}; it was "
+            "made for another model"
         )
     changed = [name for name, layers in found.items() if layers]
     with quietly():
@@ -65,4 +72,4 @@ def _pairs(pipeline: Any, file: Path) -> int:
     """How many layers the file has weights for, after diffusers' own renaming of foreign formats."""
     state = type(pipeline).lora_state_dict(str(file.parent), weight_name=file.name, local_files_only=True)
     state = state[0] if isinstance(state, tuple) else state
-    return sum(1 for name in state if name.endswith((".lora_A.weight", ".lora.down.weight", "lora_down.weight", ".lora_A.bias")))
+    return sum(1 for name in state if FIRST.search(name))

@@ -17,6 +17,7 @@ from cfx.errors import UserError
 from cfx.weights_file import FOREIGN, LFS
 
 OURS = {"Folded": "cfx.diffusion.folded"}  # a part that is not diffusers'
+COMPUTED = {"AutoencoderTiny": ("block_out_channels",)}  # fields that a class writes into its config itself
 LEGACY = "Transformer2DModel"  # what DiT and PixArt were called, with fields that their own classes lack
 VARIANT = re.compile(r"\.(fp16|bf16)\b")
 SHARD = re.compile(r"-\d{5}-of-\d{5}")
@@ -111,7 +112,7 @@ def _check_fields(folder: Path, config: Mapping[str, Any], kind: Any, name: str)
         raise UserError(f"{folder}: its weights are quantised, which is not supported; give the model before quantisation")
     known = inspect.signature(kind.__init__).parameters
     for field, value in config.items():
-        if not (field in known or field.startswith("_") or value in NEUTRAL):
+        if not (field in known or field in COMPUTED.get(name, ()) or field.startswith("_") or value in NEUTRAL):
             raise UserError(f"{folder}: {field} is {value!r}, which {name} of this diffusers does not know; update diffusers")
 
 

@@ -131,7 +131,7 @@ def _check_unet(source: Path, config: Mapping[str, Any]) -> None:
     kind, channels = config.get("_class_name"), config.get("in_channels", 3)
     answers, known = config.get("out_channels", 3), inspect.signature(UNet2DModel.__init__).parameters
     if kind != "UNet2DModel":
-        way_out = "name text-to-image models under `words`; " if kind == "UNet2DConditionModel" else ""
+        way_out = "give a generator's whole folder, with model_index.json; " if kind == "UNet2DConditionModel" else ""
         raise UserError(
             f"{source}: a prior is a UNet2DModel, but this is a {kind}; {way_out}train a prior with `cfx train prior`"
         )

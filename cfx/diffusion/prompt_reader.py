@@ -40,11 +40,9 @@ class PromptReader:
                 f"negative_prompt is {next(filter(None, negatives))!r}, but {self.index.folder} was distilled to read the scale "
                 "of its guidance, and knows no negative prompt; leave it out"
             )
-        towards = self._inputs(prompts, False)
+        inputs = {**self._inputs(prompts, False), **embedded}
         away = self._inputs(negatives, True) if guidance != 1 and not embedded else None
-        return Conditioned(
-            self.network, self.index.family, self.channels, self.factor, {**towards, **embedded}, away, guidance
-        ).eval()
+        return Conditioned(self.network, self.index.family, self.channels, self.factor, inputs, away, guidance)
 
     def _inputs(self, prompts: Sequence[str], negative: bool) -> Inputs:
         """(len(prompts), ...) each, where the network is."""

@@ -244,7 +244,7 @@ SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
     "other widths": (wider, "size mismatch for conv_in.weight"),
     "truncated": (cut_off, f"{WEIGHTS} cannot be read"),
     "Git-LFS pointer": (pointer, f"{WEIGHTS} is a Git LFS pointer.*git lfs pull"),
-    "text-to-image": (other_unet, "this is a UNet2DConditionModel; name text-to-image models under `words`"),
+    "text-to-image": (other_unet, "this is a UNet2DConditionModel; give a generator.s whole folder"),
     "field of another diffusers": (unknown_field, "rope is True"),
     "not JSON": (not_json, "scheduler_config.json is not JSON"),
     "a list": (a_list, "config.json holds a list"),

@@ -14,8 +14,15 @@ from torch.nn.functional import pixel_shuffle
 
 from cfx.diffusion.flow import Flow
 from cfx.diffusion.latent_model import Conditioning
+from cfx.diffusion.latent_prior import is_generator
 from cfx.diffusion.pipelines import load_latent_model
+from cfx.methods.maskdime import MaskDiME, maskdime
+from cfx.own_size import at_priors_size
+from cfx.random import ImageNoise
+from tasks.config import PriorConfig
+from tasks.networks import denoiser_for
 from tests.cfx.tiny_pipelines import MAKERS, write
+from tests.toys import Linear
 
 Folders = Callable[[str], Path]
 PROMPTED = {"prompt": "a portrait with smile", "negative_prompt": "serious"}
@@ -113,3 +120,27 @@ def test_a_network_answers_as_in_diffusers_own_loop(case: str, folder: Folders) 
     ours = model.network(z[:1].expand(2, -1, -1, -1), torch.as_tensor(t).expand(2))
     torch.testing.assert_close(ours, expected.expand(2, -1, -1, -1), atol=2e-5, rtol=1e-4)
     assert expected.std() > 0.01 and torch.equal(ours[0], ours[1])
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_every_pipeline_explains_an_image_as_audits_load_it(kind: str, folder: Folders) -> None:
+    said = {"label": 3} if kind == "pixels_of_classes" else {}
+    config = PriorConfig.model_validate({"path": str(folder(kind)), **said})
+    assert is_generator(folder(kind)) or kind == "pixel_flow"
+    prior = denoiser_for(folder(kind), "cpu", config=config)
+    side = prior.size[0]
+    x = (torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(2)) * 255).round() / 127.5 - 1
+    method, classifier = MaskDiME(steps=8, tau=3, scale=20.0, l1=0.0, share=0.5, dilation=1), Linear(side)
+    found = at_priors_size(
+        maskdime,
+        prior.respaced(8),
+        classifier,
+        x=x,
+        target=torch.ones(1, dtype=torch.long),
+        config=method,
+        noise=ImageNoise.of(["image"], 0),
+    )
+    assert found.x_cf.isfinite().all() and found.x_cf.shape == x.shape
+    outside = (found.mask == 0).expand_as(x)
+    assert 0.2 < outside.float().mean() < 0.8 and torch.equal(found.x_cf[outside], x[outside])
+    assert (found.x_cf - x)[~outside].abs().mean() > 0.01

@@ -11,6 +11,7 @@ from cfx.attributes.interventions import Interventions, edit_alone
 from cfx.diffusion.latent_prior import LatentPrior, is_generator
 from cfx.images import decode_png
 from cfx.portraits import write_portraits
+from flows.paths import absolute
 from tasks.check import check
 from tasks.config import AuditConfig, PriorConfig
 from tasks.run import Run
@@ -123,3 +124,16 @@ def test_a_generator_is_told_by_its_folder_and_what_is_trained_here_is_none(fold
     with pytest.raises(ValidationError, match="prompt, guidance: is of a generator, and not of a prior that is trained here"):
         PriorConfig.model_validate({"train": {}, "prompt": "hat", "guidance": 2.0})
     assert is_generator(Path("stabilityai/sd-turbo")) and not is_generator(folder) and not is_generator(Path("/no/folder"))
+
+
+def test_a_generators_files_are_relative_to_the_yaml_and_a_hubs_id_stays(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "weights.safetensors").touch()
+    prior = {"path": "mine", "lora": ["weights.safetensors", 0.5], "decoder": "./tiny", "network": "owner/name"}
+    found = absolute(AuditConfig, {"prior": prior}, tmp_path)["prior"]
+    assert found == {
+        "path": str(tmp_path / "mine"),
+        "lora": [str(tmp_path / "weights.safetensors"), 0.5],
+        "decoder": str(tmp_path / "tiny"),
+        "network": "owner/name",
+    }
