@@ -73,6 +73,8 @@ def works(run: Run) -> list[Work]:
     ]
     if run.prior is not None:
         found.append(Work("explanations", explained, shards))
+        if config.regions:
+            found.append(Work("region_explanations", explained * len(config.regions), shards))
         if config.oracle is not None:
             found.append(Work("attributes", n, shards, queries=n + 2 * explained, seconds=2 * explained * CODED * larger))
         if config.saliency is not None:
@@ -165,8 +167,9 @@ def plan(run: Run, workers: int) -> Plan:
     paths = [[*rungs[0]], [*(guided for guided, _ in rungs), rungs[-1][1]]]  # one rung, or all of them; one null
     counted = {work.stage: work for work in works(run)}
     count = counted["explanations"].images
-    evaluations = sorted(count * sum(cost.nfe_forward for cost in costs) for costs in paths)
-    explaining = sorted(count * sum(cost.seconds for cost in costs) for costs in paths)
+    drawn = count * (1 + len(config.regions))
+    evaluations = sorted(drawn * sum(cost.nfe_forward for cost in costs) for costs in paths)
+    explaining = sorted(drawn * sum(cost.seconds for cost in costs) for costs in paths)
     edits = counted.get("edits")
     each = pass_seconds(run, workers)
     rest = sum((work.queries * each * (1 if work.pieces > 1 else workers) + _alone(work, workers)) for work in counted.values())

@@ -14,7 +14,7 @@ from torch import Tensor
 from cfx.diffusion.ddpm import DDPM
 from cfx.diffusion.first_step import FirstAnswers, FirstStep
 from cfx.errors import UserError
-from cfx.escalate import Escalated, Explain, escalate
+from cfx.escalate import Escalated, escalate
 from cfx.images import decode_png, encode_png
 from cfx.methods.ace import ACE, ace
 from cfx.methods.blended import Blended, blended
@@ -25,6 +25,7 @@ from cfx.methods.svce import SVCE, svce
 from cfx.methods.time_edit import TIME
 from cfx.own_size import at_priors_size
 from cfx.random import ImageNoise
+from cfx.region import held, in_region, unheld
 from cfx.targets import choose_targets
 from cfx.types import Classifier, Counterfactual, Denoiser, Step
 from tasks.config import Ladder, Method
@@ -97,7 +98,8 @@ def _stopwatch(prompted: Prompted | None) -> Callable[[Counted, int, int], Cost]
 def bind(
     method: Method, denoiser: Denoiser, classifier: Classifier, device: str, prompted: Prompted | None = None
 ) -> partial[Counterfactual]:
-    """The method's function, waiting for x, target and noise. The one place where a method's extras are bound."""
+    """The method's function, waiting for x, target, noise and a region, if it is held to one. The one place where a method's
+    extras are bound."""
     extras: dict[str, Any] = {}
     match method:
         case DiME() | FastDiME() | MaskDiME():
@@ -107,12 +109,13 @@ def bind(
         case Blended():
             extras["lpips"] = lpips_for(method.vgg16, device)
         case SVCE():  # needs no prior, so has no other size
-            return partial(svce, denoiser, classifier, config=method)
+            return partial(in_region, partial(unheld, svce), denoiser, classifier, config=method)
         case TIME():
             if prompted is None:
                 raise UserError("method 'time' edits with words that an audit learns from all its images; it needs `words`")
-            return partial(time_towards, prompted, classifier, config=method)
-    return partial(at_priors_size, FUNCTIONS[type(method)], denoiser, classifier, config=method, **extras)
+            return partial(in_region, partial(unheld, time_towards), prompted, classifier, config=method)
+    drawn = partial(at_priors_size, partial(held, FUNCTIONS[type(method)]))
+    return partial(in_region, drawn, denoiser, classifier, config=method, **extras)
 
 
 def check_ladder(ladder: Ladder, classifier: Classifier, surrogate: bool = False) -> None:
@@ -156,6 +159,7 @@ class Targets(NamedTuple):
     image_ids: list[str]
     x: Tensor  # (N, 3, H, W) in [-1, 1]
     target: Tensor  # (N,) class ids
+    region: Tensor | None = None  # (N, 1, H, W), 1 where each may change; the whole image without one
 
 
 def explain_images(
@@ -168,7 +172,7 @@ def explain_images(
     costs: list[Cost] = []
     size = explainer.size(targets.x)
 
-    def explain(method: Method, x: Tensor, target: Tensor, noise: ImageNoise) -> Counterfactual:
+    def explain(method: Method, x: Tensor, target: Tensor, noise: ImageNoise, region: Tensor | None = None) -> Counterfactual:
         counted, cost = Counted(FirstStep(respaced(explainer.prior, method), known)), _stopwatch(explainer.prompted)
         run, parts = explainer.bound(method, counted, str(x.device)), batches(len(x), size)
         seen = [filled(x[part], size) for part in parts]
@@ -177,15 +181,16 @@ def explain_images(
         found = []
         for part, batch in zip(parts, seen, strict=True):
             before = counted.spent
-            found.append(run(x=batch, target=filled(target[part], size), noise=noise[part].filled(len(batch))))
+            inside = None if region is None else filled(region[part], size)
+            found.append(run(x=batch, target=filled(target[part], size), noise=noise[part].filled(len(batch)), region=inside))
             advance(len(x[part]), counted.spent - before)
         costs.append(cost(counted, len(x), sum(map(len, seen))))
         masks = [part.mask for part in found if part.mask is not None]
         return Counterfactual(torch.cat([part.x_cf for part in found])[: len(x)], torch.cat(masks)[: len(x)] if masks else None)
 
-    stepwise: Explain[Method] = explain
-    ids, x, target = targets
-    return escalate(stepwise, explainer.classifier, x, target, explainer.ladder, ids, seed), costs
+    ids, x, target, region = targets
+    others = () if region is None else (region,)
+    return escalate(explain, explainer.classifier, x, target, explainer.ladder, ids, seed, *others), costs
 
 
 def null_images(
@@ -196,7 +201,7 @@ def null_images(
     Rungs that differ in their scale alone have one null, so their images share batches. known: what the UNet said of first states
     in `explain_images`. Returns x_cf, mask (NaN where there is none) and the cost of each image.
     """
-    ids, x, target = targets
+    ids, x, target, region = targets
     x_cf, mask = x.clone(), torch.full_like(x[:, :1], torch.nan)
     spent = [Cost(0, 0, 0.0)] * len(x)
     size = explainer.size(x)
@@ -210,7 +215,8 @@ def null_images(
             run = explainer.bound(method, counted, str(x.device))
             noise = ImageNoise.of([ids[i] for i in batch], seed, [rungs[i] for i in batch])
             seen = filled(x[batch], size)
-            found = run(x=seen, target=filled(target[batch], size), noise=noise.filled(len(seen)))
+            inside = None if region is None else filled(region[batch], size)
+            found = run(x=seen, target=filled(target[batch], size), noise=noise.filled(len(seen)), region=inside)
             x_cf[batch] = found.x_cf[: len(batch)]
             if found.mask is not None:
                 mask[batch] = found.mask[: len(batch)]
@@ -298,12 +304,12 @@ def explain(run: Run, images: Shard, predicted: Shard, learned: Learned) -> Rows
         return {name: [] for name in FACTS["explanations"].schema.names}
     expect(2 * len(targets.image_ids) * len(run.config.seeds))
     explainer = explainer_of(run, learned)
-    arms = [arm for seed in run.config.seeds for arm in _both_arms(run, explainer, targets, source, seed)]
+    arms = [arm for seed in run.config.seeds for arm in both_arms(run, explainer, targets, source, seed)]
     return {name: [value for arm in arms for value in arm[name]] for name in arms[0]}
 
 
-def _both_arms(run: Run, explainer: Explainer, targets: Targets, source: Tensor, seed: int) -> Iterator[dict[str, list[Any]]]:
-    """The rows of one seed: guided, then null."""
+def both_arms(run: Run, explainer: Explainer, targets: Targets, source: Tensor, seed: int) -> Iterator[dict[str, list[Any]]]:
+    """The rows of one seed, columns by name: guided, then null."""
     starts: FirstAnswers = {}
     guided, rung_costs = explain_images(explainer, targets, seed, starts)
     attempt = guided.attempt.tolist()

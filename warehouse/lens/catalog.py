@@ -69,6 +69,8 @@ VIEWS = (
     "place_cells",
     "places",
     "segments",
+    "region_shifts",
+    "regions",
     "unnamed_findings",
     "given_names",
     "findings",
