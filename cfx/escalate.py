@@ -13,7 +13,7 @@ from cfx.random import ImageNoise
 from cfx.types import Classifier, Counterfactual
 
 Rung = TypeVar("Rung")
-Explain = Callable[..., Counterfactual]  # (rung, x, target, noise, *others)
+Explain = Callable[[Rung, Tensor, Tensor, ImageNoise], Counterfactual]  # (rung, x, target, noise)
 
 
 class Escalated(NamedTuple, Generic[Rung]):
@@ -25,20 +25,18 @@ class Escalated(NamedTuple, Generic[Rung]):
 
 
 def escalate(
-    explain: Explain,
+    explain: Explain[Rung],
     classifier: Classifier,
     x: Tensor,
     target: Tensor,
     ladder: Sequence[Rung],
     image_ids: Sequence[str],
     seed: int,
-    *others: Tensor,
 ) -> Escalated[Rung]:
     """Climb the ladder with the images that have not flipped yet; an image that never flips keeps its last attempt.
 
     Each attempt draws its own noise from (image id, seed, attempt), so a retry does not depend on who else failed.
-    x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids; others: (B, ...), what else `explain` is given of the images, such as a
-    region. Raises UserError for an empty ladder.
+    x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. Raises UserError for an empty ladder.
 
     Examples:
         A method that adds a constant, and a classifier of the mean: dark images need the second rung.
@@ -58,7 +56,7 @@ def escalate(
     pending = torch.arange(len(x))
     for index, rung in enumerate(ladder):
         noise = ImageNoise.of([image_ids[i] for i in pending.tolist()], seed, index)
-        found = explain(rung, x[pending], target[pending], noise, *(other[pending] for other in others))
+        found = explain(rung, x[pending], target[pending], noise)
         x_cf[pending], attempt[pending] = found.x_cf, index
         if found.mask is not None:
             mask[pending] = found.mask

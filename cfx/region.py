@@ -1,4 +1,4 @@
-"""Region-conditional counterfactuals: what would have to change inside this region (Sobieski et al. 2024, RCSB, arXiv:2410.12591)?
+"""Region-conditional counterfactuals: what would have to change inside this region (Sobieski et al. 2024, arXiv:2410.12591)?
 
 Any method can be held to a region, and works inside it as ever. Three things hold it:
 the prior knows what lies outside, where its state is the input noised to each step, so that what is drawn inside fits around
@@ -119,7 +119,7 @@ def held(
     region: Tensor | None = None,
     **others: Any,
 ) -> Counterfactual:
-    """A method whose prior knows x (B, C, H, W), in the prior's own space and size, outside a region (B, 1, H, W), above 0 inside.
+    """A method whose prior knows x (B, C, H, W), in its own space and size, outside a region (B, 1, H, W), above 0 inside.
 
     What x is noised with outside is what the method draws first: so its first state is the same whatever the region.
     """

@@ -2,8 +2,8 @@
 
     .venv/bin/cfx demo && .venv/bin/python examples/regions.py && .venv/bin/cfx audit examples/regions.yaml
 
-A portrait's mouth is where a smile would show or vanish, its eyes where glasses would, both with two pixels around; its background
-is where the background's colour shows.
+A portrait's mouth is where a smile would show or vanish, its eyes where glasses would, both with two pixels around; its
+background is where the background's colour shows.
 """
 
 from __future__ import annotations

@@ -99,7 +99,8 @@ def audited(run: Run, work: Work) -> str:
                 *work.map(measure, run, images, explained, learned),
             ]
             if run.config.regions:
-                measured += work.map(explain_in_regions, run, images, predicted, learned) + work.map(list_absent, run, images)
+                measured += work.map(explain_in_regions, run, images, predicted, explained, learned)
+                measured += work.map(list_absent, run, images)
             work.follow(run.config.name, [*predicted, *explained, *measured])
             work.do(compare_sets, run)
         answers = work.all_of(predicted)

@@ -122,7 +122,7 @@ class Region(Config):
         None,
         gt=0,
         lt=1,
-        description="whole segments (scikit-image's SLIC) in which saliency is highest, until they cover this share of the pixels",
+        description="whole segments (scikit-image's SLIC) in which saliency is highest, until they cover this share of pixels",
     )
     outside: str | None = Field(None, description="all that lies outside of another region: the background of a subject")
 
@@ -230,7 +230,7 @@ class AuditConfig(BaseModel):
     )
     regions: dict[str, Path | Region] = Field(
         {},
-        description="by name, regions of the images in which each is explained again, nothing outside changed: a folder of masks, "
+        description="by name, regions in which each image is explained again, nothing outside changed: a folder of masks, "
         "`<file>.png` with the path of the image, white where it may change; `{outside: NAME}`, `{column: COLUMN}`, "
         "`{saliency: .1}` or `{segment: .1}`",
     )
@@ -303,7 +303,7 @@ class AuditConfig(BaseModel):
             if not name.strip() or not name.isprintable():
                 raise UserError(f"{name!r} is no name of a region; give one that can be read")
             other = region.outside if isinstance(region, Region) else None
-            if other is not None and (other not in regions or isinstance(of := regions[other], Region) and of.outside):
+            if other is not None and (other not in regions or (isinstance(of := regions[other], Region) and of.outside)):
                 known = ", ".join(one for one, what in regions.items() if not (isinstance(what, Region) and what.outside))
                 raise UserError(f"{name}: outside {other!r}, which is no region by itself; those are {known or 'none'}")
         return regions

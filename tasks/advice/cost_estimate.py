@@ -164,12 +164,15 @@ def plan(run: Run, workers: int) -> Plan:
 
     tried(0)  # the first time is slower
     rungs = [tried(rung) for rung in range(len(config.ladder))]
-    paths = [[*rungs[0]], [*(guided for guided, _ in rungs), rungs[-1][1]]]  # one rung, or all of them; one null
+    inside = len(config.regions)  # each on the rung where the whole image ended, and one null
+    paths = [
+        [*rungs[0] * (1 + inside)],
+        [*(guided for guided, _ in rungs), rungs[-1][1], *rungs[-1] * inside],
+    ]  # one rung, or all
     counted = {work.stage: work for work in works(run)}
     count = counted["explanations"].images
-    drawn = count * (1 + len(config.regions))
-    evaluations = sorted(drawn * sum(cost.nfe_forward for cost in costs) for costs in paths)
-    explaining = sorted(drawn * sum(cost.seconds for cost in costs) for costs in paths)
+    evaluations = sorted(count * sum(cost.nfe_forward for cost in costs) for costs in paths)
+    explaining = sorted(count * sum(cost.seconds for cost in costs) for costs in paths)
     edits = counted.get("edits")
     each = pass_seconds(run, workers)
     rest = sum((work.queries * each * (1 if work.pieces > 1 else workers) + _alone(work, workers)) for work in counted.values())

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -82,8 +81,8 @@ class Masks:
             _check_black_and_white(content)
             if (found := size_of(content)) != (image.width, image.height):
                 raise UserError(
-                    f"it has {found[0]} x {found[1]} pixels and its image {image.path} {image.width} x {image.height}; a mask has "
-                    "the size of its image's file: resize it without smoothing (nearest neighbour)"
+                    f"it has {found[0]} x {found[1]} pixels and its image {image.path} {image.width} x {image.height}; a mask "
+                    "has the size of its image's file: resize it without smoothing (nearest neighbour)"
                 )
             shown = decode_png([read_image(content, size, MAX_PIXELS, 1, resample=self._data.resample).png])
         except (UserError, Refused) as error:
@@ -169,8 +168,8 @@ def _lacking(masks: Masks, images: Sequence[ImageFile], size: tuple[int, int]) -
         file, _ = masks.content(paths[0])
         raise UserError(f"{masks.name}: no image has a mask that can be used; of {paths[0]} it would be {file}: {WHY[why]}")
     return [
-        f"regions: {len(paths)} of {len(images)} images looked at have {ARTICLE[why]}{why} of {masks.name!r}, {paths[0]} for one; "
-        "they take no part there"
+        f"regions: {len(paths)} of {len(images)} images looked at have {ARTICLE[why]}{why} of {masks.name!r}, {paths[0]} for "
+        "one; they take no part there"
         for why, paths in lacking.items()
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from cfx.diffusion.ddpm import DDPM
 from cfx.diffusion.first_step import FirstAnswers, FirstStep
 from cfx.errors import UserError
-from cfx.escalate import Escalated, escalate
+from cfx.escalate import Escalated, Explain, escalate
 from cfx.images import decode_png, encode_png
 from cfx.methods.ace import ACE, ace
 from cfx.methods.blended import Blended, blended
@@ -159,7 +159,6 @@ class Targets(NamedTuple):
     image_ids: list[str]
     x: Tensor  # (N, 3, H, W) in [-1, 1]
     target: Tensor  # (N,) class ids
-    region: Tensor | None = None  # (N, 1, H, W), 1 where each may change; the whole image without one
 
 
 def explain_images(
@@ -172,7 +171,7 @@ def explain_images(
     costs: list[Cost] = []
     size = explainer.size(targets.x)
 
-    def explain(method: Method, x: Tensor, target: Tensor, noise: ImageNoise, region: Tensor | None = None) -> Counterfactual:
+    def explain(method: Method, x: Tensor, target: Tensor, noise: ImageNoise) -> Counterfactual:
         counted, cost = Counted(FirstStep(respaced(explainer.prior, method), known)), _stopwatch(explainer.prompted)
         run, parts = explainer.bound(method, counted, str(x.device)), batches(len(x), size)
         seen = [filled(x[part], size) for part in parts]
@@ -181,34 +180,53 @@ def explain_images(
         found = []
         for part, batch in zip(parts, seen, strict=True):
             before = counted.spent
-            inside = None if region is None else filled(region[part], size)
-            found.append(run(x=batch, target=filled(target[part], size), noise=noise[part].filled(len(batch)), region=inside))
+            found.append(run(x=batch, target=filled(target[part], size), noise=noise[part].filled(len(batch))))
             advance(len(x[part]), counted.spent - before)
         costs.append(cost(counted, len(x), sum(map(len, seen))))
         masks = [part.mask for part in found if part.mask is not None]
         return Counterfactual(torch.cat([part.x_cf for part in found])[: len(x)], torch.cat(masks)[: len(x)] if masks else None)
 
-    ids, x, target, region = targets
-    others = () if region is None else (region,)
-    return escalate(explain, explainer.classifier, x, target, explainer.ladder, ids, seed, *others), costs
+    stepwise: Explain[Method] = explain
+    ids, x, target = targets
+    return escalate(stepwise, explainer.classifier, x, target, explainer.ladder, ids, seed), costs
 
 
 def null_images(
-    explainer: Explainer, targets: Targets, attempt: Tensor, seed: int, known: FirstAnswers | None = None
+    explainer: Explainer,
+    targets: Targets,
+    attempt: Tensor,
+    seed: int,
+    known: FirstAnswers | None = None,
+    region: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, list[Cost]]:
     """The same method without the classifier's guidance, for each image on the rung it ended on, with that rung's noise.
 
-    Rungs that differ in their scale alone have one null, so their images share batches. known: what the UNet said of first states
-    in `explain_images`. Returns x_cf, mask (NaN where there is none) and the cost of each image.
+    Rungs that differ in their scale alone have one null, so their images share batches. See `images_on_rungs`.
     """
-    ids, x, target, region = targets
+    unguided = [method.model_copy(update={"scale": 0.0}) for method in explainer.ladder]
+    return images_on_rungs(replace(explainer, ladder=unguided), targets, attempt, seed, known, region)
+
+
+def images_on_rungs(
+    explainer: Explainer,
+    targets: Targets,
+    attempt: Tensor,
+    seed: int,
+    known: FirstAnswers | None = None,
+    region: Tensor | None = None,
+) -> tuple[Tensor, Tensor, list[Cost]]:
+    """Each image tried once, on one rung of the ladder, with that rung's noise.
+
+    attempt: (N,), the rung; known: what the UNet said of first states in `explain_images` or here; region: (N, 1, H, W), 1 where
+    each may change. Returns x_cf, mask (NaN where there is none) and the cost of each image.
+    """
+    ids, x, target = targets
     x_cf, mask = x.clone(), torch.full_like(x[:, :1], torch.nan)
     spent = [Cost(0, 0, 0.0)] * len(x)
     size = explainer.size(x)
     rungs = attempt.tolist()
-    nulls = [method.model_copy(update={"scale": 0.0}) for method in explainer.ladder]
-    for method in dict.fromkeys(nulls):
-        chosen = [i for i, rung in enumerate(rungs) if nulls[rung] == method]
+    for method in dict.fromkeys(explainer.ladder):
+        chosen = [i for i, rung in enumerate(rungs) if explainer.ladder[rung] == method]
         for part in batches(len(chosen), size):
             batch = chosen[part]
             counted, cost = Counted(FirstStep(respaced(explainer.prior, method), known)), _stopwatch(explainer.prompted)
@@ -304,12 +322,12 @@ def explain(run: Run, images: Shard, predicted: Shard, learned: Learned) -> Rows
         return {name: [] for name in FACTS["explanations"].schema.names}
     expect(2 * len(targets.image_ids) * len(run.config.seeds))
     explainer = explainer_of(run, learned)
-    arms = [arm for seed in run.config.seeds for arm in both_arms(run, explainer, targets, source, seed)]
+    arms = [arm for seed in run.config.seeds for arm in _both_arms(run, explainer, targets, source, seed)]
     return {name: [value for arm in arms for value in arm[name]] for name in arms[0]}
 
 
-def both_arms(run: Run, explainer: Explainer, targets: Targets, source: Tensor, seed: int) -> Iterator[dict[str, list[Any]]]:
-    """The rows of one seed, columns by name: guided, then null."""
+def _both_arms(run: Run, explainer: Explainer, targets: Targets, source: Tensor, seed: int) -> Iterator[dict[str, list[Any]]]:
+    """The rows of one seed: guided, then null."""
     starts: FirstAnswers = {}
     guided, rung_costs = explain_images(explainer, targets, seed, starts)
     attempt = guided.attempt.tolist()
@@ -319,11 +337,12 @@ def both_arms(run: Run, explainer: Explainer, targets: Targets, source: Tensor, 
         "null": (Counterfactual(x_null, mask), costs),
     }
     for arm, (found, spent) in arms.items():
-        columns = {"seed": [seed] * len(attempt), "attempt": attempt} | _arm(run, targets, arm, spent)
+        columns = {"seed": [seed] * len(attempt), "attempt": attempt} | columns_of(run, targets, arm, spent)
         yield columns | measured(run.classifier(), run.judge(), targets, source, found)
 
 
-def _arm(run: Run, targets: Targets, arm: str, costs: Sequence[Cost]) -> dict[str, list[Any]]:
+def columns_of(run: Run, targets: Targets, arm: str, costs: Sequence[Cost]) -> dict[str, list[Any]]:
+    """What the rows of an arm say beyond what is measured on images: of which images they are, by what, at what cost."""
     n = len(costs)
     return {
         "image_id": targets.image_ids,

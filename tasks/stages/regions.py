@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,17 +14,18 @@ from torch.nn.functional import interpolate
 
 from cfx.attributes.oracle import Oracle
 from cfx.classifiers import TorchClassifier
+from cfx.diffusion.first_step import FirstAnswers
 from cfx.errors import UserError
 from cfx.images import decode_png, encode_png
 from cfx.saliency.maps import Saliency, saliency
-from cfx.types import Classifier
+from cfx.types import Classifier, Counterfactual
 from tasks.config import AuditConfig, Region, SaliencyConfig
 from tasks.data.region_masks import WHY, ImageFile, masks_of
 from tasks.progress import expect
 from tasks.run import Run
 from tasks.shard_images import read_images
 from tasks.stage import Rows, stage
-from tasks.stages.explain import Targets, both_arms, explainer_of, targets_of
+from tasks.stages.explain import Explainer, Targets, columns_of, explainer_of, images_on_rungs, measured, null_images, targets_of
 from tasks.stages.learn import Learned
 from tasks.stages.saliency import maps_of
 from warehouse.facts.schema import FACTS
@@ -51,45 +52,66 @@ def check_regions(config: AuditConfig, classifier: Classifier) -> None:
 
 
 @stage("region_explanations")
-def explain_in_regions(run: Run, images: Shard, predicted: Shard, learned: Learned) -> Rows:
-    """Counterfactuals of one shard of images in every region: every seed, guided and null; what the oracle says of each."""
+def explain_in_regions(run: Run, images: Shard, predicted: Shard, explained: Shard, learned: Learned) -> Rows:
+    """Counterfactuals of one shard of images in every region: every seed, guided and null; what the oracle says of each.
+
+    Each on the rung of the ladder on which the image's explanation ended that may change all of it. With more force, a method
+    that finds nothing in a region draws what no image has, until it fools the classifier.
+    """
     targets, source = targets_of(run, images, predicted, learned)
-    names = FACTS["region_explanations"].schema.names
     oracle = run.oracle() if run.config.oracle is not None else None
-    rows: dict[str, list[Any]] = {name: [] for name in (*names, *_wide(oracle))}
+    rows: dict[str, list[Any]] = {name: [] for name in (*FACTS["region_explanations"].schema.names, *_wide(oracle))}
     if not targets.image_ids:
         return rows
-    place = {image_id: i for i, image_id in enumerate(read_shard(images, ["image_id"])["image_id"].to_pylist())}
-    chosen = [place[image_id] for image_id in targets.image_ids]
-    found = regions_of(run, images)
-    parts = [(one, [i for i, at in enumerate(chosen) if one.absent[at] is None]) for one in found]
+    places = {image_id: i for i, image_id in enumerate(read_shard(images, ["image_id"])["image_id"].to_pylist())}
+    where = [places[image_id] for image_id in targets.image_ids]
+    parts = [(one, [i for i, place in enumerate(where) if one.absent[place] is None]) for one in regions_of(run, images)]
     expect(2 * len(run.config.seeds) * sum(len(taken) for _, taken in parts))
-    explainer = explainer_of(run, learned)
+    explainer, rungs = explainer_of(run, learned), _rungs(explained)
     for one, taken in parts:
-        if not taken:
-            continue
-        inside = one.inside[[chosen[i] for i in taken]].to(targets.x)
-        some = Targets([targets.image_ids[i] for i in taken], targets.x[taken], targets.target[taken], inside)
-        pngs = encode_png((inside * 2 - 1).expand(-1, 3, -1, -1))
-        known = {"region": [one.name] * len(taken), "region_fraction": inside.flatten(1).mean(1).tolist(), "region_png": pngs}
-        before = None if oracle is None else run.batched(oracle, some.x)
-        for seed in run.config.seeds:
-            for arm in both_arms(run, explainer, some, source[taken], seed):
-                columns = arm | known | _seen(run, oracle, before, arm["png"])
-                for name, values in rows.items():
-                    values += columns[name]
+        some = Targets([targets.image_ids[i] for i in taken], targets.x[taken], targets.target[taken])
+        inside = one.inside[[where[i] for i in taken]].to(some.x)
+        for arm in _arms(run, explainer, some, source[taken], inside, rungs) if taken else ():
+            columns = arm | _place_of(one.name, inside) | _seen(run, oracle, some.x, arm["png"])
+            for name, values in rows.items():
+                values += columns[name]
     return rows
+
+
+Rungs = dict[tuple[str, int], int]  # by image and seed
+
+
+def _rungs(explained: Shard) -> Rungs:
+    rows = read_shard(explained, ["image_id", "seed", "arm", "attempt"]).to_pylist()
+    return {(row["image_id"], row["seed"]): row["attempt"] for row in rows if row["arm"] == "guided"}
+
+
+def _arms(
+    run: Run, explainer: Explainer, targets: Targets, source: Tensor, inside: Tensor, rungs: Rungs
+) -> Iterator[dict[str, list[Any]]]:
+    """The rows of one region, columns by name: of every seed guided, then null."""
+    for seed in run.config.seeds:
+        attempt, starts = torch.tensor([rungs[image_id, seed] for image_id in targets.image_ids]), FirstAnswers()
+        for arm, drawn in (("guided", images_on_rungs), ("null", null_images)):
+            x_cf, mask, costs = drawn(explainer, targets, attempt, seed, starts, inside)
+            columns = {"seed": [seed] * len(costs), "attempt": attempt.tolist()} | columns_of(run, targets, arm, costs)
+            yield columns | measured(run.classifier(), run.judge(), targets, source, Counterfactual(x_cf, mask))
+
+
+def _place_of(name: str, inside: Tensor) -> dict[str, list[Any]]:
+    pngs = encode_png((inside * 2 - 1).expand(-1, 3, -1, -1))
+    return {"region": [name] * len(inside), "region_fraction": inside.flatten(1).mean(1).tolist(), "region_png": pngs}
 
 
 def _wide(oracle: Oracle | None) -> list[str]:
     return [] if oracle is None else [f"{letter}_{name}" for name in oracle.attributes for letter in "pqd"]
 
 
-def _seen(run: Run, oracle: Oracle | None, before: Tensor | None, pngs: Sequence[bytes]) -> dict[str, list[float]]:
+def _seen(run: Run, oracle: Oracle | None, x: Tensor, pngs: Sequence[bytes]) -> dict[str, list[float]]:
     """The oracle's columns, of the 8-bit images that people see."""
-    if oracle is None or before is None:
+    if oracle is None:
         return {}
-    after = run.batched(oracle, decode_png(pngs))
+    before, after = run.batched(oracle, x), run.batched(oracle, decode_png(pngs))
     columns = {}
     for i, name in enumerate(oracle.attributes):
         values = {"p": before[:, i], "q": after[:, i], "d": (after - before)[:, i]}

@@ -183,8 +183,9 @@ EXPLANATIONS = _fact(
 REGION_EXPLANATIONS = _fact(
     "region_explanations",
     "One row per region, image, method, arm and seed: a counterfactual that changes nothing outside the region, what the "
-    "classifiers say of it, and the oracle's attributes. Apart from `explanations`, which are of whole images: no statistic mixes "
-    "the two. Over: images that take part in the region; `rejected` has the others.",
+    "classifiers say of it, and the oracle's attributes; on the rung of the ladder on which the image's explanation ended. Apart "
+    "from `explanations`, which are of whole images: no statistic mixes the two. Over: images that take part in the region; "
+    "`rejected` has the others.",
     [
         _column("region", pa.string(), "the region, by its name in the configuration"),
         *EXPLANATIONS.schema,

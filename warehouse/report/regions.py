@@ -1,7 +1,7 @@
 """Regions of the images: what can change the answer inside each, with one explanation of each in pictures.
 
-Which is shown is a rule, not a choice: of the explanations that flip, in order of how far the answer moves beyond the null, the one
-in the middle; where none flips, the one that moves it furthest (EVIDENCE: `region_picks`).
+Which is shown is a rule, not a choice: of the explanations that flip, in order of how far the answer moves beyond the null, the
+one in the middle; where none flips, the one that moves it furthest (EVIDENCE: `region_picks`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _PICTURES = """
 
 @dataclass(frozen=True)
 class RegionShown:
-    """A region's row of the view `regions`, its attributes' rows of `region_shifts`, and one explanation: its row of the picks and
-    its pictures as data URIs, None where the warehouse holds none."""
+    """A region's row of the view `regions`, its attributes' rows of `region_shifts`, and one explanation: its row of the picks
+    and its pictures as data URIs, None where the warehouse holds none."""
 
     row: Row
     shifts: tuple[Row, ...]

@@ -59,7 +59,9 @@ from warehouse.report.verdict import nothing_to_compare, verdict_from
 
 TOP = 40  # attributes that a table shows; the others follow from the SQL printed beside it
 TEMPLATES = Path(__file__).parent / "templates"
-IMAGES = "select 1 from images, explanations, region_explanations, attributes, saliency, effects, edits, probes, transplants"  # where images are read
+IMAGES = (  # where images are read
+    "select 1 from images, explanations, region_explanations, attributes, saliency, effects, edits, probes, transplants"
+)
 STYLES = ("report", "tabs", "summary", "pairs", "zoom", "maps", "trend", "print")
 TABS = (  # anchor and name
     ("summary", "Summary"),
