@@ -20,14 +20,11 @@ def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
     return interpolate(x, size=size, mode="bilinear", antialias=True)
 
 
-class AtOwnSize:
-    """A classifier that is shown copies of images, and sees the images themselves with the copies' change.
+class Showing:
+    """A classifier that is shown other images than those it is asked about."""
 
-    x: (B, 3, H, W) in [-1, 1]; copies: (B, 3, h, w), what x was resized to.
-    """
-
-    def __init__(self, classifier: Classifier, x: Tensor, copies: Tensor) -> None:
-        self.classifier, self.x, self.copies = classifier, x, copies
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -38,8 +35,23 @@ class AtOwnSize:
         return self.classifier.differentiable
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Logits (B, K) of the images that changed copies x (B, 3, h, w) stand for."""
+        """Logits (B, K) of what it is shown for images x (B, 3, h, w)."""
         return self.classifier(self.shown(x))
+
+    def shown(self, x: Tensor) -> Tensor:
+        """What it is shown for images x (B, 3, h, w), (B, 3, H, W)."""
+        raise NotImplementedError
+
+
+class AtOwnSize(Showing):
+    """A classifier that is asked about copies of images, and shown the images themselves with the copies' change.
+
+    x: (B, 3, H, W) in [-1, 1]; copies: (B, 3, h, w), what x was resized to.
+    """
+
+    def __init__(self, classifier: Classifier, x: Tensor, copies: Tensor) -> None:
+        super().__init__(classifier)
+        self.x, self.copies = x, copies
 
     def shown(self, x: Tensor) -> Tensor:
         """The images (B, 3, H, W) that changed copies x (B, 3, h, w) stand for; unchanged where the copies are."""
@@ -62,8 +74,8 @@ def of_rows(network: Network, rows: Tensor) -> Network:
 
 def seen(classifier: Classifier, x: Tensor) -> tuple[Classifier, Tensor]:
     """The classifier itself, and the images that it sees for x: for a method that shows it parts of them."""
-    while (shown := getattr(classifier, "shown", None)) is not None:
-        classifier, x = classifier.classifier, shown(x)  # type: ignore[attr-defined]
+    while isinstance(classifier, Showing):
+        classifier, x = classifier.classifier, classifier.shown(x)
     return classifier, x
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cfx.guidance import posterior_mean
-from cfx.own_size import of_rows
+from cfx.own_size import Showing, of_rows
 from cfx.random import ImageNoise
 from cfx.types import Classifier, Counterfactual, Denoiser, Step
 
@@ -62,26 +62,15 @@ class KnownOutside:
         return torch.where(self._inside, inside, outside)
 
 
-class SeenInside:
-    """A classifier that sees images changed inside a region, (B, 1, H, W) bool, alone: outside it is shown x (B, 3, H, W)."""
+class SeenInside(Showing):
+    """A classifier that sees what of images lies inside a region, (B, 1, H, W) bool; outside it is shown x (B, 3, H, W)."""
 
     def __init__(self, classifier: Classifier, x: Tensor, inside: Tensor) -> None:
-        self.classifier, self._x, self._inside = classifier, x, inside
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.classifier.classes
-
-    @property
-    def differentiable(self) -> bool:
-        return self.classifier.differentiable
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Logits (B, K) of what of the images x (B, 3, H, W) lies inside, with the input around it."""
-        return self.classifier(self.shown(x))
+        super().__init__(classifier)
+        self._x, self._inside = x, inside
 
     def shown(self, x: Tensor) -> Tensor:
-        """What the classifier sees for x."""
+        """Images x (B, 3, H, W) inside the region, and the input around it."""
         return torch.where(self._inside, x, self._x)
 
     def of_rows(self, rows: Tensor) -> SeenInside:

@@ -26,12 +26,13 @@ from tasks.data.files import is_inside, read
 from tasks.data.ingest import DataConfig, selected
 
 CHECKED = 1000  # images whose masks are read before work; the masks of more are, when their turn comes
-Missing = Literal["no mask", "empty mask", "whole mask"]
+Missing = Literal["no mask", "empty mask", "whole mask", "no saliency"]
 ARTICLE: Mapping[Missing, str] = {"no mask": "", "empty mask": "an ", "whole mask": "a "}
 WHY: Mapping[Missing, str] = {
     "no mask": "there is none",
     "empty mask": "black all over, so that nothing may change",
     "whole mask": "white all over, which is no region",
+    "no saliency": "the classifier's map of it is the same everywhere",
 }
 
 

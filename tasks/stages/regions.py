@@ -20,7 +20,7 @@ from cfx.images import decode_png, encode_png
 from cfx.saliency.maps import Saliency, saliency
 from cfx.types import Classifier, Counterfactual
 from tasks.config import AuditConfig, Region, SaliencyConfig
-from tasks.data.region_masks import WHY, ImageFile, masks_of
+from tasks.data.region_masks import WHY, ImageFile, Missing, masks_of
 from tasks.progress import expect
 from tasks.run import Run
 from tasks.shard_images import read_images
@@ -39,7 +39,7 @@ class Where(NamedTuple):
 
     name: str
     inside: Tensor  # (N, 1, H, W) bool; nowhere in an image that takes no part
-    absent: list[str | None]  # (N,) why an image takes no part
+    absent: list[Missing | None]  # (N,) why an image takes no part
 
 
 def check_regions(config: AuditConfig, classifier: Classifier) -> None:
@@ -127,7 +127,7 @@ def list_absent(run: Run, images: Shard) -> Rows:
     for one in regions_of(run, images):
         for row, why in zip(table, one.absent, strict=True):
             if why is not None:
-                said = {"stage": "regions", "reason": why, "error": f"region {one.name!r}: {WHY.get(why, why)}"}  # type: ignore[call-overload]
+                said = {"stage": "regions", "reason": why, "error": f"region {one.name!r}: {WHY[why]}"}
                 for name, values in rows.items():
                     values.append((row | said)[name])
     return rows
@@ -145,7 +145,7 @@ def regions_of(run: Run, images: Shard) -> list[Where]:
     for name, region in sorted(config.regions.items(), key=lambda one: isinstance(one[1], Region) and bool(one[1].outside)):
         if name in by_file:
             nowhere = torch.zeros(1, *size, dtype=torch.bool)
-            absent = [None if isinstance(mask, Tensor) else str(mask) for mask in by_file[name]]
+            absent = [None if isinstance(mask, Tensor) else mask for mask in by_file[name]]
             found[name] = Where(name, torch.stack([m if isinstance(m, Tensor) else nowhere for m in by_file[name]]), absent)
         elif isinstance(region, Region) and region.outside is not None:
             other = found[region.outside]
@@ -155,7 +155,7 @@ def regions_of(run: Run, images: Shard) -> list[Where]:
             salient = _saliency(run, x) if salient is None else salient
             share = region.saliency or region.segment or 0.0
             inside = top_share(salient, share) if region.saliency else top_segments(x, salient, share)
-            found[name] = Where(name, inside, [None if one.any() else "empty mask" for one in inside])
+            found[name] = Where(name, inside, [None if one.any() else "no saliency" for one in inside])
     return [found[name] for name in config.regions]
 
 
@@ -186,7 +186,7 @@ def top_share(values: Tensor, share: float) -> Tensor:
 
 def top_segments(x: Tensor, values: Tensor, share: float) -> Tensor:
     """The segments of images x (N, 3, H, W) in [-1, 1] in which values (N, 1, H, W) are highest on average, until they cover the
-    share of the pixels; (N, 1, H, W) bool."""
+    share of the pixels; (N, 1, H, W) bool. None of an image whose values are all the same."""
     found = []
     for image, value in zip(x, values[:, 0].numpy(), strict=True):
         segments = slic(((image + 1) / 2).permute(1, 2, 0).numpy(), n_segments=SEGMENTS, start_label=0)
@@ -194,5 +194,5 @@ def top_segments(x: Tensor, values: Tensor, share: float) -> Tensor:
         means = np.bincount(segments.ravel(), value.ravel()) / np.maximum(counts, 1)
         order = np.argsort(-means, kind="stable")
         taken = order[: 1 + int(np.searchsorted(np.cumsum(counts[order]), share * segments.size))]
-        found.append(torch.from_numpy(np.isin(segments, taken)))
+        found.append(torch.from_numpy(np.isin(segments, taken)) & bool(np.ptp(value)))
     return torch.stack(found)[:, None]
