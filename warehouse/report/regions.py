@@ -63,10 +63,15 @@ def regions_shown(rows: Sequence[Row], shifts: Sequence[Row], picks: Sequence[Ro
     def shown(row: Row) -> RegionShown:
         name = row["region"]
         x, inside = pngs.get(("input", name)), pngs.get(("where", name))
-        where = data_uri(masked(pixels_of(x), pixels_of(inside))) if x and inside else None
+        where = _outlined(x, inside) if x and inside else None
         own = tuple(each for each in shifts if each["region"] == name)
         return RegionShown(
             row, own, picked.get(name), where, picture(pngs.get(("guided", name))), picture(pngs.get(("null", name)))
         )
 
     return [shown(row) for row in rows]
+
+
+def _outlined(png: bytes, region_png: bytes) -> str | None:
+    x, inside = pixels_of(png), pixels_of(region_png)
+    return data_uri(masked(x, inside)) if x.shape == inside.shape else None

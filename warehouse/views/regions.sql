@@ -7,7 +7,8 @@
 -- Over: runs with `regions`; explanations in a region and their nulls, flipped or not; metrics of whole images have none of them.
 -- Columns:
 --   region: its name in the configuration
---   flip_rate, null_flip_rate, judge_flip_rate: share of the explanations that flip, of their nulls, and that the judge sees flipped
+--   flip_rate, null_flip_rate: share of the explanations that flip, and of their nulls
+--   judge_flip_rate, null_judge_flip_rate: the same as the judge sees it; null without one
 --   low, high: 95 % interval of flip_rate (Wilson 1927)
 --   shift: mean move of P(target) by what is drawn in the region, guided minus null
 --   shift_low, shift_high: 95 % interval of the former, simultaneous over the run's regions and attributes
@@ -62,7 +63,7 @@ select
     run_id, region,
     case when moves and (coalesce(named, false) or followed) then 'relies' when moves then 'suspected' when still then 'unmoved'
         else 'not enough' end as verdict,
-    flip_rate, low, high, null_flip_rate, judge_flip_rate, shift, shift_low, shift_high,
+    flip_rate, low, high, null_flip_rate, judge_flip_rate, null_judge_flip_rate, shift, shift_low, shift_high,
     attribute, is_target, attribute_shift, attribute_low, attribute_high, attribute_status, l1, region_fraction, n, images,
     case
         when moves and named and followed then 'what changes there has a name, and the judge follows'
@@ -72,7 +73,7 @@ select
             judge_flip_rate is null, 'nothing that has a name changes there',
             'nothing that has a name changes there, and the judge does not follow: it may be this classifier alone that is fooled'
         )
-        when still then format('what is drawn there moves the answer by less than {:.0f} points; what this prior does not draw may', 100 * margin)
+        when still then format('what is drawn there moves the answer by less than {:.0f} points; what this prior does not draw was not tried', 100 * margin)
         when images * margin < 3 then format('{} images; about {:.0f} are needed to say that it does not matter', images, ceil(3 / margin))
         else 'the interval reaches from inside the margin beyond it; more images would narrow it'
     end as why
