@@ -7,11 +7,14 @@ keeps, and the classifier is queried at the size at which it works in production
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from cfx.guidance import seen
+from cfx.latent_space import in_latent_space
 from cfx.types import Classifier, Counterfactual, Denoiser
 
 
@@ -20,11 +23,14 @@ def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
     return interpolate(x, size=size, mode="bilinear", antialias=True)
 
 
-class Showing:
-    """A classifier that is shown other images than those it is asked about."""
+class AtOwnSize:
+    """A classifier that is shown copies of images, and sees the images themselves with the copies' change.
 
-    def __init__(self, classifier: Classifier) -> None:
-        self.classifier = classifier
+    x: (B, 3, H, W) in [-1, 1]; copies: (B, 3, h, w), what x was resized to.
+    """
+
+    def __init__(self, classifier: Classifier, x: Tensor, copies: Tensor) -> None:
+        self.classifier, self.x, self.copies = classifier, x, copies
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -35,25 +41,14 @@ class Showing:
         return self.classifier.differentiable
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Logits (B, K) of what it is shown for images x (B, 3, h, w)."""
-        return self.classifier(self.shown(x))
+        """Logits (B, K) of the images that changed copies x (B, 3, h, w) stand for."""
+        return self.classifier(self.enlarged(x))
 
-    def shown(self, x: Tensor) -> Tensor:
-        """What it is shown for images x (B, 3, h, w), (B, 3, H, W)."""
-        raise NotImplementedError
+    def seen(self, x: Tensor) -> tuple[Classifier, Tensor]:
+        """The classifier itself, and the images (B, 3, H, W) that it sees for copies x."""
+        return seen(self.classifier, self.enlarged(x))
 
-
-class AtOwnSize(Showing):
-    """A classifier that is asked about copies of images, and shown the images themselves with the copies' change.
-
-    x: (B, 3, H, W) in [-1, 1]; copies: (B, 3, h, w), what x was resized to.
-    """
-
-    def __init__(self, classifier: Classifier, x: Tensor, copies: Tensor) -> None:
-        super().__init__(classifier)
-        self.x, self.copies = x, copies
-
-    def shown(self, x: Tensor) -> Tensor:
+    def enlarged(self, x: Tensor) -> Tensor:
         """The images (B, 3, H, W) that changed copies x (B, 3, h, w) stand for; unchanged where the copies are."""
         return self.x + resized(x - self.copies, (self.x.shape[-2], self.x.shape[-1]))
 
@@ -72,19 +67,18 @@ def of_rows(network: Network, rows: Tensor) -> Network:
     return network if some is None else some(rows)
 
 
-def seen(classifier: Classifier, x: Tensor) -> tuple[Classifier, Tensor]:
-    """The classifier itself, and the images that it sees for x: for a method that shows it parts of them."""
-    while isinstance(classifier, Showing):
-        classifier, x = classifier.classifier, classifier.shown(x)
-    return classifier, x
-
-
 def at_priors_size(
     method: Callable[..., Counterfactual], denoiser: Denoiser, classifier: Classifier, *, x: Tensor, **others: Any
 ) -> Counterfactual:
     """What a method finds for x (B, 3, H, W) in [-1, 1] with copies of the size that the prior draws; exactly what it finds for x
-    where that is the size of x, or the prior does not say. A given `mask` or `region` (B, 1, H, W) is resized too."""
+    where that is the size of x, or the prior does not say. A given `mask` or
+    `region` (B, 1, H, W) is resized too.
+
+    Of a prior over latents, what it finds in its latent space (`cfx.latent_space`).
+    """
     size = drawn_size(denoiser, x)
+    if getattr(denoiser, "autoencoder", None) is not None:
+        method = partial(in_latent_space, method)
     if size is None:
         return method(denoiser, classifier, x=x, **others)
     copies = resized(x, size)
@@ -92,7 +86,7 @@ def at_priors_size(
     others |= {name: resized(others[name], size) for name in ("mask", "region") if others.get(name) is not None}
     found = method(denoiser, shown, x=copies, **others)
     mask = None if found.mask is None else resized(found.mask, (x.shape[-2], x.shape[-1]))
-    return Counterfactual(shown.shown(found.x_cf).clamp(-1, 1), mask)
+    return Counterfactual(shown.enlarged(found.x_cf).clamp(-1, 1), mask)
 
 
 def drawn_size(denoiser: Denoiser, x: Tensor) -> tuple[int, int] | None:

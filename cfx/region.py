@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfx.guidance import posterior_mean
-from cfx.own_size import Showing, of_rows
+from cfx.guidance import posterior_mean, seen
+from cfx.own_size import of_rows
 from cfx.random import ImageNoise
 from cfx.types import Classifier, Counterfactual, Denoiser, Step
 
@@ -45,6 +45,10 @@ class KnownOutside:
         self._denoiser, self._x, self._inside, self._noise = denoiser, x, inside, noise
         self.alphas_cumprod = denoiser.alphas_cumprod
 
+    def __getattr__(self, name: str) -> Any:
+        """What else a method may ask a prior: its autoencoder, its size."""
+        return getattr(self._denoiser, name)
+
     def step(self, z: Tensor, t: int) -> Step:
         """One reverse step of z (B, C, H, W) at respaced index t."""
         level = float(self.alphas_cumprod[t])
@@ -62,16 +66,27 @@ class KnownOutside:
         return torch.where(self._inside, inside, outside)
 
 
-class SeenInside(Showing):
+class SeenInside:
     """A classifier that sees what of images lies inside a region, (B, 1, H, W) bool; outside it is shown x (B, 3, H, W)."""
 
     def __init__(self, classifier: Classifier, x: Tensor, inside: Tensor) -> None:
-        super().__init__(classifier)
-        self._x, self._inside = x, inside
+        self.classifier, self._x, self._inside = classifier, x, inside
 
-    def shown(self, x: Tensor) -> Tensor:
-        """Images x (B, 3, H, W) inside the region, and the input around it."""
-        return torch.where(self._inside, x, self._x)
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.classifier.classes
+
+    @property
+    def differentiable(self) -> bool:
+        return self.classifier.differentiable
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits (B, K) of what of images x (B, 3, H, W) lies inside, with the input around it."""
+        return self.classifier(torch.where(self._inside, x, self._x))
+
+    def seen(self, x: Tensor) -> tuple[Classifier, Tensor]:
+        """The classifier itself, and the images (B, 3, H, W) that it sees for x."""
+        return seen(self.classifier, torch.where(self._inside, x, self._x))
 
     def of_rows(self, rows: Tensor) -> SeenInside:
         """The same for some of the images."""

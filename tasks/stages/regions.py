@@ -25,7 +25,7 @@ from tasks.progress import expect
 from tasks.run import Run
 from tasks.shard_images import read_images
 from tasks.stage import Rows, stage
-from tasks.stages.explain import Explainer, Targets, columns_of, explainer_of, images_on_rungs, measured, null_images, targets_of
+from tasks.stages.explain import Cost, Explainer, Targets, explainer_of, images_on_rungs, measured, null_images, targets_of
 from tasks.stages.learn import Learned
 from tasks.stages.saliency import maps_of
 from warehouse.facts.schema import FACTS
@@ -83,7 +83,7 @@ Rungs = dict[tuple[str, int], int]  # by image and seed
 
 def _rungs(explained: Shard) -> Rungs:
     rows = read_shard(explained, ["image_id", "seed", "arm", "attempt"]).to_pylist()
-    return {(row["image_id"], row["seed"]): row["attempt"] for row in rows if row["arm"] == "guided"}
+    return {(row["image_id"], row["seed"]): max(0, row["attempt"]) for row in rows if row["arm"] == "guided"}
 
 
 def _arms(
@@ -94,8 +94,18 @@ def _arms(
         attempt, starts = torch.tensor([rungs[image_id, seed] for image_id in targets.image_ids]), FirstAnswers()
         for arm, drawn in (("guided", images_on_rungs), ("null", null_images)):
             x_cf, mask, costs = drawn(explainer, targets, attempt, seed, starts, inside)
-            columns = {"seed": [seed] * len(costs), "attempt": attempt.tolist()} | columns_of(run, targets, arm, costs)
-            yield columns | measured(run.classifier(), run.judge(), targets, source, Counterfactual(x_cf, mask))
+            yield (
+                _keys(run, targets, arm, costs)
+                | {"seed": [seed] * len(costs), "attempt": attempt.tolist()}
+                | measured(run.classifier(), run.judge(), targets, source, Counterfactual(x_cf, mask))
+            )
+
+
+def _keys(run: Run, targets: Targets, arm: str, costs: Sequence[Cost]) -> dict[str, list[Any]]:
+    spent = {"nfe_forward": [c.nfe_forward for c in costs], "nfe_backward": [c.nfe_backward for c in costs]}
+    constants = {"method": run.config.ladder[0].method, "arm": arm, "device": run.device}
+    columns: dict[str, list[Any]] = {name: [value] * len(costs) for name, value in constants.items()}
+    return columns | spent | {"image_id": targets.image_ids, "seconds": [c.seconds for c in costs]}
 
 
 def _place_of(name: str, inside: Tensor) -> dict[str, list[Any]]:
