@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from cfx.diffusion.ddpm import DDPM, Schedule
+from cfx.diffusion.flow import Flow
+from cfx.diffusion.latent_prior import LatentPrior
 from cfx.images import decode_png, encode_png
 from cfx.methods.ace import ACE, ace
 from cfx.methods.blended import Blended, blended
@@ -22,7 +24,7 @@ from cfx.own_size import at_priors_size
 from cfx.random import ImageNoise
 from cfx.region import KnownOutside, held, in_region, unheld
 from cfx.types import Counterfactual
-from tests.toys import GaussianNetwork, Linear, gaussian_prior
+from tests.toys import GaussianNetwork, Linear, Velocity, gaussian_prior, latent_prior
 
 IDS = ["a", "b", "c"]
 METHODS: list[tuple[Callable[..., Counterfactual], Any]] = [
@@ -186,3 +188,20 @@ def test_images_of_another_size_than_the_priors_keep_their_own_outside() -> None
     outside = region.expand_as(x) == 0
     assert torch.equal(found.x_cf[outside], x[outside])
     assert (classifier(found.x_cf)[:, 1] > classifier(x)[:, 1]).all()
+
+
+@pytest.mark.parametrize("prior", [latent_prior(20), latent_prior(20, network=Velocity(), schedule=Flow(shift=3.0))])
+def test_over_latents_the_outside_is_the_input_pixel_by_pixel(prior: LatentPrior) -> None:
+    """A region of 3 x 3 pixels touches four positions of the latent, of 2 x 2 pixels each; what lies outside it is dropped."""
+    x, classifier, region = eight_bit(), Linear(gain=100), torch.zeros(3, 1, 8, 8)
+    region[..., 1:4, 3:6] = 1
+    config = FastDiME(steps=20, tau=8, scale=100)
+    found = within(fastdime)(prior, classifier, x=x, target=TARGET, config=config, noise=ImageNoise.of(IDS, 0), region=region)
+    outside = region.expand_as(x) == 0
+    assert torch.equal(decode_png(encode_png(found.x_cf))[outside], x[outside])
+    assert (classifier(found.x_cf)[:, 1] > classifier(x)[:, 1]).all()
+    z = prior.autoencoder.encode(x)
+    known = KnownOutside(prior, z, torch.zeros_like(z[:, :1]) > 0, ImageNoise.of(IDS, 1).like(z))
+    for t in (7, 0):
+        assert torch.equal(known.step(torch.full_like(z, 3.0), t).x0, z)
+    assert torch.equal(known.step(z, 0).mean, z)
