@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from pillow_heif import register_heif_opener
 from torch import Tensor
@@ -98,6 +98,16 @@ def read_image(
         if file.format == "BMP" and file.mode == "RGBA" and not upright.getchannel("A").getextrema()[1]:
             upright = upright.convert("RGB")  # a fourth byte that nobody filled in is no transparency
         return Decoded(*upright.size, png_of(_centre(_rgb(upright, depth, bits), size, resample)), pages)
+
+
+def size_of(content: bytes) -> tuple[int, int]:
+    """Upright width and height of an image file, from its header. Raises Refused for what is none."""
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as file:
+            turned = file.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by a quarter
+            return (file.height, file.width) if turned else file.size
+    except Exception as error:  # as in `read_image`
+        raise Refused("unreadable", f"{type(error).__name__}: {error}") from error
 
 
 def _unidentified(kind: str | None) -> str:

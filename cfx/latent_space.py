@@ -90,7 +90,8 @@ def in_latent_space(
     its autoencoder's factor.
 
     A length in pixels among the method's settings (dilation) becomes one in positions of a latent. Its mask comes back in
-    pixels, each position as the pixels it stands for; a given `mask` (B, 1, H, W) may change a position where it touches one.
+    pixels, each position as the pixels it stands for; a given `mask` or `region` (B, 1, H, W) may change
+    a position that it touches.
     Where the mask is 0, x_cf is x, bit by bit.
     """
     autoencoder: Autoencoder = denoiser.autoencoder  # type: ignore[attr-defined]
@@ -98,8 +99,9 @@ def in_latent_space(
     for name in LOOKS:
         if others.get(name) is not None:
             others[name] = Decoded(others[name], autoencoder, x, latent)
-    if others.get("mask") is not None:
-        others["mask"] = max_pool2d(others["mask"], autoencoder.factor)
+    for name in ("mask", "region"):
+        if others.get(name) is not None:
+            others[name] = max_pool2d(others[name], autoencoder.factor)
     shown = Decoded(classifier, autoencoder, x, latent)
     found = method(denoiser, shown, x=latent, config=in_positions(config, autoencoder.factor), **others)
     drawn = alone(autoencoder.decode, found.x_cf, autoencoder.factor).clamp(-1, 1)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from cfx.guidance import seen
 from cfx.latent_space import in_latent_space
 from cfx.types import Classifier, Counterfactual, Denoiser
 
@@ -45,25 +46,33 @@ class AtOwnSize:
 
     def seen(self, x: Tensor) -> tuple[Classifier, Tensor]:
         """The classifier itself, and the images (B, 3, H, W) that it sees for copies x."""
-        return self.classifier, self.enlarged(x)
+        return seen(self.classifier, self.enlarged(x))
 
     def enlarged(self, x: Tensor) -> Tensor:
         """The images (B, 3, H, W) that changed copies x (B, 3, h, w) stand for; unchanged where the copies are."""
         return self.x + resized(x - self.copies, (self.x.shape[-2], self.x.shape[-1]))
 
+    def of_rows(self, rows: Tensor) -> AtOwnSize:
+        """The same for some of the images."""
+        return AtOwnSize(of_rows(self.classifier, rows), self.x[rows], self.copies[rows])
 
-def of_rows(classifier: Classifier, rows: Tensor) -> Classifier:
-    """The classifier for some of a batch's images, by their positions or by a mask (B,)."""
-    if isinstance(classifier, AtOwnSize):
-        return AtOwnSize(classifier.classifier, classifier.x[rows], classifier.copies[rows])
-    return classifier
+
+Network = TypeVar("Network")  # a classifier or a denoiser
+
+
+def of_rows(network: Network, rows: Tensor) -> Network:
+    """A classifier or denoiser for some of a batch's images, by their positions or by a mask (B,): one that knows the batch's
+    images then knows these."""
+    some: Callable[[Tensor], Network] | None = getattr(network, "of_rows", None)
+    return network if some is None else some(rows)
 
 
 def at_priors_size(
     method: Callable[..., Counterfactual], denoiser: Denoiser, classifier: Classifier, *, x: Tensor, **others: Any
 ) -> Counterfactual:
     """What a method finds for x (B, 3, H, W) in [-1, 1] with copies of the size that the prior draws; exactly what it finds for x
-    where that is the size of x, or the prior does not say. A given `mask` (B, 1, H, W) is resized too.
+    where that is the size of x, or the prior does not say. A given `mask` or
+    `region` (B, 1, H, W) is resized too.
 
     Of a prior over latents, what it finds in its latent space (`cfx.latent_space`).
     """
@@ -74,8 +83,7 @@ def at_priors_size(
         return method(denoiser, classifier, x=x, **others)
     copies = resized(x, size)
     shown = AtOwnSize(classifier, x, copies)
-    if others.get("mask") is not None:
-        others["mask"] = resized(others["mask"], size)
+    others |= {name: resized(others[name], size) for name in ("mask", "region") if others.get(name) is not None}
     found = method(denoiser, shown, x=copies, **others)
     mask = None if found.mask is None else resized(found.mask, (x.shape[-2], x.shape[-1]))
     return Counterfactual(shown.enlarged(found.x_cf).clamp(-1, 1), mask)

@@ -57,6 +57,10 @@ class ImageNoise:
         """This noise, and behind it noise of no image until there is noise for `size`."""
         return ImageNoise(self._generators + [torch.Generator() for _ in range(size - len(self))])
 
+    def copied(self) -> ImageNoise:
+        """Noise that draws what this one will draw next, and leaves it as it is."""
+        return ImageNoise([generator.clone_state() for generator in self._generators])
+
     def like(self, x: Tensor) -> Tensor:
         """Standard normal noise shaped like x, (B, ...) with B images. Raises UserError if B is another number."""
         if len(x) != len(self):

@@ -26,6 +26,7 @@ from tasks.stages.nulls import nulls_shared
 from tasks.stages.predict import predict
 from tasks.stages.properties import measure_properties
 from tasks.stages.quality import find_label_issues, find_shared_files, finds_label_issues
+from tasks.stages.regions import explain_in_regions, list_absent
 from tasks.stages.saliency import cross_examine
 from tasks.stages.set_metrics import compare_sets
 from tasks.stages.strays import remove_strays
@@ -99,6 +100,9 @@ def audited(run: Run, work: Work) -> str:
                 *(work.map(cross_examine, run, images, explained) if run.config.saliency is not None else ()),
                 *work.map(measure, run, images, explained, learned),
             ]
+            if run.config.regions:
+                measured += work.map(explain_in_regions, run, images, predicted, explained, learned)
+                measured += work.map(list_absent, run, images)
             work.follow(run.config.name, [*predicted, *explained, *measured])
             work.do(compare_sets, run)
         answers = work.all_of(predicted)

@@ -28,6 +28,7 @@ FOUND = {  # what `findings` queries of a run
     "audit_warnings": "select warning from warnings where run_id = $run and about = 'audit'",
     "explained": "from explained_share where run_id = $run order by class",
     "findings": "from findings where run_id = $run order by rank",
+    "regions": "from regions where run_id = $run order by shift desc nulls last, region",
     "canary": "from canaries where run_id = $run",
 }
 
@@ -67,8 +68,8 @@ def lay_out(folder: Path, images: int) -> None:
 
 def findings(root: Path, run_id: str) -> dict[str, Any]:
     """What an audit found, for machines: run_id, flip_rate, judge_flip_rate, the ranked attributes without the target, metrics
-    that are absent by the reason, warnings, and those of the whole audit alone, the canary, the explained share by class and all
-    findings, unnamed ones too."""
+    that are absent by the reason, warnings, and those of the whole audit alone, the canary, the explained share by class, all
+    findings, unnamed ones too, and the verdicts on regions."""
     rows = {name: query(root, sql, {"run": run_id}).to_pylist() for name, sql in FOUND.items()}
     rates = {row["metric"]: row["value"] for row in rows["rates"]}
     return {
@@ -81,5 +82,6 @@ def findings(root: Path, run_id: str) -> dict[str, Any]:
         "audit_warnings": [row["warning"] for row in rows["audit_warnings"]],
         "explained": rows["explained"],
         "findings": rows["findings"],
+        "regions": rows["regions"],
         "canary": next(iter(rows["canary"]), None),
     }

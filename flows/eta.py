@@ -17,12 +17,12 @@ from tasks.advice.cost_estimate import Work
 PHASES = (  # stages that are at work together; each phase waits for the one before
     ("images",),
     ("predictions", "properties"),
-    ("explanations", "attributes", "saliency", "measurements"),
+    ("explanations", "region_explanations", "attributes", "saliency", "measurements"),
     ("set_metrics",),
     ("explained", "edits", "effects"),
     ("judging",),
 )
-DRAWN = ("explanations", "edits")  # what the UNet takes
+DRAWN = ("explanations", "region_explanations", "edits")  # what the UNet takes
 SURE = 0.2  # of a stage's images: with as many timed, how it was counted does not matter any more
 TIMED = 0.02  # of a stage's images: with fewer, its own speed is not known yet
 SLOWEST, FASTEST = 10.0, 0.2  # times what was counted, at most
@@ -154,7 +154,7 @@ class Clock:
             return None
         if work.evaluations and drawn.seen.evaluations:
             return rest + work.evaluations * drawn.seconds / drawn.seen.evaluations
-        return rest + 2 * work.images * drawn.seconds / drawn.timed
+        return rest + (2 if work.stage == "edits" else 1) * work.images * drawn.seconds / drawn.timed
 
     def _slower(self) -> float:
         """How many times slower than counted the stages were that were counted and timed."""

@@ -24,6 +24,7 @@ NAMES = {  # stage -> what it does, for people
     "predictions": "asking the classifier",
     "properties": "measuring properties",
     "explanations": "explaining",
+    "region_explanations": "explaining regions",
     "attributes": "naming attributes",
     "saliency": "mapping saliency",
     "measurements": "measuring explanations",

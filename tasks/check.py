@@ -34,11 +34,12 @@ from tasks.advice.understanding import understood
 from tasks.advice.words_check import Worded, calibrate_words, words_warnings
 from tasks.config import AuditConfig
 from tasks.data import ingest as data
-from tasks.data import nightly
+from tasks.data import nightly, region_masks
 from tasks.data.ingest import labelled_sample
 from tasks.data.labels import Labels, match_labels
 from tasks.data.near_names import unmatched_warnings
 from tasks.data.people_names import check_people_names
+from tasks.data.region_masks import check_masks
 from tasks.networks import (
     classifier_for,
     denoiser_for,
@@ -60,6 +61,7 @@ from tasks.stages.encoders import published_for
 from tasks.stages.explain import check_ladder
 from tasks.stages.prior import prior_fingerprint, prior_folder
 from tasks.stages.prompts import check_named, check_words
+from tasks.stages.regions import check_regions
 from tasks.stages.run_record import code_version
 from tasks.stages.saliency import check_saliency
 from tasks.stages.surrogate import check_enough, check_surrogate
@@ -141,6 +143,8 @@ def check(config: AuditConfig, prepare: Prepare = train_networks) -> Run:
     if config.masks is not None:
         with setting("masks"):
             about_masks = mask_warnings(config.masks, data.selected(config.data)["file"].to_pylist())
+    with setting("regions"):
+        about_masks += check_masks(config)
     about_label: tuple[str, ...] = ()
     if config.target_attribute is None and networks.oracle is not None:
         about_label = label_warnings(associations_of(data.selected(config.data)), networks.oracle.attributes)
@@ -355,6 +359,9 @@ def _method_prints(config: AuditConfig, networks: Networks, device: str) -> Prin
     with setting("masks"):
         if config.masks is not None:
             prints |= {"masks": fingerprint_files(config.masks)}
+    with setting("regions"):
+        check_regions(config, classifier)
+        prints |= {"regions": masked} if (masked := region_masks.fingerprint(config)) is not None else {}
     with setting("measures"):
         measures = published_for(config.measures, device)
         prints |= {f"measures.{name}": fingerprint(network) for name, network in measures.items()}

@@ -146,6 +146,37 @@ class SaliencyConfig(Config):
     )
 
 
+class Region(Config):
+    """Where images may change, if it is no folder of masks: one of these."""
+
+    column: str | None = Field(
+        None, description="column of the table with the path of each image's mask, relative to `images`; empty: none"
+    )
+    saliency: float | None = Field(
+        None, gt=0, lt=1, description="the share of the pixels where saliency of the classifier is highest (its first map)"
+    )
+    segment: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="whole segments (scikit-image's SLIC) in which saliency is highest, until they cover this share of pixels",
+    )
+    outside: str | None = Field(None, description="all that lies outside of another region: the background of a subject")
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Region:
+        given = {name: value for name, value in self if value is not None}
+        if len(given) != 1:
+            said = " and ".join(f"`{name}`" for name in given) or "nothing"
+            raise UserError(f"a region is a folder of masks, or one of column, saliency, segment, outside; this one has {said}")
+        return self
+
+    @property
+    def is_salient(self) -> bool:
+        """Whether it is where the classifier looks, by its own saliency."""
+        return self.saliency is not None or self.segment is not None
+
+
 class MeasureConfig(Config):
     """What counterfactuals are measured with. Files are published weights, none of which comes with cfx; without one, the metrics
     that need it are absent, and said to be."""
@@ -240,6 +271,12 @@ class AuditConfig(BaseModel):
         description="folder of the parts of the images, `<part>/<file>.png`, black where it is not, with the path of the image: "
         "each part, and the rest, is exchanged between images as the cells of the grid are",
     )
+    regions: dict[str, Path | Region] = Field(
+        {},
+        description="by name, regions in which each image is explained again, nothing outside changed: a folder of masks, "
+        "`<file>.png` with the path of the image, white where it may change; `{outside: NAME}`, `{column: COLUMN}`, "
+        "`{saliency: .1}` or `{segment: .1}`",
+    )
     measures: MeasureConfig = Field(MeasureConfig(), description="what the counterfactuals are measured with")
     canary: Canary | None = Field(None, description="a planted and a clean twin, audited alike: what can this audit see?")
     margin: float = Field(0.1, gt=0, description="an effect inside +- this is too small to matter")
@@ -302,6 +339,18 @@ class AuditConfig(BaseModel):
     @classmethod
     def _auto_network(cls, value: Any) -> Any:
         return {"weights": TRAINED_HERE} if value == AUTO else value
+
+    @field_validator("regions")
+    @classmethod
+    def _regions(cls, regions: dict[str, Path | Region]) -> dict[str, Path | Region]:
+        for name, region in regions.items():
+            if not name.strip() or not name.isprintable():
+                raise UserError(f"{name!r} is no name of a region; give one that can be read")
+            other = region.outside if isinstance(region, Region) else None
+            if other is not None and (other not in regions or (isinstance(of := regions[other], Region) and of.outside)):
+                known = ", ".join(one for one, what in regions.items() if not (isinstance(what, Region) and what.outside))
+                raise UserError(f"{name}: outside {other!r}, which is no region by itself; those are {known or 'none'}")
+        return regions
 
     def beside(self, folder: Path) -> AuditConfig:
         """This configuration as one that was read in this folder: the user's modules are looked for there first."""

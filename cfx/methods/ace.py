@@ -82,7 +82,9 @@ def ace(denoiser: Denoiser, classifier: Classifier, x: Tensor, target: Tensor, c
     lost = torch.arange(len(x), device=x.device)
     for _ in range(config.refinements):
         drawn = [noise.like(x) for _ in range(2 * config.tau)]  # for all images, so that none depends on who else lost
-        refined = refine(denoiser, x[lost], pre_explanation[lost], mask[lost], config.tau, [one[lost] for one in drawn])
+        refined = refine(
+            of_rows(denoiser, lost), x[lost], pre_explanation[lost], mask[lost], config.tau, [one[lost] for one in drawn]
+        )
         x_cf[lost] = refined.clamp(-1, 1)
         lost = lost[of_rows(classifier, lost)(x_cf[lost]).argmax(1) != target[lost]]
         if not len(lost):
@@ -108,7 +110,7 @@ def attack(denoiser: Denoiser, classifier: Classifier, x: Tensor, target: Tensor
         if config.scale and moving.any():
             each = [one[moving] for one in drawn]
             towards_target, flipped = filtered_gradient(
-                denoiser, of_rows(classifier, moving), u[moving], target[moving], each, config
+                of_rows(denoiser, moving), of_rows(classifier, moving), u[moving], target[moving], each, config
             )
             gradient[moving] += config.scale * towards_target
             in_a_row[moving] = torch.where(flipped, in_a_row[moving] + 1, 0)

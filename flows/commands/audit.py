@@ -223,7 +223,7 @@ def _caption(finding: dict[str, Any]) -> str:
     """The run, how much the names explain, what was found without a name, and what its canary says of it."""
     lines = [f"run {finding['run_id']}", *map(_explained, finding["explained"])]
     found = [row for row in finding["findings"] if row["kind"] != "attribute" and row["verdict"] in FOUND]
-    lines += [_unnamed(row) for row in found]
+    lines += [*(_unnamed(row) for row in found), *map(_region, finding["regions"])]
     canary = finding["canary"]
     if canary is not None:
         rates = f"power {canary['power']:.2f}, false alarms {canary['false_alarm_rate']:.2f}"
@@ -242,6 +242,13 @@ def _unnamed(row: dict[str, Any]) -> str:
     row = Names().row(row)
     moved = f"{points(row['intervention'])} ({points(row['low'])} to {points(row['high'])})"
     return f"{row['kind']} {escaped(row['name'])}: {row['verdict']}, {moved}; {escaped(row['why'])}"
+
+
+def _region(row: dict[str, Any]) -> str:
+    """What can change the answer in one region of the images."""
+    row = Names().row(row)
+    most = f", {escaped(row['attribute'])} {points(row['attribute_shift'])}" if row["attribute_status"] == "above null" else ""
+    return f"region {escaped(row['region'])}: {row['verdict']}; {row['flip_rate']:.0%} flip{most}"
 
 
 def _edited(row: dict[str, Any]) -> str:

@@ -83,6 +83,8 @@ def works(run: Run) -> list[Work]:
     ]
     if run.prior is not None:
         found.append(Work("explanations", explained, shards))
+        if config.regions:
+            found.append(Work("region_explanations", explained * len(config.regions), shards))
         if config.oracle is not None:
             found.append(Work("attributes", n, shards, queries=n + 2 * explained, seconds=2 * explained * CODED * larger))
         if config.saliency is not None:
@@ -176,7 +178,11 @@ def plan(run: Run, workers: int) -> Plan:
 
     tried(0)  # the first time is slower
     rungs = [tried(rung) for rung in range(len(config.ladder))]
-    paths = [[*rungs[0]], [*(guided for guided, _ in rungs), rungs[-1][1]]]  # one rung, or all of them; one null
+    inside = len(config.regions)  # each on the rung where the whole image ended, and one null
+    paths = [
+        [*rungs[0] * (1 + inside)],
+        [*(guided for guided, _ in rungs), rungs[-1][1], *rungs[-1] * inside],
+    ]  # one rung, or all
     counted = {work.stage: work for work in works(run)}
     count = counted["explanations"].images
     each_way = [_total(costs) for costs in paths]

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ from cfx.methods.svce import SVCE, svce
 from cfx.methods.time_edit import TIME
 from cfx.own_size import at_priors_size, drawn_size, resized
 from cfx.random import ImageNoise
+from cfx.region import held, in_region, unheld
 from cfx.targets import choose_targets
 from cfx.transfers import to_device
 from cfx.types import Classifier, Counterfactual, Denoiser, Step
@@ -122,7 +123,8 @@ def _stopwatch(prompted: Prompted | None) -> Callable[[Counted, int, int], Cost]
 def bind(
     method: Method, denoiser: Denoiser, classifier: Classifier, device: str, prompted: Prompted | None = None
 ) -> partial[Counterfactual]:
-    """The method's function, waiting for x, target and noise. The one place where a method's extras are bound."""
+    """The method's function, waiting for x, target, noise and a region, if it is held to one. The one place where a method's
+    extras are bound."""
     extras: dict[str, Any] = {}
     match method:
         case DiME() | FastDiME() | MaskDiME():
@@ -132,14 +134,15 @@ def bind(
         case Blended():
             extras["lpips"] = lpips_for(method.vgg16, device)
         case SVCE():  # needs no prior, so has no other size
-            return partial(svce, denoiser, classifier, config=method)
+            return partial(in_region, partial(unheld, svce), denoiser, classifier, config=method)
         case TIME():
             if prompted is None:
                 raise UserError("method 'time' edits with words that an audit learns from all its images; it needs `words`")
-            return partial(time_towards, prompted, classifier, config=method)
+            return partial(in_region, partial(unheld, time_towards), prompted, classifier, config=method)
     if getattr(method, "consensus", None) is not None:
         extras["implicit"] = implicit_of(denoiser, classifier)
-    return partial(at_priors_size, FUNCTIONS[type(method)], denoiser, classifier, config=method, **extras)
+    drawn = partial(at_priors_size, partial(held, FUNCTIONS[type(method)]))
+    return partial(in_region, drawn, denoiser, classifier, config=method, **extras)
 
 
 def implicit_of(denoiser: Denoiser, classifier: Classifier) -> Implicit | None:
@@ -229,28 +232,49 @@ def explain_images(
 
 
 def null_images(
-    explainer: Explainer, targets: Targets, attempt: Tensor, seed: int, known: FirstAnswers | None = None
+    explainer: Explainer,
+    targets: Targets,
+    attempt: Tensor,
+    seed: int,
+    known: FirstAnswers | None = None,
+    region: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, list[Cost]]:
     """The same method without the classifier's guidance, for each image on the rung it ended on, with that rung's noise.
 
-    Rungs that differ in their scale alone have one null, so their images share batches. known: what the UNet said of first states
-    in `explain_images`. Returns x_cf, mask (NaN where there is none) and the cost of each image.
+    Rungs that differ in their scale alone have one null, so their images share batches. See `images_on_rungs`.
+    """
+    unguided = [method.model_copy(update={"scale": 0.0}) for method in explainer.ladder]
+    return images_on_rungs(replace(explainer, ladder=unguided), targets, attempt, seed, known, region)
+
+
+def images_on_rungs(
+    explainer: Explainer,
+    targets: Targets,
+    attempt: Tensor,
+    seed: int,
+    known: FirstAnswers | None = None,
+    region: Tensor | None = None,
+) -> tuple[Tensor, Tensor, list[Cost]]:
+    """Each image tried once, on one rung of the ladder, with that rung's noise.
+
+    attempt: (N,), the rung; known: what the UNet said of first states in `explain_images` or here; region: (N, 1, H, W), 1 where
+    each may change. Returns x_cf, mask (NaN where there is none) and the cost of each image.
     """
     ids, x, target = targets
     x_cf, mask = x.clone(), torch.full_like(x[:, :1], torch.nan)
     spent = [Cost(0, 0, 0.0)] * len(x)
     size = explainer.size(x)
     rungs = attempt.tolist()
-    nulls = [method.model_copy(update={"scale": 0.0}) for method in explainer.ladder]
-    for method in dict.fromkeys(nulls):
-        chosen = [i for i, rung in enumerate(rungs) if nulls[rung] == method]
+    for method in dict.fromkeys(explainer.ladder):
+        chosen = [i for i, rung in enumerate(rungs) if explainer.ladder[rung] == method]
         for part in batches(len(chosen), size):
             batch = chosen[part]
             counted, cost = Counted(FirstStep(respaced(explainer.prior, method), known)), _stopwatch(explainer.prompted)
             run = explainer.bound(method, counted, str(x.device))
             noise = ImageNoise.of([ids[i] for i in batch], seed, [rungs[i] for i in batch])
             seen = filled(x[batch], size)
-            found = run(x=seen, target=filled(target[batch], size), noise=noise.filled(len(seen)))
+            inside = None if region is None else filled(region[batch], size)
+            found = run(x=seen, target=filled(target[batch], size), noise=noise.filled(len(seen)), region=inside)
             x_cf[batch] = found.x_cf[: len(batch)]
             if found.mask is not None:
                 mask[batch] = found.mask[: len(batch)]

@@ -29,7 +29,7 @@ COUNTS = """
         (select count(*) from images where run_id = $run),
         (select count(distinct image_id) from explanations where run_id = $run and arm = 'guided'),
         (select count(distinct image_id) from explanations where run_id = $run and arm = 'guided' and flipped),
-        (select count(*) from rejected where run_id = $run)
+        (select count(*) from rejected where run_id = $run and stage <> 'regions')
 """
 LAST = "select max(number), arg_max(run_id, started), max(started) from runs"
 MOMENT = "%Y%m%dT%H%M%S%f"

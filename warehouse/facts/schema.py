@@ -102,7 +102,7 @@ REJECTED = _fact(
     "One row per input that was unreadable or refused.",
     [
         _column("path", pa.string(), "relative to the image folder"),
-        _column("stage", pa.string(), "where it was refused: ingest, ..."),
+        _column("stage", pa.string(), "where it was refused: ingest; regions: it takes no part in a region, and in all else"),
         _column("reason", pa.string(), "unreadable, truncated, mode, depth, too_small, duplicate, missing, ..."),
         _column("error", pa.string(), "the error in words"),
         _optional("label", pa.string(), "the class that the data set gives it; null without one, and in older runs"),
@@ -207,6 +207,23 @@ EDITORS = _fact(
         _optional("equivalent", pa.bool_(), "of a shift: the interval lies inside +- the run's margin; null of the others"),
         _column("n", pa.int64(), "held-out images: for flips all, otherwise those whose proposal is accepted"),
     ],
+)
+
+REGION_EXPLANATIONS = _fact(
+    "region_explanations",
+    "One row per region, image, method, arm and seed: a counterfactual that changes nothing outside the region, what the "
+    "classifiers say of it, and the oracle's attributes; on the rung of the ladder on which the image's explanation ended. Apart "
+    "from `explanations`, which are of whole images: no statistic mixes the two. Over: images that take part in the region; "
+    "`rejected` has the others.",
+    [
+        _column("region", pa.string(), "the region, by its name in the configuration"),
+        *(field for field in EXPLANATIONS.schema if field.name not in EXPLANATIONS.gained),
+        _column("region_fraction", pa.float64(), "share of the pixels that lie in the region"),
+        _column("region_png", pa.binary(), "the region, white, PNG at audit size"),
+    ],
+    Family("p_", pa.float32(), False, "oracle's probability of that attribute on the input"),
+    Family("q_", pa.float32(), False, "oracle's probability of that attribute on the counterfactual"),
+    Family("d_", pa.float32(), False, "change of that probability, q - p"),
 )
 
 ATTRIBUTES = _fact(
@@ -662,6 +679,7 @@ FACTS: dict[str, Fact] = {
         SEGMENT_CLAIMS,
         EDITORS,
         EXPLANATIONS,
+        REGION_EXPLANATIONS,
         ATTRIBUTES,
         ATTRIBUTE_SUMS,
         ANNOTATION_SUMS,

@@ -90,6 +90,8 @@ VIEWS = (
     "worst_groups",
     "fairness",
     "label_associations",
+    "region_shifts",
+    "regions",
     "policies",
     "bases",
     "marks",

@@ -46,7 +46,9 @@ from warehouse.lens.readonly import QueryTimeout
 from warehouse.lens.settled import settle
 from warehouse.lens.wholeness import Files, Wholeness, whole_of
 
-KEPT = ("group_counts", "interventions", "ranked_attributes", "attribute_effects", "claims", "scorecard", "gate")
+KEPT = (
+    "group_counts", "interventions", "ranked_attributes", "attribute_effects", "region_shifts", "claims", "scorecard", "gate",
+)  # fmt: skip
 FEW = 8  # runs: of fewer all is computed as fast as looked up
 TOGETHER = 16  # runs that are computed in one lens: to lay it out takes longer than a run
 _CODE = (

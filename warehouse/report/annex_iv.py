@@ -147,7 +147,7 @@ def _figures(run: Row, rows: dict[str, list[Row]]) -> dict[str, str]:
         figures["changes"] = f"compared with {row['base_id']}"
     for row in rows["canary"][:1]:
         figures["canaries"] = f"power {percent(row['power'])}, false alarms {percent(row['false_alarm_rate'])}"
-    refused = sum(row["n"] for row in rows["reasons"])
+    refused = sum(row["n"] for row in rows["reasons"] if row["stage"] != "regions")
     figures["rejected"] = f"{count(refused)} inputs refused"
     return {name: text for name, text in figures.items() if text}
 

@@ -181,6 +181,34 @@ where place in (1, 1 + (n - 1) // 2, n)
 qualify dense_rank() over (order by rank) <= $found
 order by rank, place
 """,
+    "regions": """
+from regions where run_id = $run
+order by list_position(['relies', 'suspected', 'not enough', 'unmoved'], verdict), shift desc nulls last, region
+""",
+    "region_shifts": """
+select region, attribute, is_target, target, shift, low, high, status, flips, n
+from region_shifts where run_id = $run and not is_answer
+order by status <> 'above null', abs(shift) desc, attribute, region, target
+""",
+    "region_picks": """
+with moves as (
+    select
+        region, image_id, e.seed, e.source, e.target, e.p_target, e.p_target_cf, u.p_target_cf as p_null, e.flipped,
+        e.p_target_cf - u.p_target_cf as move
+    from region_explanations e join region_explanations u using (run_id, region, image_id, method, seed)
+    where run_id = $run and e.arm = 'guided' and u.arm = 'null'
+), ordered as (
+    select
+        *, count(*) over alike as n,
+        row_number() over (partition by region, flipped order by move desc, image_id, seed) as place
+    from moves window alike as (partition by region, flipped)
+)
+select region, image_id, seed, path, source, target, p_target, p_target_cf, p_null, flipped, move
+from ordered left join (select image_id, path from images where run_id = $run) using (image_id)
+where place = if(flipped, 1 + (n - 1) // 2, 1)
+qualify row_number() over (partition by region order by flipped desc) = 1
+order by region
+""",
     "canary": """
 select * from canaries where run_id = $run
 """,

@@ -51,6 +51,7 @@ from warehouse.report.names import Names
 from warehouse.report.pairs import Claim, ask_pictures, pairs_of
 from warehouse.report.printed import running_head
 from warehouse.report.queries import EVIDENCE, Evidence, evidence, image_rows, input_images
+from warehouse.report.regions import ask_regions, regions_shown
 from warehouse.report.regulation import CROSSWALK
 from warehouse.report.scope import has, scope
 from warehouse.report.summary import summary
@@ -58,7 +59,9 @@ from warehouse.report.verdict import nothing_to_compare, verdict_from
 
 TOP = 40  # attributes that a table shows; the others follow from the SQL printed beside it
 TEMPLATES = Path(__file__).parent / "templates"
-IMAGES = "select 1 from images, explanations, attributes, saliency, effects, edits, probes, transplants"  # where images are read
+IMAGES = (  # where images are read
+    "select 1 from images, explanations, region_explanations, attributes, saliency, effects, edits, probes, transplants"
+)
 STYLES = ("report", "tabs", "summary", "pairs", "zoom", "maps", "trend", "print")
 TABS = (  # anchor and name
     ("summary", "Summary"),
@@ -120,6 +123,7 @@ def report_html(root: Path, run_id: str, then: Then | None = None, facts: str | 
             pairs_of(found, ask_pictures(lens, run_id, found)),
             ask_maps(lens, run_id, found["map"].rows),
             quality.images_by_path(lens, run_id, found["quality_images"].rows),
+            ask_regions(lens, run_id, found["region_picks"].rows),
         )
         absent = _absent(root, lens, run_id)
         earlier = then.nights if then else nights.ask_nights(root, run_id, found["claims"].rows, found["rules"].rows)
@@ -139,13 +143,14 @@ def _absent(root: Path, lens: duckdb.DuckDBPyConnection, run_id: str) -> list[st
 
 class Pictures(NamedTuple):
     """What a page shows beside numbers. shown: the images of the picks (see `queries.image_rows`); carriers: those on cards;
-    doubtful: those that a check of the data flags, by path."""
+    doubtful: those that a check of the data flags, by path; regions: of `ask_regions`."""
 
     shown: list[Row]
     carriers: list[Row]
     pairs: list[Claim]
     maps: Maps
     doubtful: dict[str, bytes]
+    regions: dict[tuple[str, str], bytes | None]
 
 
 def _render(
@@ -205,6 +210,7 @@ def _render(
         map_steps=[(share, opacity(share)) for share in (0.25, 0.5, 0.75, 1.0)],
         claims_shown=[each.named(names) for each in pictures.pairs],
         pair_evidence=[(found["pairs"], "the edits"), (found["moved"], "the probes"), (found["pasted"], "the transplants")],
+        regions_in=regions_shown(*(named[name].rows for name in ("regions", "region_shifts", "region_picks")), pictures.regions),
         cards=cards(named["carriers"].rows, named["claims"].rows, pictures.carriers),
         quality_checks=quality.checks(named["quality"].rows, named["quality_images"].rows, pictures.doubtful),
         warnings=[

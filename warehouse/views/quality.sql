@@ -45,7 +45,7 @@ looked_at as (
         from images group by run_id
     ) using (run_id)
     left join (
-        select run_id, count(*) as refused, count_if(reason in ('duplicate', 'listed_twice')) as repeated from rejected group by run_id
+        select run_id, count(*) as refused, count_if(reason in ('duplicate', 'listed_twice')) as repeated from rejected where stage <> 'regions' group by run_id
     ) using (run_id)
     left join (
         select run_id, count(sharpness) as properties, if(count(distinct name) filter (name in ('m_brightness', 'm_contrast', 'm_warmth', 'm_saturation', 'm_light_x', 'm_light_y', 'm_subject_x', 'm_subject_y')) >= 6, count(distinct image_id), 0) as compared
@@ -107,7 +107,7 @@ refused as (
         'refused before the audit: ' || reason as threshold, 'data.min_side, data.max_pixels, data.bits; what cannot be read' as source,
         format('{:,} of {:,} inputs, such as {}', count(*), any_value(images + refused), min(path)) as says
     from rejected join looked_at using (run_id)
-    where reason not in ('duplicate', 'listed_twice')
+    where reason not in ('duplicate', 'listed_twice') and stage <> 'regions'
     group by run_id, reason
 ),
 labels as (
