@@ -48,6 +48,7 @@ class Schedule(Config):
     dynamic_thresholding_ratio: float = 0.995
     sample_max_value: float = 1.0
     trained_timesteps: int | None = None  # the first so many only; None: all of them
+    distilled_steps: int | None = Field(None, ge=2)  # respaced to these only (`cfx.diffusion.distillation`); None: to any
 
     def original_betas(self) -> Tensor:
         """The N betas, (N,) float64."""
@@ -69,7 +70,8 @@ class DDPM:
 
     The UNet maps (B, C, H, W) and (B,) original timesteps to C channels (fixed variance) or 2C (learned range). A UNet with 3 p^2
     input channels sees images folded, p x p pixels into one position. `clip` clamps the clean estimate before the mean is
-    computed, as the schedule says. Use `network` and `alphas_cumprod` freely; both are read only.
+    computed, as the schedule says. Use `network` and `alphas_cumprod` freely; both are read only. Raises UserError for steps
+    that a distilled UNet was not made for.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class DDPM:
         self.patch = math.isqrt(channels // 3) if channels > 3 else 1
         self.multiple = self.patch * 2 ** halvings(network)
         original = schedule.original_betas()
+        check_distilled(schedule, steps)
         self.timesteps = respaced_timesteps(len(original), steps or len(original), summed)
         self.betas = respaced_betas(original, self.timesteps)
         self.alphas_cumprod = (1 - self.betas).cumprod(0)
@@ -167,6 +170,17 @@ class DDPM:
             bound = bound.clamp(1, schedule.sample_max_value).view(-1, 1, 1, 1)
             return x0.clamp(-bound, bound) / bound
         return x0.clamp(-schedule.clip_sample_range, schedule.clip_sample_range) if schedule.clip_sample else x0
+
+
+def check_distilled(schedule: Schedule, steps: int | None) -> None:
+    """Raises UserError for other steps than those that a distilled prior was made for: between them its answers are no clean
+    estimates. None, all of them, is what a prior is loaded with before a ladder says its steps."""
+    made_for = schedule.distilled_steps
+    if made_for is not None and steps is not None and steps != made_for:
+        raise UserError(
+            f"the prior was distilled to {made_for} steps, and its answers mean nothing in {steps}; set `steps: {made_for}`, "
+            "with a tau of so few steps, or use the prior that it was distilled from"
+        )
 
 
 def halvings(network: nn.Module) -> int:

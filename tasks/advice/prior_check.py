@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cfx.diffusion.ddpm import DDPM, missing
+from cfx.attributes.interventions import Interventions
+from cfx.diffusion.ddpm import DDPM, check_distilled, missing
 from cfx.diffusion.training import PriorTraining
 from cfx.errors import UserError
 from cfx.images import height_and_width
@@ -50,3 +51,13 @@ def deepest(prior: DDPM, steps: int) -> int:
     """The largest tau of `steps` that the prior was trained for."""
     trained = prior.schedule.trained_timesteps or len(prior.betas)
     return sum(step < trained for step in prior.respaced(steps).timesteps)
+
+
+def check_edits(interventions: Interventions, prior: DDPM) -> None:
+    """Raises UserError for edits by gradient in other steps than those that a distilled prior was made for."""
+    if interventions.named is None and interventions.images and interventions.attributes != 0:
+        check_distilled(prior.schedule, interventions.steps)
+        if interventions.tau > (most := deepest(prior, interventions.steps)):
+            raise UserError(
+                f"tau is {interventions.tau} of {interventions.steps}, but the prior was trained to {most} only; lower tau"
+            )
