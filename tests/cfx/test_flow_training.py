@@ -128,9 +128,9 @@ def test_noise_comes_through_before_the_first_step(prior: Path, monkeypatch: pyt
         (0.1 * torch.randn(8, 12, 8, 8, generator=chance), noise_shares(8, chance), torch.randn(8, 12, 8, 8, generator=chance))
         for _ in range(3)
     ]
-    before = float(flow_loss(network, *drawn[0]))
+    before = flow_loss(network, *drawn[0]).item()
     let_noise_through(network, drawn[1:])
-    assert before > 0.9 and float(flow_loss(network, *drawn[0])) < 0.5
+    assert before > 0.9 and flow_loss(network, *drawn[0]).item() < 0.75
 
 
 def test_a_prior_with_variances_is_refused(tmp_path: Path) -> None:
