@@ -23,10 +23,14 @@ from cfx.classifiers.network import Network, weights_path
 from cfx.diffusion.compiled import Compiled, Runtime
 from cfx.diffusion.ddpm import DDPM, load_ddpm
 from cfx.diffusion.latent import LatentDiffusion, load_latent
+from cfx.diffusion.latent_model import LatentModel
+from cfx.diffusion.latent_prior import LatentPrior, is_generator
+from cfx.errors import UserError
 from cfx.perceptual import LPIPS, Perceptual, load_lpips, load_perceptual
 from cfx.types import Classifier
 from cfx.user_code import sources_of
 from tasks.black_boxes import connect
+from tasks.config import PriorConfig
 from warehouse.facts.storage import fetched
 
 T = TypeVar("T")
@@ -72,11 +76,33 @@ def oracle_for(config: AnyOracle, device: str) -> Oracle:
     return load_words(config, device) if isinstance(config, WordsOracleConfig) else load_oracle(config, device)
 
 
-def denoiser_for(folder: Path, device: str, runtime: Runtime = "torch") -> DDPM:
-    """The prior in this folder, local or of an object store, loaded anew."""
+def denoiser_for(folder: Path, device: str, runtime: Runtime = "torch", config: PriorConfig | None = None) -> DDPM:
+    """The prior in this folder, local or of an object store, loaded anew; or a generator, in memory once.
+
+    config: what a generator is asked to draw; without one, any image. Raises UserError for settings of a generator beside a prior
+    that is none, and for a runtime that cannot compute a generator.
+    """
+    config = config or PriorConfig(path=str(folder))
+    if config.train is None and is_generator(folder):
+        if runtime != "torch":
+            raise UserError(
+                f"runtime: {runtime} computes priors of images alone, and {folder} draws latents; leave `runtime` out"
+            )
+        return LatentPrior(generator_for(folder, device, config), class_prompts=config.class_prompts)
+    if said := config.of_generators:
+        raise UserError(f"{', '.join(said)}: {folder} is a prior of images, which only draws; leave it out, or name a generator")
     prior = load_ddpm(fetched(folder))
     prior.network.to(device)
     return prior if runtime == "torch" else DDPM(Compiled(prior.network), prior.schedule, prior.channels)
+
+
+def generator_for(folder: Path, device: str, config: PriorConfig) -> LatentModel:
+    """The generator of this folder or hub's id, asked to draw what the configuration says."""
+    from cfx.diffusion.pipelines import load_latent_model  # transformers are the extra `sd`
+
+    files = tuple(state_of(path) for path in sorted(folder.rglob("*")) if path.is_file())
+    key = "generator", str(folder), files, config.model_dump_json(), device
+    return kept(key, lambda: load_latent_model(str(folder), config.revision, config.conditioning, device, config.parts))
 
 
 def robust_for(config: ClassifierConfig, device: str) -> Classifier:

@@ -21,6 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cfx.diffusion.ddpm import DDPM, Schedule, load_ddpm, save_ddpm
+from cfx.diffusion.flow import Flow
 from cfx.diffusion.pretrained import prior_files
 from cfx.diffusion.training import Batches
 from cfx.errors import UserError
@@ -138,8 +139,7 @@ def distil(
     `folder` being the teacher's own or holding a checkpoint of other settings or another teacher, and as `load_ddpm` does.
     """
     taught = load_ddpm(teacher)
-    schedule = taught.schedule.model_copy(update={"distilled_steps": None})
-    trained = check_teacher(taught.schedule, config, teacher)
+    schedule, trained = practised_on(taught.schedule, config, teacher)
     if folder.resolve() == teacher.resolve():
         raise UserError(f"{folder} is the teacher's own folder; write the student to another")
     folder.mkdir(parents=True, exist_ok=True)
@@ -179,8 +179,14 @@ def distil(
     return folder
 
 
-def check_teacher(schedule: Schedule, config: Distillation, source: Path) -> int:
-    """How many of the teacher's training steps the student learns. Raises UserError for a teacher that does not fit."""
+def practised_on(schedule: Schedule | Flow, config: Distillation, source: Path) -> tuple[Schedule, int]:
+    """The teacher's schedule, in which any steps may be walked, and how many of its training steps the student learns.
+
+    Raises UserError for a teacher that does not fit.
+    """
+    if isinstance(schedule, Flow) or schedule.timestep_spacing is not None:
+        kind = "a flow" if isinstance(schedule, Flow) else "a model of few steps already"
+        raise UserError(f"{source} is {kind}; distil a prior such as `cfx train prior` makes")
     known, begins = schedule.num_train_timesteps, config.grid(-1)
     if begins > known:
         raise UserError(
@@ -200,7 +206,7 @@ def check_teacher(schedule: Schedule, config: Distillation, source: Path) -> int
             f"deepest {config.deepest:g}: the student would learn the first {trained} of {known} steps, and its second step lies "
             f"at {second:.0f}; raise `deepest`, or `steps`"
         )
-    return trained
+    return schedule.model_copy(update={"distilled_steps": None}), trained
 
 
 def _fingerprint(teacher: Path) -> str:

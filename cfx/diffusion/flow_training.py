@@ -18,6 +18,7 @@ from torch.nn.functional import pixel_unshuffle, unfold
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cfx.diffusion.ddpm import load_ddpm
+from cfx.diffusion.flow import Flow
 from cfx.diffusion.training import Batches
 from cfx.errors import UserError
 from cfx.random import derived_seed
@@ -75,7 +76,7 @@ def train_flow(
     checkpoint.
 
     prior: a DDPM's folder, whose UNet it begins with. `report(step, loss)` is called after every optimizer step. Raises UserError
-    for a prior that predicts variances, too, and as `load_ddpm` and `Checkpoint.restore` do.
+    for a flow, for a prior that predicts variances, too, and as `load_ddpm` and `Checkpoint.restore` do.
     """
     folder.mkdir(parents=True, exist_ok=True)
     network, patch = begun_from(prior)
@@ -151,11 +152,13 @@ def begun_from(prior: Path) -> tuple[UNet2DModel, int]:
     """The prior's UNet with a time embedding that says of 1000 s what the prior's said of its own step with as much noise, and
     the pixels that it folds into one position.
 
-    Raises UserError for a prior that predicts variances, too, and as `load_ddpm` does.
+    Raises UserError for a flow, for a prior that predicts variances, too, and as `load_ddpm` does.
     """
     ddpm = load_ddpm(prior)
     network = ddpm.network
     assert isinstance(network, UNet2DModel)
+    if isinstance(ddpm.schedule, Flow):
+        raise UserError(f"{prior} is a flow already; begin from a prior such as `cfx train prior` makes")
     if network.config["out_channels"] != network.config["in_channels"]:
         raise UserError(f"{prior} predicts variances, too, which a flow has not; begin from one that predicts the image alone")
     network = copy.deepcopy(network).requires_grad_(True).train()

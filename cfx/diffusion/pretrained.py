@@ -18,6 +18,7 @@ from diffusers import UNet2DModel
 from pydantic_core import from_json
 from torch import nn
 
+from cfx.diffusion.flow import Flow
 from cfx.diffusion.schedule import BetaSchedule, Prediction
 from cfx.errors import UserError
 from cfx.weights_file import FOREIGN, LFS
@@ -39,6 +40,8 @@ OF_SAMPLING = {  # how diffusers walks down the steps, which here is the method'
     *("disable_corrector", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas"),
     *("sigma_min", "sigma_max", "lambda_min_clipped", "flow_shift", "time_shift_type", "noise_sampler_seed", "tensor_format"),
 }
+FLOWS = ("FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete")  # schedulers of straight paths from the image to noise
+OF_FLOWS = {"base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len", "time_shift_type"}  # without effect here
 NEUTRAL = (None, False, "discrete")  # any other field may hold these
 MEANT: Mapping[str, tuple[str, ...]] = {
     "beta_schedule": get_args(BetaSchedule),
@@ -171,7 +174,9 @@ def read_schedule(files: Files) -> dict[str, Any]:
     source, settings = files.scheduler, _read(files.scheduler)
     kind = str(settings.get("_class_name", "DDPMScheduler"))
     if kind.removesuffix("Scheduler") not in SCHEDULERS:
-        raise UserError(f"{source}: _class_name is {kind!r}, which is no scheduler of a DDPM; there are {', '.join(SCHEDULERS)}")
+        raise UserError(
+            f"{source}: _class_name is {kind!r}, which is no scheduler of a DDPM; there are {', '.join((*SCHEDULERS, *FLOWS))}"
+        )
     for field, value in settings.items():
         if not (field in HONOURED or field in OF_SAMPLING or field.startswith("_") or value in NEUTRAL):
             raise UserError(f"{source}: {field} is {value!r}, which is not honoured; take it out if it says nothing of training")
@@ -180,6 +185,21 @@ def read_schedule(files: Files) -> dict[str, Any]:
     found = _defaults(kind) | {field: settings[field] for field in HONOURED if settings.get(field) is not None}
     _check_schedule(source, found, _read(files.unet))
     return {field: value for field, value in found.items() if value is not None}
+
+
+def read_flow(source: Path) -> Flow | None:
+    """How a flow was trained, from its scheduler's file; None where that is no flow's.
+
+    Raises UserError for a field that cannot be honoured.
+    """
+    settings = _read(source)
+    kind = str(settings.get("_class_name", "")).removesuffix("Scheduler")
+    if kind not in FLOWS:
+        return None
+    for field, value in settings.items():
+        if not (field in ("num_train_timesteps", "shift") or field in OF_FLOWS or field.startswith("_") or value in NEUTRAL):
+            raise UserError(f"{source}: {field} is {value!r}, which is not honoured; take it out if it says nothing of training")
+    return Flow.model_validate({name: settings[name] for name in ("num_train_timesteps", "shift") if name in settings})
 
 
 def _defaults(kind: str) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def test_ddim_and_euler_see_the_same_clean_image(tmp_path: Path) -> None:
 
 
 SCHEDULERS: dict[str, tuple[dict[str, Any], str]] = {
-    "flow matching": ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "_class_name is 'FlowMatchEulerDiscreteScheduler'"),
+    "betas of a flow": ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "which is not honoured"),
     "variance exploding": ({"_class_name": "ScoreSdeVeScheduler"}, "_class_name is 'ScoreSdeVe"),
     "EDM": ({"_class_name": "EDMEulerScheduler"}, "_class_name is 'EDMEuler"),
     "shifted SNR": ({"_class_name": "CogVideoXDDIMScheduler", "snr_shift_scale": 3.0}, "_class_name is 'CogVideoX"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler, UNet2DModel
 from torch import Tensor, nn
 
 from cfx.attributes.interventions import Interventions
@@ -186,3 +186,6 @@ def test_a_student_teaches_only_from_its_own_steps(teacher: Path, tmp_path: Path
     file.write_text(json.dumps(json.loads(file.read_text()) | {"distilled_steps": 13, "trained_timesteps": 500}))
     with pytest.raises(ValueError, match=r"distilled to 13 steps, but steps 7 halved 2 times begin at 25"):
         distil(batches, teacher, Distillation(steps=7), tmp_path / "student")
+    FlowMatchEulerDiscreteScheduler().save_pretrained(teacher / "scheduler")
+    with pytest.raises(ValueError, match="is a flow; distil a prior such as"):
+        distil(batches, teacher, Distillation(), tmp_path / "student")
