@@ -37,7 +37,9 @@ class Conditioning(Config):
 class Parts(Config):
     """What is put on or in the place of parts of a pipeline. Each is a folder, a file or a hub id."""
 
-    lora: tuple[str, float] | None = Field(None, description="low-rank weights (a .safetensors file or its folder), and their scale")
+    lora: tuple[str, float] | None = Field(
+        None, description="low-rank weights (a .safetensors file or its folder), and their scale"
+    )
     network: str | None = Field(None, description="folder of a fine-tuned UNet or transformer, instead of the pipeline's own")
     decoder: str | None = Field(None, description="a tiny autoencoder (AutoencoderTiny: TAESD and the like) that decodes instead")
 
