@@ -318,6 +318,7 @@ def test_a_model_that_is_not_there_is_reported(tmp_path: Path) -> None:
         load_latent(str(tmp_path / "nowhere"))
 
 
+@pytest.mark.long  # the method itself: tests/flows/test_black_box_audit.py
 def test_the_example_learns_words_from_a_black_boxs_predictions_and_edits_images(tmp_path: Path, folder: Path) -> None:
     write_portraits(tmp_path / "data", 8, seed=0)
     settings = {

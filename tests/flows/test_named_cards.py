@@ -77,7 +77,7 @@ def test_a_card_named_in_the_explorer_is_an_attribute_of_the_next_audit(audited:
     taught = CliRunner().invoke(app, ["train", "oracle", "--teach", run, "-w", str(root), "--out", str(oracle)])
     assert taught.exit_code == 0 and f"{NAME}: held-out accuracy" in taught.output, taught.output
     more = {"oracle": {"weights": oracle}, "prior": {"path": "portraits:prior"}, "interventions": {"images": 8, "attributes": 2}}
-    ladder = [{"method": "fastdime", "steps": 50, "tau": 8, "scale": 60}]
+    ladder = [{"method": "fastdime", "steps": 50, "tau": 16, "scale": 60}]
     following = run_audit(settings(folder, **more, ladder=ladder))
     rows = {row["name"]: row for row in query(root, "from findings where run_id = $run", {"run": following}).to_pylist()}
     assert (rows[NAME]["kind"], rows["warmth"]["kind"]) == ("attribute", "property")

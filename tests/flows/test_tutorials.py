@@ -49,6 +49,7 @@ def run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.long  # test_notebook.py audits the same network in this process
 def test_a_module_that_was_defined_in_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = run("own_model.ipynb", tmp_path, monkeypatch)
     assert "gate fail; top left (confirmed)" in said

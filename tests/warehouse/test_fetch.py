@@ -85,7 +85,7 @@ def test_no_hostile_value_widens_a_filter(tmp_path, text):
 
 def test_a_run_whose_folder_has_a_hostile_name_is_reported_and_verified(tmp_path):
     # No audit writes such a name, but facts can come from elsewhere.
-    write_portrait_run(tmp_path, "planted-run")
+    write_portrait_run(tmp_path, "planted-run", n=24, size=16)
     name = "it's $run {run} -- 1"
     for folder in tmp_path.glob("facts/*/run_id=planted-run"):
         for path in Path(shutil.move(folder, folder.with_name(f"run_id={name}"))).glob("*.parquet"):
