@@ -54,7 +54,9 @@ def audit_of(into: Path, preset: Preset, twin: str, seed: int, shard_size: int) 
     settings = demo_config(into, twin, IMAGES).model_dump()
     name = f"{preset.method}-{preset.preset}-{twin}-{seed}".replace("+", "p")
     return AuditConfig.model_validate(
-        settings | {"name": name, "ladder": preset.ladder, "seeds": (seed,), "shard_size": shard_size, "device": "cpu"}
+        settings
+        | {"name": name, "ladder": preset.ladder, "seeds": (seed,), "shard_size": shard_size, "device": "cpu"}
+        | {"prior": {"path": "portraits:prior"}}  # in torch: seconds of compiling would count with those of a few images
     )
 
 

@@ -47,7 +47,7 @@ def demo_config(folder: Path, twin: str, images: int) -> AuditConfig:
             "classifier": {"weights": f"portraits:{twin}"},
             "judge": {"weights": "portraits:judge"},
             "oracle": {"weights": "portraits:oracle"},
-            "prior": {"path": "portraits:prior"},
+            "prior": {"path": "portraits:prior", "runtime": "auto"},
             "target_attribute": "smile",
             "saliency": {"regions": folder / "portraits" / "regions"},
             "ladder": [

@@ -36,7 +36,7 @@ NAMES = {  # stage -> what it does, for people
     "prompts": "learning words",
     "autoencoders": "training autoencoders",
 }
-WHOLE, STARTING = "in all", "starting Prefect"
+WHOLE, STARTING = "in all", "starting"
 WIDE = 100  # columns of a terminal
 LOOK, LOOK_FAR = 0.5, 5.0  # seconds between two looks; listing an object store takes requests
 LINE = 30.0  # seconds between two lines in a pipe

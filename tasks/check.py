@@ -17,7 +17,7 @@ from cfx.attributes.words import WordsOracleConfig
 from cfx.beside import look_beside
 from cfx.classifiers import ClassifierConfig, TorchClassifier
 from cfx.classifiers.network import Network
-from cfx.diffusion.compiled import check_compiles
+from cfx.diffusion.compiled import check_compiles, is_compiled
 from cfx.diffusion.ddpm import DDPM
 from cfx.errors import ConfigError, UserError, did_you_mean
 from cfx.images import height_and_width
@@ -188,7 +188,7 @@ def loaded_prior(config: AuditConfig, device: str) -> DDPM:
     """The audit's prior, computed by what the audit computes it with. Raises as `prior_of` does, and as `check_compiles`."""
     folder, runtime = prior_of(config), config.prior.runtime if config.prior is not None else "torch"
     with setting("prior"):
-        if runtime != "torch":
+        if is_compiled(runtime, device):
             check_compiles(device)
         return denoiser_for(folder, device, runtime)
 
@@ -384,7 +384,7 @@ def _prior_print(config: AuditConfig, data_print: str, device: str) -> Prints:
     if config.prior is None:
         return {"prior": None}
     with setting("prior"):
-        compiled: Prints = {} if config.prior.runtime == "torch" else {"runtime": check_compiles(device)}
+        compiled: Prints = {"runtime": check_compiles(device)} if is_compiled(config.prior.runtime, device) else {}
         return {"prior": prior_fingerprint(config.warehouse, config.prior, data_print)} | compiled
 
 

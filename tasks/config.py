@@ -76,7 +76,7 @@ class PriorConfig(Config):
     runtime: Runtime = Field(
         "torch",
         description="what evaluates the UNet where no gradient passes through it; onnxruntime: faster on a CPU, images differ by "
-        "rounding (docs/explanation/speed.md), needs the extra `fast`",
+        "rounding (docs/explanation/speed.md); auto: that on a CPU, torch on a GPU; what it was is part of the run's identity",
     )
 
     @model_validator(mode="after")
@@ -252,7 +252,7 @@ class AuditConfig(BaseModel):
             training = suited_to(*height_and_width(tuple(size) if isinstance(size, list) else size))
         except (TypeError, ValueError):  # no size: `data.size` says so
             training = PriorTraining()
-        return values | {"prior": {"train": training}}
+        return values | {"prior": {"train": training, "runtime": "auto"}}
 
     @field_validator("oracle", "judge", mode="before")
     @classmethod

@@ -20,7 +20,7 @@ from cfx.attributes.oracle import Oracle, load_oracle
 from cfx.attributes.words import AnyOracle, WordsOracleConfig, load_words
 from cfx.classifiers import AnyClassifier, BlackBox, ClassifierConfig, load_classifier
 from cfx.classifiers.network import Network, weights_path
-from cfx.diffusion.compiled import Compiled, Runtime
+from cfx.diffusion.compiled import Compiled, Runtime, is_compiled
 from cfx.diffusion.ddpm import DDPM, load_ddpm
 from cfx.diffusion.latent import LatentDiffusion, load_latent
 from cfx.perceptual import LPIPS, Perceptual, load_lpips, load_perceptual
@@ -76,7 +76,7 @@ def denoiser_for(folder: Path, device: str, runtime: Runtime = "torch") -> DDPM:
     """The prior in this folder, local or of an object store, loaded anew."""
     prior = load_ddpm(fetched(folder))
     prior.network.to(device)
-    return prior if runtime == "torch" else DDPM(Compiled(prior.network), prior.schedule, prior.channels)
+    return DDPM(Compiled(prior.network), prior.schedule, prior.channels) if is_compiled(runtime, device) else prior
 
 
 def robust_for(config: ClassifierConfig, device: str) -> Classifier:

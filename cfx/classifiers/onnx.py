@@ -83,10 +83,8 @@ def shape_of(model: Path) -> OnnxShape:
 
 
 def _session(model: Path, device: torch.device | str) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError("access: onnx needs ONNX Runtime; install it with: pip install 'cfx-audit[onnx]'") from error
+    import onnxruntime
+
     if not model.is_file():
         raise FileNotFoundError(f"there is no file {model}; `weights` of an onnx classifier is a .onnx file")
     options = onnxruntime.SessionOptions()

@@ -1,9 +1,8 @@
-"""A UNet compiled for this processor by ONNX Runtime, for the passes that need no gradient. Needs the extra `fast`."""
+"""A UNet compiled for this processor by ONNX Runtime, for the passes that need no gradient."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import io
 import warnings
 from threading import Lock
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from cfx.errors import UserError
 
-Runtime = Literal["torch", "onnxruntime"]
+Runtime = Literal["auto", "torch", "onnxruntime"]
 
 
 class Compiled(nn.Module):
@@ -72,18 +71,26 @@ def _compiled(network: nn.Module, z: Tensor) -> Any:
                 Plain(network).eval(), example, file, dynamo=False, input_names=["z", "timesteps"], opset_version=17
             )
         except Exception as error:  # of many kinds, by what the network is made of
-            raise UserError(f"runtime: onnxruntime cannot compile this UNet ({error}); leave `runtime` out") from error
+            raise UserError(f"runtime: onnxruntime cannot compile this UNet ({error}); set `runtime: torch`") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # shards run side by side
     return onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
 
 
+def is_compiled(runtime: Runtime, device: str) -> bool:
+    """Whether ONNX Runtime evaluates the UNet on this device: with `auto` it does on a CPU.
+
+    Examples:
+        >>> [is_compiled("auto", device) for device in ("cpu", "cuda")]
+        [True, False]
+    """
+    return runtime == "onnxruntime" or (runtime == "auto" and device == "cpu")
+
+
 def check_compiles(device: str) -> str:
-    """What compiles, with its version. Raises UserError for a device that is no CPU, ImportError without the extra."""
+    """What compiles, with its version. Raises UserError for a device that is no CPU."""
     if device != "cpu":
         raise UserError(
-            f"runtime: onnxruntime computes on a CPU, but the device is {device}; set `device: cpu`, or leave `runtime` out"
+            f"runtime: onnxruntime computes on a CPU, but the device is {device}; set `device: cpu`, or `runtime: auto`"
         )
-    if any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime")):
-        raise ImportError("runtime: onnxruntime needs the extra `fast`; install it with: pip install 'cfx-audit[fast]'")
     return f"onnxruntime {importlib.metadata.version('onnxruntime')}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +21,7 @@ from warehouse.report.names import Names
 if TYPE_CHECKING:
     from flows.outcome import Outcome
     from tasks.config import AuditConfig
+    from tasks.run import Run
 
 
 MOST = 12  # attributes that are listed, the clear ones too
@@ -45,7 +48,7 @@ def demo(
         found = {}
         for twin in TWINS:
             config = demo_config(folder, twin, images)
-            found[twin] = read_outcome(config.warehouse, run_shown(config, quiet))
+            found[twin] = read_outcome(config.warehouse, run_shown(config, quiet, prefect=False))
     quieten()
     for twin, outcome in found.items():
         print_outcome(twin, outcome)
@@ -140,12 +143,21 @@ def _hours(short: float, long: float) -> str:
     return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
 
 
-def run_shown(config: AuditConfig, quiet: bool) -> str:
-    """Check, then audit, and show how far it is. Returns the run id."""
+def run_shown(config: AuditConfig, quiet: bool, prefect: bool = True) -> str:
+    """Check, then audit, and show how far it is. Returns the run id.
+
+    prefect: as a flow, which the server that is named records, or one that starts with it; otherwise in threads of this process.
+    """
     from flows.progress import training_bars, watched
 
-    with saying(err, quiet, "loading Prefect"):
-        from flows.audit import audit_checked
+    audited: Callable[[Run], str]
+    if prefect:
+        with saying(err, quiet, "loading Prefect"):
+            from flows.audit import audit_checked as audited
+    else:
+        from flows.in_process import audit_in_process as audited
+
+        logging.getLogger("cfx").setLevel(logging.ERROR if quiet or err.is_terminal else logging.WARNING)
     from tasks.check import check
     from tasks.data.annotations import columns_of, left_out
     from tasks.stages.run_record import finished
@@ -160,11 +172,11 @@ def run_shown(config: AuditConfig, quiet: bool) -> str:
         for note in (f"run {run.id} in {run.root}", again, sample, left_out(columns_of(config.data))):
             if note:
                 err.print(escaped(note), soft_wrap=True, highlight=False)
-        if err.is_terminal:  # elsewhere the flow's log has them
+        if err.is_terminal:  # elsewhere the log has them
             for warning in run.warnings:
                 err.print(f"[yellow]warning[/] {escaped(warning)}", soft_wrap=True)
     with watched(err, quiet, run):
-        return audit_checked(run)
+        return audited(run)
 
 
 def caveats(finding: dict[str, Any]) -> list[str]:

