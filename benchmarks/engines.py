@@ -1,11 +1,12 @@
 """The bundled prior's UNet on one thread of a CPU, by engine and batch:
 
-    python benchmarks/engines.py [--quick] [--compile] [--portraits N] [--json] [--out FILE]
+    python benchmarks/engines.py [--quick] [--compile] [--portraits N] [--audit N] [--json] [--out FILE]
 
 Least CPU time of a pass, of many in turn, and the share of the processor's convolution peak, which is that of the UNet's own
 convolutions at its best batch. Then portraits are explained, guided and null, by torch and by ONNX Runtime: CPU time, what
 flips, how far pixels lie apart. OpenVINO is measured where it is installed; --compile adds torch.compile at
-one batch, which takes minutes.
+one batch, which takes minutes. --audit runs the demo's whole audit of N portraits by either, a shard at a time: CPU time, flips,
+verdicts, what the gate says, and how far the images that people see lie apart.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import json
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -36,13 +38,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cfx.diffusion.compiled import Compiled, Plain
 from cfx.diffusion.ddpm import DDPM
+from cfx.images import decode_png
 from cfx.portraits import draw, render
-from flows.demo import demo_config
+from flows.demo import demo_config, lay_out
+from flows.in_process import audit_in_process
+from tasks.check import check
 from tasks.config import PriorConfig
 from tasks.fixed_batches import IMAGES
 from tasks.networks import classifier_for, denoiser_for
+from tasks.reading.gate import gate
 from tasks.stages.explain import Explainer, Targets, explain_images, null_images
 from tasks.stages.prior import prior_folder
+from warehouse.lens.connect import query
 
 BATCHES = (1, 2, 4, 8, 16)
 Pass = Callable[[Tensor, Tensor], Tensor]  # z (B, 48, 16, 16) and timesteps (B,) to the UNet's answer
@@ -238,11 +245,62 @@ def explained(n: int) -> list[dict[str, Any]]:
     return found
 
 
+def audited(n: int) -> list[dict[str, Any]]:
+    """The demo's audit of its planted twin, by torch and by ONNX Runtime; differences are from torch's."""
+    with tempfile.TemporaryDirectory() as folder:
+        lay_out(Path(folder), n)
+        demo = demo_config(Path(folder), "planted", n)
+        spent: dict[str, tuple[str, float]] = {}
+        for runtime in ("torch", "onnxruntime"):
+            started = time.process_time()
+            prior = PriorConfig.model_validate({"path": "portraits:prior", "runtime": runtime})
+            run = check(demo.model_copy(update={"name": runtime, "workers": 1, "prior": prior}))
+            spent[runtime] = audit_in_process(run), round(time.process_time() - started, 1)
+        exact = spent["torch"][0]
+        return [
+            {"engine": runtime, "cpu_seconds": seconds} | _compared(demo.warehouse, run_id, exact)
+            for runtime, (run_id, seconds) in spent.items()
+        ]
+
+
+def _compared(root: Path, run_id: str, exact: str) -> dict[str, Any]:
+    """What a run found, and how far it is from another of the same images."""
+    explanations, before = (
+        _rows(root, "image_id, arm, attempt, flipped, judge_flipped, png from facts.explanations", of) for of in (run_id, exact)
+    )
+    shown, shown_before = (decode_png([row["png"] for row in rows]) for rows in (explanations, before))
+    levels = ((shown - shown_before).abs().amax((1, 2, 3)) * 127.5).round()
+    verdicts, verdicts_before = (
+        _rows(root, "attribute, verdict, effect, intervention from verdicts", of) for of in (run_id, exact)
+    )
+    numbers = [[row[name] or 0.0 for row in rows for name in ("effect", "intervention")] for rows in (verdicts, verdicts_before)]
+    guided = [row for row in explanations if row["arm"] == "guided"]
+    answers = [[row[name] for row in rows for name in ("attempt", "flipped", "judge_flipped")] for rows in (explanations, before)]
+    return {
+        "portraits": len(guided),
+        "flipped": sum(row["flipped"] for row in guided),
+        "judge_flipped": sum(row["judge_flipped"] for row in guided),
+        "other_answers": sum(a != b for a, b in zip(*answers, strict=True)),
+        "images": len(levels),
+        "images_apart": int((levels > 0).sum()),
+        "most_grey_levels_apart": int(levels.max()),
+        "verdicts": {row["attribute"]: row["verdict"] for row in verdicts},
+        "most_points_apart": max(100 * abs(a - b) for a, b in zip(*numbers, strict=True)),
+        "gate": gate(root, run_id).verdict,
+    }
+
+
+def _rows(root: Path, what: str, run_id: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = query(root, f"select {what} where run_id = $run order by all", {"run": run_id}).to_pylist()
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few rounds, and few portraits: about a minute")
     parser.add_argument("--compile", action="store_true", help="torch.compile too, at the batch that audits use")
     parser.add_argument("--portraits", type=int, help="how many are explained; default: 256, with --quick 8")
+    parser.add_argument("--audit", type=int, metavar="N", help="audit N portraits by torch and by ONNX Runtime, too")
     parser.add_argument("--json", action="store_true", help="peak, engines and explanations as JSON, as the last line")
     parser.add_argument("--out", type=Path, help="write them, command, commit and hardware to this JSON file")
     options = parser.parse_args()
@@ -255,7 +313,9 @@ def main() -> None:
         found = list(rows(prior.network, most, rounds, options.compile))
         for row in (*found, *(by_portraits := explained(options.portraits or (8 if options.quick else 256)))):
             print("   ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), file=sys.stderr)  # noqa: T201
-    result = {"peak_gflops": round(most), "peak_of": which, "rows": found, "explained": by_portraits}
+    result: dict[str, Any] = {"peak_gflops": round(most), "peak_of": which, "rows": found, "explained": by_portraits}
+    if options.audit:
+        result["audited"] = audited(options.audit)
     if options.out:
         facts = {
             "command": " ".join(["python", *sys.argv]),

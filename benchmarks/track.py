@@ -44,6 +44,7 @@ class Benchmark(NamedTuple):
 
 BENCHMARKS = {
     "engines": Benchmark(("engines.py", "--quick"), "rows", ("engine", "batch"), ("ms_an_image",)),
+    "plain_loop": Benchmark(("plain_loop.py", "--quick"), "", ("method",), ("loop_seconds", "seconds", "compiled_seconds")),
     "methods": Benchmark(("methods.py", "--quick"), "", ("method", "preset"), ("seconds_per_flip", "peak_mib")),
     "gpu": Benchmark(("gpu.py", "--tiny", "--batch", "1"), "", ("method", "preset"), ("seconds_per_image", "peak_mib")),
     "statistics": Benchmark(("statistics.py",), "results", (), ("cpu_seconds",)),

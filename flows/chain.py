@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -22,6 +22,7 @@ from tasks.stages.attributes import attributes
 from tasks.stages.explain import explain
 from tasks.stages.ingest import ingest
 from tasks.stages.measure import measure
+from tasks.stages.nulls import nulls_shared
 from tasks.stages.predict import predict
 from tasks.stages.properties import measure_properties
 from tasks.stages.quality import find_label_issues, find_shared_files, finds_label_issues
@@ -84,7 +85,8 @@ class Work(Protocol):
 
 def audited(run: Run, work: Work) -> str:
     """Explain a classifier with counterfactuals and report what it relies on. Returns the run id."""
-    with locked(run, work.log()), recorded(run, work.log()):
+    more = nulls_shared() if run.config.canary is not None else nullcontext()  # the twins' audits follow
+    with locked(run, work.log()), recorded(run, work.log()), more:
         images = work.do(ingest, run)
         work.do(query_again, run, images)
         predicted = work.map(predict, run, images)

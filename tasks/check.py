@@ -47,6 +47,7 @@ from tasks.networks import (
     lpips_for,
     oracle_for,
     perceptual_for,
+    prior_for,
     robust_for,
 )
 from tasks.regions import mask_warnings
@@ -130,7 +131,7 @@ def check(config: AuditConfig, prepare: Prepare = train_networks) -> Run:
         "oracle": fingerprint(networks.oracle.network) if networks.oracle is not None else None,
     }
     prints |= twins | _prior_print(config, data_print, device) | {"data": data_print} | _method_prints(config, networks, device)
-    about_prior, kept = _check_prior(config, networks.classifier, data_print, device)
+    about_prior, kept = _check_prior(config, networks.classifier, data_print, prints["prior"], device)
     with setting("data"):
         about_size = tuple(f"classifier: {warning}" for warning in blur_warnings(networks.classifier, config.data))
     about_masks: tuple[str, ...] = ()
@@ -388,8 +389,10 @@ def _prior_print(config: AuditConfig, data_print: str, device: str) -> Prints:
         return {"prior": prior_fingerprint(config.warehouse, config.prior, data_print)} | compiled
 
 
-def _check_prior(config: AuditConfig, classifier: Classifier, data_print: str, device: str) -> tuple[Warnings, float | None]:
-    """Warnings about a prior that was trained before, and the share of predictions that it keeps.
+def _check_prior(
+    config: AuditConfig, classifier: Classifier, data_print: str, prior_print: str | None, device: str
+) -> tuple[Warnings, float | None]:
+    """Warnings about a prior that was trained before, and the share of predictions that it keeps. The audit takes it over.
 
     A black box is queried nothing before the audit starts to count.
     """
@@ -400,7 +403,7 @@ def _check_prior(config: AuditConfig, classifier: Classifier, data_print: str, d
         if config.prior.train is not None:
             check_size(config.data.size, config.prior.train)
             return size_warnings(config.prior.train, config.data.size), None
-        prior = denoiser_for(folder, device, config.prior.runtime)
+        prior = prior_for(folder, prior_print, device, config.prior.runtime)
         check_size(config.data.size, prior)
         check_depth(config.ladder, prior)
         asked = classifier if isinstance(config.classifier, ClassifierConfig) else None

@@ -79,6 +79,12 @@ def denoiser_for(folder: Path, device: str, runtime: Runtime = "torch") -> DDPM:
     return DDPM(Compiled(prior.network), prior.schedule, prior.channels) if is_compiled(runtime, device) else prior
 
 
+def prior_for(folder: Path, print_of_prior: str | None, device: str, runtime: Runtime) -> DDPM:
+    """The prior in this folder, whose fingerprint is known, loaded once."""
+    key = "prior", str(folder), print_of_prior, device, runtime
+    return kept(key, lambda: denoiser_for(folder, device, runtime))
+
+
 def robust_for(config: ClassifierConfig, device: str) -> Classifier:
     """The robust classifier of DVCE's cone."""
     state = state_of(weights_path(config.weights)) if config.weights is not None else None

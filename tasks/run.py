@@ -20,7 +20,7 @@ from cfx.types import Classifier
 from tasks.advice.words_check import Worded
 from tasks.black_boxes import answers_of
 from tasks.config import AuditConfig
-from tasks.networks import classifier_for, denoiser_for, fingerprint, kept, oracle_for
+from tasks.networks import classifier_for, fingerprint, kept, oracle_for, prior_for
 from tasks.understood import Understood
 
 
@@ -74,8 +74,7 @@ class Run:
         """The prior. Only for an audit that has one, once it is trained."""
         folder, config = self.prior, self.config.prior
         assert folder is not None and config is not None
-        key = "prior", str(folder), self.fingerprints["prior"], self.device, config.runtime
-        return kept(key, lambda: denoiser_for(folder, self.device, config.runtime))
+        return prior_for(folder, self.fingerprints["prior"], self.device, config.runtime)
 
     def surrogate(self, weights: Path) -> Classifier:
         """The network that was distilled from this run's black box."""

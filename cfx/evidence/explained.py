@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.fft import dctn
 from skimage.feature import hog
 from skimage.transform import resize
+from sklearn import config_context
 from sklearn.base import RegressorMixin
 from sklearn.decomposition import PCA
 from sklearn.ensemble import GradientBoostingRegressor
@@ -119,9 +120,10 @@ def out_of_fold(x: Floats, y: Floats) -> tuple[Floats, str]:
         "boosting": GradientBoostingRegressor(n_estimators=60, max_depth=2, subsample=0.7, max_features=0.5, random_state=0),
     }
     folds = KFold(FOLDS, shuffle=True, random_state=0)
-    predicted = {
-        name: cross_val_predict(make_pipeline(StandardScaler(), model), x, y, cv=folds) for name, model in models.items()
-    }
+    with config_context(assume_finite=True, skip_parameter_validation=True):  # `_check` has looked, once and not in every tree
+        predicted = {
+            name: cross_val_predict(make_pipeline(StandardScaler(), model), x, y, cv=folds) for name, model in models.items()
+        }
     best = min(predicted, key=lambda name: float(((y - predicted[name]) ** 2).sum()))
     return predicted[best], best
 

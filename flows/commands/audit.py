@@ -43,12 +43,14 @@ def demo(
             from flows.demo import TWINS, demo_config, lay_out
             from flows.outcome import as_json as for_machines
             from flows.outcome import read_outcome
+            from tasks.stages.nulls import nulls_shared
         with saying(err, quiet, f"drawing {images:,} portraits into {folder}"):
             lay_out(folder, images)
         found = {}
-        for twin in TWINS:
-            config = demo_config(folder, twin, images)
-            found[twin] = read_outcome(config.warehouse, run_shown(config, quiet, prefect=False))
+        with nulls_shared():
+            for twin in TWINS:
+                config = demo_config(folder, twin, images)
+                found[twin] = read_outcome(config.warehouse, run_shown(config, quiet, prefect=False))
     quieten()
     for twin, outcome in found.items():
         print_outcome(twin, outcome)

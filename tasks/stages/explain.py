@@ -35,6 +35,7 @@ from tasks.run import Run
 from tasks.shard_images import read_images
 from tasks.stage import Rows, stage
 from tasks.stages.learn import Learned
+from tasks.stages.nulls import taken_over
 from tasks.stages.prompts import Prompted, prompted_by, time_towards
 from warehouse.facts.schema import FACTS
 from warehouse.facts.shards import Shard, read_shard
@@ -307,7 +308,7 @@ def _both_arms(run: Run, explainer: Explainer, targets: Targets, source: Tensor,
     starts: FirstAnswers = {}
     guided, rung_costs = explain_images(explainer, targets, seed, starts)
     attempt = guided.attempt.tolist()
-    x_null, mask, costs = null_images(explainer, targets, guided.attempt, seed, starts)
+    x_null, mask, costs = taken_over(run, null_images, explainer, targets, guided.attempt, seed, starts)
     arms = {
         "guided": (Counterfactual(guided.x_cf, guided.mask), [_total(rung_costs[: a + 1]) for a in attempt]),
         "null": (Counterfactual(x_null, mask), costs),
