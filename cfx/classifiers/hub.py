@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import timm
-from timm.data import infer_imagenet_subset
 from torch import nn
 from torchvision import models
 from torchvision.models import get_model, get_model_weights, list_models
@@ -33,6 +31,8 @@ def from_hub(hub: str, name: str, kwargs: dict[str, Any]) -> tuple[nn.Module, Fa
         if "checkpoint_path" in kwargs:  # which timm reads itself
             raise ValueError("a file is given as `weights`")
         if hub == "timm":
+            import timm  # a second, and few need it
+
             return _from_timm(timm.create_model(name, pretrained=False, **kwargs), kwargs)
         return _from_torchvision(name, kwargs)
     except (ValueError, RuntimeError, TypeError) as error:
@@ -69,6 +69,8 @@ def _shown(name: str) -> Facts:
 
 
 def _from_timm(network: nn.Module, kwargs: dict[str, Any]) -> tuple[nn.Module, Facts]:
+    from timm.data import infer_imagenet_subset
+
     pretrained: Any = network.pretrained_cfg
     side = pretrained["input_size"][-1]
     facts: Facts = {"mean": pretrained["mean"], "std": pretrained["std"], "published_size": side}

@@ -7,14 +7,13 @@ the log-odds of two classes, else the target's logit.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
 import torch
 from pydantic import Field
-from timm.layers.attention import Attention
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
@@ -69,8 +68,14 @@ def _on_the_image(found: Tensor, network: Network, x: Tensor) -> Tensor:
 
 def maps_for(classifier: TorchClassifier) -> tuple[MapName, ...]:
     """The maps this classifier can have, its own account first."""
-    own: dict[type[nn.Module], tuple[MapName, ...]] = {HiT: ("hit", "rollout"), VisionTransformer: ("rollout",)}
+    own: dict[type[nn.Module], tuple[MapName, ...]] = {HiT: ("hit", "rollout"), **dict.fromkeys(_vit(), ("rollout",))}
     return (*own.get(type(classifier.network.module), ()), "grad_cam", "grad_cam++", "integrated_gradients")
+
+
+def _vit() -> tuple[type[nn.Module], ...]:
+    """timm's VisionTransformer; none where nobody has imported timm, which takes a second: then no network is one."""
+    module = sys.modules.get("timm.models.vision_transformer")
+    return () if module is None else (module.VisionTransformer,)
 
 
 def default_map(classifier: TorchClassifier, size: tuple[int, int]) -> Saliency:
@@ -126,7 +131,7 @@ def rollout(classifier: TorchClassifier, x: Tensor) -> Tensor:
         walked = list(network.walk(_input_of(classifier, network, x)))
         looked = torch.stack([network.spread(attended.weights.mean(1)[..., None])[..., 0] for attended in walked]).mean(0)
         return looked.unflatten(1, (network.shape.side, network.shape.side))
-    if not isinstance(network, VisionTransformer):
+    if not isinstance(network, _vit()):
         usable = _or(maps_for(classifier))
         raise UserError(f"map 'rollout' needs a HiT or timm's VisionTransformer, not a {type(network).__name__}; use {usable}")
     with _attention(network) as seen:
@@ -194,11 +199,13 @@ def _as_features(classifier: TorchClassifier, layer: str | None, size: tuple[int
 
 
 @contextmanager
-def _attention(network: VisionTransformer) -> Iterator[list[Tensor]]:
+def _attention(network: nn.Module) -> Iterator[list[Tensor]]:
     """The attention (B, H, n, n) of every layer, in a list that fills while the network runs.
 
     It is worked out from queries and keys on their way, since timm's fused kernel never writes it down.
     """
+    from timm.layers.attention import Attention
+
     seen: list[Tensor] = []
     handles = []
     for layer in (module for module in network.modules() if isinstance(module, Attention)):
