@@ -221,9 +221,9 @@ class Compared(NamedTuple):
 def compared(quick: bool) -> dict[str, Compared]:
     """By name. Depths and steps are smaller than the papers', so that it ends; without the perceptual term, whose weights are
     not bundled."""
-    deep, steps, many = (6, 2, 4) if quick else (16, 8, 24)
+    deep, steps, many = (6, 2, 4) if quick else (12, 6, 16)
     dimes = {"steps": 50, "tau": deep, "scale": 20.0}
-    masked = {"steps": 200, "tau": 8 if quick else 60, "as_released": True}
+    masked = {"steps": 200, "tau": 8 if quick else 40, "as_released": True}
     return {
         "DiME": Compared(dime, DiME(**dimes, exact_start=False), (deep * (deep + 1) // 2, 0)),
         "FastDiME": Compared(fastdime, FastDiME(**masked, scale=20.0), (masked["tau"], 0)),
