@@ -222,8 +222,8 @@ def compared(quick: bool) -> dict[str, Compared]:
     """By name. Depths and steps are smaller than the papers', so that it ends; without the perceptual term, whose weights are
     not bundled."""
     deep, steps, many = (6, 2, 4) if quick else (12, 6, 16)
-    dimes = {"steps": 50, "tau": deep, "scale": 20.0}
-    masked = {"steps": 200, "tau": 8 if quick else 40, "as_released": True}
+    dimes: dict[str, Any] = {"steps": 50, "tau": deep, "scale": 20.0}
+    masked: dict[str, Any] = {"steps": 200, "tau": 8 if quick else 40, "as_released": True}
     return {
         "DiME": Compared(dime, DiME(**dimes, exact_start=False), (deep * (deep + 1) // 2, 0)),
         "FastDiME": Compared(fastdime, FastDiME(**masked, scale=20.0), (masked["tau"], 0)),
@@ -287,7 +287,7 @@ def loaded() -> Networks:
 def row(name: str, one: Compared, networks: Networks, classifier: Classifier, targets: Targets) -> dict[str, Any]:
     """What one method costs by the loop and by cfx, and how far apart they end."""
     n, config = len(targets.x), one.config
-    diffusion = Diffusion(networks.unet, config.steps)  # type: ignore[union-attr]
+    diffusion = Diffusion(networks.unet, config.steps)
     plain, seconds = timed(lambda: torch.cat([one.loop(diffusion, classifier, image_of(targets, i), config) for i in range(n)]))
     batched, in_torch = timed(lambda: of_cfx(networks.exact, classifier, config, targets))
     faster, in_ort = timed(lambda: of_cfx(networks.compiled, classifier, config, targets))

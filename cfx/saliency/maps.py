@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -139,7 +139,8 @@ def rollout(classifier: TorchClassifier, x: Tensor) -> Tensor:
     flow = torch.eye(seen[0].shape[-1], device=x.device)
     for attention in seen:
         flow = 0.5 * (attention.mean(1) + torch.eye(attention.shape[-1], device=x.device)) @ flow  # half goes by the skip
-    return flow[:, 0, network.num_prefix_tokens :].unflatten(1, network.patch_embed.grid_size)
+    vit: Any = network
+    return flow[:, 0, vit.num_prefix_tokens :].unflatten(1, vit.patch_embed.grid_size)
 
 
 def integrated_gradients(classifier: TorchClassifier, x: Tensor, target: Tensor, steps: int = 32) -> Tensor:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import onnx
 import pytest
 import torch
 from pydantic import BaseModel
@@ -246,6 +245,8 @@ def callable_and_its_helper(home: Path) -> tuple[dict[str, Any], Callable[[], ob
 
 def onnx_and_its_data(home: Path) -> tuple[dict[str, Any], Callable[[], object]]:
     """An ONNX file, and what changes the file of its weights, which it names."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
     nodes = [onnx.helper.make_node("Flatten", ["x"], ["flat"]), onnx.helper.make_node("MatMul", ["flat", "w"], ["y"])]
     shapes = [
         [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)]
@@ -331,6 +332,8 @@ def test_an_installed_module_is_known_by_its_version() -> None:
 
 
 def test_external_data_of_onnx_is_part_of_a_model(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
     from cfx.classifiers.onnx import OnnxConfig, load_onnx
 
     weights = torch.randn(3 * 8 * 8, 600).numpy()
