@@ -53,6 +53,13 @@ def test_the_gpu_benchmark_runs_on_a_cpu_with_tiny_networks(printed: Printed) ->
     assert all(row["seconds_per_image"] > 0 and row["peak_mib"] > 0 for row in rows)
 
 
+@pytest.mark.long
+def test_cfx_at_batch_1_is_the_plain_loop_of_each_method(printed: Printed) -> None:
+    rows = printed("benchmarks/plain_loop.py", "--quick", "--images", "2")
+    assert [row["method"] for row in rows] == ["DiME", "FastDiME", "MaskDiME", "ACE", "DVCE"]
+    assert all(row["apart_alone"] < 2e-5 and row["loop_seconds"] > 0 for row in rows)
+
+
 def test_a_slowdown_is_seen_in_the_kept_history(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
