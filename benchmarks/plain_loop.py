@@ -46,7 +46,8 @@ from tasks.networks import classifier_for, denoiser_for
 from tasks.stages.explain import Explainer, Targets, explain_images
 from tasks.stages.prior import prior_folder
 
-ROUNDING = 2e-4  # a pixel of cfx at batch 1 may lie as far from the loop's: DVCE clips nothing, and its rounding grows
+ROUNDING = 2e-5  # a pixel of cfx at batch 1 may lie as far from the loop's
+GROWN = {"DVCE": 2e-4}  # which clips nothing and scales gradients to a norm: 9e-7 after 4 steps, 6e-5 after 16
 PRIOR = prior_folder(Path(), PriorConfig(path="portraits:prior"), "")
 
 
@@ -339,7 +340,9 @@ def main() -> None:
         options.out.write_text(json.dumps(facts | {"rows": found}, indent=1) + "\n")
     if options.json:
         print(json.dumps(found))  # noqa: T201
-    if far := [f"{one['method']} {one['apart_alone']:g}" for one in found if one["apart_alone"] > ROUNDING]:
+    if far := [
+        f"{one['method']} {one['apart_alone']:g}" for one in found if one["apart_alone"] > GROWN.get(one["method"], ROUNDING)
+    ]:
         sys.exit(f"not the same method: cfx at batch 1 lies further than rounding from the loop: {', '.join(far)}")
 
 
