@@ -201,8 +201,8 @@ class Bench:
 
     def unet(self, subject: Subject, engine: Engine) -> None:
         """Evaluations of the UNet in growing batches."""
-        rate, batch = 0.0, 1 if self.tiny else 4
-        while batch <= (4 if self.tiny else 1024):
+        rate, batch, most = 0.0, *((1, 4) if self.tiny else (4, 1024))
+        while batch <= most:
             try:
                 spent, first, apart = self._evaluated(subject, engine, subject.states(batch, self.card.device))
             except torch.OutOfMemoryError:
@@ -289,10 +289,10 @@ class Bench:
 
         with torch.no_grad():
             first, again = found(list(range(n))), found(list(range(n)))
-            others, fewer = found([*range(n, n + half), *range(half)]), found(list(range(half)))
+            others, fewer = found([*range(n, n + half), *range(half)]), found(list(range(n - 1)))
         row = Row("batches", subject.size, engine.name, n)
         row.other_slot = float((others[half:] - first[:half]).abs().max())
-        row.other_size = float((fewer - first[:half]).abs().max())
+        row.other_size = float((fewer - first[:-1]).abs().max())
         row.again = float((again - first).abs().max())
         self.add(row)
 
