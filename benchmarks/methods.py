@@ -170,7 +170,7 @@ def row_of(preset: Preset, into: Path, quick: bool, most: int) -> dict[str, Any]
     if preset.editor is not None:
         size = EDITORS_SHARD
         preset = preset._replace(editor=preset.editor.model_copy(update={"examples": QUICK_EXAMPLES})) if quick else preset
-    config = audit_of(into, preset, "planted", 0, size, max(n, IMAGES))
+    config = audit_of(into, preset, "planted", 0, size, max(IMAGES, n if quick else preset.n))
     root = config.warehouse
     run, shards = explained(config, n)
     found = query(root, f"select metric, value, n from scorecard where run_id = '{run}'").to_pylist()
@@ -236,8 +236,7 @@ def main() -> None:
     torch.set_num_threads(1)
     wanted = [preset for preset in presets() if options.only is None or preset.name in options.only]
     wanted = [preset for preset in wanted if preset.quick or not options.quick]
-    largest = IMAGES if options.quick else max(min(preset.n, options.most) for preset in wanted)
-    lay_out(options.into, max(IMAGES, largest))
+    lay_out(options.into, IMAGES if options.quick else max(IMAGES, *(preset.n for preset in wanted)))
     if any(rung.method == "dvce" and rung.robust for preset in wanted for rung in preset.ladder):
         robust_network()
     rows = []

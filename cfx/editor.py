@@ -105,6 +105,7 @@ class Drawing(nn.Module):
         self.direct = prior.schedule.prediction_type == "sample"  # its answer is the clean image itself
         before, self.parts = self.unet.conv_out, (self.channels, self.channels, self.patch**2)
         heads = nn.Conv2d(before.in_channels, sum(self.parts), before.kernel_size, padding=before.padding).to(before.weight)
+        assert heads.bias is not None
         with torch.no_grad():
             heads.weight.zero_()
             heads.bias.zero_()

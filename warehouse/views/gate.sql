@@ -30,10 +30,13 @@ with held as (
 ),
 seen as (
     -- Where nothing was drawn, every image that was predicted.
-    select run_id, coalesce(explained_images, predicted_images) as images
+    select run_id, coalesce(explained_images, predicted_images) as images, coalesce(explained_images < all_images, false) as apart
     from (select run_id, count(*) as predicted_images from predictions group by run_id)
     full join (
-        select run_id, count(distinct image_id) as explained_images from admitted where arm = 'guided' group by run_id
+        select run_id, count(distinct a.image_id) as explained_images, count(distinct e.image_id) as all_images
+        from explanations e left join admitted a using (run_id, image_id, method, arm, seed)
+        where arm = 'guided'
+        group by run_id
     ) using (run_id)
 ),
 whole as (
@@ -48,7 +51,9 @@ whole as (
         run_id, 1, 'images', null, coalesce(images, 0), null, null, minimum_images, coalesce(images, 0),
         if(coalesce(images, 0) >= minimum_images, 'pass', 'inconclusive'),
         if(coalesce(images, 0) >= minimum_images, null, minimum_images),
-        format('{} images audited, at least {} required', coalesce(images, 0), minimum_images)
+        format(
+            '{} images {}, at least {} required', coalesce(images, 0), if(apart, 'explained by the ladder at once', 'audited'), minimum_images
+        )
     from held left join seen using (run_id)
 ),
 rates as (
