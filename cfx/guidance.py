@@ -80,8 +80,8 @@ def implicit_gradient(implicit: Implicit | None, z: Tensor, t: int, target: Tens
     """
     if implicit is None:
         raise UserError(
-            "consensus asks the generator what it makes of a class; use a prior that reads prompts and set `prior.class_prompts`, "
-            "or leave consensus out"
+            "consensus asks the generator what it makes of a class; use a prior that reads prompts and set "
+            "`prior.class_prompts`, or leave consensus out"
         )
     return implicit(z, t, target) - eps
 

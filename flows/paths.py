@@ -52,7 +52,9 @@ def _absolute(value: Any, schemas: Iterable[Schema], reading: _Reading, place: t
         return {key: _absolute(inner, inside[key], reading, (*place, str(key))) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         each = [kind["items"] for kind in kinds if isinstance(kind.get("items"), Mapping)]
-        return [_absolute(inner, each, reading, (*place, str(i))) for i, inner in enumerate(value)]
+        of_place = [kind["prefixItems"] for kind in kinds if "prefixItems" in kind]  # of a tuple, each has its own
+        own = [[*each, *(known[i] for known in of_place if i < len(known))] for i in range(len(value))]
+        return [_absolute(inner, own[i], reading, (*place, str(i))) for i, inner in enumerate(value)]
     formats = {kind.get("format") for kind in kinds}
     value = str(value) if isinstance(value, PurePath) else value
     if not isinstance(value, str) or not formats & {PATH, PATH_OR_ID} or value.startswith("portraits:"):

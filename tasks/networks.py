@@ -85,9 +85,7 @@ def denoiser_for(folder: Path, device: str, runtime: Runtime = "torch", config: 
     config = config or PriorConfig(path=str(folder))
     if config.train is None and is_generator(folder):
         if runtime != "torch":
-            raise UserError(
-                f"runtime: {runtime} computes priors of images alone, and {folder} draws latents; leave `runtime` out"
-            )
+            raise UserError(f"runtime: {runtime} computes priors of images, and {folder} draws latents; leave `runtime` out")
         return LatentPrior(generator_for(folder, device, config), class_prompts=config.class_prompts)
     if said := config.of_generators:
         raise UserError(f"{', '.join(said)}: {folder} is a prior of images, which only draws; leave it out, or name a generator")

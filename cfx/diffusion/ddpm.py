@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from diffusers import UNet2DModel
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from cfx.diffusion.flow import Flow
-from cfx.diffusion.pretrained import prior_files, read_flow, read_schedule, read_unet
+from cfx.diffusion.flow_scheduler import read_flow
+from cfx.diffusion.pretrained import prior_files, read_schedule, read_unet
 from cfx.diffusion.schedule import (
     BetaSchedule,
     Prediction,
@@ -266,17 +267,19 @@ def load_ddpm(folder: Path, steps: int | None = None, clip: bool = True) -> DDPM
 def load_schedule(folder: Path) -> Schedule | Flow:
     """How the prior in this folder was trained. Raises as `load_ddpm` does."""
     files = prior_files(folder)
-    if (flow := read_flow(files.scheduler)) is not None:
-        return flow
-    said = read_schedule(files)
+    return read_flow(files.scheduler) or schedule_of(files.scheduler, read_schedule(files))
+
+
+def schedule_of(source: Path, said: Mapping[str, Any]) -> Schedule:
+    """What a scheduler's file says (`schedule_fields`), checked. Raises UserError naming the file and the field."""
     try:
         schedule = Schedule(**said)
         schedule.original_betas()
     except ValidationError as error:
         wrong = "; ".join(f"{found['loc'][0]} is {found['input']!r}: {found['msg']}" for found in error.errors())
-        raise UserError(f"{files.scheduler}: {wrong}") from error
+        raise UserError(f"{source}: {wrong}") from error
     except UserError as error:
-        raise UserError(f"{files.scheduler}: {error}") from error
+        raise UserError(f"{source}: {error}") from error
     return schedule
 
 

@@ -85,7 +85,10 @@ def import_prior(weights: Path, arguments: GuidedDiffusion, folder: Path) -> UNe
 
     Raises FileNotFoundError if there is no file, UserError naming every key that is missing, unexpected or misshapen.
     """
-    unet = convert(read_state_dict(weights), arguments, str(weights))
+    state = read_state_dict(weights)
+    if any(name.startswith("model.diffusion_model.") for name in state):
+        raise UserError(f"{weights} is a generator in one file (Stable Diffusion or the like); have it converted to .safetensors")
+    unet = convert(state, arguments, str(weights))
     steps, trained = arguments.diffusion_steps, arguments.trained_steps
     schedule = Schedule(num_train_timesteps=steps, trained_timesteps=trained, variance_type="learned_range")
     save_ddpm(folder, unet, schedule)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cfx.diffusion.ddpm import Schedule
 from cfx.errors import UserError
+from cfx.paths import ModelName
 from cfx.types import Config
 
 if TYPE_CHECKING:
@@ -35,13 +36,18 @@ class Conditioning(Config):
 
 
 class Parts(Config):
-    """What is put on or in the place of parts of a pipeline. Each is a folder, a file or a hub id."""
+    """What is put on or in the place of parts of a pipeline: local folders, or a file."""
 
-    lora: tuple[str, float] | None = Field(
+    lora: tuple[ModelName, float] | None = Field(
         None, description="low-rank weights (a .safetensors file or its folder), and their scale"
     )
-    network: str | None = Field(None, description="folder of a fine-tuned UNet or transformer, instead of the pipeline's own")
-    decoder: str | None = Field(None, description="a tiny autoencoder (AutoencoderTiny: TAESD and the like) that decodes instead")
+    network: ModelName | None = Field(
+        None, description="folder of a fine-tuned UNet or transformer, instead of the pipeline's own"
+    )
+    decoder: ModelName | None = Field(
+        None,
+        description="a tiny autoencoder (AutoencoderTiny: TAESD and the like) for what guides; the result is decoded in full",
+    )
 
 
 class Autoencoder(Protocol):
@@ -56,6 +62,10 @@ class Autoencoder(Protocol):
 
     def decode(self, z: Tensor) -> Tensor:
         """The image (B, 3, h factor, w factor) of a scaled latent z (B, C, h, w); not clamped."""
+        ...
+
+    def sketch(self, z: Tensor) -> Tensor:
+        """The same, or nearly and at less cost: what guides is shown this."""
         ...
 
 

@@ -6,19 +6,18 @@ latent after it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from pydantic_core import from_json
 from torch import Tensor
 
 from cfx.diffusion.ddpm import DDPM
+from cfx.diffusion.hub import HUB_ID
 from cfx.diffusion.latent_model import Autoencoder, LatentModel
+from cfx.diffusion.pretrained import read_json
 
-AUTOENCODERS = {"vae", "vqvae", "movq"}  # what diffusers' pipelines call it
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+OF_IMAGES = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline")  # of a UNet of pixels alone
 EVEN = 2  # positions of a latent that transformers see as one, and the least that a UNet halves
 
 
@@ -36,6 +35,8 @@ class LatentPrior(DDPM):
         super().__init__(model.network, model.schedule, model.autoencoder.channels, steps, summed=summed, patch=1)
         self.model, self.autoencoder, self.class_prompts = model, model.autoencoder, class_prompts or {}
         self.multiple = 1  # `drawn_size` sees to it
+        if self.class_prompts and model.text is not None:
+            model.text.conditioned([*self.class_prompts.values()])  # read now, so that a prompt that is too long is known
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -68,8 +69,14 @@ class LatentPrior(DDPM):
 
 
 def is_generator(source: Path) -> bool:
-    """Whether a prior is one over latents: a folder whose model_index.json names an autoencoder, or a hub's id (no folder)."""
-    index = source / "model_index.json"
-    if index.is_file():
-        return not AUTOENCODERS.isdisjoint(from_json(index.read_bytes()))
+    """Whether a prior is asked what to draw, or draws latents: a folder whose model_index.json names another pipeline than those
+    of images, a transformer or a UNet of classes without one, or a hub's id (no folder).
+    """
+    if (index := source / "model_index.json").is_file() and read_json(index).get("_class_name") not in OF_IMAGES:
+        return True
+    if (source / "transformer" / "config.json").is_file():
+        return True
+    for config in (source / "unet" / "config.json", source / "config.json"):
+        if config.is_file():
+            return read_json(config).get("num_class_embeds") is not None
     return not source.exists() and HUB_ID.fullmatch(source.as_posix()) is not None

@@ -132,6 +132,9 @@ def dime(
     denoised image or nothing looks at it. A region keeps what lies outside it as the thesis does in its eq. 3.21: the
     classifier sees the input there, and z is the noised input.
 
+    Over latents (`cfx.latent_space`) the class gradient is that of the decoded denoising, back through the decoder, and l1 pulls
+    the noised latent towards the input's.
+
     Examples:
         >>> DiME().tau * (DiME().tau + 1) // 2  # UNet evaluations an image, with the released settings
         1830
@@ -186,7 +189,10 @@ def fastdime(
     """DiME with the one-step clean estimate in place of the inner chain, and a mask that keeps what need not change.
 
     x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids; mask: (B, 1, H, W), where the image may change, if that is known
-    beforehand: then one pass. tau UNet evaluations an image, 2 tau in two passes.
+    beforehand: then one pass. tau UNet evaluations an image, 2 tau in two passes; tau more where `start` inverts, or `consensus`
+    asks the generator.
+
+    Over latents (`cfx.latent_space`) the mask is where the clean latent departs from the input's, summed over its channels.
 
     Examples:
         >>> FastDiME(tau=300)  # doctest: +ELLIPSIS

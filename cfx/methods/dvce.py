@@ -82,7 +82,10 @@ def dvce(
 
     x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. tau UNet evaluations an image, each but the last with one vector-Jacobian
     product a gradient: class, robust class, distance. The clean estimate is not clipped, whatever the denoiser does. Raises
-    ValueError if the configuration names a robust network and none is passed.
+    UserError if the configuration names a robust network and none is passed.
+
+    Over latents (`cfx.latent_space`) views, and the robust network's, are of the decoded clean estimate, and the distance is of
+    latents; of a flow no gradient goes through the network, so that every direction is that at the clean estimate.
     """
     if config.robust is not None and robust is None:
         raise UserError("the configuration names a robust network for the cone; pass it as `robust`")

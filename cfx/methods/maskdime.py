@@ -117,6 +117,9 @@ def maskdime(
     without being steered. Outside it the input is noised to t - 1, the level z is at, and is the input itself at the end
     (`as_released` noises it to t, and leaves that noise in the result).
 
+    Over latents (`cfx.latent_space`) shares are of a latent's positions, chosen by the gradient with respect to the clean latent,
+    through the decoder, and the noise's norm is that of the latent's noise.
+
     Examples:
         One portrait that does not smile, the bundled classifier and prior, the first rung of the default ladder:
 

@@ -134,13 +134,17 @@ def test_ddim_and_euler_see_the_same_clean_image(tmp_path: Path) -> None:
 
 
 SCHEDULERS: dict[str, tuple[dict[str, Any], str]] = {
-    "betas of a flow": ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "which is not honoured"),
+    "flow matching that clips": (
+        {"_class_name": "FlowMatchEulerDiscreteScheduler"},
+        "clip_sample is True, which is not honoured",
+    ),
+    "another flow": ({"_class_name": "FlowMatchLCMScheduler"}, "_class_name is 'FlowMatchLCM"),
     "variance exploding": ({"_class_name": "ScoreSdeVeScheduler"}, "_class_name is 'ScoreSdeVe"),
     "EDM": ({"_class_name": "EDMEulerScheduler"}, "_class_name is 'EDMEuler"),
     "shifted SNR": ({"_class_name": "CogVideoXDDIMScheduler", "snr_shift_scale": 3.0}, "_class_name is 'CogVideoX"),
-    "consistency": ({"_class_name": "LCMScheduler"}, "_class_name is 'LCM"),
+    "consistency": ({"_class_name": "CMStochasticIterativeScheduler"}, "_class_name is 'CMStochastic"),
     "unknown field": ({"snr_shift_scale": 3.0}, "snr_shift_scale is 3.0, which is not honoured"),
-    "flow sigmas": ({"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True}, "use_flow_sigmas is True"),
+    "flow sigmas": ({"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True}, "clip_sample is True"),
     "dynamic shifting": (
         {"_class_name": "UniPCMultistepScheduler", "use_dynamic_shifting": True},
         "use_dynamic_shifting is True",
@@ -240,7 +244,7 @@ SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
     "other widths": (wider, "size mismatch for conv_in.weight"),
     "truncated": (cut_off, f"{WEIGHTS} cannot be read"),
     "Git-LFS pointer": (pointer, f"{WEIGHTS} is a Git LFS pointer.*git lfs pull"),
-    "text-to-image": (other_unet, "this is a UNet2DConditionModel; name text-to-image models under `words`"),
+    "text-to-image": (other_unet, "this is a UNet2DConditionModel; give a generator.s whole folder"),
     "field of another diffusers": (unknown_field, "rope is True"),
     "not JSON": (not_json, "scheduler_config.json is not JSON"),
     "a list": (a_list, "config.json holds a list"),

@@ -10,7 +10,7 @@ from torch import nn
 
 from cfx.diffusion.ddpm import DDPM, Schedule
 from cfx.diffusion.flow import Flow
-from cfx.diffusion.pretrained import read_flow
+from cfx.diffusion.flow_scheduler import read_flow
 from cfx.errors import UserError
 from cfx.methods.dime import denoise
 from cfx.methods.maskdime import MaskDiME, maskdime

@@ -10,15 +10,20 @@ from torch import nn
 from cfx.diffusion.ddpm import Schedule
 from cfx.diffusion.first_step import FirstStep
 from cfx.diffusion.flow import Flow
+from cfx.diffusion.latent_model import LatentModel
 from cfx.diffusion.latent_prior import LatentPrior
-from cfx.latent_space import Decoded, decoded, drift, in_latent_space
+from cfx.errors import UserError
+from cfx.latent_space import Decoded, drift, in_latent_space, sketched
+from cfx.methods.ace import ACE
+from cfx.methods.blended import Blended
 from cfx.methods.dime import DiME, FastDiME, dime, fastdime
 from cfx.methods.dvce import DVCE, dvce
 from cfx.methods.maskdime import MaskDiME, maskdime
 from cfx.own_size import AtOwnSize, at_priors_size
 from cfx.random import ImageNoise
-from tasks.stages.explain import Counted
-from tests.toys import Linear, LinearAutoencoder, Velocity, latent_prior
+from tasks.advice.prior_check import check_consensus, check_depth, check_methods
+from tasks.stages.explain import Counted, bind
+from tests.toys import GaussianNetwork, Linear, LinearAutoencoder, Velocity, gaussian_prior, latent_prior
 
 IDS = [f"image-{i}" for i in range(4)]
 UP = torch.ones(4, dtype=torch.long)
@@ -157,7 +162,7 @@ def test_drift_is_what_the_autoencoder_alone_changes() -> None:
     torch.testing.assert_close((found.x_cf - x).abs().mean((1, 2, 3)) / 2, expected, atol=0.01, rtol=0)
 
 
-def test_large_images_are_decoded_one_by_one_where_a_gradient_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_are_decoded_one_by_one_and_again_for_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     class Watched(LinearAutoencoder):
         seen: ClassVar[list[int]] = []
 
@@ -167,15 +172,15 @@ def test_large_images_are_decoded_one_by_one_where_a_gradient_is_taken(monkeypat
 
     autoencoder, z = Watched(), torch.randn(3, 12, 4, 4)
     plain = z.clone().requires_grad_()
-    (together,) = torch.autograd.grad(decoded(autoencoder, plain).square().sum(), plain)
+    (together,) = torch.autograd.grad(sketched(autoencoder, plain).square().sum(), plain)
     monkeypatch.setattr("cfx.latent_space.LARGE", 64)
     sliced = z.clone().requires_grad_()
-    (alone,) = torch.autograd.grad(decoded(autoencoder, sliced).square().sum(), sliced)
+    (alone,) = torch.autograd.grad(sketched(autoencoder, sliced).square().sum(), sliced)
     torch.testing.assert_close(alone, together)
     assert Watched.seen == [3, 1, 1, 1, 1, 1, 1]  # each again for the backward pass
     with torch.no_grad():
-        decoded(autoencoder, z)
-    assert Watched.seen[-1] == 3
+        sketched(autoencoder, z)
+    assert Watched.seen[-3:] == [1, 1, 1] and len(Watched.seen) == 10
 
 
 def test_a_given_mask_and_images_of_another_size() -> None:
@@ -208,3 +213,90 @@ def test_costs_and_first_steps_are_those_of_pixels() -> None:
         for _ in range(2):
             found = explained(FirstStep(prior, known), MaskDiME(steps=20, tau=3), images())
             assert torch.equal(found.x_cf, plain.x_cf) and len(known) == 4
+
+
+class OfClass(nn.Module):
+    """The exact clean estimate of latents N(mean, I / 4), the mean an image's own."""
+
+    def __init__(self, mean: torch.Tensor) -> None:
+        super().__init__()
+        self.exact, self.mean = GaussianNetwork(), mean
+
+    def forward(self, z: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        level = self.exact.level[timesteps].view(-1, 1, 1, 1).sqrt()
+        return self.exact(z - level * self.mean, timesteps) + self.mean
+
+
+class Prompts:
+    """Of a class "high" the left half is bright and the right half dark; of "low" the other way round."""
+
+    def __init__(self, autoencoder: LinearAutoencoder) -> None:
+        x = torch.ones(1, 3, 8, 8)
+        x[..., 4:] = -1
+        self.mean = autoencoder.encode(x)
+
+    def conditioned(self, prompts: Any, negatives: Any = ("",), guidance: float = 1.0) -> nn.Module:
+        return OfClass(torch.cat([self.mean * (1 if prompt == "bright left" else -1) for prompt in prompts]))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        MaskDiME(steps=20, tau=5, scale=4, l1=0, share=1.0, dilation=1),
+        FastDiME(steps=20, tau=5, scale=4, l1=0, warm_up=1),
+        DVCE(steps=20, tau=5, distance=0),
+    ],
+    ids=lambda method: method.method,
+)
+def test_consensus_guides_where_the_generator_agrees_and_nowhere_else(method: Any) -> None:
+    # the classifier wants the upper half brighter; the generator of its class, the left half
+    x, plain = images(), latent_prior(20)
+    text = Prompts(LinearAutoencoder())
+    model = LatentModel(plain.network, plain.schedule, LinearAutoencoder(), None, text)
+    prior = LatentPrior(model, 20, class_prompts={"low": "bright right", "high": "bright left"})
+    counted = Counted(FirstStep(prior))
+    agreeing = method.model_copy(update={"consensus": 60.0})
+    run = bind(agreeing, counted, CLASSIFIER, "cpu")
+    guided = run(x=x, target=UP, noise=ImageNoise.of(IDS, 0)).x_cf
+    assert counted.forward == 4 * (2 * 5 - (1 if isinstance(method, DVCE) else 0))  # DVCE's last step is not guided
+    still = method.model_copy(update={"scale": 0.0})
+    null = explained(plain, still, x).x_cf
+    everywhere = explained(plain, method, x).x_cf
+    moved = (guided - null).mean((0, 1))
+    assert moved[:4, :4].min() > 1e-3 and (everywhere - null).mean((0, 1))[:4, 4:].min() > 1e-3
+    if not isinstance(method, MaskDiME):  # whose mask follows what is left of the gradient
+        assert moved[:, 4:].abs().max() < 1e-5
+    else:
+        assert torch.equal(guided[..., 4:], x[..., 4:])
+    with pytest.raises(UserError, match="set `prior.class_prompts`"):
+        bind(agreeing, gaussian_prior(20), CLASSIFIER, "cpu")(x=x, target=UP, noise=ImageNoise.of(IDS, 0))
+
+
+def test_a_model_of_few_steps_explains_in_them() -> None:
+    # as distilled ones are sampled: the whole way in 4 steps, of which noise alone, the last, cannot be a start
+    few = latent_prior(4, schedule=Schedule(prediction_type="sample", clip_sample=False, timestep_spacing="trailing"))
+    assert few.timesteps == [249, 499, 749, 999]
+    x, method = images() * 0.5, MaskDiME(steps=4, tau=2, adaptive=True, strength=1.0, scale=2.0, share=0.5)
+    counted = Counted(few)
+    found = explained(counted, method, x)
+    assert counted.forward == 4 * 2
+    before, after = (CLASSIFIER(image)[:, 1] for image in (x, found.x_cf))
+    assert bool((after - before > 0.2).all())
+
+
+def test_what_a_prior_over_latents_cannot_do_is_refused_by_name() -> None:
+    latents, pixels = latent_prior(1000), gaussian_prior(1000)
+    for method in (ACE(), Blended(steps=50, tau=5)):
+        check_methods((method,), pixels)
+        with pytest.raises(UserError, match=f"'{method.method}' .*pixels.*use maskdime, fastdime, dime or dvce"):
+            check_methods((method,), latents)
+    agreeing = (MaskDiME(consensus=45.0),)
+    with pytest.raises(UserError, match="reads prompts, and this prior reads none"):
+        check_consensus(agreeing, latents, ("low", "high"))
+    model = LatentModel(latents.network, latents.schedule, LinearAutoencoder(), None, Prompts(LinearAutoencoder()))
+    with pytest.raises(UserError, match=r"add high to `prior\.class_prompts`"):
+        check_consensus(agreeing, LatentPrior(model, class_prompts={"low": "dark"}), ("low", "high"))
+    flow = latent_prior(1000, network=Velocity(), schedule=Flow())
+    check_depth((MaskDiME(steps=4, tau=3),), flow)
+    with pytest.raises(UserError, match="tau 4 of 4 starts at noise alone, .*use tau 3 or less"):
+        check_depth((MaskDiME(steps=4, tau=4),), flow)

@@ -174,7 +174,7 @@ EXPLANATIONS = _fact(
         _optional(
             "autoencoder_l1",
             pa.float64(),
-            "mean |difference| that encoding and decoding alone makes, images on [0, 1]; null of a prior of images, and in older runs",
+            "mean |difference| that encoding and decoding alone makes, images on [0, 1]; null of priors of images, in older runs",
         ),
         _column("nfe_forward", pa.int64(), "denoiser evaluations"),
         _column("nfe_backward", pa.int64(), "denoiser evaluations differentiated through"),
