@@ -71,6 +71,7 @@ def presets() -> list[Preset]:
         Preset("blended", "paper", (Blended(),), 16, 16, quick=2),
         Preset("default", "default", DEFAULT, 256, 256, seeds=3),
         Preset("latent", "default", DEFAULT, 256, 256, prior="portraits:text"),
+        Preset("flow", "default", DEFAULT, 256, 256, prior="portraits:flow"),
     ]
 
 
