@@ -44,6 +44,7 @@ from tasks.stages.prior import prior_folder
 TUNED, GRADED = 611, 612  # seeds of the portraits that scales are chosen on, and of those that are graded
 PRACTICE = 613  # of the portraits that students are distilled on
 FORCES = (0.5, 1.0, 2.0, 4.0, 8.0)  # of the first rung, as multiples of the method's own ladder
+UPDATES = 70  # of a student
 CLOSE = 0.03  # of the best judge's flip rate
 DEPTHS = {25: 9, 13: 5, 7: 3, 4: 2}  # steps -> tau, of which each begins at timestep 333
 TEACHERS = {13: None, 7: 13, 4: 7}  # steps of a student -> those of its teacher; None: the bundled prior
@@ -134,7 +135,7 @@ def chosen(forces: Sequence[float], tried: Sequence[dict[str, float]]) -> float:
 
 def student(steps: int, teacher: Path, into: Path) -> dict[str, float]:
     """Make the student of so many steps, unless it is there; what that cost."""
-    folder, config = into / f"student-{steps}", Distillation(steps=steps, halvings=1, batch=16)
+    folder, config = into / f"student-{steps}", Distillation(steps=steps, halvings=1, updates=UPDATES, batch=16)
     teacher = teacher if TEACHERS[steps] is None else into / f"student-{TEACHERS[steps]}"
     cost = folder / "cost.json"
     if not cost.is_file():
