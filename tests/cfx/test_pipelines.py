@@ -94,6 +94,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # the folder, 
     ),
     "sana": ("sana", GUIDED, {**TEXT, "use_resolution_binning": False, "clean_caption": False}),
     "pixart": ("pixart", GUIDED, {**TEXT, "use_resolution_binning": False, "clean_caption": False}),
+    "pixart_sigma": ("pixart_sigma", GUIDED, {**TEXT, "use_resolution_binning": False, "clean_caption": False}),
     "dit": ("dit", {"label": "zebra", "guidance": 4.0}, {"class_labels": [3], "guidance_scale": 4.0}),
     "sit": ("sit", {"label": 3}, {"class_labels": [3], "guidance_scale": 1.0}),
     "latent_diffusion": ("latent_diffusion", {}, {}),
@@ -120,6 +121,24 @@ def test_a_network_answers_as_in_diffusers_own_loop(case: str, folder: Folders) 
     ours = model.network(z[:1].expand(2, -1, -1, -1), torch.as_tensor(t).expand(2))
     torch.testing.assert_close(ours, expected.expand(2, -1, -1, -1), atol=2e-5, rtol=1e-4)
     assert expected.std() > 0.01 and torch.equal(ours[0], ours[1])
+
+
+@torch.no_grad()
+def test_prompts_of_single_images_and_other_precisions_and_sizes(folder: Folders) -> None:
+    model = load_latent_model(str(folder("stable_diffusion_3")), None, Conditioning(prompt="a photo"))
+    assert model.text is not None
+    z, t = torch.randn(3, 4, 8, 8), torch.full((3,), 400.0)
+    prompts, away = ("a photo", "a star", "a portrait with smile"), ("plain",)
+    together = model.text.conditioned(prompts, away, 2.0)(z, t)
+    alone = [model.text.conditioned((prompt,), away, 2.0)(z[i : i + 1], t[:1]) for i, prompt in enumerate(prompts)]
+    torch.testing.assert_close(together, torch.cat(alone), atol=2e-6, rtol=0)
+    torch.testing.assert_close(model.text.conditioned(prompts[:1])(z, t), model.network(z, t))
+    whole = model.network(z, t)
+    odd = model.network(z[..., :7, :5], t)  # mirrored to even sides
+    assert odd.shape == (3, 4, 7, 5) and odd.isfinite().all()
+    half = model.network.to(torch.bfloat16)(z, t)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, whole, atol=0.05, rtol=0.05)
 
 
 @pytest.mark.parametrize("kind", MAKERS)

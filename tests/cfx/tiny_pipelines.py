@@ -323,6 +323,7 @@ MAKERS: Mapping[str, Callable[[Path], Any]] = {
     "schnell": lambda folder: flux(folder, dev=False),
     "sana": sana,
     "pixart": pixart,
+    "pixart_sigma": lambda folder: diffusers.PixArtSigmaPipeline(**pixart(folder).components),
     "dit": dit,
     "sit": lambda folder: dit(folder, flow=True),
     "latent_diffusion": latent_diffusion,
@@ -331,9 +332,9 @@ MAKERS: Mapping[str, Callable[[Path], Any]] = {
 }
 
 
-def write(folder: Path, kind: str) -> Path:
+def write(folder: Path, kind: str, seed: int = 0) -> Path:
     """Make the pipeline of this kind and save it. A transformer's last layer, zeros at first, is drawn as well."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     pipeline = MAKERS[kind](folder)
     for part in ("unet", "transformer"):
         if network := getattr(pipeline, part, None):
