@@ -27,7 +27,7 @@ from cfx.diffusion.latent_model import Autoencoder
 from cfx.guidance import seen
 from cfx.types import Classifier, Config, Counterfactual, Denoiser
 
-LARGE = 256 * 256  # pixels of an image from which on a batch is decoded one by one where a gradient is taken
+LARGE = 256 * 256  # pixels of an image from which on a batch is encoded and decoded one by one
 LOOKS = ("robust", "perceptual")  # a method's extras that are shown images
 
 
@@ -58,19 +58,29 @@ class Decoded:
 
     def image(self, z: Tensor) -> Tensor:
         """The images (B, 3, H, W) that latents z stand for; not clamped."""
-        drawn = decoded(self.autoencoder, z)
+        drawn = sketched(self.autoencoder, z)
         moved = enlarged((z != self.latent).any(1, keepdim=True), self.x)
         return torch.where(moved, drawn, self.x + (drawn - drawn.detach()))
 
 
-def decoded(autoencoder: Autoencoder, z: Tensor) -> Tensor:
-    """The images of latents z (B, C, h, w). Of large ones that are differentiated through, the decoder's activations are kept for
-    one at a time, and computed again for the backward pass."""
-    pixels = z.shape[-2] * z.shape[-1] * autoencoder.factor**2
-    if len(z) == 1 or pixels < LARGE or not (z.requires_grad and torch.is_grad_enabled()):
-        return autoencoder.decode(z)
-    parts = [checkpoint(autoencoder.decode, one, use_reentrant=False, preserve_rng_state=False) for one in z.split(1)]
-    return torch.cat(cast(list[Tensor], parts))
+def sketched(autoencoder: Autoencoder, z: Tensor) -> Tensor:
+    """The images of latents z (B, C, h, w) for what guides. Where large ones are differentiated through, the decoder's
+    activations are kept for one at a time, and computed again for the backward pass."""
+
+    def sketch(part: Tensor) -> Tensor:
+        if len(part) < len(z) and part.requires_grad and torch.is_grad_enabled():
+            again: Tensor = checkpoint(autoencoder.sketch, part, use_reentrant=False, preserve_rng_state=False)
+            return again
+        return autoencoder.sketch(part)
+
+    return alone(sketch, z, autoencoder.factor)
+
+
+def alone(network: Callable[[Tensor], Tensor], x: Tensor, factor: int = 1) -> Tensor:
+    """What an autoencoder's half makes of x (B, C, H, W), of large images one at a time: at 512 px each takes gigabytes. factor:
+    pixels a position of x."""
+    small = x.shape[-2] * x.shape[-1] * factor**2 < LARGE
+    return network(x) if small else torch.cat([network(one) for one in x.split(1)])
 
 
 def in_latent_space(
@@ -84,7 +94,7 @@ def in_latent_space(
     Where the mask is 0, x_cf is x, bit by bit.
     """
     autoencoder: Autoencoder = denoiser.autoencoder  # type: ignore[attr-defined]
-    latent = autoencoder.encode(x)
+    latent = alone(autoencoder.encode, x)
     for name in LOOKS:
         if others.get(name) is not None:
             others[name] = Decoded(others[name], autoencoder, x, latent)
@@ -92,7 +102,7 @@ def in_latent_space(
         others["mask"] = max_pool2d(others["mask"], autoencoder.factor)
     shown = Decoded(classifier, autoencoder, x, latent)
     found = method(denoiser, shown, x=latent, config=in_positions(config, autoencoder.factor), **others)
-    drawn = decoded(autoencoder, found.x_cf).clamp(-1, 1)
+    drawn = alone(autoencoder.decode, found.x_cf, autoencoder.factor).clamp(-1, 1)
     if found.mask is None:
         return Counterfactual(drawn, None)
     mask = enlarged(found.mask, x)
@@ -121,5 +131,5 @@ def enlarged(mask: Tensor, x: Tensor) -> Tensor:
 def drift(autoencoder: Autoencoder, x: Tensor) -> Tensor:
     """How far encoding and decoding alone moves x (B, 3, H, W) in [-1, 1]: mean |difference| an image, on [0, 1]; (B,)."""
     with torch.no_grad():
-        back = autoencoder.decode(autoencoder.encode(x)).clamp(-1, 1)
+        back = alone(autoencoder.decode, alone(autoencoder.encode, x), autoencoder.factor).clamp(-1, 1)
     return (back - x).abs().flatten(1).mean(1) / 2

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from cfx.diffusion.schedule import q_sample
+from cfx.latent_space import alone
 from cfx.methods.dime import denoise
 from cfx.random import ImageNoise
 from cfx.types import Denoiser
@@ -29,15 +30,15 @@ def there_and_back(denoiser: Denoiser, x: Tensor, noise: ImageNoise, tau: int) -
     Of a prior over latents the latent of x is noised, (B, C, h, w), and decoded once it is denoised.
     """
     autoencoder = getattr(denoiser, "autoencoder", None)
-    z = q_sample(denoiser, x if autoencoder is None else autoencoder.encode(x), tau - 1, noise)
+    z = q_sample(denoiser, x if autoencoder is None else alone(autoencoder.encode, x), tau - 1, noise)
     back = denoise(denoiser, z, tau - 1, noise)
-    return z, (back if autoencoder is None else autoencoder.decode(back)).clamp(-1, 1)
+    return z, (back if autoencoder is None else alone(autoencoder.decode, back, autoencoder.factor)).clamp(-1, 1)
 
 
 def best_blur(denoiser: Denoiser, x: Tensor, z: Tensor, tau: int) -> Change:
     """How far the best plain blur of z, which is x noised to step tau - 1, is from x; of latents, once it is decoded."""
     signal, autoencoder = max(1e-6, float(denoiser.alphas_cumprod[tau - 1])) ** 0.5, getattr(denoiser, "autoencoder", None)
-    guesses = (one if autoencoder is None else autoencoder.decode(one) for one in blurs(z / signal))
+    guesses = (one if autoencoder is None else alone(autoencoder.decode, one, autoencoder.factor) for one in blurs(z / signal))
     return min(change(x, guess.clamp(-1, 1)) for guess in guesses)
 
 

@@ -48,7 +48,11 @@ class Step(NamedTuple):
 
 
 class Denoiser(Protocol):
-    """A diffusion model with its (respaced) schedule. `t` counts respaced steps: 0 .. len(alphas_cumprod) - 1."""
+    """A diffusion model with its (respaced) schedule. `t` counts respaced steps: 0 .. len(alphas_cumprod) - 1.
+
+    One that draws latents has an `autoencoder` (`cfx.diffusion.latent_model`), and its z are latents: `cfx.latent_space` leads
+    methods to them.
+    """
 
     alphas_cumprod: Tensor  # (K,), float64
 

@@ -61,6 +61,9 @@ class LinearAutoencoder:
     def decode(self, z: Tensor) -> Tensor:
         return pixel_shuffle(torch.einsum("cd,bchw->bdhw", self.turn.to(z), z / self.stretch), 2)
 
+    def sketch(self, z: Tensor) -> Tensor:
+        return self.decode(z)
+
 
 def latent_prior(
     steps: int = 50, channels: int = 12, network: nn.Module | None = None, schedule: Schedule | Flow | None = None

@@ -26,6 +26,10 @@ class Pixels(nn.Module):
         """The inverse of `encode`."""
         return pixel_shuffle(z, self.factor)
 
+    def sketch(self, z: Tensor) -> Tensor:
+        """The same as `decode`."""
+        return self.decode(z)
+
 
 class Scaled(nn.Module):
     """diffusers' AutoencoderKL, AutoencoderDC, AutoencoderTiny, VQModel (or one of cfx's own), with its scale and shift.
@@ -38,7 +42,7 @@ class Scaled(nn.Module):
     scale: Tensor
 
     def __init__(self, network: nn.Module, decoder: nn.Module | None = None) -> None:
-        """decoder: a tiny autoencoder that decodes instead. Raises UserError where it is not of the same latents."""
+        """decoder: a tiny autoencoder that sketches images. Raises UserError where it is not of the same latents."""
         super().__init__()
         self.network, self.decoder = network, decoder
         config: Any = network.config
@@ -60,9 +64,12 @@ class Scaled(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """The image (B, 3, h factor, w factor) of a latent z (B, C, h, w), not clamped."""
-        if self.decoder is not None:
-            return self.decoder.decode(z).sample
-        return self.network.decode(z / self.scale + self.shift).sample
+        image: Tensor = self.network.decode(z / self.scale + self.shift).sample
+        return image
+
+    def sketch(self, z: Tensor) -> Tensor:
+        """The same, nearly, by the tiny decoder where there is one."""
+        return self.decode(z) if self.decoder is None else self.decoder.decode(z).sample
 
 
 def latent_of(encoded: Any) -> Tensor:

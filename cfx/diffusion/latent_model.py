@@ -45,7 +45,8 @@ class Parts(Config):
         None, description="folder of a fine-tuned UNet or transformer, instead of the pipeline's own"
     )
     decoder: ModelName | None = Field(
-        None, description="a tiny autoencoder (AutoencoderTiny: TAESD and the like) that decodes instead"
+        None,
+        description="a tiny autoencoder (AutoencoderTiny: TAESD and the like) for what guides; the result is decoded in full",
     )
 
 
@@ -61,6 +62,10 @@ class Autoencoder(Protocol):
 
     def decode(self, z: Tensor) -> Tensor:
         """The image (B, 3, h factor, w factor) of a scaled latent z (B, C, h, w); not clamped."""
+        ...
+
+    def sketch(self, z: Tensor) -> Tensor:
+        """The same, or nearly and at less cost: what guides is shown this."""
         ...
 
 

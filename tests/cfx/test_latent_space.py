@@ -13,7 +13,7 @@ from cfx.diffusion.flow import Flow
 from cfx.diffusion.latent_model import LatentModel
 from cfx.diffusion.latent_prior import LatentPrior
 from cfx.errors import UserError
-from cfx.latent_space import Decoded, decoded, drift, in_latent_space
+from cfx.latent_space import Decoded, drift, in_latent_space, sketched
 from cfx.methods.ace import ACE
 from cfx.methods.blended import Blended
 from cfx.methods.dime import DiME, FastDiME, dime, fastdime
@@ -162,7 +162,7 @@ def test_drift_is_what_the_autoencoder_alone_changes() -> None:
     torch.testing.assert_close((found.x_cf - x).abs().mean((1, 2, 3)) / 2, expected, atol=0.01, rtol=0)
 
 
-def test_large_images_are_decoded_one_by_one_where_a_gradient_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_are_decoded_one_by_one_and_again_for_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     class Watched(LinearAutoencoder):
         seen: ClassVar[list[int]] = []
 
@@ -172,15 +172,15 @@ def test_large_images_are_decoded_one_by_one_where_a_gradient_is_taken(monkeypat
 
     autoencoder, z = Watched(), torch.randn(3, 12, 4, 4)
     plain = z.clone().requires_grad_()
-    (together,) = torch.autograd.grad(decoded(autoencoder, plain).square().sum(), plain)
+    (together,) = torch.autograd.grad(sketched(autoencoder, plain).square().sum(), plain)
     monkeypatch.setattr("cfx.latent_space.LARGE", 64)
     sliced = z.clone().requires_grad_()
-    (alone,) = torch.autograd.grad(decoded(autoencoder, sliced).square().sum(), sliced)
+    (alone,) = torch.autograd.grad(sketched(autoencoder, sliced).square().sum(), sliced)
     torch.testing.assert_close(alone, together)
     assert Watched.seen == [3, 1, 1, 1, 1, 1, 1]  # each again for the backward pass
     with torch.no_grad():
-        decoded(autoencoder, z)
-    assert Watched.seen[-1] == 3
+        sketched(autoencoder, z)
+    assert Watched.seen[-3:] == [1, 1, 1] and len(Watched.seen) == 10
 
 
 def test_a_given_mask_and_images_of_another_size() -> None:

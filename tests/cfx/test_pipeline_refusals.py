@@ -208,8 +208,10 @@ def test_a_tiny_decoder_and_a_fine_tuned_network_stand_in(made: Path, tmp_path: 
     model = load_latent_model(own, parts=Parts(decoder=str(tmp_path / "taesd")))
     z, x = torch.randn(1, 4, 8, 8), torch.rand(1, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(model.autoencoder.decode(z), tiny.decode(z).sample)
         plain = load_latent_model(own)
+        torch.testing.assert_close(model.autoencoder.sketch(z), tiny.decode(z).sample)
+        torch.testing.assert_close(model.autoencoder.decode(z), plain.autoencoder.decode(z))
+        torch.testing.assert_close(plain.autoencoder.sketch(z), plain.autoencoder.decode(z))
         torch.testing.assert_close(model.autoencoder.encode(x), plain.autoencoder.encode(x))
         torch.manual_seed(5)
         conditional_unet().save_pretrained(tmp_path / "tuned" / "unet")
