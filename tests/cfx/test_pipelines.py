@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,29 @@ def test_a_network_answers_as_in_diffusers_own_loop(case: str, folder: Folders) 
     ours = model.network(z[:1].expand(2, -1, -1, -1), torch.as_tensor(t).expand(2))
     torch.testing.assert_close(ours, expected.expand(2, -1, -1, -1), atol=2e-5, rtol=1e-4)
     assert expected.std() > 0.01 and torch.equal(ours[0], ours[1])
+
+
+@torch.no_grad()
+def test_transformers_under_their_old_name_and_folders_without_index(folder: Folders, tmp_path: Path) -> None:
+    old = Path(shutil.copytree(folder("dit"), tmp_path / "dit"))
+    config, index = old / "transformer" / "config.json", old / "model_index.json"
+    fields = {
+        "_class_name": "Transformer2DModel",
+        "num_vector_embeds": None,
+        "cross_attention_dim": None,
+        "attention_type": "default",
+    }
+    config.write_text(json.dumps(json.loads(config.read_text()) | fields))
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"transformer": ["diffusers", "Transformer2DModel"]}))
+    z, t, zebra = torch.randn(1, 4, 8, 8), torch.tensor([300]), Conditioning(label=3)
+    expected = load_latent_model(str(folder("dit")), None, zebra).network(z, t)
+    torch.testing.assert_close(load_latent_model(str(old), None, zebra).network(z, t), expected, atol=0, rtol=0)
+    index.unlink()  # a folder of parts, as training leaves it
+    assert is_generator(old)
+    torch.testing.assert_close(load_latent_model(str(old), None, zebra).network(z, t), expected, atol=0, rtol=0)
+    pixels = Path(shutil.copytree(folder("pixels_of_classes"), tmp_path / "pixels"))
+    (pixels / "model_index.json").unlink()
+    assert is_generator(pixels) and load_latent_model(str(pixels), None, Conditioning(label=4)).side == 16
 
 
 @torch.no_grad()

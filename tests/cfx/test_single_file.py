@@ -56,6 +56,7 @@ def test_a_single_file_is_the_folder_that_it_was_made_of(folder: Path, configs: 
     torch.testing.assert_close(found.autoencoder.decode(z), expected.autoencoder.decode(z), atol=0, rtol=0)
 
 
+@pytest.mark.long
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("kind", "part", "save"), [("stable_diffusion_xl", "unet", write_unet), ("stable_diffusion_3", "transformer", write_sd3)]
