@@ -84,6 +84,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # the folder, 
     "stable_diffusion_xl": ("stable_diffusion_xl", GUIDED, TEXT),
     "XL away from nothing": ("stable_diffusion_xl", {**GUIDED, "negative_prompt": ""}, {**TEXT, "negative_prompt": None}),
     "stable_diffusion_3": ("stable_diffusion_3", GUIDED, TEXT),
+    "without_t5": ("without_t5", GUIDED, TEXT),
     "flux": (
         "flux",
         {"prompt": PROMPTED["prompt"], "guidance": 3.5},
@@ -123,6 +124,15 @@ def test_a_network_answers_as_in_diffusers_own_loop(case: str, folder: Folders) 
     ours = model.network(z[:1].expand(2, -1, -1, -1), torch.as_tensor(t).expand(2))
     torch.testing.assert_close(ours, expected.expand(2, -1, -1, -1), atol=2e-5, rtol=1e-4)
     assert expected.std() > 0.01 and torch.equal(ours[0], ours[1])
+
+
+@torch.no_grad()
+def test_a_unet_of_classes_is_told_its_class(folder: Folders) -> None:
+    unet = diffusers.DDPMPipeline.from_pretrained(folder("pixels_of_classes")).unet
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([300, 300])
+    found = load_latent_model(str(folder("pixels_of_classes")), None, Conditioning(label="4")).network(x, t)
+    torch.testing.assert_close(found, unet(x, t, class_labels=torch.tensor([4, 4])).sample)
+    assert not torch.allclose(found, unet(x, t, class_labels=torch.tensor([3, 3])).sample)
 
 
 @torch.no_grad()

@@ -319,6 +319,7 @@ MAKERS: Mapping[str, Callable[[Path], Any]] = {
     "consistency": consistency,
     "stable_diffusion_xl": stable_diffusion_xl,
     "stable_diffusion_3": stable_diffusion_3,
+    "without_t5": lambda folder: stable_diffusion_3(folder, with_t5=False),
     "flux": flux,
     "schnell": lambda folder: flux(folder, dev=False),
     "sana": sana,
