@@ -10,6 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from cfx.diffusion.distillation import Distillation
 from cfx.diffusion.guided import GuidedDiffusion
 from cfx.training.classifier import ClassifierTraining
 from cfx.training.hit import HiTTraining
@@ -90,6 +91,7 @@ def reference() -> str:
     waiting: list[type[BaseModel]] = [
         AuditConfig,
         *_models(Method),
+        Distillation,
         ClassifierTraining,
         RobustTraining,
         HiTTraining,

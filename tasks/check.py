@@ -26,7 +26,7 @@ from cfx.types import Classifier
 from tasks.advice.accuracy_check import Accuracy, accuracy_warnings
 from tasks.advice.associations import associations_of, label_warnings
 from tasks.advice.classifier_check import TRIED, check_answers, check_gradient, factory_warnings, one_class_warnings
-from tasks.advice.prior_check import check_consensus, check_depth, check_methods, check_size, size_warnings
+from tasks.advice.prior_check import check_consensus, check_depth, check_edits, check_methods, check_size, size_warnings
 from tasks.advice.prior_fit import check_fit, survival
 from tasks.advice.size_check import blur_warnings
 from tasks.advice.understanding import understood
@@ -405,6 +405,9 @@ def _check_prior(config: AuditConfig, classifier: Classifier, data_print: str, d
         check_consensus(config.ladder, prior, classifier.classes)
         check_size(config.data.size, prior)
         check_depth(config.ladder, prior)
+        if config.oracle is not None:
+            with setting("interventions"):
+                check_edits(config.interventions, prior)
         asked = classifier if isinstance(config.classifier, ClassifierConfig) else None
         found = survival(prior, asked, config.data, config.ladder, device)
         warnings = (*size_warnings(prior, config.data.size), *check_fit(found, config.ladder))

@@ -56,6 +56,7 @@ class Schedule(Config):
     dynamic_thresholding_ratio: float = 0.995
     sample_max_value: float = 1.0
     trained_timesteps: int | None = None  # the first so many only; None: all of them
+    distilled_steps: int | None = Field(None, ge=2)  # respaced to these only (`cfx.diffusion.distillation`); None: to any
     timestep_spacing: Literal["trailing"] | None = None  # which steps are kept: of a model of few steps, those it was made for
 
     skips_gradient: ClassVar[bool] = False
@@ -77,9 +78,15 @@ class Schedule(Config):
     def respaced(self, steps: int | None = None, summed: bool = False) -> tuple[list[int], Tensor]:
         """The `steps` original steps that are kept, rising, and the betas over them, (K,) float64; default: all.
 
-        `summed` as in `respaced_timesteps`. Raises UserError for more steps than there are.
+        `summed` as in `respaced_timesteps`. Raises UserError for more steps than there are, and for others than those that a
+        distilled prior was made for: between them its answers are no clean estimates.
         """
-        original = self.original_betas()
+        original, made_for = self.original_betas(), self.distilled_steps
+        if made_for is not None and steps not in (None, made_for):
+            raise UserError(
+                f"the prior was distilled to {made_for} steps, and its answers mean nothing in {steps}; set `steps: {made_for}`, "
+                "with a tau of so few steps, or use the prior that it was distilled from"
+            )
         if self.timestep_spacing == "trailing":
             timesteps = trailing_timesteps(len(original), steps or len(original))
         else:
@@ -103,7 +110,7 @@ class DDPM:
     The UNet maps (B, C, H, W) and (B,) original timesteps to C channels (fixed variance) or 2C (learned range). A UNet with 3 p^2
     input channels sees images folded, p x p pixels into one position; `patch` says p where the channels do not. `clip` clamps the
     clean estimate before the mean is computed, as the schedule says. Use `network` and `alphas_cumprod` freely; both are read
-    only.
+    only. Raises UserError for steps that a distilled UNet was not made for.
 
     A flow's state is that of a diffusion model by change of variables (`cfx.diffusion.flow`). No gradient is taken through its
     network: the clean estimate is differentiated as if the velocity were constant   (FlowChef, Patel et al. 2024,

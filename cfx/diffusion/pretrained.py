@@ -7,6 +7,7 @@ Two layouts: unet/ and scheduler/ beside each other, or both in the root folder,
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -30,7 +31,7 @@ SCHEDULERS = (  # all that noise as sqrt(abar) x + sqrt(1 - abar) n and give the
 HONOURED = (  # by `Schedule`, under the same names
     *("num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "trained_betas", "rescale_betas_zero_snr"),
     *("prediction_type", "variance_type", "clip_sample", "clip_sample_range"),
-    *("thresholding", "dynamic_thresholding_ratio", "sample_max_value", "trained_timesteps"),
+    *("thresholding", "dynamic_thresholding_ratio", "sample_max_value", "trained_timesteps", "distilled_steps"),
 )
 OF_SAMPLING = {  # how diffusers walks down the steps, which here is the method's matter; they say nothing of the UNet
     *("timestep_spacing", "steps_offset", "set_alpha_to_one", "skip_prk_steps", "interpolation_type", "final_sigmas_type"),
@@ -94,6 +95,19 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{file} holds a {type(content).__name__}; an object of settings is needed")
     return content
+
+
+def drawn_side(folder: Path) -> int:
+    """The longer side, pixels, of the images that a prior's UNet was trained on.
+
+    Raises as `prior_files` does, and UserError where the UNet does not say it.
+    """
+    files = prior_files(folder)
+    config = read_json(files.unet)
+    said, folded = config.get("sample_size"), math.isqrt(config.get("in_channels", 3) // 3)
+    if said is None:
+        raise UserError(f"{files.unet} has no sample_size, the side of the images that it draws; add it")
+    return folded * (max(said) if isinstance(said, list) else said)
 
 
 def read_unet(files: Files) -> UNet2DModel:

@@ -30,6 +30,12 @@ class PriorOptions:
 
     images: Images
     to: Annotated[Path, typer.Option("--out", "-o", help="folder of the prior; a killed training goes on from its checkpoint")]
+    distil: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEACHER", help="a trained prior's folder, or portraits:prior: distil it, on these images, to few steps"
+        ),
+    ] = None
     config: Settings = None
     workers: Annotated[int, typer.Option(min=0, help="processes that read images ahead of the training")] = 1
     image_key: Annotated[
@@ -41,21 +47,32 @@ class PriorOptions:
 
 @taking(PriorOptions)
 def prior(options: PriorOptions) -> None:
-    """Train a diffusion prior on a folder of images, which stay on disk."""
+    """Train a diffusion prior on a folder of images, which stay on disk, or distil one to few steps."""
     with user_errors():
+        from cfx.diffusion.distillation import Distillation
         from cfx.diffusion.training import PriorTraining
         from flows.config import training_config
         from flows.progress import training_bar
         from tasks.training.folder_images import folder_images
-        from tasks.training.from_folder import prior_from_images
+        from tasks.training.from_folder import distilled_from_images, prior_from_images
 
-        training = training_config(PriorTraining, options.config)
+        if options.distil is not None:
+            distillation = training_config(Distillation, options.config)
+            steps = distillation.halvings * distillation.updates
+        else:
+            training = training_config(PriorTraining, options.config)
+            steps = training.steps
         images = folder_images(options.images, keys_of(options.image_key), options.bits)
         for line in (f"{len(images.files):,} images", *(f"left out: {line}" for line in images.left_out)):
             out.print(escaped(line), soft_wrap=True)
-        with training_bar(err, options.quiet, training.steps) as reported:
-            path = prior_from_images(images, training, options.to, reported, options.workers, err.print)
+        with training_bar(err, options.quiet, steps) as reported:
+            if options.distil is not None:
+                path = distilled_from_images(images, options.distil, distillation, options.to, reported, options.workers)
+            else:
+                path = prior_from_images(images, training, options.to, reported, options.workers, err.print)
     out.print(f"prior: {escaped(path)}", soft_wrap=True)
+    if options.distil is not None:
+        out.print(f"made for `steps: {distillation.steps}` of a ladder, and refused with any other", soft_wrap=True)
 
 
 def keys_of(parted: str | None) -> tuple[str, ...]:
@@ -125,12 +142,12 @@ def classifier(options: ClassifierOptions) -> None:
 
 
 def portraits(
-    to: Annotated[Path, typer.Option("--out", "-o", help="folder for the seven networks")],
+    to: Annotated[Path, typer.Option("--out", "-o", help="folder for the eight networks")],
     only: Annotated[str | None, typer.Option(help="one of them, by its name; default: all of them")] = None,
     start: Annotated[Path | None, typer.Option("--from", help="a prior's folder to go on from; default: from nothing")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train the demo's networks on Portraits; the prior, and text, which grows from it, take an hour each."""
+    """Train the demo's networks on Portraits; prior and text take an hour each, flow a quarter; both grow from a prior."""
     with user_errors():
         from flows.progress import training_bar
         from tasks.training.portraits import train_network, training_steps, words_agreement

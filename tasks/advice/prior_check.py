@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cfx.attributes.interventions import Interventions
 from cfx.diffusion.ddpm import DDPM, missing
 from cfx.diffusion.latent_prior import LatentPrior
 from cfx.diffusion.training import PriorTraining
@@ -88,3 +89,13 @@ def deepest(prior: DDPM, steps: int) -> int:
     return sum(
         step < trained and bool(level > 0) for step, level in zip(denoiser.timesteps, denoiser.alphas_cumprod, strict=True)
     )
+
+
+def check_edits(interventions: Interventions, prior: DDPM) -> None:
+    """Raises UserError for edits by gradient in other steps than those that a distilled prior was made for."""
+    if interventions.named is not None or not interventions.images or interventions.attributes == 0:
+        return
+    if interventions.tau > (most := deepest(prior, interventions.steps)):
+        raise UserError(
+            f"tau is {interventions.tau} of {interventions.steps}, but the prior was trained to {most} only; lower tau"
+        )

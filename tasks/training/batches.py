@@ -5,17 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cfx.diffusion.training import Batches, PriorTraining
+from cfx.diffusion.training import Batches
 from cfx.errors import UserError
 from cfx.images import MAX_PIXELS, Refused, decode_png, read_image
 from cfx.random import derived_seed
 
 AHEAD = 4  # batches that a worker prepares in advance
+
+
+class Batched(Protocol):
+    """What a training says of its batches: side of the images in pixels, steps, images a step, and the seed of their order."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
 
 
 def read_square(file: Path, size: int, bits: int | None = None) -> Tensor:
@@ -24,7 +38,7 @@ def read_square(file: Path, size: int, bits: int | None = None) -> Tensor:
     return ((decode_png([png])[0] + 1) * 127.5).round().to(torch.uint8)
 
 
-def batches_of(images: Tensor, config: PriorTraining) -> Batches:
+def batches_of(images: Tensor, config: Batched) -> Batches:
     """Batches from uint8 images (N, 3, H, W) in memory: each image once an epoch, the same batch for the same step."""
     chosen = _order(len(images), config)
     return lambda step: images[chosen(step)].float() / 127.5 - 1
@@ -37,7 +51,7 @@ class FolderBatches:
     file that cannot be read is replaced by the next one that can. Raises UserError if none can.
     """
 
-    def __init__(self, files: Sequence[Path], config: PriorTraining, workers: int, bits: int | None = None) -> None:
+    def __init__(self, files: Sequence[Path], config: Batched, workers: int, bits: int | None = None) -> None:
         self._files, self._config, self._workers, self._bits = files, config, workers, bits
         self._stream: Iterator[Tensor] = iter(())
         self._next = -1
@@ -80,7 +94,7 @@ class _From(Sampler[list[int]]):
             yield self.chosen(step).tolist()
 
 
-def _order(n: int, config: PriorTraining) -> Callable[[int], Tensor]:
+def _order(n: int, config: Batched) -> Callable[[int], Tensor]:
     """step -> which of n images are in its batch, (batch,): a fresh permutation every epoch."""
 
     @lru_cache(maxsize=2)  # a batch may lie across two epochs

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from cfx.checkpoint import add_facts, read_facts
+from cfx.diffusion.distillation import Distillation, distil
+from cfx.diffusion.pretrained import drawn_side
 from cfx.diffusion.training import PriorTraining, train_prior
 from cfx.errors import UserError
 from cfx.training.classifier import ClassifierTraining, train_classifier
 from cfx.training.hit import RECIPES, HiTTraining, steps, train_hit
 from cfx.training.robust import RobustTraining, train_robust
+from tasks.config import PriorConfig
+from tasks.stages.prior import prior_folder
 from tasks.training.batches import FolderBatches
 from tasks.training.folder_images import FolderImages, folder_images
 from tasks.training.lesson import Lesson
@@ -36,6 +40,24 @@ def prior_from_images(
     """
     batches = FolderBatches(images.files, training, workers, images.bits)
     return train_prior(batches, training, to, report, _device(), tell)
+
+
+class Practice(NamedTuple):
+    """The batches of a distillation."""
+
+    size: int
+    steps: int
+    batch: int
+    seed: int
+
+
+def distilled_from_images(
+    images: FolderImages, teacher: str, config: Distillation, to: Path, report: Report, workers: int
+) -> Path:
+    """Distil a teacher, a folder or `portraits:prior`, on images at the size that it draws; a killed training goes on."""
+    folder = prior_folder(Path(), PriorConfig(path=teacher), "")
+    practice = Practice(drawn_side(folder), config.halvings * config.updates, config.batch, config.seed)
+    return distil(FolderBatches(images.files, practice, workers, images.bits), folder, config, to, report, _device())
 
 
 def convnet_from_lesson(lesson: Lesson, to: Path, training: ClassifierTraining, report: Report) -> Path:

@@ -12,7 +12,8 @@ from torch import Tensor
 from cfx.attributes.calibration import Agreement, agreement
 from cfx.attributes.words import WordsOracleConfig, load_words
 from cfx.classifiers import ClassifierConfig
-from cfx.diffusion.training import PriorTraining, train_prior
+from cfx.diffusion.flow_training import FlowTraining, train_flow
+from cfx.diffusion.training import Batches, PriorTraining, train_prior
 from cfx.errors import UserError
 from cfx.images import from_uint8
 from cfx.portraits import (
@@ -37,6 +38,7 @@ from tasks.stages.prior import prior_folder
 WORDS_IMAGES, WORDS_SEED = 16_000, 5  # portraits that the image-text model sees, and their seed
 MOST_SAID = 5  # attributes of a caption
 PRIOR = PriorTraining(bf16=True, compile=True, enough=None)
+FLOW = FlowTraining()
 TEXT_STEPS = 3600  # of growing the text-to-image model from the prior
 WORDS_STEPS = 1_650  # of the image-text model
 GRADED = 4711  # seed of the portraits that classifiers are graded on
@@ -51,7 +53,7 @@ def reliance(weights: str, n: int) -> list[TrueEffect]:
 def training_steps(only: str | None) -> dict[str, int]:
     """The demo's networks and the optimizer steps of each. Raises UserError for an unknown name."""
     steps = {name: recipe.training.steps for name, recipe in RECIPES.items()}
-    steps |= {"words": WORDS_STEPS, "prior": PRIOR.steps, "text": TEXT_STEPS}
+    steps |= {"words": WORDS_STEPS, "prior": PRIOR.steps, "text": TEXT_STEPS, "flow": FLOW.steps}
     if only is not None and only not in steps:
         raise UserError(f"--only: there is no network {only!r}; there are {', '.join(steps)}")
     return {only: steps[only]} if only else steps
@@ -61,22 +63,30 @@ def train_network(name: str, to: Path, report: Callable[[int, float], None], sta
     """Train one of the demo's networks into the folder `to`; a killed training of the prior goes on from its checkpoint.
 
     `start` is a prior to go on from; it then sees other portraits than in its first training. The text-to-image model, `text`,
-    always goes on from a prior: that one, or the folder's, or the one that comes with cfx.
+    and the flow prior, `flow`, always go on from a prior: that one, or the folder's, or the one that comes with cfx.
     """
     if name == "words":
         return _train_words(to / "words", report)
     if name == "text":
         return _train_text(to / "text", report, start or _prior_in(to))
+    if name == "flow":
+        return train_flow(_portraits(FLOW.batch, (FLOW.seed, 2)), start or _prior_in(to), FLOW, to / "flow", report)
     if name != "prior":
         return train_on_portraits(RECIPES[name], to / f"{name}.safetensors", report)
     training = PRIOR if start is None else PRIOR.model_copy(update={"start": start, "seed": PRIOR.seed + 1})
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return train_prior(_portraits(training.batch, (training.seed,)), training, to / "prior", report, device)
 
-    def batches(step: int) -> Tensor:  # every image that the prior sees is a new portrait with independent attributes
-        rng = np.random.default_rng((training.seed, step))
-        pixels = np.stack([render(sample(rng), training.size) for _ in range(training.batch)])
+
+def _portraits(n: int, seeds: tuple[int, ...]) -> Batches:
+    """Batches of n; every image of them is a new portrait with independent attributes."""
+
+    def batches(step: int) -> Tensor:
+        rng = np.random.default_rng((*seeds, step))
+        pixels = np.stack([render(sample(rng), PRIOR.size) for _ in range(n)])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
-    return train_prior(batches, training, to / "prior", report, "cuda" if torch.cuda.is_available() else "cpu")
+    return batches
 
 
 def _prior_in(folder: Path) -> Path:
