@@ -75,7 +75,8 @@ def presets() -> list[Preset]:
         Preset("svce", "paper", (SVCE(radii=radii),), 64, 64),
         Preset("blended", "paper", (Blended(),), 16, 16, quick=2),
         Preset("default", "default", DEFAULT, 256, 256, seeds=3),
-        Preset("latent", "default", DEFAULT, 256, 256, prior="portraits:text"),
+        Preset("latent", "default", DEFAULT, 256, 256, quick=32, prior="portraits:text"),
+        Preset("flow", "default", DEFAULT, 256, 256, quick=32, prior="portraits:flow"),
         Preset("default", "onnxruntime", DEFAULT, MANY, runtime="onnxruntime"),
         Preset("editor", "default", DEFAULT, MANY, quick=96, editor=EditorTraining(), runtime="onnxruntime"),
     ]

@@ -37,7 +37,9 @@ class Compiled(nn.Module):
         if z.requires_grad and torch.is_grad_enabled():
             return _tensor(self.network(z, timesteps))
         with self._compiling:
-            session = self._sessions.get(tuple(z.shape)) or self._sessions.setdefault(tuple(z.shape), _compiled(self.network, z))
+            session = self._sessions.get(tuple(z.shape)) or self._sessions.setdefault(
+                tuple(z.shape), _compiled(self.network, z, timesteps)
+            )
         return torch.from_numpy(session.run(None, {"z": z.detach().contiguous().numpy(), "timesteps": timesteps.numpy()})[0])
 
 
@@ -56,11 +58,12 @@ def _tensor(out: Any) -> Tensor:
     return out if isinstance(out, Tensor) else out.sample
 
 
-def _compiled(network: nn.Module, z: Tensor) -> Any:
-    """The network for batches like z. Raises UserError for one that cannot be exported."""
+def _compiled(network: nn.Module, z: Tensor, timesteps: Tensor) -> Any:
+    """The network for batches like z, and timesteps like these: whole ones or, of a flow, not. Raises UserError for one that
+    cannot be exported."""
     import onnxruntime
 
-    example, file = (torch.zeros(z.shape), torch.zeros(len(z), dtype=torch.long)), cast(Any, io.BytesIO())
+    example, file = (torch.zeros(z.shape), torch.zeros_like(timesteps)), cast(Any, io.BytesIO())
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that sizes become constants, which is wanted, and that this exporter is the older one
         # by tracing (dynamo=False): a fifth of the newer exporter's time, and other threads may compute meanwhile

@@ -41,9 +41,9 @@ class Conditioned(nn.Module):
         """What is predicted of z (B, C, h, w) at timesteps (B,); sides that the network cannot halve are mirrored at the edge."""
         padded = mirrored(z, self.multiple) if self.multiple > 1 else z
         kinds = ("away", "towards") if self.guided else ("towards",)
-        parts = [self._inputs(kind, len(z)) for kind in kinds]
-        inputs = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         dtype = next(self.network.parameters()).dtype
+        parts = [self._inputs(kind, len(z), dtype) for kind in kinds]
+        inputs = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         seen, when = torch.cat([padded] * len(kinds)).to(dtype), torch.cat([timesteps] * len(kinds))
         out = self.family.answer(self.network, seen, when, inputs, self.factor)[:, : self.channels].float()
         if self.guided:
@@ -51,9 +51,10 @@ class Conditioned(nn.Module):
             out = here + self.guidance * (there - here)
         return out if padded is z else out[..., : z.shape[2], : z.shape[3]]
 
-    def _inputs(self, kind: str, rows: int) -> dict[str, Tensor]:
+    def _inputs(self, kind: str, rows: int, dtype: torch.dtype) -> dict[str, Tensor]:
         found = {name: getattr(self, f"{kind}_{name}") for name in self.names[kind]}
-        return {name: value.expand(rows, *value.shape[1:]) for name, value in found.items()}
+        seen = {name: value.to(dtype) if value.is_floating_point() else value for name, value in found.items()}
+        return {name: value.expand(rows, *value.shape[1:]) for name, value in seen.items()}
 
 
 def multiple_of(network: nn.Module, family: Family) -> int:

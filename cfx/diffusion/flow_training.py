@@ -27,6 +27,7 @@ from cfx.training.resume import Checkpoint
 from cfx.types import Config
 
 N = 1000  # what the UNet is told runs from 0 to this, as diffusers' flow models have it
+SHIFT = 3.0  # so that tau of some steps is about as much noise as of a DDPM; of sampling alone, training sees all of the path
 WARM_UP = 30  # optimizer steps over which the learning rate rises
 TIME_STEPS = 300  # of teaching the new time embedding, which takes seconds
 FITTED = 8  # batches that the last layers are fitted on before the first step
@@ -150,7 +151,7 @@ def save_flow(folder: Path, network: nn.Module) -> None:
     """Write the UNet, in half precision, and the schedule of straight paths, as diffusers reads them."""
     assert isinstance(network, UNet2DModel)
     network.half().save_pretrained(folder / "unet")
-    FlowMatchEulerDiscreteScheduler(num_train_timesteps=N, shift=1.0).save_pretrained(folder / "scheduler")
+    FlowMatchEulerDiscreteScheduler(num_train_timesteps=N, shift=SHIFT).save_pretrained(folder / "scheduler")
 
 
 def begun_from(prior: Path) -> tuple[UNet2DModel, int]:

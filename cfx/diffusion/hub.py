@@ -69,6 +69,8 @@ def _downloaded(source: str, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import EntryNotFoundError
 
+    if (path := _cached(source, revision)) is not None:
+        return path
     try:
         try:
             index = Path(hf_hub_download(source, "model_index.json", revision=revision))
@@ -87,6 +89,25 @@ def _downloaded(source: str, revision: str | None) -> Path:
             f"{source!r} is no folder here, and as a hub id{at} it could not be had: {str(error).strip().splitlines()[0]}; give "
             f"a folder, or download it where there is a network (hf download {source}) and copy the cache"
         ) from error
+
+
+def _cached(source: str, revision: str | None) -> Path | None:
+    """The snapshot of a commit, where all of it lies in the cache: no network is asked then."""
+    from huggingface_hub import snapshot_download
+
+    if revision is None or not COMMIT.fullmatch(revision):
+        return None
+    try:
+        path = Path(snapshot_download(source, revision=revision, local_files_only=True))
+    except (OSError, ValueError):
+        return None
+    index = path / "model_index.json"
+    if not index.is_file() or not all((path / part).is_dir() and not _is_empty(path / part) for part in parts_of(index)):
+        return None
+    shards = (
+        file.parent / name for file in path.glob("*/*.index.json") for name in from_json(file.read_bytes())["weight_map"].values()
+    )
+    return path if all(shard.is_file() for shard in shards) else None
 
 
 def parts_of(index: Path) -> Iterable[str]:

@@ -128,13 +128,13 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without the libraries' bars over parts and weights, and their remarks; downloads still show."""
+    """Without the libraries' bars over parts and weights, and their remarks: what matters is raised. Downloads still show."""
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
     before = [(logging, logging.get_verbosity()) for logging in (of_diffusers, of_transformers)]
     for logging, _ in before:
-        logging.set_verbosity_error()
+        logging.set_verbosity(logging.CRITICAL)
         logging.disable_progress_bar()
     try:
         yield

@@ -103,7 +103,7 @@ def drawn_side(folder: Path) -> int:
     Raises as `prior_files` does, and UserError where the UNet does not say it.
     """
     files = prior_files(folder)
-    config = _read(files.unet)
+    config = read_json(files.unet)
     said, folded = config.get("sample_size"), math.isqrt(config.get("in_channels", 3) // 3)
     if said is None:
         raise UserError(f"{files.unet} has no sample_size, the side of the images that it draws; add it")

@@ -89,6 +89,8 @@ def import_single_file(path: Path, config: Path | None, folder: Path) -> str:
     if not hasattr(kind, "from_single_file"):
         raise UserError(f"{path}: diffusers reads no {index.name} from one file; give a folder in its format")
     given = {"safety_checker": None, "feature_extractor": None} if "StableDiffusionPipeline" in index.name else {}
+    left_out = [text for text in index.family.optional if text not in index.parts]
+    given |= dict.fromkeys([*left_out, *(index.family.text[text] for text in left_out)])
     with quietly(), _missing_is_nan():
         given |= {part: _from_config(index, part, path) for part in _elsewhere(index, content)}
         try:

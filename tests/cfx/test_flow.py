@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler, UNet2DModel
 from torch import nn
 
+from cfx.diffusion.compiled import Compiled
 from cfx.diffusion.ddpm import DDPM, Schedule
 from cfx.diffusion.flow import Flow
 from cfx.diffusion.flow_scheduler import read_flow
@@ -121,3 +122,14 @@ def test_a_schedulers_file_is_read_or_refused(tmp_path: Path) -> None:
     assert read_flow(tmp_path / "ddim" / "scheduler_config.json") is None
     with pytest.raises(UserError, match="invert_sigmas is True, which is not honoured"):
         read_flow(tmp_path / "inverted" / "scheduler_config.json")
+
+
+def test_a_compiled_flow_is_told_the_same_times() -> None:
+    pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    unet = UNet2DModel(sample_size=8, block_out_channels=(8,), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",)).eval()  # fmt: skip
+    plain, compiled = (DDPM(network, Flow(shift=3.0), channels=3, steps=7) for network in (unet, Compiled(unet)))
+    z = states().float()
+    with torch.no_grad():
+        torch.testing.assert_close(compiled.step(z, 3).x0, plain.step(z, 3).x0, atol=1e-5, rtol=0)

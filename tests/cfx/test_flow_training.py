@@ -1,8 +1,10 @@
 """Flow matching: the loss at a velocity that is known, the beginning from a prior, what is written."""
 
 import math
+from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UNet2DModel
@@ -21,6 +23,8 @@ from cfx.diffusion.flow_training import (
 )
 from cfx.diffusion.schedule import betas
 from cfx.diffusion.training import PriorTraining, build_unet
+from cfx.portraits import draw, render
+from cfx.reconstruction import reconstruction
 
 TINY = FlowTraining(steps=6, batch=4, checkpoint_every=3)
 MEAN, VARIANCE = 0.3, 0.25
@@ -140,3 +144,14 @@ def test_a_prior_with_variances_is_refused(tmp_path: Path) -> None:
     save_ddpm(tmp_path / "prior", unet, Schedule(variance_type="learned_range"))
     with pytest.raises(ValueError, match="predicts variances"):
         train_flow(batches, tmp_path / "prior", TINY, tmp_path / "flow")
+
+
+def test_the_bundled_flow_knows_portraits() -> None:
+    folder = Path(str(files("cfx"))) / "weights/portraits"
+    UNet2DModel.from_pretrained(folder / "flow/unet", low_cpu_mem_usage=False)
+    flow = load_ddpm(folder / "flow").respaced(25)
+    pixels = np.stack([render(portrait) for _, portrait in draw(4, seed=99)])
+    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+    assert reconstruction(flow, x, 12) < 0.8  # .85 is where the training of a prior calls it enough
+    size = sum(file.stat().st_size for name in ("flow", "text") for file in (folder / name).rglob("*") if file.is_file())
+    assert size <= 25_000_000  # both generators that come with cfx

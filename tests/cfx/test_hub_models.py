@@ -43,6 +43,19 @@ def test_a_hub_id_is_read_at_one_commit(cache: Path, caplog: pytest.LogCaptureFi
     assert pipeline_fingerprint("owner/name") == pipeline_fingerprint("owner/name", COMMITS[1])
 
 
+def test_a_commit_that_is_whole_in_the_cache_needs_no_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "huggingface_hub.hf_hub_download", lambda *args, **more: asked.append(args) or (_ for _ in ()).throw(OSError("x"))
+    )
+    assert model_folder("owner/name", COMMITS[1]).commit == COMMITS[1] and not asked
+    (weights,) = (cache / "snapshots" / COMMITS[1] / "vae").glob("*.safetensors")
+    weights.unlink()  # as an interrupted download leaves it
+    with pytest.raises(FileNotFoundError, match="could not be had"):
+        model_folder("owner/name", COMMITS[1])
+    assert asked
+
+
 def test_what_is_neither_in_the_cache_nor_to_be_had_is_said(cache: Path) -> None:
     for source, revision, words in (
         ("owner/other", None, "'owner/other' is no folder here, and as a hub id it could not be had: .*hf download owner/other"),

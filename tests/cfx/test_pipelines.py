@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # the folder, 
     "stable_diffusion_xl": ("stable_diffusion_xl", GUIDED, TEXT),
     "XL away from nothing": ("stable_diffusion_xl", {**GUIDED, "negative_prompt": ""}, {**TEXT, "negative_prompt": None}),
     "stable_diffusion_3": ("stable_diffusion_3", GUIDED, TEXT),
+    "without_t5": ("without_t5", GUIDED, TEXT),
     "flux": (
         "flux",
         {"prompt": PROMPTED["prompt"], "guidance": 3.5},
@@ -94,6 +97,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # the folder, 
     ),
     "sana": ("sana", GUIDED, {**TEXT, "use_resolution_binning": False, "clean_caption": False}),
     "pixart": ("pixart", GUIDED, {**TEXT, "use_resolution_binning": False, "clean_caption": False}),
+    "pixart_sigma": ("pixart_sigma", GUIDED, {**TEXT, "use_resolution_binning": False, "clean_caption": False}),
     "dit": ("dit", {"label": "zebra", "guidance": 4.0}, {"class_labels": [3], "guidance_scale": 4.0}),
     "sit": ("sit", {"label": 3}, {"class_labels": [3], "guidance_scale": 1.0}),
     "latent_diffusion": ("latent_diffusion", {}, {}),
@@ -106,8 +110,9 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # the folder, 
 @pytest.mark.parametrize("case", CASES)
 def test_a_network_answers_as_in_diffusers_own_loop(case: str, folder: Folders) -> None:
     kind, conditioning, call = CASES[case]
+    left_out = {"text_encoder_3": None, "tokenizer_3": None} if kind == "without_t5" else {}
     model = load_latent_model(str(folder(kind)), None, Conditioning(**conditioning))
-    pipeline = getattr(diffusers, type(MAKERS[kind](folder(kind))).__name__).from_pretrained(folder(kind))
+    pipeline = getattr(diffusers, type(MAKERS[kind](folder(kind))).__name__).from_pretrained(folder(kind), **left_out)
     if kind == "stable_diffusion_xl":  # Euler's z is scaled otherwise; the network's is the same
         pipeline.scheduler = diffusers.DDIMScheduler.from_config(pipeline.scheduler.config)
     if isinstance(model.schedule, Flow) and not hasattr(pipeline.scheduler, "scale_model_input"):
@@ -120,6 +125,56 @@ def test_a_network_answers_as_in_diffusers_own_loop(case: str, folder: Folders) 
     ours = model.network(z[:1].expand(2, -1, -1, -1), torch.as_tensor(t).expand(2))
     torch.testing.assert_close(ours, expected.expand(2, -1, -1, -1), atol=2e-5, rtol=1e-4)
     assert expected.std() > 0.01 and torch.equal(ours[0], ours[1])
+
+
+@torch.no_grad()
+def test_a_unet_of_classes_is_told_its_class(folder: Folders) -> None:
+    unet = diffusers.DDPMPipeline.from_pretrained(folder("pixels_of_classes")).unet
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([300, 300])
+    found = load_latent_model(str(folder("pixels_of_classes")), None, Conditioning(label="4")).network(x, t)
+    torch.testing.assert_close(found, unet(x, t, class_labels=torch.tensor([4, 4])).sample)
+    assert not torch.allclose(found, unet(x, t, class_labels=torch.tensor([3, 3])).sample)
+
+
+@torch.no_grad()
+def test_transformers_under_their_old_name_and_folders_without_index(folder: Folders, tmp_path: Path) -> None:
+    old = Path(shutil.copytree(folder("dit"), tmp_path / "dit"))
+    config, index = old / "transformer" / "config.json", old / "model_index.json"
+    fields = {
+        "_class_name": "Transformer2DModel",
+        "num_vector_embeds": None,
+        "cross_attention_dim": None,
+        "attention_type": "default",
+    }
+    config.write_text(json.dumps(json.loads(config.read_text()) | fields))
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"transformer": ["diffusers", "Transformer2DModel"]}))
+    z, t, zebra = torch.randn(1, 4, 8, 8), torch.tensor([300]), Conditioning(label=3)
+    expected = load_latent_model(str(folder("dit")), None, zebra).network(z, t)
+    torch.testing.assert_close(load_latent_model(str(old), None, zebra).network(z, t), expected, atol=0, rtol=0)
+    index.unlink()  # a folder of parts, as training leaves it
+    assert is_generator(old)
+    torch.testing.assert_close(load_latent_model(str(old), None, zebra).network(z, t), expected, atol=0, rtol=0)
+    pixels = Path(shutil.copytree(folder("pixels_of_classes"), tmp_path / "pixels"))
+    (pixels / "model_index.json").unlink()
+    assert is_generator(pixels) and load_latent_model(str(pixels), None, Conditioning(label=4)).side == 16
+
+
+@torch.no_grad()
+def test_prompts_of_single_images_and_other_precisions_and_sizes(folder: Folders) -> None:
+    model = load_latent_model(str(folder("stable_diffusion_3")), None, Conditioning(prompt="a photo"))
+    assert model.text is not None
+    z, t = torch.randn(3, 4, 8, 8), torch.full((3,), 400.0)
+    prompts, away = ("a photo", "a star", "a portrait with smile"), ("plain",)
+    together = model.text.conditioned(prompts, away, 2.0)(z, t)
+    alone = [model.text.conditioned((prompt,), away, 2.0)(z[i : i + 1], t[:1]) for i, prompt in enumerate(prompts)]
+    torch.testing.assert_close(together, torch.cat(alone), atol=2e-6, rtol=0)
+    torch.testing.assert_close(model.text.conditioned(prompts[:1])(z, t), model.network(z, t))
+    whole = model.network(z, t)
+    odd = model.network(z[..., :7, :5], t)  # mirrored to even sides
+    assert odd.shape == (3, 4, 7, 5) and odd.isfinite().all()
+    half = model.network.to(torch.bfloat16)(z, t)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, whole, atol=0.05, rtol=0.05)
 
 
 @pytest.mark.parametrize("kind", MAKERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from typer.testing import CliRunner, Result
 from cfx.diffusion.latent_model import Conditioning
 from cfx.diffusion.pipelines import load_latent_model
 from flows.cli import app
-from tests.cfx.one_file import write_one_file
-from tests.cfx.tiny_pipelines import write
+from tests.cfx.one_file import write_one_file, write_sd3, write_unet
+from tests.cfx.tiny_pipelines import MAKERS, write
 
 ASKED = Conditioning(prompt="a portrait with smile")
 
@@ -53,6 +54,27 @@ def test_a_single_file_is_the_folder_that_it_was_made_of(folder: Path, configs: 
     torch.testing.assert_close(found.network(z, t), expected.network(z, t), atol=0, rtol=0)
     torch.testing.assert_close(found.autoencoder.encode(x), expected.autoencoder.encode(x), atol=0, rtol=0)
     torch.testing.assert_close(found.autoencoder.decode(z), expected.autoencoder.decode(z), atol=0, rtol=0)
+
+
+@pytest.mark.long
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("kind", "part", "save"), [("stable_diffusion_xl", "unet", write_unet), ("stable_diffusion_3", "transformer", write_sd3)]
+)
+def test_a_network_alone_takes_the_rest_from_the_folder(kind: str, part: str, save: Callable[..., Path], tmp_path: Path) -> None:
+    whole, other = write(tmp_path / "whole", kind), write(tmp_path / "other", kind, seed=1)
+    network = getattr(getattr(diffusers, type(MAKERS[kind](whole)).__name__).from_pretrained(whole), part)
+    answer = imported(save(network, tmp_path / "network.safetensors"), "-o", tmp_path / "prior", "--config", other)
+    assert answer.exit_code == 0, answer.output
+    found, expected = (load_latent_model(str(place), None, ASKED) for place in (tmp_path / "prior", other))
+    z, t = torch.randn(1, 4, 8, 8), torch.tensor([300])
+    torch.testing.assert_close(found.autoencoder.decode(z), expected.autoencoder.decode(z), atol=0, rtol=0)
+    assert not torch.allclose(found.network(z, t), expected.network(z, t))
+    values = getattr(
+        getattr(diffusers, type(MAKERS[kind](whole)).__name__).from_pretrained(tmp_path / "prior"), part
+    ).state_dict()
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(values[name], value, atol=0, rtol=0, msg=name)
 
 
 MISSING = "model.diffusion_model.input_blocks.1.0.out_layers.3.bias"

@@ -319,10 +319,12 @@ MAKERS: Mapping[str, Callable[[Path], Any]] = {
     "consistency": consistency,
     "stable_diffusion_xl": stable_diffusion_xl,
     "stable_diffusion_3": stable_diffusion_3,
+    "without_t5": lambda folder: stable_diffusion_3(folder, with_t5=False),
     "flux": flux,
     "schnell": lambda folder: flux(folder, dev=False),
     "sana": sana,
     "pixart": pixart,
+    "pixart_sigma": lambda folder: diffusers.PixArtSigmaPipeline(**pixart(folder).components),
     "dit": dit,
     "sit": lambda folder: dit(folder, flow=True),
     "latent_diffusion": latent_diffusion,
@@ -331,9 +333,9 @@ MAKERS: Mapping[str, Callable[[Path], Any]] = {
 }
 
 
-def write(folder: Path, kind: str) -> Path:
+def write(folder: Path, kind: str, seed: int = 0) -> Path:
     """Make the pipeline of this kind and save it. A transformer's last layer, zeros at first, is drawn as well."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     pipeline = MAKERS[kind](folder)
     for part in ("unet", "transformer"):
         if network := getattr(pipeline, part, None):
