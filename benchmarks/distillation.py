@@ -1,11 +1,11 @@
 """Does a distilled prior pay? The same portraits explained in fewer steps, with the teacher and with its students.
 
-    python benchmarks/distillation.py [--portraits 96] [--into FOLDER] [--json] [--out FILE]
+    python benchmarks/distillation.py [--portraits 64] [--into FOLDER] [--json] [--out FILE]
 
 Students that are not in FOLDER yet are made there first, by `cfx.diffusion.distillation` on fresh portraits, in a few minutes of
 one CPU core. Every ladder begins at the same noise, timestep 333 of 1000, as the default ladder. In few steps the same scale has
 another force (it is multiplied by each step's variance), so scales are multiples of that with the same force in all. Which one
-is chosen for each row alone, the teacher's too: the smallest on 32 other portraits that is within 3 % of the best for the judge.
+is chosen for each row alone, the teacher's too: the smallest on 24 other portraits that is within 3 % of the best for the judge.
 The default ladder and the demo's first are as they are. An evaluation is one image through the UNet once.
 """
 
@@ -43,7 +43,7 @@ from tasks.stages.prior import prior_folder
 
 TUNED, GRADED = 611, 612  # seeds of the portraits that scales are chosen on, and of those that are graded
 PRACTICE = 613  # of the portraits that students are distilled on
-FORCES = (0.5, 1.0, 2.0, 4.0, 8.0)  # of the first rung, as multiples of the method's own ladder
+FORCES = (1.0, 2.0, 4.0, 8.0)  # of the first rung, as multiples of the method's own ladder
 UPDATES = 70  # of a student
 CLOSE = 0.03  # of the best judge's flip rate
 DEPTHS = {25: 9, 13: 5, 7: 3, 4: 2}  # steps -> tau, of which each begins at timestep 333
@@ -163,7 +163,7 @@ def measure(into: Path, n: int) -> dict[str, Any]:
     priors = {"teacher": denoiser_for(teacher, "cpu")}
     priors |= {f"student {steps}": denoiser_for(into / f"student-{steps}", "cpu") for steps in TEACHERS}
     classifier, judge = (classifier_for(ClassifierConfig(weights=f"portraits:{name}"), "cpu") for name in ("planted", "judge"))
-    tuned, graded, found = portraits(32, TUNED), portraits(n, GRADED), []
+    tuned, graded, found = portraits(24, TUNED), portraits(n, GRADED), []
     for row in rows():
         prior, force = priors[row.prior], row.forces[0]
         if len(row.forces) > 1:
@@ -178,7 +178,7 @@ def measure(into: Path, n: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--portraits", type=int, default=96)
+    parser.add_argument("--portraits", type=int, default=64)
     parser.add_argument(
         "--into", type=Path, default=Path("distillation-benchmark"), help="students; those that are there are kept"
     )

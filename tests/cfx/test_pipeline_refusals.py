@@ -182,7 +182,7 @@ def test_a_negative_prompt_without_guidance_has_no_effect_and_is_refused() -> No
 def test_where_there_is_no_model(made: Path, tmp_path: Path) -> None:
     for source, revision, kind, words in (
         (tmp_path / "nowhere", None, FileNotFoundError, "give a folder, or a hub id"),
-        ("portraits:nothing", None, FileNotFoundError, "there are portraits:prior, portraits:text"),
+        ("portraits:nothing", None, FileNotFoundError, "there are portraits:flow, portraits:prior, portraits:text"),
         (tmp_path, None, FileNotFoundError, "there is no pipeline in .*turn a single file into one with `cfx import-prior`"),
         (made / "dit", "main", UserError, "revision is 'main', but .* is a folder, which has none"),
     ):
