@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from threading import Lock
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
+from cfx.diffusion.pipeline_parts import quietly
 from cfx.diffusion.pretrained import check_weights
 from cfx.errors import UserError
 from cfx.images import Size, height_and_width
@@ -114,24 +114,6 @@ def _margins(height: int, width: int) -> tuple[int, int, int]:
     return (longer - height) // 2, (longer - width) // 2, longer
 
 
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without the libraries' bars over parts and weights, and their remark on an autoencoder of ours; downloads still show."""
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
-    level = of_diffusers.get_verbosity()
-    of_diffusers.set_verbosity_error()
-    for logging in (of_diffusers, of_transformers):
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        of_diffusers.set_verbosity(level)
-        for logging in (of_diffusers, of_transformers):
-            logging.enable_progress_bar()
-
-
 def load_latent(source: str, device: torch.device | str = "cpu") -> LatentDiffusion:
     """A pipeline in Stable Diffusion's format, float32, frozen: a local folder, a hub id such as CompVis/stable-diffusion-v1-4,
     or `portraits:text`, the small one that comes with cfx.
@@ -151,7 +133,7 @@ def load_latent(source: str, device: torch.device | str = "cpu") -> LatentDiffus
     if source.startswith("portraits:"):
         source = str(files("cfx") / "weights" / "portraits" / source.removeprefix("portraits:"))
     try:
-        with _quietly():
+        with quietly():
             unet, found = UNet2DConditionModel.from_pretrained(
                 source, subfolder="unet", low_cpu_mem_usage=False, output_loading_info=True
             )

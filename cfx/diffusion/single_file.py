@@ -88,7 +88,7 @@ def import_single_file(path: Path, config: Path | None, folder: Path) -> str:
     kind = getattr(diffusers, index.name)
     if not hasattr(kind, "from_single_file"):
         raise UserError(f"{path}: diffusers reads no {index.name} from one file; give a folder in its format")
-    given = {"safety_checker": None, "feature_extractor": None} if "StableDiffusionPipeline" in index.name else {}
+    given: dict[str, Any] = {"safety_checker": None, "feature_extractor": None} if "StableDiffusionPipeline" in index.name else {}
     left_out = [text for text in index.family.optional if text not in index.parts]
     given |= dict.fromkeys([*left_out, *(index.family.text[text] for text in left_out)])
     with quietly(), _missing_is_nan():
@@ -173,7 +173,7 @@ def _missing_is_nan() -> Iterator[None]:
                     value.fill_(torch.nan)
         return whole(self, state, *args, **settings)
 
-    nn.Module.load_state_dict = load  # type: ignore[method-assign]
+    nn.Module.load_state_dict = load  # type: ignore[assignment, method-assign]
     try:
         yield
     finally:

@@ -28,6 +28,8 @@ DOWNLOADS = {
 OF_A_FOLDER = {  # who calls `from_pretrained`, always on a folder of this machine
     "cfx.classifiers.pretrained_folder:load_pretrained",
     "cfx.classifiers.pretrained_folder:_seen",
+    "cfx.diffusion.pipeline_parts:_loaded",
+    "cfx.diffusion.pipeline_parts:read_tokenizer",
     "cfx.diffusion.pretrained:read_unet",
     "cfx.diffusion.text_to_image:prompted_unet",
     "cfx.diffusion.text_to_image:word_tokenizer",
@@ -36,6 +38,11 @@ OF_A_FOLDER = {  # who calls `from_pretrained`, always on a folder of this machi
 OF_A_HUB = {  # and who also takes a hub id, without a pinned revision
     "cfx.attributes.words:load_two_towers",
     "cfx.diffusion.latent:load_latent",
+}
+
+OF_A_COMMIT = {  # who downloads: configs, vocabularies and safetensors of a hub id, at one commit
+    "cfx.diffusion.hub:_downloaded",
+    "cfx.diffusion.hub:_cached",
 }
 
 
@@ -70,7 +77,14 @@ def test_what_may_run_code_of_a_file_is_loaded_at_one_door() -> None:
 
 def test_pretrained_networks_are_of_a_folder_and_bring_no_code() -> None:
     assert {place for place, what, _ in CALLS if what.endswith(".from_pretrained")} == OF_A_FOLDER | OF_A_HUB
-    assert [place for place, what, _ in CALLS if what.rpartition(".")[2] in DOWNLOADS or what.startswith("torch.hub.")] == []
+    downloads = {place for place, what, _ in CALLS if what.rpartition(".")[2] in DOWNLOADS or what.startswith("torch.hub.")}
+    assert downloads == OF_A_COMMIT
+    local = [
+        named(call).get("local_files_only") for place, _, call in CALLS if place in OF_A_FOLDER and "pipeline_parts" in place
+    ]
+    assert local.count("True") == 2
+    one_file = [named(call) for _, what, call in CALLS if what.endswith(".from_single_file")]
+    assert [arguments["local_files_only"] for arguments in one_file] == ["True"]
     made = [named(call) for _, what, call in CALLS if what == "timm.create_model"]
     assert made and all(arguments["pretrained"] == "False" for arguments in made)
     trusted = [node.value for _, node in PARTS if isinstance(node, ast.keyword) and node.arg == "trust_remote_code"]
