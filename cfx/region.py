@@ -104,6 +104,15 @@ def in_region(
 
     method: takes a `region`, as `held` and whatever brings images to a prior's size or space around it do. Outside the region the
     result is x, bit for bit; the mask that comes with it holds nothing of the outside.
+
+    Examples:
+        A method that lightens all of an image, held to its left half:
+
+        >>> def lighten(denoiser, classifier, *, x, region):
+        ...     return Counterfactual(x + 0.5, None)
+        >>> left = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)
+        >>> in_region(lighten, None, None, x=torch.zeros(1, 3, 1, 2), region=left).x_cf[0, 0].tolist()
+        [[0.5, 0.0]]
     """
     if region is None:
         return method(denoiser, classifier, x=x, **others)

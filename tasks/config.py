@@ -10,10 +10,12 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     PlainSerializer,
     PlainValidator,
     PrivateAttr,
+    Tag,
     WithJsonSchema,
     field_validator,
     model_validator,
@@ -177,6 +179,14 @@ class Region(Config):
         return self.saliency is not None or self.segment is not None
 
 
+def _kind_of_region(value: object) -> str:
+    """Which of both is meant, so that an error is about that one alone."""
+    return "of" if isinstance(value, Region | dict) else "folder"
+
+
+RegionSource = Annotated[Annotated[Path, Tag("folder")] | Annotated[Region, Tag("of")], Discriminator(_kind_of_region)]
+
+
 class MeasureConfig(Config):
     """What counterfactuals are measured with. Files are published weights, none of which comes with cfx; without one, the metrics
     that need it are absent, and said to be."""
@@ -271,7 +281,7 @@ class AuditConfig(BaseModel):
         description="folder of the parts of the images, `<part>/<file>.png`, black where it is not, with the path of the image: "
         "each part, and the rest, is exchanged between images as the cells of the grid are",
     )
-    regions: dict[str, Path | Region] = Field(
+    regions: dict[str, RegionSource] = Field(
         {},
         description="by name, regions in which each image is explained again, nothing outside changed: a folder of masks, "
         "`<file>.png` with the path of the image, white where it may change; `{outside: NAME}`, `{column: COLUMN}`, "

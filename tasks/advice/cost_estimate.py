@@ -178,11 +178,8 @@ def plan(run: Run, workers: int) -> Plan:
 
     tried(0)  # the first time is slower
     rungs = [tried(rung) for rung in range(len(config.ladder))]
-    inside = len(config.regions)  # each on the rung where the whole image ended, and one null
-    paths = [
-        [*rungs[0] * (1 + inside)],
-        [*(guided for guided, _ in rungs), rungs[-1][1], *rungs[-1] * inside],
-    ]  # one rung, or all
+    inside = len(config.regions)  # one rung, or all of them; in each region the last one of these; one null each
+    paths = [[*rungs[0] * (1 + inside)], [*(guided for guided, _ in rungs), rungs[-1][1], *rungs[-1] * inside]]
     counted = {work.stage: work for work in works(run)}
     count = counted["explanations"].images
     each_way = [_total(costs) for costs in paths]

@@ -254,7 +254,8 @@ def path_settings(kind: type[BaseModel]) -> dict[str, dict[str, Any]]:
             yield place, part
         unions = [(inner, place) for key in ("anyOf", "oneOf") for inner in part.get(key, ())]
         inside = [(inner, f"{place}.{name}") for name, inner in part.get("properties", {}).items()]
-        inside += [(part[key], f"{place}.*") for key in ("items", "additionalProperties") if isinstance(part.get(key), dict)]
+        kinds = {"items": "*", "additionalProperties": "NAME"}
+        inside += [(part[key], f"{place}.{each}") for key, each in kinds.items() if isinstance(part.get(key), dict)]
         for inner, where in unions + inside:
             yield from below({"description": part.get("description", "")} | inner, where, around)
 
@@ -275,7 +276,7 @@ def test_the_schema_says_of_each_setting_whether_it_is_a_path(kind: type[BaseMod
             word in part.get("description", "").lower()
             for word in ("folder", "file ", "file:", "file of", ".pt", ".pkl", ".onnx")
         )
-        and not place.endswith((".module", ".allow_pickle", ".key", ".output", ".classes.*"))
+        and not place.endswith((".module", ".allow_pickle", ".key", ".output", ".classes.*", ".classes.NAME"))
     }
     paths = {place.lstrip(".") for place, part in settings.items() if part.get("format", "").startswith("path")}
     assert paths and looks - paths <= NO_PATHS

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from cfx.images import decode_png
-from flows.audit import run_audit
 from flows.config import load_config
 from flows.demo import lay_out
+from flows.in_process import audit_in_process
+from tasks.check import check
 from tests.example_scripts import EXAMPLES, script
 from warehouse.evidence.verify import verify
 from warehouse.lens.connect import query
@@ -22,9 +23,7 @@ select region, attribute from region_shifts where run_id = $run and status = 'ab
 
 
 @pytest.mark.long
-def test_the_planted_glasses_are_found_in_the_eyes_alone_and_nothing_in_the_background(
-    tmp_path: Path, prefect_server: dict[str, str]
-) -> None:
+def test_the_planted_glasses_are_found_in_the_eyes_alone_and_nothing_in_the_background(tmp_path: Path) -> None:
     (tmp_path / "examples").mkdir()
     settings = (EXAMPLES / "regions.yaml").read_text(encoding="utf-8").replace(
         "limit: 128", f"limit: {N}"
@@ -34,7 +33,7 @@ def test_the_planted_glasses_are_found_in_the_eyes_alone_and_nothing_in_the_back
     assert script("regions.py").write_masks(tmp_path / "cfx-demo/portraits") == N
     (tmp_path / "cfx-demo/portraits/masks/mouth/00007.png").unlink()
     config = load_config(tmp_path / "examples" / "regions.yaml")
-    run = run_audit(config)
+    run = audit_in_process(check(config))
     root = config.warehouse
     found = {row["region"]: row for row in query(root, "from regions where run_id = $run", {"run": run}).to_pylist()}
     assert {name: row["verdict"] for name, row in found.items()} == {
