@@ -30,6 +30,7 @@ from cfx.training.loop import set_rate
 from cfx.training.resume import Checkpoint
 from cfx.types import Config
 
+WARM_UP = 15  # optimizer steps over which the learning rate rises: else Adam's first steps undo what the teacher knew
 AT_THE_END = 8  # one image in so many practises the last step, where the teacher's own answer is the target
 
 
@@ -48,7 +49,7 @@ class Distillation(Config):
     )
     updates: int = Field(200, ge=1, description="optimizer steps a halving")
     batch: int = Field(32, ge=1, description="images an optimizer step")
-    learning_rate: float = Field(2e-4, gt=0, description="at the beginning of a halving; falls to 0 in a straight line")
+    learning_rate: float = Field(2e-4, gt=0, description="of a halving; rises for 15 steps, then falls to 0 in a straight line")
     max_weight: float = Field(20.0, gt=1, description="cap on the weight SNR + 1 of a clean estimate's error")
     checkpoint_every: int = Field(50, ge=1, description="optimizer steps between checkpoints")
     seed: int = 0
@@ -153,7 +154,7 @@ def distil(
         if update == 0 and halving > 0:
             old.load_state_dict(new.state_dict())
             optimizer = torch.optim.Adam(new.parameters(), lr=config.learning_rate)
-        set_rate(optimizer, config.learning_rate * (1 - update / config.updates))
+        set_rate(optimizer, config.learning_rate * min(1, (update + 1) / WARM_UP) * (1 - update / config.updates))
         before = DDPM(old, schedule, taught.channels, config.grid(halving - 1))
         after = DDPM(new, schedule, taught.channels, config.grid(halving), clip=False)
         count = sum(timestep < trained for timestep in after.timesteps)
