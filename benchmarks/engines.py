@@ -38,6 +38,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cfx.diffusion.compiled import Compiled, Plain
 from cfx.diffusion.ddpm import DDPM
+from cfx.diffusion.first_step import FirstAnswers
 from cfx.images import decode_png
 from cfx.portraits import draw, render
 from flows.demo import demo_config, lay_out
@@ -221,7 +222,7 @@ def explained(n: int) -> list[dict[str, Any]]:
         explainer = Explainer(DDPM(network, prior.schedule, prior.channels), classifier, config.ladder, 64)
         network(torch.zeros(8, 48, 16, 16), torch.zeros(8, dtype=torch.long))  # the first time is slower
         started = time.process_time()
-        known: dict[tuple[int, str], Tensor] = {}
+        known: FirstAnswers = {}
         guided, _ = explain_images(explainer, targets, 0, known)
         null, _, _ = null_images(explainer, targets, guided.attempt, 0, known)
         spent = time.process_time() - started

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cfx.classifiers import ClassifierConfig
-from cfx.diffusion.compiled import Runtime
+from cfx.diffusion.runtimes import Runtime
 from cfx.editor import EditorTraining
 from cfx.methods.ace import ACE
 from cfx.methods.blended import Blended

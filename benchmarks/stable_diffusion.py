@@ -72,6 +72,10 @@ class Latents:
         found: Tensor = self.vae.decode(z / self.vae.config.scaling_factor).sample
         return found
 
+    def sketch(self, z: Tensor) -> Tensor:
+        """The same: there is no tiny decoder."""
+        return self.decode(z)
+
 
 def random_prior(tiny: bool, device: str) -> LatentPrior:
     """Its UNet in channels_last, at 512 pixels; a tiny one at 48."""

@@ -97,7 +97,7 @@ Method = Callable[..., Counterfactual]  # (denoiser, classifier, *, x, noise, ..
 
 
 def in_region(
-    method: Method, denoiser: Denoiser, classifier: Classifier, *, x: Tensor, region: Tensor | None = None, **others: Any
+    method: Method, denoiser: Any, classifier: Classifier, *, x: Tensor, region: Tensor | None = None, **others: Any
 ) -> Counterfactual:
     """What a method finds for x (B, 3, H, W) in [-1, 1] inside a region (B, 1, H, W), above 0 where the image may change; without
     one, in the whole image.

@@ -44,7 +44,8 @@ class Scaled(nn.Module):
     def __init__(self, network: nn.Module, decoder: nn.Module | None = None) -> None:
         """decoder: a tiny autoencoder that sketches images. Raises UserError where it is not of the same latents."""
         super().__init__()
-        self.network, self.decoder = network, decoder
+        self.network: Any = network
+        self.decoder: Any = decoder
         config: Any = network.config
         self.channels, self.factor = int(config.latent_channels), factor_of(config)
         if decoder is not None:

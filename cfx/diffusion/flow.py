@@ -27,6 +27,7 @@ class Flow(Config):
     num_train_timesteps: int = Field(1000, ge=1, description="what the network is told is s times this")
     shift: float = Field(1.0, gt=0, description="of steps towards noise: s = shift u / (1 + (shift - 1) u), u evenly spaced")
 
+    prediction_type: ClassVar[str] = "flow_velocity"  # eps - x0
     skips_gradient: ClassVar[bool] = True  # through the network (`DDPM`)
     trained_timesteps: ClassVar[None] = None  # all of them
 

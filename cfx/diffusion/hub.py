@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
@@ -74,9 +74,10 @@ def _downloaded(source: str, revision: str | None) -> Path:
     try:
         try:
             index = Path(hf_hub_download(source, "model_index.json", revision=revision))
-            commit, parts = index.parent.name, parts_of(index)
+            found: tuple[str | None, Any] = index.parent.name, parts_of(index)
         except EntryNotFoundError:  # a network and its scheduler alone
-            commit, parts = revision, PARTS
+            found = revision, PARTS
+        commit, parts = found
         wanted = ["*.json", *(f"{part}/*.{end}" for part in parts for end in TEXT)]
         weights = [f"{part}/*.safetensors" for part in parts]
         path = Path(snapshot_download(source, revision=commit, allow_patterns=wanted + weights, ignore_patterns=list(HALF)))

@@ -84,5 +84,6 @@ def side_of(network: Any, autoencoder: Any) -> int | None:
     said = network.config.get("sample_size")
     if said is not None:
         return int(max(said) if isinstance(said, list | tuple) else said) * int(autoencoder.factor)
-    said = autoencoder.network.config.get("sample_size") if isinstance(autoencoder, Scaled) else None
+    config: Any = autoencoder.network.config if isinstance(autoencoder, Scaled) else {}
+    said = config.get("sample_size")
     return None if said is None else int(max(said) if isinstance(said, list | tuple) else said)

@@ -32,8 +32,11 @@ def read_network(folder: Path, name: str) -> nn.Module:
     import diffusers
 
     config = read_json(_there(folder / "config.json"))
+    kind: Any
     if name in OURS:
-        from cfx.diffusion.folded import Folded as kind
+        from cfx.diffusion.folded import Folded
+
+        kind = Folded
     else:
         kind = getattr(diffusers, name)
     if config.get("_class_name") != LEGACY:

@@ -33,7 +33,7 @@ class Depth(NamedTuple):
     """What noising to tau and denoising does without guidance."""
 
     tau: int
-    timestep: int  # of the prior's original steps
+    timestep: float  # of the prior's original steps; a flow's lie between
     kept: float  # share of predictions that survive
     distance: float  # mean |F(x) - x|, pixels on [0, 1]
 

@@ -80,12 +80,13 @@ class Counted:
     @property
     def noise_of_classes(self) -> Callable[[Tensor, int, Sequence[str]], Tensor] | None:
         """What a generator sees in z (B, C, h, w) at step t given each image's class; none of a prior without classes."""
-        if self._noise_of_classes is None:
+        known = self._noise_of_classes
+        if known is None:
             return None
 
         def counted(z: Tensor, t: int, classes: Sequence[str]) -> Tensor:
             self.forward += len(z)
-            noise: Tensor = self._noise_of_classes(z, t, classes)
+            noise: Tensor = known(z, t, classes)
             return noise
 
         return counted
@@ -382,11 +383,10 @@ def _both_arms(
     )
     files.append(Pictures(Counterfactual(drawn.null.x_cf, drawn.null.mask), pool))
     for name, arm, made in zip(("guided", "null"), (drawn.guided, drawn.null), files, strict=True):
-        columns = {"seed": [seed] * len(drawn.way), "attempt": drawn.attempt, "way": drawn.way, "autoencoder_l1": drifted}
+        columns: dict[str, list[Any]] = {"seed": [seed] * len(drawn.way), "attempt": drawn.attempt, "way": drawn.way}
+        columns |= {"autoencoder_l1": [*drifted]} | _arm(run, targets, name, arm.costs)
         found = Counterfactual(arm.x_cf, arm.mask)
-        yield (
-            columns | _arm(run, targets, name, arm.costs) | measured(run.classifier(), run.judge(), targets, source, found, made)
-        )
+        yield columns | measured(run.classifier(), run.judge(), targets, source, found, made)
 
 
 def autoencoder_l1(explainer: Explainer, x: Tensor) -> list[float] | list[None]:

@@ -122,7 +122,7 @@ def _seen(run: Run, oracle: Oracle | None, x: Tensor, pngs: Sequence[bytes]) -> 
     if oracle is None:
         return {}
     before, after = run.batched(oracle, x), run.batched(oracle, decode_png(pngs))
-    columns = {}
+    columns: dict[str, list[float]] = {}
     for i, name in enumerate(oracle.attributes):
         values = {"p": before[:, i], "q": after[:, i], "d": (after - before)[:, i]}
         columns |= {f"{letter}_{name}": column.tolist() for letter, column in values.items()}

@@ -115,7 +115,7 @@ def test_every_scheduler_of_such_noise_brings_its_own_levels(tmp_path: Path, kin
     changed(tmp_path / "scheduler/scheduler_config.json", timestep_spacing="trailing", steps_offset=1)
     prior = load_ddpm(tmp_path)
     torch.testing.assert_close(prior.alphas_cumprod.float(), scheduler.alphas_cumprod, atol=1e-5, rtol=1e-4)
-    assert prior.schedule.clip_sample == scheduler.config.get("clip_sample", False)
+    assert isinstance(prior.schedule, Schedule) and prior.schedule.clip_sample == scheduler.config.get("clip_sample", False)
 
 
 @NUMPY_2

@@ -3,6 +3,7 @@
 import math
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,7 +113,7 @@ def test_a_flow_is_written_and_a_killed_training_goes_on(prior: Path, tmp_path: 
 
 
 def test_the_time_embedding_begins_where_the_priors_was(prior: Path) -> None:
-    old = load_ddpm(prior)
+    old: Any = load_ddpm(prior)
     torch.manual_seed(0)
     new, patch = begun_from(prior)
     s = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)

@@ -34,7 +34,7 @@ def write_regions(root: Path, known: dict[str, tuple[float, int, int, float]] = 
         for arm in ("guided", "null"):
             guided = arm == "guided"
             after = 0.1 + guided * (move + chance.uniform(-0.05, 0.05, n)) + chance.uniform(-0.02, 0.02, n)
-            said = {
+            said: dict[str, Any] = {
                 "source": np.array(CLASSES)[1 - towards], "target": np.array(CLASSES)[towards], "p_target_cf": after,
                 "flipped": np.arange(n) < flips * guided, "judge_flipped": np.arange(n) < judged * guided,
                 "region": [name] * n, "region_fraction": [0.25] * n, "region_png": [png(255)] * n,
@@ -133,7 +133,7 @@ def test_an_audit_without_an_oracle_has_regions_too(tmp_path: Path) -> None:
     for arm, after in (("guided", 0.8), ("null", 0.1)):
         more = {"region": ["box"] * N, "region_fraction": [0.25] * N, "region_png": [png(255)] * N}
         jitter = np.random.default_rng(0).uniform(-0.01, 0.01, N)
-        said = {"p_target_cf": after + jitter, "judge_flipped": [None] * N}
+        said: dict[str, Any] = {"p_target_cf": after + jitter, "judge_flipped": [None] * N}
         write_shard(tmp_path, "region_explanations", "r1", arm, explanation_rows(ids, arm, **said) | more)
     row = regions(tmp_path)["box"]
     assert (row["verdict"], row["why"], row["attribute"]) == ("suspected", "nothing that has a name changes there", None)

@@ -210,7 +210,9 @@ def _render(
         map_steps=[(share, opacity(share)) for share in (0.25, 0.5, 0.75, 1.0)],
         claims_shown=[each.named(names) for each in pictures.pairs],
         pair_evidence=[(found["pairs"], "the edits"), (found["moved"], "the probes"), (found["pasted"], "the transplants")],
-        regions_in=regions_shown(*(named[name].rows for name in ("regions", "region_shifts", "region_picks")), pictures.regions),
+        regions_in=regions_shown(
+            named["regions"].rows, named["region_shifts"].rows, named["region_picks"].rows, pngs=pictures.regions
+        ),
         cards=cards(named["carriers"].rows, named["claims"].rows, pictures.carriers),
         quality_checks=quality.checks(named["quality"].rows, named["quality_images"].rows, pictures.doubtful),
         warnings=[

@@ -36,7 +36,7 @@ def embed(pipeline: Any, prompt: str, negative: bool) -> Inputs:
     return {"prompt": tokens, "pooled": pooled}
 
 
-def embedded_guidance(transformer: nn.Module, scale: float) -> Inputs:
+def embedded_guidance(transformer: Any, scale: float) -> Inputs:
     """The scale itself, (1,), where the transformer was distilled to read it (dev)."""
     return {"guidance": torch.tensor([float(scale)])} if transformer.config.guidance_embeds else {}
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from cfx.diffusion.families.family import Family, Inputs
 
 
-def answer(transformer: nn.Module, z: Tensor, timesteps: Tensor, inputs: Inputs, factor: int) -> Tensor:
+def answer(transformer: Any, z: Tensor, timesteps: Tensor, inputs: Inputs, factor: int) -> Tensor:
     """The velocity eps - x0, (B, C, h, w)."""
     return transformer(
         z,

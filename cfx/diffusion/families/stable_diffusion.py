@@ -20,7 +20,7 @@ def embed(pipeline: Any, prompt: str, negative: bool) -> Inputs:
     return {"prompt": pipeline.encode_prompt(prompt, "cpu", 1, False)[0]}
 
 
-def embedded_guidance(unet: nn.Module, scale: float) -> Inputs:
+def embedded_guidance(unet: Any, scale: float) -> Inputs:
     """The scale as sines and cosines, (1, D), where the UNet was distilled to read it   (Luo et al. 2023, sec. 4.2)."""
     from diffusers import LatentConsistencyModelPipeline
 
