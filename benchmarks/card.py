@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 import shutil
 import subprocess
@@ -56,16 +55,14 @@ class Card:
         if self.is_gpu:
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
-        started = time.perf_counter()
-        once()
-        self.wait()
-        calls = max(1, math.ceil(seconds / (time.perf_counter() - started)))
+        calls, took = 0, 0.0
         with busy(self.device) as computing:
             started = time.perf_counter()
-            for _ in range(calls):
+            while not calls or took < seconds:
                 once()
-            self.wait()
-            took, computed = time.perf_counter() - started, computing()
+                self.wait()
+                calls, took = calls + 1, time.perf_counter() - started
+            computed = computing()
         if self.is_gpu:
             peak: int | None = torch.cuda.max_memory_allocated() - before
         else:

@@ -17,10 +17,10 @@ def busy(device: str) -> Iterator[Callable[[], float | None]]:
     """Called at the end of the body or after it, what this yields says how many seconds of it the device computed.
 
     On a CPU: the CPU time of the thread that works in the body. On a GPU: the driver's own utilisation, of all its processes,
-    sampled; None where it cannot be had (it takes the extra `gpu`) or the body was shorter than a sample.
+    sampled; None where it cannot be had (it takes the package nvidia-ml-py) or the body was shorter than a sample.
     """
     if device == "cuda":
-        with _sampled(torch.cuda.utilization) as seconds:
+        with sampled(torch.cuda.utilization) as seconds:
             yield seconds
         return
     started = time.thread_time()
@@ -28,7 +28,7 @@ def busy(device: str) -> Iterator[Callable[[], float | None]]:
 
 
 @contextmanager
-def _sampled(utilisation: Callable[[], int]) -> Iterator[Callable[[], float | None]]:
+def sampled(utilisation: Callable[[], int]) -> Iterator[Callable[[], float | None]]:
     """`busy` for a device that says, in percent, how much of the last moment it computed."""
     started, samples, done = time.monotonic(), list[int](), Event()
 

@@ -18,7 +18,8 @@ from tasks.config import AuditConfig
 from warehouse.lens.connect import query
 
 pytestmark = pytest.mark.slow
-COSTS = "select stage, shards, workers, nfe_forward, seconds > 0 and wall_seconds > 0 as timed from stage_costs order by stage"
+TIMED = "seconds > 0 and wall_seconds > 0 and busy_share > 0 and busy_share < 1.01"
+COSTS = f"select stage, shards, workers, nfe_forward, {TIMED} as timed from stage_costs order by stage"
 WORKERS = "select process from stages where process <> $own"  # of any stage: Ray's second may start late
 
 

@@ -1,5 +1,7 @@
 """A UNet compiled by ONNX Runtime: the same explanations as torch's, whatever else is in the batch, and never silently."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -73,7 +75,9 @@ def test_a_network_that_cannot_be_compiled_is_said_with_the_way_out() -> None:
 def test_what_computes_the_prior_is_part_of_the_run(config: AuditConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     exact, other = check(config), check(compiled(config))
     assert exact.id != other.id and edits_id(exact) != edits_id(other)
-    assert "runtime" not in exact.fingerprints and str(other.fingerprints["runtime"]).startswith("onnxruntime 1.")
+    halved = replace(exact, fingerprints={**exact.fingerprints, "precision": "bfloat16"})
+    assert edits_id(halved) != edits_id(exact) and not {"runtime", "precision"} & exact.fingerprints.keys()
+    assert str(other.fingerprints["runtime"]).startswith("onnxruntime 1.")
     assert exact.fingerprints["prior"] == other.fingerprints["prior"]
     with pytest.raises(UserError, match=r"computes on a CPU, but the device is cuda; set `device: cpu`"):
         check_compiles("cuda")

@@ -396,7 +396,7 @@ STAGES = _fact(
             "busy_seconds",
             pa.float64(),
             "of that time, seconds that its device computed: CPU time of the thread at work; of a GPU, its utilisation by all "
-            "processes, which takes the extra `gpu`; null: not known, or before",
+            "processes, which takes the package nvidia-ml-py; null: not known, or before",
         ),
     ],
     gained=("busy_seconds",),
