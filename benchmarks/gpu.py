@@ -34,12 +34,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.card import Card
+from benchmarks.card import Card, Spent
 from benchmarks.portrait_presets import presets
 from cfx.classifiers import ClassifierConfig, TorchClassifier, load_classifier
 from cfx.diffusion.ddpm import DDPM, Schedule
 from cfx.diffusion.guided import PUBLISHED, GuidedDiffusion, unet_of
 from cfx.diffusion.runtimes import computed
+from cfx.guidance import class_gradient
 from cfx.methods.ace import ACE
 from cfx.methods.dime import DiME
 from cfx.methods.dvce import DVCE
@@ -129,7 +130,7 @@ class Row:
     nfe_forward: int | None = None
     nfe_backward: int | None = None
     first_seconds: float | None = None  # of the first batch, with what is compiled or chosen for it
-    from_float32: float | None = None  # largest difference of the UNet's answer
+    from_float32: float | None = None  # largest difference of the UNet's answer; of a gradient, as a share of the largest
     other_slot: float | None = None
     other_size: float | None = None
     again: float | None = None
@@ -191,26 +192,43 @@ class Bench:
 
     def unet(self, subject: Subject, engine: Engine) -> None:
         """Evaluations of the UNet in growing batches."""
-        prior, rate, batch = subject.by(engine), 0.0, 1 if self.tiny else 4
-        with torch.no_grad(), _tf32() if engine.tf32 else nullcontext():
-            while batch <= (4 if self.tiny else 1024):
-                z = subject.states(batch, self.card.device)
-                once = partial(prior.answer, z, 0)
-                try:
-                    first = time.perf_counter()
-                    apart = float((once() - subject.prior.answer(z, 0)).abs().max())
-                    first = time.perf_counter() - first
-                    spent = self.card.spent(once, self.window, engine is not COMPILED)
-                except torch.OutOfMemoryError:
-                    self.card.forget()
-                    break
-                row = Row("unet", subject.size, engine.name, batch, *spent, first_seconds=first, from_float32=apart)
-                self.add(row.rated())
-                if batch / spent.seconds < 1.1 * rate:
-                    break
-                rate = batch / spent.seconds
-                self.saturated[subject.size, engine.name] = batch, spent.seconds
-                batch *= 2
+        rate, batch = 0.0, 1 if self.tiny else 4
+        while batch <= (4 if self.tiny else 1024):
+            try:
+                spent, first, apart = self._evaluated(subject, engine, subject.states(batch, self.card.device))
+            except torch.OutOfMemoryError:
+                self.card.forget()
+                break
+            row = Row("unet", subject.size, engine.name, batch, *spent, first_seconds=first, from_float32=apart)
+            self.add(row.rated())
+            if batch / spent.seconds < 1.1 * rate:
+                break
+            rate = batch / spent.seconds
+            self.saturated[subject.size, engine.name] = batch, spent.seconds
+            batch *= 2
+
+    @torch.no_grad()
+    def _evaluated(self, subject: Subject, engine: Engine, z: Tensor) -> tuple[Spent, float, float]:
+        """What an evaluation takes, what the first one took, and how far it lies from float32's."""
+        once, exact = partial(subject.by(engine).answer, z, 0), subject.prior.answer(z, 0)
+        with _tf32() if engine.tf32 else nullcontext():
+            started = time.perf_counter()
+            apart = float((once() - exact).abs().max())
+            first = time.perf_counter() - started
+            return self.card.spent(once, self.window, engine is not COMPILED), first, apart
+
+    def gradient(self, subject: Subject) -> None:
+        """The classifier's gradient, which every guided step takes, by the order of its weights in memory."""
+        x = subject.images(1, self.card.device).expand(2 if self.tiny else 8, -1, -1, -1)
+        target, exact = torch.zeros(len(x), dtype=torch.long, device=x.device), None
+        for engine, order in (("float32", torch.contiguous_format), ("float32, channels last", torch.channels_last)):
+            classifier = copy.deepcopy(subject.classifier).to(memory_format=order)
+            once = partial(class_gradient, classifier, x, target)
+            found = once()
+            exact = found if exact is None else exact
+            row = Row("gradient", subject.size, engine, len(x), *self.card.spent(once, self.window))
+            row.from_float32 = float((found - exact).abs().max() / exact.abs().max())
+            self.add(row.rated())
 
     def method(self, name: str, subject: Subject, engine: Engine) -> None:
         """A method's first rung on one batch, the largest that pays and is not too slow."""
@@ -248,12 +266,12 @@ class Bench:
         method, n = ladders()["default/default"], 2 if self.tiny else 8
         method = shortest(method) if self.tiny else method
         x, prior, half = subject.images(2 * n, self.card.device), subject.by(engine), n // 2
+        target = 1 - subject.classifier(x).argmax(1)
 
         def found(chosen: list[int]) -> Tensor:
             run = bind(method, respaced(prior, method), subject.classifier, self.card.device)
             noise = ImageNoise.of([str(i) for i in chosen], 0)
-            target = 1 - subject.classifier(x[chosen]).argmax(1)
-            return run(x=x[chosen], target=target, noise=noise).x_cf[: len(chosen)]
+            return run(x=x[chosen], target=target[chosen], noise=noise).x_cf
 
         with torch.no_grad():
             first, again = found(list(range(n))), found(list(range(n)))
@@ -279,7 +297,7 @@ def evaluations(method: Method) -> int:
         case ACE():
             return method.tau * (3 * method.iterations + method.refinements)
         case DVCE():
-            return method.tau * 7  # class and distance, each back through the UNet, and the views' own gradient
+            return method.tau * 5  # class and distance go back through the UNet each
     return int(getattr(method, "tau", 0))
 
 
@@ -360,6 +378,8 @@ def measure(bench: Bench) -> None:
     for subject in of_pixels:
         for engine in (FLOAT32, BFLOAT16):
             bench.step(f"batches, {subject.size} px, {engine.name}", partial(bench.batches, subject, engine))
+    for subject in of_pixels:
+        bench.step(f"gradient, {subject.size} px", partial(bench.gradient, subject))
     for name in METHODS:
         for subject in of_pixels:
             for engine in (FLOAT32,) if isinstance(ladders()[name], ACE | DVCE) else (BFLOAT16, FLOAT32):
