@@ -54,7 +54,15 @@ def audit_of(into: Path, preset: Preset, twin: str, seed: int, shard_size: int) 
     settings = demo_config(into, twin, IMAGES).model_dump()
     name = f"{preset.method}-{preset.preset}-{twin}-{seed}".replace("+", "p")
     return AuditConfig.model_validate(
-        settings | {"name": name, "ladder": preset.ladder, "seeds": (seed,), "shard_size": shard_size, "device": "cpu"}
+        settings
+        | {
+            "name": name,
+            "ladder": preset.ladder,
+            "prior": {"path": preset.prior},
+            "seeds": (seed,),
+            "shard_size": shard_size,
+            "device": "cpu",
+        }
     )
 
 

@@ -29,6 +29,7 @@ class Preset(NamedTuple):
     clean: int = 0  # … and with its clean twin
     seeds: int = 1
     quick: int = 4  # images with --quick; 0: left out
+    prior: str = "portraits:prior"
 
     @property
     def name(self) -> str:
@@ -69,6 +70,7 @@ def presets() -> list[Preset]:
         Preset("svce", "paper", (SVCE(radii=radii),), 64, 64),
         Preset("blended", "paper", (Blended(),), 16, 16, quick=2),
         Preset("default", "default", DEFAULT, 256, 256, seeds=3),
+        Preset("latent", "default", DEFAULT, 256, 256, prior="portraits:text"),
     ]
 
 

@@ -54,7 +54,8 @@ def rows(n: int, device: str, ways: Sequence[Way]) -> Iterator[dict[str, Any]]:
     targets = Targets([str(i) for i in range(n)], x, 1 - classifier(x).argmax(1))
     exact: tuple[Tensor, ...] = ()
     for runtime, precision in (EXACT, *ways):
-        prior = denoiser_for(prior_folder(Path(), PriorConfig(path="portraits:prior"), ""), device, runtime, precision)
+        of_prior = PriorConfig(path="portraits:prior", runtime=runtime, precision=precision)
+        prior = denoiser_for(prior_folder(Path(), of_prior, ""), device, runtime, of_prior)
         explainer, started = Explainer(prior, classifier, config.ladder, 64), time.process_time()
         guided, _ = explain_images(explainer, targets, 0, known := {})
         null, _, _ = null_images(explainer, targets, guided.attempt, 0, known)

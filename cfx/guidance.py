@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
@@ -22,6 +23,7 @@ def _odd(side: int) -> int:
 
 Side = Annotated[int, Field(ge=1), AfterValidator(_odd)]  # of a square around a pixel, pixels
 ClassLoss = Literal["logit", "log_prob", "margin"]
+Implicit = Callable[[Tensor, int, Tensor], Tensor]  # (z, t, target): the noise that a generator of the target's class sees in z
 
 
 def class_loss(logits: Tensor, target: Tensor, loss: ClassLoss) -> Tensor:
@@ -53,6 +55,15 @@ def class_gradient(classifier: Classifier, x: Tensor, target: Tensor, loss: Clas
     return gradient
 
 
+def seen(classifier: Classifier, x: Tensor) -> tuple[Classifier, Tensor]:
+    """The classifier itself, and the images that it sees for x: for a method that shows it parts of them.
+
+    They differ where x stands for images: smaller copies (`cfx.own_size`), latents (`cfx.latent_space`).
+    """
+    behind: Callable[[Tensor], tuple[Classifier, Tensor]] | None = getattr(classifier, "seen", None)
+    return (classifier, x) if behind is None else behind(x)
+
+
 def unit(v: Tensor) -> Tensor:
     """v (B, ...) over its norm, an image; zero stays zero."""
     return v / v.flatten(1).norm(dim=1).clamp(min=1e-22).view(-1, *[1] * (v.dim() - 1))
@@ -61,6 +72,34 @@ def unit(v: Tensor) -> Tensor:
 def rescaled(gradient: Tensor, eps: Tensor) -> Tensor:
     """The gradient with the norm of the predicted noise, an image (DVCE's adaptive weight; its paper writes the mean's norm)."""
     return unit(gradient) * eps.detach().flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+def implicit_gradient(implicit: Implicit | None, z: Tensor, t: int, target: Tensor, eps: Tensor) -> Tensor:
+    """Gradient, up to a positive factor, of -log p(target | z) by the generator alone: the noise that it sees given the class
+    less that which it sees given nothing, eps (B, C, h, w)   (Ho & Salimans 2022). Raises UserError without such a generator.
+    """
+    if implicit is None:
+        raise UserError(
+            "consensus asks the generator what it makes of a class; use a prior that reads prompts and set "
+            "`prior.class_prompts`, or leave consensus out"
+        )
+    return implicit(z, t, target) - eps
+
+
+def agreed(gradient: Tensor, implicit: Tensor, degrees: float) -> Tensor:
+    """A classifier's gradient where the generator's implicit classifier agrees, 0 elsewhere: LDCE's consensus filter   (Farid et
+    al. 2023, arXiv:2310.06668).
+
+    gradient, implicit: (B, C, h, w). They agree at a position where the angle between their C numbers is at most `degrees`.
+
+    Examples:
+        >>> gradient = torch.tensor([[1.0, 2.0], [0.0, 2.0]]).view(1, 2, 1, 2)  # (1, 0) and (2, 2)
+        >>> implicit = torch.tensor([[3.0, 0.0], [0.0, -1.0]]).view(1, 2, 1, 2)  # (3, 0) and (0, -1)
+        >>> agreed(gradient, implicit, 45).flatten(2).tolist()
+        [[[1.0, 0.0], [0.0, 0.0]]]
+    """
+    cosine = torch.cosine_similarity(gradient, implicit, dim=1)[:, None]
+    return torch.where(cosine >= math.cos(math.radians(degrees)), gradient, 0)
 
 
 def changed_region(x: Tensor, x_cf: Tensor, threshold: float, dilation: int) -> Tensor:
@@ -87,3 +126,8 @@ def posterior_mean(denoiser: Denoiser, z: Tensor, x0: Tensor, t: int) -> Tensor:
     before = float(denoiser.alphas_cumprod[t - 1]) if t else 1.0
     kept = level / before  # 1 - beta
     return ((1 - kept) * math.sqrt(before) * x0 + (1 - before) * math.sqrt(kept) * z) / (1 - level)
+
+
+def in_range(denoiser: Denoiser, x: Tensor) -> Tensor:
+    """x in [-1, 1], as images are; as it is where the denoiser draws latents, which have no range."""
+    return x if getattr(denoiser, "autoencoder", None) is not None else x.clamp(-1, 1)

@@ -7,11 +7,13 @@ keeps, and the classifier is queried at the size at which it works in production
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from cfx.latent_space import in_latent_space
 from cfx.types import Classifier, Counterfactual, Denoiser
 
 
@@ -41,6 +43,10 @@ class AtOwnSize:
         """Logits (B, K) of the images that changed copies x (B, 3, h, w) stand for."""
         return self.classifier(self.enlarged(x))
 
+    def seen(self, x: Tensor) -> tuple[Classifier, Tensor]:
+        """The classifier itself, and the images (B, 3, H, W) that it sees for copies x."""
+        return self.classifier, self.enlarged(x)
+
     def enlarged(self, x: Tensor) -> Tensor:
         """The images (B, 3, H, W) that changed copies x (B, 3, h, w) stand for; unchanged where the copies are."""
         return self.x + resized(x - self.copies, (self.x.shape[-2], self.x.shape[-1]))
@@ -53,17 +59,17 @@ def of_rows(classifier: Classifier, rows: Tensor) -> Classifier:
     return classifier
 
 
-def seen(classifier: Classifier, x: Tensor) -> tuple[Classifier, Tensor]:
-    """The classifier itself, and the images that it sees for x: for a method that shows it parts of them."""
-    return (classifier.classifier, classifier.enlarged(x)) if isinstance(classifier, AtOwnSize) else (classifier, x)
-
-
 def at_priors_size(
     method: Callable[..., Counterfactual], denoiser: Denoiser, classifier: Classifier, *, x: Tensor, **others: Any
 ) -> Counterfactual:
     """What a method finds for x (B, 3, H, W) in [-1, 1] with copies of the size that the prior draws; exactly what it finds for x
-    where that is the size of x, or the prior does not say. A given `mask` (B, 1, H, W) is resized too."""
+    where that is the size of x, or the prior does not say. A given `mask` (B, 1, H, W) is resized too.
+
+    Of a prior over latents, what it finds in its latent space (`cfx.latent_space`).
+    """
     size = drawn_size(denoiser, x)
+    if getattr(denoiser, "autoencoder", None) is not None:
+        method = partial(in_latent_space, method)
     if size is None:
         return method(denoiser, classifier, x=x, **others)
     copies = resized(x, size)

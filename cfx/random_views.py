@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, grid_sample, interpolate
 
-from cfx.guidance import class_loss
-from cfx.own_size import seen
+from cfx.guidance import class_loss, seen
 from cfx.random import ImageNoise
 from cfx.types import Classifier
 

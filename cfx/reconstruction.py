@@ -24,15 +24,21 @@ class Change(NamedTuple):
 
 
 def there_and_back(denoiser: Denoiser, x: Tensor, noise: ImageNoise, tau: int) -> tuple[Tensor, Tensor]:
-    """x (B, 3, H, W) in [-1, 1] noised to step tau - 1, and what unguided denoising makes of that, in [-1, 1]."""
-    z = q_sample(denoiser, x, tau - 1, noise)
-    return z, denoise(denoiser, z, tau - 1, noise).clamp(-1, 1)
+    """x (B, 3, H, W) in [-1, 1] noised to step tau - 1, and what unguided denoising makes of that, in [-1, 1].
+
+    Of a prior over latents the latent of x is noised, (B, C, h, w), and decoded once it is denoised.
+    """
+    autoencoder = getattr(denoiser, "autoencoder", None)
+    z = q_sample(denoiser, x if autoencoder is None else autoencoder.encode(x), tau - 1, noise)
+    back = denoise(denoiser, z, tau - 1, noise)
+    return z, (back if autoencoder is None else autoencoder.decode(back)).clamp(-1, 1)
 
 
 def best_blur(denoiser: Denoiser, x: Tensor, z: Tensor, tau: int) -> Change:
-    """How far the best plain blur of z, which is x noised to step tau - 1, is from x."""
-    signal = max(1e-6, float(denoiser.alphas_cumprod[tau - 1])) ** 0.5
-    return min(change(x, guess.clamp(-1, 1)) for guess in blurs(z / signal))
+    """How far the best plain blur of z, which is x noised to step tau - 1, is from x; of latents, once it is decoded."""
+    signal, autoencoder = max(1e-6, float(denoiser.alphas_cumprod[tau - 1])) ** 0.5, getattr(denoiser, "autoencoder", None)
+    guesses = (one if autoencoder is None else autoencoder.decode(one) for one in blurs(z / signal))
+    return min(change(x, guess.clamp(-1, 1)) for guess in guesses)
 
 
 @torch.no_grad()

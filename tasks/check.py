@@ -26,7 +26,7 @@ from cfx.types import Classifier
 from tasks.advice.accuracy_check import Accuracy, accuracy_warnings
 from tasks.advice.associations import associations_of, label_warnings
 from tasks.advice.classifier_check import TRIED, check_answers, check_gradient, factory_warnings, one_class_warnings
-from tasks.advice.prior_check import check_depth, check_size, size_warnings
+from tasks.advice.prior_check import check_consensus, check_depth, check_methods, check_size, size_warnings
 from tasks.advice.prior_fit import check_fit, survival
 from tasks.advice.size_check import blur_warnings
 from tasks.advice.understanding import understood
@@ -190,7 +190,7 @@ def loaded_prior(config: AuditConfig, device: str) -> DDPM:
     assert config.prior is not None
     with setting("prior"):
         check_computes(config.prior.runtime, config.prior.precision, device)
-        return denoiser_for(folder, device, config.prior.runtime, config.prior.precision)
+        return denoiser_for(folder, device, config.prior.runtime, config.prior)
 
 
 def prior_of(config: AuditConfig) -> Path:
@@ -400,7 +400,9 @@ def _check_prior(config: AuditConfig, classifier: Classifier, data_print: str, d
         if config.prior.train is not None:
             check_size(config.data.size, config.prior.train)
             return size_warnings(config.prior.train, config.data.size), None
-        prior = denoiser_for(folder, device, config.prior.runtime, config.prior.precision)
+        prior = denoiser_for(folder, device, config.prior.runtime, config.prior)
+        check_methods(config.ladder, prior)
+        check_consensus(config.ladder, prior, classifier.classes)
         check_size(config.data.size, prior)
         check_depth(config.ladder, prior)
         asked = classifier if isinstance(config.classifier, ClassifierConfig) else None

@@ -26,6 +26,7 @@ from cfx.beside import look_beside
 from cfx.classifiers import AnyClassifier, ClassifierConfig
 from cfx.credentials import refuse_credentials
 from cfx.diffusion.forward_passes import Precision
+from cfx.diffusion.latent_model import Conditioning, Parts
 from cfx.diffusion.runtimes import Runtime, check_together
 from cfx.diffusion.training import PriorTraining, suited_to
 from cfx.errors import UserError
@@ -38,7 +39,7 @@ from cfx.methods.maskdime import MaskDiME
 from cfx.methods.svce import SVCE
 from cfx.methods.textual_inversion import TokenTraining
 from cfx.methods.time_edit import TIME
-from cfx.paths import PATH, FileName, ModelName
+from cfx.paths import PATH, ModelName
 from cfx.presets import named
 from cfx.saliency.maps import Saliency
 from cfx.training.classifier import ClassifierTraining
@@ -69,11 +70,19 @@ WarehousePath = Annotated[
 ]
 
 
-class PriorConfig(Config):
-    """Either a trained prior or the way to train one."""
+class PriorConfig(Conditioning, Parts):
+    """Either a trained prior or the way to train one. What it is asked to draw, and what is put on it, is of generators alone."""
 
-    path: FileName | None = None  # a diffusers-format folder, or `portraits:prior` for the bundled one
+    path: ModelName | None = Field(
+        None,
+        description="a folder in diffusers' format: a UNet of images, or a generator with an autoencoder (model_index.json), of "
+        "which a hub's id will do; `portraits:prior` and `portraits:text` come with cfx",
+    )
+    revision: str | None = Field(None, description="of a hub's id: a commit, branch or tag; only a commit stays the same")
     train: PriorTraining | None = None  # train it from the audited images, once a data set and configuration
+    class_prompts: dict[str, str] = Field(
+        {}, description="of a generator that reads prompts, the prompt of every class: what a method's `consensus` asks it about"
+    )
     runtime: Runtime = Field(
         "torch",
         description="what evaluates the UNet where no gradient passes through it: onnxruntime, faster on a CPU, needs the extra "
@@ -90,7 +99,26 @@ class PriorConfig(Config):
         if (self.path is None) == (self.train is None):
             raise UserError("give either `path` (a trained prior) or `train` (how to train one), not both and not neither")
         check_together(self.runtime, self.precision)
+        if self.train is not None and (said := self.of_generators):
+            raise UserError(f"{', '.join(said)}: is of a generator, and not of a prior that is trained here; leave it out")
         return self
+
+    @property
+    def conditioning(self) -> Conditioning:
+        """What a generator is asked to draw."""
+        return Conditioning.model_validate({name: getattr(self, name) for name in Conditioning.model_fields})
+
+    @property
+    def parts(self) -> Parts:
+        """What is put on a generator."""
+        return Parts.model_validate({name: getattr(self, name) for name in Parts.model_fields})
+
+    @property
+    def of_generators(self) -> list[str]:
+        """The settings that are not as they are by default, and mean nothing to a prior of images."""
+        usual = PriorConfig.model_fields
+        names = ("revision", "class_prompts", *Conditioning.model_fields, *Parts.model_fields)
+        return [name for name in names if getattr(self, name) != usual[name].default]
 
 
 class WordsConfig(Config):

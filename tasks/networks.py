@@ -10,6 +10,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
@@ -22,13 +23,16 @@ from cfx.attributes.words import AnyOracle, WordsOracleConfig, load_words
 from cfx.classifiers import AnyClassifier, BlackBox, ClassifierConfig, load_classifier
 from cfx.classifiers.network import Network, weights_path
 from cfx.diffusion.ddpm import DDPM, load_ddpm
-from cfx.diffusion.forward_passes import Precision
 from cfx.diffusion.latent import LatentDiffusion, load_latent
+from cfx.diffusion.latent_model import LatentModel
+from cfx.diffusion.latent_prior import LatentPrior, is_generator
 from cfx.diffusion.runtimes import Runtime, computed
+from cfx.errors import UserError
 from cfx.perceptual import LPIPS, Perceptual, load_lpips, load_perceptual
 from cfx.types import Classifier
 from cfx.user_code import sources_of
 from tasks.black_boxes import connect
+from tasks.config import PriorConfig
 from warehouse.facts.storage import fetched, machine_cache
 
 T = TypeVar("T")
@@ -74,17 +78,37 @@ def oracle_for(config: AnyOracle, device: str) -> Oracle:
     return load_words(config, device) if isinstance(config, WordsOracleConfig) else load_oracle(config, device)
 
 
-def denoiser_for(folder: Path, device: str, runtime: Runtime = "torch", precision: Precision = "float32") -> DDPM:
-    """The prior in this folder, local or of an object store, loaded anew.
+def denoiser_for(folder: Path, device: str, runtime: Runtime = "torch", config: PriorConfig | None = None) -> DDPM:
+    """The prior in this folder, local or of an object store, loaded anew; or a generator, in memory once.
 
-    What torch.compile makes of it is kept in this machine's cache, or where TORCHINDUCTOR_CACHE_DIR says.
+    config: in which precision, and what a generator is asked to draw; without one, in float32, and any image. What torch.compile
+    makes is kept in this machine's cache, or where TORCHINDUCTOR_CACHE_DIR says. Raises UserError for settings of a generator
+    beside a prior that is none, and for a runtime that cannot compute a generator.
     """
+    config = config or PriorConfig(path=str(folder))
     if runtime == "torch.compile":
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(machine_cache() / "torch.compile"))
+    if config.train is None and is_generator(folder):
+        if runtime == "onnxruntime":
+            raise UserError(f"runtime: {runtime} computes priors of images, and {folder} draws latents; leave `runtime` out")
+        model = generator_for(folder, device, config)
+        model = replace(model, network=computed(model.network, runtime, config.precision))
+        return LatentPrior(model, class_prompts=config.class_prompts)
+    if said := config.of_generators:
+        raise UserError(f"{', '.join(said)}: {folder} is a prior of images, which only draws; leave it out, or name a generator")
     prior = load_ddpm(fetched(folder))
     prior.network.to(device)
-    network = computed(prior.network, runtime, precision)
+    network = computed(prior.network, runtime, config.precision)
     return prior if network is prior.network else DDPM(network, prior.schedule, prior.channels)
+
+
+def generator_for(folder: Path, device: str, config: PriorConfig) -> LatentModel:
+    """The generator of this folder or hub's id, asked to draw what the configuration says."""
+    from cfx.diffusion.pipelines import load_latent_model  # transformers are the extra `sd`
+
+    files = tuple(state_of(path) for path in sorted(folder.rglob("*")) if path.is_file())
+    key = "generator", str(folder), files, config.model_dump_json(), device
+    return kept(key, lambda: load_latent_model(str(folder), config.revision, config.conditioning, device, config.parts))
 
 
 def robust_for(config: ClassifierConfig, device: str) -> Classifier:

@@ -76,7 +76,7 @@ class Run:
         folder, config = self.prior, self.config.prior
         assert folder is not None and config is not None
         key = "prior", str(folder), self.fingerprints["prior"], self.device, config.runtime, config.precision
-        return kept(key, lambda: denoiser_for(folder, self.device, config.runtime, config.precision))
+        return kept(key, lambda: denoiser_for(folder, self.device, config.runtime, config))
 
     def surrogate(self, weights: Path) -> Classifier:
         """The network that was distilled from this run's black box."""

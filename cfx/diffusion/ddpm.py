@@ -1,11 +1,13 @@
-"""A trained UNet as a `Denoiser`: noise, clean-image or velocity prediction, fixed or learned variance, any respacing."""
+"""A trained network as a `Denoiser`: noise, clean-image or velocity prediction, or a flow; fixed or learned variance; any
+respacing."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from diffusers import UNet2DModel
@@ -14,6 +16,8 @@ from pydantic import Field, ValidationError
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from cfx.diffusion.flow import Flow
+from cfx.diffusion.flow_scheduler import read_flow
 from cfx.diffusion.pretrained import prior_files, read_schedule, read_unet
 from cfx.diffusion.schedule import (
     BetaSchedule,
@@ -22,10 +26,14 @@ from cfx.diffusion.schedule import (
     ends,
     respaced_betas,
     respaced_timesteps,
+    trailing_timesteps,
     without_signal_at_the_end,
 )
 from cfx.errors import UserError
 from cfx.types import Config, Step
+
+if TYPE_CHECKING:
+    from cfx.diffusion.latent_model import Autoencoder
 
 
 class Schedule(Config):
@@ -48,6 +56,9 @@ class Schedule(Config):
     dynamic_thresholding_ratio: float = 0.995
     sample_max_value: float = 1.0
     trained_timesteps: int | None = None  # the first so many only; None: all of them
+    timestep_spacing: Literal["trailing"] | None = None  # which steps are kept: of a model of few steps, those it was made for
+
+    skips_gradient: ClassVar[bool] = False
 
     def original_betas(self) -> Tensor:
         """The N betas, (N,) float64."""
@@ -63,30 +74,59 @@ class Schedule(Config):
             )
         return found
 
+    def respaced(self, steps: int | None = None, summed: bool = False) -> tuple[list[int], Tensor]:
+        """The `steps` original steps that are kept, rising, and the betas over them, (K,) float64; default: all.
+
+        `summed` as in `respaced_timesteps`. Raises UserError for more steps than there are.
+        """
+        original = self.original_betas()
+        if self.timestep_spacing == "trailing":
+            timesteps = trailing_timesteps(len(original), steps or len(original))
+        else:
+            timesteps = respaced_timesteps(len(original), steps or len(original), summed)
+        return timesteps, respaced_betas(original, timesteps)
+
+    def state(self, z: Tensor, signal: float, sigma: float) -> Tensor:
+        """What the network is shown for z = signal x0 + sigma eps: z itself."""
+        return z
+
+    def clean(self, out: Tensor, z: Tensor, signal: float, sigma: float) -> Tensor:
+        """The clean estimate that follows from the network's answer."""
+        if self.prediction_type == "epsilon":
+            return (z - sigma * out) / signal
+        return out if self.prediction_type == "sample" else signal * z - sigma * out
+
 
 class DDPM:
     """A UNet with its noise schedule, respaced to `steps`   (Ho et al. 2020; Nichol & Dhariwal 2021, learned range).
 
     The UNet maps (B, C, H, W) and (B,) original timesteps to C channels (fixed variance) or 2C (learned range). A UNet with 3 p^2
-    input channels sees images folded, p x p pixels into one position. `clip` clamps the clean estimate before the mean is
-    computed, as the schedule says. Use `network` and `alphas_cumprod` freely; both are read only.
+    input channels sees images folded, p x p pixels into one position; `patch` says p where the channels do not. `clip` clamps the
+    clean estimate before the mean is computed, as the schedule says. Use `network` and `alphas_cumprod` freely; both are read
+    only.
+
+    A flow's state is that of a diffusion model by change of variables (`cfx.diffusion.flow`). No gradient is taken through its
+    network: the clean estimate is differentiated as if the velocity were constant   (FlowChef, Patel et al. 2024,
+    arXiv:2412.00100).
     """
+
+    autoencoder: Autoencoder | None = None  # of a prior over latents
 
     def __init__(
         self,
         network: nn.Module,
-        schedule: Schedule,
+        schedule: Schedule | Flow,
         channels: int,
         steps: int | None = None,
         clip: bool = True,
         summed: bool = False,
+        patch: int | None = None,
     ) -> None:
         self.network, self.schedule, self.channels, self.clip = network, schedule, channels, clip
-        self.patch = math.isqrt(channels // 3) if channels > 3 else 1
+        self.patch = patch or (math.isqrt(channels // 3) if channels > 3 else 1)
         self.multiple = self.patch * 2 ** halvings(network)
-        original = schedule.original_betas()
-        self.timesteps = respaced_timesteps(len(original), steps or len(original), summed)
-        self.betas = respaced_betas(original, self.timesteps)
+        self.timesteps: Sequence[float]
+        self.timesteps, self.betas = schedule.respaced(steps, summed)
         self.alphas_cumprod = (1 - self.betas).cumprod(0)
         before = torch.cat([torch.ones(1, dtype=torch.float64), self.alphas_cumprod[:-1]])
         # q(z_{t-1} | z_t, x0): mean = c1 x0 + c2 z, variance beta~   (Ho et al. 2020, eq. 7)
@@ -115,7 +155,16 @@ class DDPM:
 
     def respaced(self, steps: int, summed: bool = False) -> DDPM:
         """The same network over `steps` of its original steps; `summed` as in `respaced_timesteps`."""
-        return DDPM(self.network, self.schedule, self.channels, steps, self.clip, summed)
+        return DDPM(self.network, self.schedule, self.channels, steps, self.clip, summed, self.patch)
+
+    @property
+    def skips_gradient(self) -> bool:
+        """Whether the clean estimate is differentiated as if the network's answer were constant."""
+        return self.schedule.skips_gradient
+
+    def amounts(self, t: int) -> tuple[float, float]:
+        """How much of the image and how much noise is in z at respaced index t: sqrt(abar), sqrt(1 - abar)."""
+        return math.sqrt(self.alphas_cumprod[t]), math.sqrt(1 - self.alphas_cumprod[t])
 
     def predict(self, z: Tensor, timesteps: Tensor) -> Tensor:
         """The network's raw answer at original timesteps (B,), unfolded to pixels: (B, C or 2C, H, W).
@@ -136,37 +185,38 @@ class DDPM:
 
     def answer(self, z: Tensor, t: int) -> Tensor:
         """What the network says of z (B, 3, H, W) at respaced index t, (B, C or 2C, H, W) float32."""
-        return self.predict(z, torch.full((len(z),), self.timesteps[t], device=z.device)).float()
+        timesteps = torch.full((len(z),), self.timesteps[t], device=z.device)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.skips_gradient):
+            return self.predict(self.schedule.state(z, *self.amounts(t)), timesteps).float()
 
     def step_of(self, out: Tensor, z: Tensor, t: int) -> Step:
         """The reverse step of z (B, 3, H, W) at respaced index t that follows from the network's answer (B, C or 2C, H, W)."""
         out, variance = (out, None) if out.shape[1] == z.shape[1] else out.chunk(2, dim=1)
-        signal, sigma = math.sqrt(self.alphas_cumprod[t]), math.sqrt(1 - self.alphas_cumprod[t])
-        if self.schedule.prediction_type == "epsilon":
-            x0 = (z - sigma * out) / signal
-        elif self.schedule.prediction_type == "sample":
-            x0 = out
-        else:
-            x0 = signal * z - sigma * out
+        signal, sigma = self.amounts(t)
+        x0 = self.schedule.clean(out, z, signal, sigma)
         eps = (z - signal * x0) / sigma
         if self.clip:
-            x0 = self._clipped(x0)
+            x0 = clipped(x0, self.schedule)
         mean = float(self.c1[t]) * x0 + float(self.c2[t]) * z
         low, high = float(self.log_posterior[t]), float(self.betas[t].log())
         if variance is None:
-            std = torch.full_like(z, math.exp((high if self.schedule.variance_type == "fixed_large" else low) / 2))
+            large = isinstance(self.schedule, Schedule) and self.schedule.variance_type == "fixed_large"
+            std = torch.full_like(z, math.exp((high if large else low) / 2))
         else:
             share = (variance + 1) / 2  # not clamped, as in guided-diffusion
             std = ((share * high + (1 - share) * low) / 2).exp()
         return Step(mean, std, x0, eps)
 
-    def _clipped(self, x0: Tensor) -> Tensor:
-        schedule = self.schedule
-        if schedule.thresholding:  # (Saharia et al. 2022, sec. 2.3)
-            bound = x0.flatten(1).abs().quantile(schedule.dynamic_thresholding_ratio, dim=1)
-            bound = bound.clamp(1, schedule.sample_max_value).view(-1, 1, 1, 1)
-            return x0.clamp(-bound, bound) / bound
-        return x0.clamp(-schedule.clip_sample_range, schedule.clip_sample_range) if schedule.clip_sample else x0
+
+def clipped(x0: Tensor, schedule: Schedule | Flow) -> Tensor:
+    """The clean estimate (B, C, H, W) in the range that the schedule says; a flow says none."""
+    if isinstance(schedule, Flow):
+        return x0
+    if schedule.thresholding:  # (Saharia et al. 2022, sec. 2.3)
+        bound = x0.flatten(1).abs().quantile(schedule.dynamic_thresholding_ratio, dim=1)
+        bound = bound.clamp(1, schedule.sample_max_value).view(-1, 1, 1, 1)
+        return x0.clamp(-bound, bound) / bound
+    return x0.clamp(-schedule.clip_sample_range, schedule.clip_sample_range) if schedule.clip_sample else x0
 
 
 def halvings(network: nn.Module) -> int:
@@ -207,18 +257,22 @@ def load_ddpm(folder: Path, steps: int | None = None, clip: bool = True) -> DDPM
     return DDPM(network.to(memory_format=torch.channels_last), schedule, network.config["in_channels"], steps, clip)
 
 
-def load_schedule(folder: Path) -> Schedule:
+def load_schedule(folder: Path) -> Schedule | Flow:
     """How the prior in this folder was trained. Raises as `load_ddpm` does."""
     files = prior_files(folder)
-    said = read_schedule(files)
+    return read_flow(files.scheduler) or schedule_of(files.scheduler, read_schedule(files))
+
+
+def schedule_of(source: Path, said: Mapping[str, Any]) -> Schedule:
+    """What a scheduler's file says (`schedule_fields`), checked. Raises UserError naming the file and the field."""
     try:
         schedule = Schedule(**said)
         schedule.original_betas()
     except ValidationError as error:
         wrong = "; ".join(f"{found['loc'][0]} is {found['input']!r}: {found['msg']}" for found in error.errors())
-        raise UserError(f"{files.scheduler}: {wrong}") from error
+        raise UserError(f"{source}: {wrong}") from error
     except UserError as error:
-        raise UserError(f"{files.scheduler}: {error}") from error
+        raise UserError(f"{source}: {error}") from error
     return schedule
 
 

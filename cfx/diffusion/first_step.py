@@ -10,7 +10,7 @@ from torch import Tensor
 from cfx.diffusion.ddpm import DDPM
 from cfx.types import Step
 
-FirstAnswers = dict[tuple[int, str], Tensor]  # (1, C or 2C, H, W) by original timestep and SHA-256 of the state
+FirstAnswers = dict[tuple[float, str], Tensor]  # (1, C or 2C, H, W) by original timestep and SHA-256 of the state
 
 
 class FirstStep:
@@ -38,6 +38,8 @@ class FirstStep:
     def __init__(self, denoiser: DDPM, known: FirstAnswers | None = None) -> None:
         self._denoiser, self._known, self._start = denoiser, {} if known is None else known, 0
         self.alphas_cumprod, self.drawn_size = denoiser.alphas_cumprod, denoiser.drawn_size
+        self.autoencoder, self.skips_gradient = denoiser.autoencoder, denoiser.skips_gradient
+        self.noise_of_classes = getattr(denoiser, "noise_of_classes", None)
 
     def step(self, z: Tensor, t: int) -> Step:
         """One reverse step of z (B, C, H, W) at respaced index t. What is differentiated through is neither taken nor kept."""

@@ -25,7 +25,7 @@ WEIGHTS = "diffusion_pytorch_model"
 SCHEDULERS = (  # all that noise as sqrt(abar) x + sqrt(1 - abar) n and give the UNet that z and its training step
     *("DDPM", "DDPMParallel", "DDIM", "DDIMParallel", "DDIMInverse", "PNDM", "LMSDiscrete", "HeunDiscrete", "DEISMultistep"),
     *("EulerDiscrete", "EulerAncestralDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "UniPCMultistep"),
-    *("DPMSolverMultistep", "DPMSolverSinglestep"),
+    *("DPMSolverMultistep", "DPMSolverSinglestep", "LCM"),
 )
 HONOURED = (  # by `Schedule`, under the same names
     *("num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "trained_betas", "rescale_betas_zero_snr"),
@@ -37,7 +37,9 @@ OF_SAMPLING = {  # how diffusers walks down the steps, which here is the method'
     *("solver_order", "solver_type", "solver_p", "algorithm_type", "lower_order_final", "euler_at_final", "predict_x0"),
     *("disable_corrector", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas"),
     *("sigma_min", "sigma_max", "lambda_min_clipped", "flow_shift", "time_shift_type", "noise_sampler_seed", "tensor_format"),
+    *("original_inference_steps", "timestep_scaling"),
 }
+FLOWS = ("FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete")  # schedulers of straight paths from the image to noise
 NEUTRAL = (None, False, "discrete")  # any other field may hold these
 MEANT: Mapping[str, tuple[str, ...]] = {
     "beta_schedule": get_args(BetaSchedule),
@@ -84,7 +86,7 @@ def _there(folder: Path, part: str, name: str) -> Path:
     )
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
     try:
         content = from_json(file.read_bytes())
     except ValueError as error:
@@ -100,7 +102,7 @@ def read_unet(files: Files) -> UNet2DModel:
     Raises UserError for one that is not an unconditional UNet2DModel of RGB images, folded or not, and naming every weight that
     is missing, unexpected, misshapen or not finite.
     """
-    _check_unet(files.unet, _read(files.unet))
+    _check_unet(files.unet, read_json(files.unet))
     try:
         network, found = UNet2DModel.from_pretrained(
             files.unet.parent,
@@ -154,18 +156,32 @@ def read_schedule(files: Files) -> dict[str, Any]:
 
     Raises UserError for a scheduler of another process, for a field that cannot be honoured, and for one that is not known.
     """
-    source, settings = files.scheduler, _read(files.scheduler)
+    said = schedule_fields(files.scheduler)
+    if not _as_cfx_wrote_first(read_json(files.scheduler)):
+        _check_variance(files.scheduler, said, read_json(files.unet))
+    return said
+
+
+def schedule_fields(source: Path) -> dict[str, Any]:
+    """The same of a scheduler_config.json alone, whatever network it is for. Raises as `read_schedule` does."""
+    settings = read_json(source)
     kind = str(settings.get("_class_name", "DDPMScheduler"))
     if kind.removesuffix("Scheduler") not in SCHEDULERS:
-        raise UserError(f"{source}: _class_name is {kind!r}, which is no scheduler of a DDPM; there are {', '.join(SCHEDULERS)}")
+        raise UserError(
+            f"{source}: _class_name is {kind!r}, which is no scheduler of a DDPM; there are {', '.join((*SCHEDULERS, *FLOWS))}"
+        )
     for field, value in settings.items():
         if not (field in HONOURED or field in OF_SAMPLING or field.startswith("_") or value in NEUTRAL):
             raise UserError(f"{source}: {field} is {value!r}, which is not honoured; take it out if it says nothing of training")
-    if OLD <= settings.keys() <= OLD | {"trained_timesteps"}:
+    if _as_cfx_wrote_first(settings):
         return {field: settings[field] for field in settings if field != "_class_name"}
     found = _defaults(kind) | {field: settings[field] for field in HONOURED if settings.get(field) is not None}
-    _check_schedule(source, found, _read(files.unet))
+    _check_schedule(source, found)
     return {field: value for field, value in found.items() if value is not None}
+
+
+def _as_cfx_wrote_first(settings: Mapping[str, Any]) -> bool:
+    return OLD <= settings.keys() <= OLD | {"trained_timesteps"}
 
 
 def _defaults(kind: str) -> dict[str, Any]:
@@ -175,14 +191,11 @@ def _defaults(kind: str) -> dict[str, Any]:
     return {"clip_sample": False, **of_class, "variance_type": None}
 
 
-def _check_schedule(source: Path, found: Mapping[str, Any], unet: Mapping[str, Any]) -> None:
+def _check_schedule(source: Path, found: Mapping[str, Any]) -> None:
     for field, meant in MEANT.items():
         if found[field] not in (*meant, None):
             raise UserError(f"{source}: {field} is {found[field]!r}, which is not honoured; there are {', '.join(meant)}")
-    channels, answers = unet.get("in_channels", 3), unet.get("out_channels", 3)
-    variance, steps, given = found["variance_type"], found["num_train_timesteps"], found["trained_betas"]
-    if variance is not None and (answers == 2 * channels) != (variance == "learned_range"):
-        raise UserError(f"{source}: variance_type is {variance!r}, but the UNet answers {answers} channels of {channels}")
+    steps, given = found["num_train_timesteps"], found["trained_betas"]
     if given is not None and len(given) != steps:
         raise UserError(f"{source}: there are {len(given)} trained_betas, but num_train_timesteps is {steps}; mend one of them")
     if found.get("rescale_betas_zero_snr") and found["prediction_type"] == "epsilon":
@@ -190,3 +203,9 @@ def _check_schedule(source: Path, found: Mapping[str, Any], unet: Mapping[str, A
             f"{source}: rescale_betas_zero_snr leaves nothing of the image at the last step, so noise (prediction_type epsilon) "
             "does not say what the image was; such a UNet predicts v_prediction or sample"
         )
+
+
+def _check_variance(source: Path, found: Mapping[str, Any], unet: Mapping[str, Any]) -> None:
+    channels, answers, variance = unet.get("in_channels", 3), unet.get("out_channels", 3), found.get("variance_type")
+    if variance is not None and (answers == 2 * channels) != (variance == "learned_range"):
+        raise UserError(f"{source}: variance_type is {variance!r}, but the UNet answers {answers} channels of {channels}")

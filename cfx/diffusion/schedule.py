@@ -69,6 +69,19 @@ def respaced_timesteps(steps: int, kept: int, summed: bool = False) -> list[int]
     return sorted({round(position) for position in positions})
 
 
+def trailing_timesteps(steps: int, kept: int) -> list[int]:
+    """Which of `steps` original steps are kept where each stands at the end of its section, the last step among them: diffusers'
+    "trailing", which models of few steps are made for. Raises UserError for more steps than there are.
+
+    Examples:
+        >>> trailing_timesteps(1000, 4)
+        [249, 499, 749, 999]
+    """
+    if not 1 <= kept <= steps:
+        raise UserError(f"cannot respace {steps} steps to {kept}; choose between 1 and {steps}")
+    return [round(steps * i / kept) - 1 for i in range(1, kept + 1)]
+
+
 def respaced_betas(original: Tensor, timesteps: list[int]) -> Tensor:
     """Betas (K,) over the kept of N steps: 1 - abar_{u_j} / abar_{u_{j-1}}, so that alphas_cumprod agrees at every kept step.
 

@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from cfx.diffusion.ddpm import load_schedule
+from cfx.diffusion.flow import Flow
 from cfx.diffusion.folded import Folded
 from cfx.errors import UserError
 from cfx.random import derived_seed
@@ -76,6 +77,8 @@ def train_text_to_image(
     Raises UserError for a prior that predicts something else, and as `word_tokenizer` and `Checkpoint.restore` do.
     """
     schedule = load_schedule(prior)
+    if isinstance(schedule, Flow):
+        raise UserError(f"{prior} is a flow; a text-to-image model grows from a prior that predicts `sample`")
     if schedule.prediction_type != "sample" or not torch.equal((1 - schedule.original_betas()).cumprod(0), _levels()):
         raise UserError(
             f"{prior} predicts {schedule.prediction_type}; a text-to-image model grows from one that predicts `sample`, and of "

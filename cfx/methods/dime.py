@@ -10,9 +10,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from cfx.diffusion.inversion import Start, started
 from cfx.diffusion.schedule import check_depth, q_sample
 from cfx.errors import UserError
-from cfx.guidance import ClassLoss, Side, changed_region, class_gradient
+from cfx.guidance import ClassLoss, Implicit, Side, agreed, changed_region, class_gradient, implicit_gradient, in_range
 from cfx.paths import FileName
 from cfx.perceptual import check_vgg19, perceptual_pull
 from cfx.random import ImageNoise
@@ -37,6 +38,7 @@ class DiME(Config):
     exact_start: bool = Field(
         True, description="noise to step tau - 1, where denoising starts; off: to tau, as the released code"
     )
+    start: Start = Field("noise", description="noise the image, or invert it by DDIM: no chance, and tau evaluations more")
     guide: Literal["denoised", "noisy", "input"] = Field("denoised", description="which image the class gradient is evaluated at")
     early_stopping: bool = Field(False, description="an image is done when its denoised image is predicted as the target")
     guided_steps: int | None = Field(None, ge=1, description="guide this many steps, then denoise freely; none: to the end")
@@ -73,6 +75,14 @@ class FastDiME(Config):
     threshold: float = Field(0.15, ge=0, le=1, description="share of the largest difference under which the input is kept")
     dilation: Side = Field(5, description="side of the square that grows the mask, pixels, odd")
     warm_up: float = Field(0.5, ge=0, le=1, description="share of the steps before the mask is applied; 1 for no mask")
+    start: Start = Field("noise", description="noise the image, or invert it by DDIM: no chance, and tau evaluations more")
+    consensus: float | None = Field(
+        None,
+        gt=0,
+        lt=180,
+        description="keep the class gradient only where it is within so many degrees of the generator's own, which needs "
+        "`prior.class_prompts`; one evaluation more a step. Hides what the generator does not know of a class",
+    )
     passes: Literal["1", "2", "2+"] = Field("1", description="runs: one; two, the second with the first's mask; 2+: both masked")
     as_released: bool = Field(
         False,
@@ -127,7 +137,7 @@ def dime(
         1830
     """
     pull = perceptual_pull(perceptual, x, config.perceptual)
-    z, x_t = q_sample(denoiser, x, config.tau - config.exact_start, noise), x
+    z, x_t = started(denoiser, x, config.tau - config.exact_start, noise, config.start), x
     mask = rectangle(x, config.region)
     unseen = config.guide == "denoised" and not (
         config.scale or config.perceptual or config.early_stopping or config.guided_steps
@@ -158,7 +168,7 @@ def dime(
             x_cf, done = torch.where(flipped & ~done, x_t, x_cf), done | flipped
             if done.all():
                 break
-    return Counterfactual(torch.where(done, x_cf, z).clamp(-1, 1), mask if config.region else None)
+    return Counterfactual(in_range(denoiser, torch.where(done, x_cf, z)), mask if config.region else None)
 
 
 @torch.no_grad()
@@ -171,6 +181,7 @@ def fastdime(
     noise: ImageNoise,
     perceptual: nn.Module | None = None,
     mask: Tensor | None = None,
+    implicit: Implicit | None = None,
 ) -> Counterfactual:
     """DiME with the one-step clean estimate in place of the inner chain, and a mask that keeps what need not change.
 
@@ -184,8 +195,8 @@ def fastdime(
         pydantic_core._pydantic_core.ValidationError: 1 validation error for FastDiME
           Value error, tau is 300, but the prior is respaced to 200 steps; lower tau or raise steps ...
     """
-    start = partial(q_sample, denoiser, x, config.tau - 1 + config.as_released, noise)
-    run = partial(_fast_pass, denoiser, classifier, x, target, noise=noise, perceptual=perceptual)
+    start = partial(started, denoiser, x, config.tau - 1 + config.as_released, noise, config.start)
+    run = partial(_fast_pass, denoiser, classifier, x, target, noise=noise, perceptual=perceptual, implicit=implicit)
     z = start()
     if config.passes == "1" or mask is not None:
         return run(config, z, fixed=mask)
@@ -203,6 +214,7 @@ def _fast_pass(
     z: Tensor,
     noise: ImageNoise,
     perceptual: nn.Module | None,
+    implicit: Implicit | None = None,
     fixed: Tensor | None = None,
 ) -> Counterfactual:
     """One guided denoising of x noised, z. A fixed mask (B, 1, H, W) holds from the first step; without one it is found after the
@@ -214,8 +226,10 @@ def _fast_pass(
     pull = perceptual_pull(perceptual, x, config.perceptual)
     x_t, mask = x, fixed
     for t in reversed(range(config.tau)):
-        mean, std, x0, _ = denoiser.step(z, t)
+        mean, std, x0, eps = denoiser.step(z, t)
         towards_target = config.scale * class_gradient(classifier, x_t, target, config.loss) if config.scale else 0
+        if config.consensus is not None and isinstance(towards_target, Tensor):
+            towards_target = agreed(towards_target, implicit_gradient(implicit, z, t, target, eps), config.consensus)
         z = mean - std.square() * (towards_target + pull(x_t) + config.l1 * (z - x).sign())
         if t:
             z = z + std * noise.like(z)
@@ -226,4 +240,4 @@ def _fast_pass(
             background = q_sample(denoiser, x, t - 1 + config.as_released, noise) if t else x
             x_t = mask * x_t + (1 - mask) * x
             z = mask * z + (1 - mask) * background
-    return Counterfactual(z.clamp(-1, 1), mask)
+    return Counterfactual(in_range(denoiser, z), mask)

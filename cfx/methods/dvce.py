@@ -10,9 +10,10 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from cfx.classifiers.torch_module import ClassifierConfig
-from cfx.diffusion.schedule import check_depth, q_sample
+from cfx.diffusion.inversion import Start, started
+from cfx.diffusion.schedule import check_depth
 from cfx.errors import UserError
-from cfx.guidance import clean_estimate, posterior_mean, rescaled, unit
+from cfx.guidance import Implicit, agreed, clean_estimate, implicit_gradient, in_range, posterior_mean, rescaled, unit
 from cfx.random import ImageNoise
 from cfx.random_views import Rendering, Views, draw_views, view_score
 from cfx.types import Classifier, Config, Counterfactual, Denoiser
@@ -44,6 +45,14 @@ class DVCE(Config):
         1, ge=1, description="views of the clean estimate a class score is averaged over; 16 with the cone"
     )
     side: int = Field(224, ge=8, description="larger images are average-pooled to this many pixels for the class score")
+    start: Start = Field("noise", description="noise the image, or invert it by DDIM: no chance, and tau evaluations more")
+    consensus: float | None = Field(
+        None,
+        gt=0,
+        lt=180,
+        description="keep the class gradient only where it is within so many degrees of the generator's own, which needs "
+        "`prior.class_prompts`; one evaluation more a step. Hides what the generator does not know of a class",
+    )
     temperature: float = Field(1.0, gt=0, description="the classifier's logits are divided by it")
     robust_temperature: float = Field(1.0, gt=0, description="the robust network's logits are divided by it")
     as_released: bool = Field(
@@ -67,6 +76,7 @@ def dvce(
     config: DVCE,
     noise: ImageNoise,
     robust: Classifier | None = None,
+    implicit: Implicit | None = None,
 ) -> Counterfactual:
     """Guided denoising; class and distance gradients go back through the UNet and have the predicted noise's norm.
 
@@ -77,7 +87,7 @@ def dvce(
     if config.robust is not None and robust is None:
         raise UserError("the configuration names a robust network for the cone; pass it as `robust`")
     rendering = Rendering(config.side, config.as_released)
-    z = q_sample(denoiser, x, config.tau - 1, noise)
+    z = started(denoiser, x, config.tau - 1, noise, config.start)
     for t in reversed(range(config.tau)):
         through_unet = t > 0 and (config.scale > 0 or (config.distance > 0 and config.distance_gradient == "unet"))
         with torch.set_grad_enabled(through_unet):
@@ -96,6 +106,10 @@ def dvce(
                 by_robust = _score_gradient(robust, x0, target, robust_views, rendering, config.robust_temperature)
                 by_robust = _back(x0, z, by_robust)
                 towards_target = project_onto_cone(by_robust, towards_target, config.angle, config.keep_robust_inside)
+            if config.consensus is not None:
+                with torch.no_grad():
+                    of_generator = implicit_gradient(implicit, z.detach(), t, target, eps.detach())
+                towards_target = agreed(towards_target, -of_generator, config.consensus)
             update += config.scale * rescaled(towards_target, eps)
         if config.distance:
             difference = x0.detach() - x
@@ -104,7 +118,7 @@ def dvce(
             update -= config.distance * rescaled(away, eps)
         mean = posterior_mean(denoiser, z.detach(), x0.detach(), t)
         z = mean + std.detach().square() * update + std.detach() * noise.like(z)
-    return Counterfactual(x0.clamp(-1, 1), None)
+    return Counterfactual(in_range(denoiser, x0), None)
 
 
 def _score_gradient(

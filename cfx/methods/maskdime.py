@@ -10,8 +10,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
+from cfx.diffusion.inversion import Start, started
 from cfx.diffusion.schedule import check_depth, q_sample
-from cfx.guidance import ClassLoss, Side, class_gradient, rescaled
+from cfx.guidance import ClassLoss, Implicit, Side, agreed, class_gradient, implicit_gradient, in_range, rescaled
 from cfx.paths import FileName
 from cfx.perceptual import check_vgg19, perceptual_pull
 from cfx.random import ImageNoise
@@ -35,6 +36,14 @@ class MaskDiME(Config):
     dilation: Side = Field(5, description="side of the square that grows both masks, pixels, odd")
     adaptive: bool = Field(
         False, description="give the class gradient the norm of the predicted noise, so that one scale fits any classifier"
+    )
+    start: Start = Field("noise", description="noise the image, or invert it by DDIM: no chance, and tau evaluations more")
+    consensus: float | None = Field(
+        None,
+        gt=0,
+        lt=180,
+        description="keep the class gradient only where it is within so many degrees of the generator's own, which needs "
+        "`prior.class_prompts`; one evaluation more a step. Hides what the generator does not know of a class",
     )
     sampled: bool = Field(False, description="draw noise inside the mask, as the paper; the released code takes the mean")
     as_released: bool = Field(
@@ -99,12 +108,14 @@ def maskdime(
     config: MaskDiME,
     noise: ImageNoise,
     perceptual: nn.Module | None = None,
+    implicit: Implicit | None = None,
 ) -> Counterfactual:
     """Guided denoising inside a mask found anew at every step: where the class gradient is largest.
 
-    x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. tau UNet evaluations an image. The mask comes from the gradient before its
-    weight, so the null run (scale 0) denoises inside the mask without being steered. Outside it the input is noised to t - 1, the
-    level z is at, and is the input itself at the end (`as_released` noises it to t, and leaves that noise in the result).
+    x: (B, 3, H, W) in [-1, 1]; target: (B,) class ids. tau UNet evaluations an image, 2 tau where `start` inverts or `consensus`
+    asks the generator. The mask comes from the gradient before its weight, so the null run (scale 0) denoises inside the mask
+    without being steered. Outside it the input is noised to t - 1, the level z is at, and is the input itself at the end
+    (`as_released` noises it to t, and leaves that noise in the result).
 
     Examples:
         One portrait that does not smile, the bundled classifier and prior, the first rung of the default ladder:
@@ -127,13 +138,15 @@ def maskdime(
     """
     pull = perceptual_pull(perceptual, x, config.perceptual)
     late = int(config.as_released)  # steps that the noise level is ahead of where z is
-    z = q_sample(denoiser, x, config.tau - 1 + late, noise)
+    z = started(denoiser, x, config.tau - 1 + late, noise, config.start)
     mask = seen = torch.zeros_like(x[:, :1])  # may change; is shown changed to the classifier: at first nothing
     for t in reversed(range(config.tau)):
         mean, std, x0, eps = denoiser.step(z, t)
         x_t = seen * x0 + (1 - seen) * x
         level = math.sqrt(denoiser.alphas_cumprod[t])
         towards_target = class_gradient(classifier, x_t, target, config.loss) / level
+        if config.consensus is not None:
+            towards_target = agreed(towards_target, implicit_gradient(implicit, z, t, target, eps), config.consensus)
         mask, seen = masks(towards_target.abs().mean(1, keepdim=True), config)  # what is seen: at the next step
         if config.adaptive:
             towards_target = rescaled(towards_target, eps)
@@ -143,4 +156,4 @@ def maskdime(
             z = z + std * noise.like(z)
         level_of_z = t - 1 + late
         z = mask * z + (1 - mask) * (q_sample(denoiser, x, level_of_z, noise) if level_of_z >= 0 else x)
-    return Counterfactual(z.clamp(-1, 1), mask)
+    return Counterfactual(in_range(denoiser, z), mask)

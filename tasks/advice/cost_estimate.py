@@ -137,7 +137,11 @@ def plan(run: Run, workers: int) -> Plan:
         raise UserError("--plan: a trial would spend queries of the black box; its own ledger tells what the last audit took")
     if run.prior is None:
         raise UserError("--plan: without a prior nothing is drawn, which is what takes the time")
-    if not (run.prior / "scheduler" / "scheduler_config.json").is_file():
+    if (
+        config.prior is not None
+        and config.prior.train is not None
+        and not (run.prior / "scheduler" / "scheduler_config.json").is_file()
+    ):
         raise UserError(f"--plan: the prior in {run.prior} is yet to be trained, and its speed is what would be measured")
     x = _noise(run).to(run.device)
     n = size_of_batches(x, config.batch_size)  # a full batch, whose every image costs what an image of the audit does

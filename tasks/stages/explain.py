@@ -17,7 +17,9 @@ from cfx.diffusion.ddpm import DDPM
 from cfx.diffusion.first_step import FirstAnswers, FirstStep
 from cfx.errors import UserError
 from cfx.escalate import Escalated, Explain, escalate
+from cfx.guidance import Implicit
 from cfx.images import from_uint8, to_uint8
+from cfx.latent_space import drift
 from cfx.methods.ace import ACE, ace
 from cfx.methods.blended import Blended, blended
 from cfx.methods.dime import DiME, FastDiME, dime, fastdime
@@ -25,7 +27,7 @@ from cfx.methods.dvce import DVCE, dvce
 from cfx.methods.maskdime import MaskDiME, maskdime
 from cfx.methods.svce import SVCE, svce
 from cfx.methods.time_edit import TIME
-from cfx.own_size import at_priors_size
+from cfx.own_size import at_priors_size, drawn_size, resized
 from cfx.random import ImageNoise
 from cfx.targets import choose_targets
 from cfx.types import Classifier, Counterfactual, Denoiser, Step
@@ -59,13 +61,29 @@ class Counted:
         self._denoiser, self.forward, self.backward = denoiser, 0, 0
         self.alphas_cumprod = denoiser.alphas_cumprod
         self.drawn_size = getattr(denoiser, "drawn_size", lambda height, width: None)
+        self.autoencoder = getattr(denoiser, "autoencoder", None)
+        self._noise_of_classes = getattr(denoiser, "noise_of_classes", None)
+        self._through_network = not getattr(denoiser, "skips_gradient", False)
 
     def step(self, z: Tensor, t: int) -> Step:
         self.forward += len(z)
-        if z.requires_grad and torch.is_grad_enabled():
+        if z.requires_grad and torch.is_grad_enabled() and self._through_network:
             z = z.view_as(z)  # a node of its own, passed once a vector-Jacobian product
             z.register_hook(self._passed)
         return self._denoiser.step(z, t)
+
+    @property
+    def noise_of_classes(self) -> Callable[[Tensor, int, Sequence[str]], Tensor] | None:
+        """What a generator sees in z (B, C, h, w) at step t given each image's class; none of a prior without classes."""
+        if self._noise_of_classes is None:
+            return None
+
+        def counted(z: Tensor, t: int, classes: Sequence[str]) -> Tensor:
+            self.forward += len(z)
+            noise: Tensor = self._noise_of_classes(z, t, classes)
+            return noise
+
+        return counted
 
     @property
     def spent(self) -> int:
@@ -115,7 +133,17 @@ def bind(
             if prompted is None:
                 raise UserError("method 'time' edits with words that an audit learns from all its images; it needs `words`")
             return partial(time_towards, prompted, classifier, config=method)
+    if getattr(method, "consensus", None) is not None:
+        extras["implicit"] = implicit_of(denoiser, classifier)
     return partial(at_priors_size, FUNCTIONS[type(method)], denoiser, classifier, config=method, **extras)
+
+
+def implicit_of(denoiser: Denoiser, classifier: Classifier) -> Implicit | None:
+    """What the prior sees given the class that each image is explained towards; none of a prior without classes."""
+    noise_of_classes: Callable[[Tensor, int, Sequence[str]], Tensor] | None = getattr(denoiser, "noise_of_classes", None)
+    if noise_of_classes is None:
+        return None
+    return lambda z, t, target: noise_of_classes(z, t, [classifier.classes[i] for i in target.tolist()])
 
 
 def check_ladder(ladder: Ladder, classifier: Classifier, surrogate: bool = False) -> None:
@@ -310,6 +338,7 @@ def _both_arms(
 ) -> Iterator[dict[str, list[Any]]]:
     """The rows of one seed: guided, then null. `pool` makes the files of guided images while their nulls are drawn."""
     starts: FirstAnswers = {}
+    drifted = autoencoder_l1(explainer, targets.x)
     escalated, rung_costs = explain_images(explainer, targets, seed, starts)
     attempt = escalated.attempt.tolist()
     guided = Counterfactual(escalated.x_cf, escalated.mask)
@@ -321,8 +350,17 @@ def _both_arms(
         "null": (null, Pictures(null, pool), costs),
     }
     for arm, (found, files, spent) in arms.items():
-        columns = {"seed": [seed] * len(attempt), "attempt": attempt} | _arm(run, targets, arm, spent)
+        columns = {"seed": [seed] * len(attempt), "attempt": attempt, "autoencoder_l1": drifted} | _arm(run, targets, arm, spent)
         yield columns | measured(run.classifier(), run.judge(), targets, source, found, files)
+
+
+def autoencoder_l1(explainer: Explainer, x: Tensor) -> list[float] | list[None]:
+    """How far the prior's autoencoder alone moves each image x (N, 3, H, W), at the size that it draws; none without one."""
+    autoencoder, size = explainer.prior.autoencoder, drawn_size(explainer.prior, x)
+    if autoencoder is None:
+        return [None] * len(x)
+    parts = (x[part] if size is None else resized(x[part], size) for part in batches(len(x), explainer.size(x)))
+    return torch.cat([drift(autoencoder, part) for part in parts]).tolist()
 
 
 def _arm(run: Run, targets: Targets, arm: str, costs: Sequence[Cost]) -> dict[str, list[Any]]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
+from cfx.diffusion.latent_prior import is_generator
 from cfx.diffusion.pretrained import prior_files
 from cfx.diffusion.training import PriorTraining, train_prior
 from tasks.config import PriorConfig
@@ -36,10 +37,16 @@ def prior_folder(root: Path, config: PriorConfig, data_fingerprint: str) -> Path
 
 
 def prior_fingerprint(root: Path, config: PriorConfig, data_fingerprint: str) -> str:
-    """SHA-256 of the weights, or of the recipe and the data of weights that are to be trained."""
+    """SHA-256 of the weights, or of the recipe and the data of weights that are to be trained; of a generator also of what it is
+    asked to draw."""
     folder = prior_folder(root, config, data_fingerprint)
     if config.train is not None:
         return hashlib.sha256(folder.name.encode()).hexdigest()
+    if is_generator(folder):
+        from cfx.diffusion.pipelines import pipeline_fingerprint  # the extra `sd`
+
+        files_print = pipeline_fingerprint(str(folder), config.revision, config.parts)
+        return hashlib.sha256(f"{files_print}{config.conditioning.model_dump_json()}".encode()).hexdigest()
     return fingerprint_folder(folder)
 
 

@@ -134,13 +134,17 @@ def test_ddim_and_euler_see_the_same_clean_image(tmp_path: Path) -> None:
 
 
 SCHEDULERS: dict[str, tuple[dict[str, Any], str]] = {
-    "flow matching": ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "_class_name is 'FlowMatchEulerDiscreteScheduler'"),
+    "flow matching that clips": (
+        {"_class_name": "FlowMatchEulerDiscreteScheduler"},
+        "clip_sample is True, which is not honoured",
+    ),
+    "another flow": ({"_class_name": "FlowMatchLCMScheduler"}, "_class_name is 'FlowMatchLCM"),
     "variance exploding": ({"_class_name": "ScoreSdeVeScheduler"}, "_class_name is 'ScoreSdeVe"),
     "EDM": ({"_class_name": "EDMEulerScheduler"}, "_class_name is 'EDMEuler"),
     "shifted SNR": ({"_class_name": "CogVideoXDDIMScheduler", "snr_shift_scale": 3.0}, "_class_name is 'CogVideoX"),
-    "consistency": ({"_class_name": "LCMScheduler"}, "_class_name is 'LCM"),
+    "consistency": ({"_class_name": "CMStochasticIterativeScheduler"}, "_class_name is 'CMStochastic"),
     "unknown field": ({"snr_shift_scale": 3.0}, "snr_shift_scale is 3.0, which is not honoured"),
-    "flow sigmas": ({"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True}, "use_flow_sigmas is True"),
+    "flow sigmas": ({"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True}, "clip_sample is True"),
     "dynamic shifting": (
         {"_class_name": "UniPCMultistepScheduler", "use_dynamic_shifting": True},
         "use_dynamic_shifting is True",

@@ -171,6 +171,11 @@ EXPLANATIONS = _fact(
         _column("l2", pa.float64(), "Euclidean norm of the difference, images on [0, 1]"),
         _column("linf", pa.float64(), "largest |difference|, images on [0, 1]"),
         _column("mask_fraction", pa.float64(), "share of pixels that the mask lets change"),
+        _optional(
+            "autoencoder_l1",
+            pa.float64(),
+            "mean |difference| that encoding and decoding alone makes, images on [0, 1]; null of a prior of images, in old runs",
+        ),
         _column("nfe_forward", pa.int64(), "denoiser evaluations"),
         _column("nfe_backward", pa.int64(), "denoiser evaluations differentiated through"),
         _column("seconds", pa.float64(), "time of this explanation: its share of the batch"),
@@ -178,6 +183,7 @@ EXPLANATIONS = _fact(
         _column("png", pa.binary(), "the counterfactual, PNG"),
         _optional("mask_png", pa.binary(), "the mask, PNG"),
     ],
+    gained=("autoencoder_l1",),
 )
 
 ATTRIBUTES = _fact(

@@ -75,6 +75,12 @@ MEASURES = {  # in the order of the scorecard
     "diversity": Measure("Diversity over seeds", "Perceptual distance between one image's counterfactuals.", "higher"),
     "lpips": Measure("Perceptual distance (LPIPS)", "Of a counterfactual to its original.", "lower"),
     "l1": Measure("Size of the change (L1)", "Mean absolute change of a pixel, on a scale from 0 to 1.", "lower"),
+    "l1_null": Measure(
+        "Change without guidance (L1)", "The same for the null run, of a prior over latents: encoded, redrawn, decoded.", "lower"
+    ),
+    "autoencoder_l1": Measure(
+        "The autoencoder's own change (L1)", "Of encoding and decoding alone, of a prior over latents; explains nothing.", "lower"
+    ),
     "l2": Measure("Size of the change (L2)", "Euclidean length of the change, on a scale from 0 to 1 per pixel.", "lower"),
     "linf": Measure("Largest change of a pixel", "On a scale from 0 to 1.", "lower"),
     "l1_sum": Measure("Sum of the change (L1, DVCE)", "Over all pixels and channels, each from 0 to 1.", "lower"),

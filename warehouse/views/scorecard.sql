@@ -21,6 +21,13 @@ plain as (
     union all
     select run_id, 'fr_null', method, avg(flipped::int), count(*) from explanations where arm = 'null' group by run_id, method
     union all
+    -- Of a prior over latents: what its autoencoder alone changes, and what the null run does, where nothing steers.
+    select run_id, 'autoencoder_l1', method, round(avg(autoencoder_l1), 9), count(*)
+    from explanations where arm = 'null' and autoencoder_l1 is not null group by run_id, method
+    union all
+    select run_id, 'l1_null', method, round(avg(l1), 9), count(*)
+    from explanations where arm = 'null' and autoencoder_l1 is not null group by run_id, method
+    union all
     select run_id, 'judge_fr', method, value, n from judge_fr
     union all
     select run_id, 'confidence', method, value, n from confidence
