@@ -20,10 +20,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks import precisions
 from benchmarks.card import Card, Spent
 from benchmarks.portrait_presets import presets
+from benchmarks.stable_diffusion import random_prior
 from cfx.classifiers import ClassifierConfig, TorchClassifier, load_classifier
 from cfx.diffusion.ddpm import DDPM, Schedule
 from cfx.diffusion.guided import PUBLISHED, GuidedDiffusion, unet_of
+from cfx.diffusion.latent_prior import LatentPrior
 from cfx.diffusion.runtimes import computed
 from cfx.guidance import class_gradient
 from cfx.methods.ace import ACE
@@ -104,13 +108,17 @@ class Subject:
         return (torch.rand(n, 3, self.size, self.size, generator=noise) * 2 - 1).to(device)
 
     def states(self, n: int, device: str) -> Tensor:
-        """What the prior denoises, n alike: (n, 3, size, size)."""
-        return self.images(1, device).expand(n, -1, -1, -1).contiguous()
+        """What the prior denoises, n alike."""
+        x = self.images(1, device)
+        return (x if self.prior.autoencoder is None else self.prior.autoencoder.encode(x)).expand(n, -1, -1, -1).contiguous()
 
     @cache  # noqa: B019  (as long as the benchmark: what was compiled is not compiled again)
     def by(self, engine: Engine) -> DDPM:
         """The prior, computed by this engine."""
-        return DDPM(engine.network(self.prior.network), self.prior.schedule, self.prior.channels)
+        network = engine.network(self.prior.network)
+        if isinstance(self.prior, LatentPrior):
+            return LatentPrior(replace(self.prior.model, network=network))
+        return DDPM(network, self.prior.schedule, self.prior.channels)
 
 
 @dataclass
@@ -153,6 +161,7 @@ class Bench:
     tiny: bool
     until: float  # time.monotonic()
     rows: list[Row] = field(default_factory=list)
+    of_precisions: list[dict[str, Any]] = field(default_factory=list)
     not_measured: list[str] = field(default_factory=list)
     saturated: dict[tuple[int, str], tuple[int, float]] = field(default_factory=dict)  # batch, seconds an evaluation of it
 
@@ -201,7 +210,7 @@ class Bench:
                 break
             row = Row("unet", subject.size, engine.name, batch, *spent, first_seconds=first, from_float32=apart)
             self.add(row.rated())
-            if batch / spent.seconds < 1.1 * rate:
+            if batch / spent.seconds < 1.1 * rate and not self.tiny:
                 break
             rate = batch / spent.seconds
             self.saturated[subject.size, engine.name] = batch, spent.seconds
@@ -216,6 +225,11 @@ class Bench:
             apart = float((once() - exact).abs().max())
             first = time.perf_counter() - started
             return self.card.spent(once, self.window, engine is not COMPILED), first, apart
+
+    def precisions(self) -> None:
+        """What bfloat16 changes of explanations of portraits."""
+        for row in precisions.rows(1 if self.tiny else 64, self.card.device, (("torch", "bfloat16"),)):
+            self.of_precisions.append(row)
 
     def gradient(self, subject: Subject) -> None:
         """The classifier's gradient, which every guided step takes, by the order of its weights in memory."""
@@ -371,28 +385,39 @@ def small(device: str) -> Subject:
 
 def measure(bench: Bench) -> None:
     """Everything, what tells most first."""
-    of_pixels = list(subjects(bench.tiny, bench.card.device))
-    for engine in EAGER[:3]:
-        for subject in of_pixels:
-            bench.step(f"unet, {subject.size} px, {engine.name}", partial(bench.unet, subject, engine))
-    for subject in of_pixels:
-        for engine in (FLOAT32, BFLOAT16):
-            bench.step(f"batches, {subject.size} px, {engine.name}", partial(bench.batches, subject, engine))
+    device, of_pixels = bench.card.device, list(subjects(bench.tiny, bench.card.device))
+    _each(bench, "unet", of_pixels, EAGER[:3])
+    _each(bench, "batches", of_pixels, EAGER[:2])
+    bench.step("precisions", bench.precisions)
+    _each(bench, METHODS[0], of_pixels, EAGER[:2])
+    latent = [Subject(48 if bench.tiny else 512, random_prior(bench.tiny, device), of_pixels[-1].classifier)]
+    _each(bench, "unet", latent, EAGER[:2])
+    _each(bench, METHODS[0], latent, EAGER[:2])
+    _compiled(bench, [small(device)] if bench.tiny else of_pixels[:1])
     for subject in of_pixels:
         bench.step(f"gradient, {subject.size} px", partial(bench.gradient, subject))
-    for name in METHODS:
-        for subject in of_pixels:
-            for engine in (FLOAT32,) if isinstance(ladders()[name], ACE | DVCE) else (BFLOAT16, FLOAT32):
-                bench.step(f"{name}, {subject.size} px, {engine.name}", partial(bench.method, name, subject, engine))
-    for subject in (small(bench.card.device),) if bench.tiny else of_pixels:
-        at = f"{subject.size} px, {COMPILED.name}"
-        bench.step(f"unet, {at}", partial(bench.unet, subject, COMPILED), least=COMPILING / (1 if subject.size > 64 else 4))
+    for name in METHODS[1:]:
+        _each(bench, name, of_pixels, EAGER[: 1 if isinstance(ladders()[name], ACE | DVCE) else 2])
+    _compiled(bench, of_pixels[1:])
+    _each(bench, "unet", of_pixels, EAGER[3:])
+
+
+def _each(bench: Bench, what: str, of: Sequence[Subject], engines: Sequence[Engine]) -> None:
+    """UNet, batches or a method, of each subject by each engine."""
+    measures = {"unet": bench.unet, "batches": bench.batches}
+    for engine, subject in product(engines, of):
+        step = partial(measures.get(what) or partial(bench.method, what), subject, engine)
+        bench.step(f"{what}, {subject.size} px, {engine.name}", step)
+
+
+def _compiled(bench: Bench, of: Sequence[Subject]) -> None:
+    """What compiling changes, of subjects for which there is time to compile."""
+    for subject in of:
+        least = COMPILING if subject.size > 64 else COMPILING / 3
+        bench.step(f"unet, {subject.size} px, {COMPILED.name}", partial(bench.unet, subject, COMPILED), least)
         if (subject.size, COMPILED.name) in bench.saturated:
-            bench.step(f"default, {at}", partial(bench.method, METHODS[0], subject, COMPILED))
-            bench.step(f"batches, {at}", partial(bench.batches, subject, COMPILED))
-    for engine in EAGER[3:]:
-        for subject in of_pixels:
-            bench.step(f"unet, {subject.size} px, {engine.name}", partial(bench.unet, subject, engine))
+            _each(bench, METHODS[0], [subject], [COMPILED])
+            _each(bench, "batches", [subject], [COMPILED])
 
 
 def main() -> None:
@@ -409,7 +434,11 @@ def main() -> None:
     measure(bench)
     for name in bench.not_measured:
         print(f"not measured: {name}", file=sys.stderr)  # noqa: T201
-    found = card.facts() | {"rows": [asdict(row) for row in bench.rows], "not_measured": bench.not_measured}
+    found = card.facts() | {
+        "rows": [asdict(row) for row in bench.rows],
+        "precisions": bench.of_precisions,
+        "not_measured": bench.not_measured,
+    }
     if options.out:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
         command = {"command": " ".join(["python", *sys.argv]), "commit": commit}

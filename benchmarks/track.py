@@ -45,7 +45,7 @@ class Benchmark(NamedTuple):
 BENCHMARKS = {
     "engines": Benchmark(("engines.py", "--quick"), "rows", ("engine", "batch"), ("ms_an_image",)),
     "methods": Benchmark(("methods.py", "--quick"), "", ("method", "preset"), ("seconds_per_flip", "peak_mib")),
-    "gpu": Benchmark(("gpu.py", "--tiny", "--batch", "1"), "", ("method", "preset"), ("seconds_per_image", "peak_mib")),
+    "gpu": Benchmark(("gpu.py", "--tiny"), "rows", ("what", "size", "engine", "batch"), ("seconds_per_image", "peak_mib")),
     "statistics": Benchmark(("statistics.py",), "results", (), ("cpu_seconds",)),
     "warehouse": Benchmark(("warehouse.py", "--quick"), "cpu_seconds", (), ()),
     "explorer": Benchmark(("explorer.py", "--quick"), "page_seconds", (), ("median",)),

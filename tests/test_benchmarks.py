@@ -48,9 +48,16 @@ def test_the_methods_benchmark_prints_its_rows_and_goes_on_where_it_stopped(prin
 
 @pytest.mark.long
 def test_the_gpu_benchmark_runs_on_a_cpu_with_tiny_networks(printed: Printed) -> None:
-    rows = printed("benchmarks/gpu.py", "--tiny", "--batch", "1")
-    assert {row["method"] for row in rows} >= {"dime", "fastdime", "maskdime", "ace-l1", "dvce", "svce", "blended", "default"}
-    assert all(row["seconds_per_image"] > 0 and row["peak_mib"] > 0 for row in rows)
+    found = printed("benchmarks/gpu.py", "--tiny", "--minutes", "10")
+    methods = {"default", "fastdime", "maskdime", "ace-l1", "dime", "dvce"}
+    rows, batches = ([row for row in found["rows"] if (row["what"] == "batches") is such] for such in (False, True))
+    assert {row["what"] for row in rows} == {"unet", "gradient", *methods} and found["not_measured"] == []
+    assert {row["size"] for row in rows if row["what"] == "default"} == {32, 48, 64}  # of pixels, of latents, and compiled
+    assert all(row["seconds_per_image"] > 0 and row["busy_share"] > 0 for row in rows)
+    assert all(row["peak_mib"] > 0 for row in rows if row["engine"] != "bfloat16, compiled")
+    assert {row["engine"] for row in rows} > {"float32", "bfloat16", "bfloat16, compiled", "float32, channels first"}
+    assert all(row["other_slot"] == row["again"] == 0 and row["other_size"] < 1e-5 for row in batches)  # on a CPU
+    assert [row["precision"] for row in found["precisions"]] == ["float32", "bfloat16"]
 
 
 def test_a_slowdown_is_seen_in_the_kept_history(
