@@ -40,7 +40,7 @@ from benchmarks.card import Card, Spent
 from benchmarks.portrait_presets import presets
 from benchmarks.stable_diffusion import random_prior
 from cfx.classifiers import ClassifierConfig, TorchClassifier, load_classifier
-from cfx.diffusion.ddpm import DDPM, Schedule
+from cfx.diffusion.ddpm import DDPM, Schedule, set_heads
 from cfx.diffusion.guided import PUBLISHED, GuidedDiffusion, unet_of
 from cfx.diffusion.latent_prior import LatentPrior
 from cfx.diffusion.runtimes import computed
@@ -364,6 +364,8 @@ def subjects(tiny: bool, device: str) -> Iterator[Subject]:
     for arguments in (TINY,) if tiny else (PUBLISHED["celeba"], PUBLISHED["celebahq"]):
         with torch.device(device):  # weights of noise, drawn where they are used
             unet = unet_of(arguments).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        if arguments.num_heads is not None:
+            set_heads(unet, arguments.num_heads)
         yield Subject(arguments.image_size, DDPM(unet, Schedule(num_train_timesteps=arguments.diffusion_steps), 3), classifier)
 
 

@@ -24,13 +24,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cfx.attributes.oracle import OracleConfig, load_oracle
+from cfx.classifiers import ClassifierConfig, load_classifier
 from cfx.diffusion.forward_passes import Precision
 from cfx.diffusion.runtimes import Runtime
 from cfx.portraits import draw, render
-from flows.demo import demo_config
+from cfx.presets import DEFAULT
 from flows.engine import one_thread
 from tasks.config import PriorConfig
-from tasks.networks import classifier_for, denoiser_for, oracle_for
+from tasks.networks import denoiser_for
 from tasks.stages.explain import Explainer, Targets, explain_images, null_images
 from tasks.stages.prior import prior_folder
 
@@ -47,16 +49,16 @@ def portraits(n: int) -> Tensor:
 @torch.no_grad()
 def rows(n: int, device: str, ways: Sequence[Way]) -> Iterator[dict[str, Any]]:
     """One row a way, each against float32 by torch."""
-    config = demo_config(Path(), "planted", n)
-    assert config.judge is not None and config.oracle is not None
-    classifier, judge = (classifier_for(each, device) for each in (config.classifier, config.judge))
-    oracle, x = oracle_for(config.oracle, device), portraits(n).to(device)
+    classifier, judge = (
+        load_classifier(ClassifierConfig(weights=Path(f"portraits:{name}")), device) for name in ("planted", "judge")
+    )
+    oracle, x = load_oracle(OracleConfig(weights=Path("portraits:oracle")), device), portraits(n).to(device)
     targets = Targets([str(i) for i in range(n)], x, 1 - classifier(x).argmax(1))
     exact: tuple[Tensor, ...] = ()
     for runtime, precision in (EXACT, *ways):
         of_prior = PriorConfig(path="portraits:prior", runtime=runtime, precision=precision)
         prior = denoiser_for(prior_folder(Path(), of_prior, ""), device, runtime, of_prior)
-        explainer, started = Explainer(prior, classifier, config.ladder, 64), time.process_time()
+        explainer, started = Explainer(prior, classifier, DEFAULT, 64), time.process_time()
         guided, _ = explain_images(explainer, targets, 0, known := {})
         null, _, _ = null_images(explainer, targets, guided.attempt, 0, known)
         spent = time.process_time() - started

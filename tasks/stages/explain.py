@@ -30,6 +30,7 @@ from cfx.methods.time_edit import TIME
 from cfx.own_size import at_priors_size, drawn_size, resized
 from cfx.random import ImageNoise
 from cfx.targets import choose_targets
+from cfx.transfers import to_device
 from cfx.types import Classifier, Counterfactual, Denoiser, Step
 from tasks.config import Ladder, Method
 from tasks.fixed_batches import batches, filled, size_of_batches
@@ -317,7 +318,7 @@ def targets_of(run: Run, images: Shard, predicted: Shard, learned: Learned) -> t
     target = choose_targets(probabilities, run.config.target, run.classes, learned.nearest, ids)
     wanted = torch.nonzero(source != target)[:, 0]
     goal = target[wanted].to(run.device)
-    return Targets([ids[i] for i in wanted.tolist()], x[wanted].to(run.device), goal), source[wanted]
+    return Targets([ids[i] for i in wanted.tolist()], to_device(x[wanted], run.device), goal), source[wanted]
 
 
 @stage("explanations")
