@@ -54,7 +54,7 @@ class Prompted(nn.Module):
         return found
 
 
-@dataclass(frozen=True)
+@dataclass
 class Latents:
     """The autoencoder's latents, scaled."""
 

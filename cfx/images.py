@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from pillow_heif import register_heif_opener
@@ -20,6 +22,7 @@ from cfx.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "HEIF", "AVIF")  # none runs a program to decode itself
 MAX_PIXELS = 50_000_000  # an image with more is refused, unless a setting says otherwise
+MANY = 2**20  # bytes of PNG that are decoded on several threads
 LARGEST_SIDE = 2**14  # pixels that a network or an audit may ask for
 BYTES_PER_PIXEL = 8  # the most an uncompressed image of these formats takes: four channels of 16 bits
 Size = int | tuple[int, int]  # the side of a square, or height and width, pixels
@@ -182,13 +185,21 @@ def decode_png(png: Sequence[bytes]) -> Tensor:
 
     Raises UserError for no file, or files of several sizes.
     """
-    pixels = [np.array(Image.open(io.BytesIO(file), formats=("PNG",)).convert("RGB")) for file in png]
+    if sum(map(len, png)) < MANY:
+        pixels = [_pixels(file) for file in png]
+    else:
+        with ThreadPoolExecutor() as pool:
+            pixels = list(pool.map(_pixels, png))
     if not pixels:
         raise UserError("no PNG to decode; a batch needs at least one image")
     sizes = sorted({p.shape[:2] for p in pixels})
     if len(sizes) > 1:
         raise UserError(f"images of several sizes (height, width) in one batch: {sizes}; bring them to one size first")
     return from_uint8(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
+
+
+def _pixels(png: bytes) -> NDArray[np.uint8]:
+    return np.array(Image.open(io.BytesIO(png), formats=("PNG",)).convert("RGB"))
 
 
 def from_uint8(images: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import sysconfig
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -65,20 +66,13 @@ def _check_compiler(device: str) -> None:
     if device == "cuda":
         if torch.cuda.get_device_capability() < (7, 0):
             raise UserError(f"{needs} a GPU of compute capability 7.0 or more, and {torch.cuda.get_device_name()} has less")
-        if not _installed("triton"):
+        if find_spec("triton") is None:
             raise UserError(f"{needs} the package triton, which PyTorch's builds for CUDA bring; leave `runtime` out")
-        usual = ("CC", ("gcc", "clang"))  # Triton's launcher is a C program
+        variable, names = "CC", ["gcc", "clang"]  # Triton's launcher is a C program
     else:
-        usual = ("CXX", ("clang++",) if sys.platform == "darwin" else ("g++",))
-    variable, names = usual
-    wanted = (os.environ[variable],) if os.environ.get(variable) else names
+        variable, names = "CXX", ["clang++" if sys.platform == "darwin" else "g++"]
+    wanted = [os.environ[variable]] if os.environ.get(variable) else names
     if not any(shutil.which(name) for name in wanted):
         raise UserError(f"{needs} a compiler ({' or '.join(wanted)}), and none is on the PATH; or leave `runtime` out")
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
         raise UserError(f"{needs} Python's headers (Debian: python3-dev), and there is no Python.h; or leave `runtime` out")
-
-
-def _installed(name: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(name) is not None

@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.ImageCms import ImageCmsProfile, createProfile
 from PIL.PngImagePlugin import PngInfo
 
-from cfx.images import Refused, decode_png, encode_png, read_image
+from cfx.images import MANY, Refused, decode_png, encode_png, from_uint8, read_image, to_uint8
 
 GRADIENT = np.arange(16 * 24, dtype=np.uint16).reshape(16, 24) % 256
 
@@ -23,6 +23,12 @@ def file_of(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 def pixels_of(content: bytes, size: int = 16) -> np.ndarray:
     image = read_image(content, size, max_pixels=10**6, min_side=8)
     return np.asarray(Image.open(io.BytesIO(image.png)))
+
+
+def test_many_images_are_decoded_in_order() -> None:
+    pixels = torch.randint(0, 256, (12, 3, 192, 192), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    files = encode_png(from_uint8(pixels))
+    assert sum(map(len, files)) > MANY and torch.equal(to_uint8(decode_png(files)), pixels)
 
 
 def test_the_8_bit_grid_survives_the_round_trip_exactly():
