@@ -26,6 +26,7 @@ from torch import Tensor
 
 from cfx.attributes.oracle import OracleConfig, load_oracle
 from cfx.classifiers import ClassifierConfig, load_classifier
+from cfx.diffusion.first_step import FirstAnswers
 from cfx.diffusion.forward_passes import Precision
 from cfx.diffusion.runtimes import Runtime
 from cfx.portraits import draw, render
@@ -59,7 +60,8 @@ def rows(n: int, device: str, ways: Sequence[Way]) -> Iterator[dict[str, Any]]:
         of_prior = PriorConfig(path="portraits:prior", runtime=runtime, precision=precision)
         prior = denoiser_for(prior_folder(Path(), of_prior, ""), device, runtime, of_prior)
         explainer, started = Explainer(prior, classifier, DEFAULT, 64), time.process_time()
-        guided, _ = explain_images(explainer, targets, 0, known := {})
+        known: FirstAnswers = {}
+        guided, _ = explain_images(explainer, targets, 0, known)
         null, _, _ = null_images(explainer, targets, guided.attempt, 0, known)
         spent = time.process_time() - started
         flips = [network(guided.x_cf).argmax(1) == targets.target for network in (classifier, judge)]

@@ -17,7 +17,7 @@ from prefect.tasks import Task
 
 from cfx.masking import scrubbed
 from flows import artifacts, chain
-from flows.engine import Runner, one_gpu_per_task, one_thread, runner_for
+from flows.engine import Runner, float32_in_full, one_gpu_per_task, one_thread, runner_for
 from flows.release import Release, read_release
 from flows.server import prefect_api
 from flows.transient import PAUSE, TRIES, may_pass
@@ -89,7 +89,8 @@ def audit(run: Run, held: bool = False) -> State[Release]:
     a retry would find the same. Otherwise it ends Completed, with what the gate says as its message.
     """
     work = PrefectTasks()
-    with TagsContext(current_tags=set()):  # a task with tags asks the server for a slot of each before it starts
+    # a task with tags asks the server for a slot of each before it starts; no task puts back what others still need
+    with TagsContext(current_tags=set()), float32_in_full():
         chain.audited(run, work)
     ends = Failed if held and work.release.outcome == "fail" else Completed
     return ends(message=work.release.message, data=work.release)

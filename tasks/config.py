@@ -259,8 +259,8 @@ class AuditConfig(BaseModel):
     batch_size: int = Field(
         64,
         ge=1,
-        description="images a forward pass; a CPU explains in a size of its own, on which its results do not depend; those of a GPU "
-        "do, by rounding",
+        description="images a forward pass; a CPU explains in a size of its own, on which its results do not depend; a GPU's do, "
+        "by rounding",
     )
     workers: int | None = Field(None, ge=1, description="shards at a time; default: one a CPU core, or one for a GPU")
     device: Literal["auto", "cpu", "cuda"] = "auto"

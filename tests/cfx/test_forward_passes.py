@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from cfx.diffusion.ddpm import DDPM, Schedule
-from cfx.diffusion.forward_passes import ForwardPasses
+from cfx.diffusion.forward_passes import ForwardPasses, Precision
 from cfx.diffusion.runtimes import check_computes, computed
 from cfx.errors import UserError
 from tasks.config import PriorConfig
@@ -38,7 +38,7 @@ def test_bfloat16_is_autocast_bit_for_bit_and_what_is_differentiated_through_is_
         found, exact = halved(z, TIMESTEPS), unet(z, TIMESTEPS).sample
     assert found.dtype == torch.float32 and torch.equal(found, wanted)
     assert 0 < (found - exact).abs().max() < 0.05
-    gradients = []
+    gradients = list[Tensor]()
     for network in (halved, unet):
         at = z.clone().requires_grad_()
         gradients += torch.autograd.grad(network(at, TIMESTEPS).sample.square().sum(), at)
@@ -71,7 +71,7 @@ def test_what_cannot_work_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, tm
 
 @pytest.mark.long
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_compiled_unet_is_torchs_whatever_is_in_the_batch(unet: UNet2DModel, z: Tensor, precision: str) -> None:
+def test_a_compiled_unet_is_torchs_whatever_is_in_the_batch(unet: UNet2DModel, z: Tensor, precision: Precision) -> None:
     plain, compiled = (computed(unet, runtime, precision) for runtime in ("torch", "torch.compile"))
     with torch.no_grad():
         wanted, found = plain(z, TIMESTEPS), compiled(z, TIMESTEPS)
