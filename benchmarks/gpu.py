@@ -201,8 +201,10 @@ class Bench:
 
     def unet(self, subject: Subject, engine: Engine) -> None:
         """Evaluations of the UNet in growing batches."""
-        rate, batch = 0.0, 1 if self.tiny else 4
-        while batch <= (4 if self.tiny else 1024):
+        rate, batch, most = 0.0, *((1, 4) if self.tiny else (4, 1024))
+        if engine is COMPILED:  # anew for each size
+            batch = most = self.saturated.get((subject.size, BFLOAT16.name), (8, 0.0))[0]
+        while batch <= most:
             try:
                 spent, first, apart = self._evaluated(subject, engine, subject.states(batch, self.card.device))
             except torch.OutOfMemoryError:
@@ -278,6 +280,8 @@ class Bench:
     def batches(self, subject: Subject, engine: Engine) -> None:
         """Whether an image's explanation depends on what is beside it: the default ladder's first rung."""
         method, n = ladders()["default/default"], 2 if self.tiny else 8
+        if engine is COMPILED:
+            n = self.saturated[subject.size, engine.name][0]
         method = shortest(method) if self.tiny else method
         x, prior, half = subject.images(2 * n, self.card.device), subject.by(engine), n // 2
         target = 1 - subject.classifier(x).argmax(1)
@@ -289,10 +293,10 @@ class Bench:
 
         with torch.no_grad():
             first, again = found(list(range(n))), found(list(range(n)))
-            others, fewer = found([*range(n, n + half), *range(half)]), found(list(range(half)))
+            others, fewer = found([*range(n, n + half), *range(half)]), found(list(range(n - 1)))
         row = Row("batches", subject.size, engine.name, n)
         row.other_slot = float((others[half:] - first[:half]).abs().max())
-        row.other_size = float((fewer - first[:half]).abs().max())
+        row.other_size = float((fewer - first[:-1]).abs().max())
         row.again = float((again - first).abs().max())
         self.add(row)
 
