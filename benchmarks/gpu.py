@@ -202,8 +202,6 @@ class Bench:
     def unet(self, subject: Subject, engine: Engine) -> None:
         """Evaluations of the UNet in growing batches."""
         rate, batch, most = 0.0, *((1, 4) if self.tiny else (4, 1024))
-        if engine is COMPILED:  # anew for each size
-            batch = most = self.saturated.get((subject.size, BFLOAT16.name), (8, 0.0))[0]
         while batch <= most:
             try:
                 spent, first, apart = self._evaluated(subject, engine, subject.states(batch, self.card.device))
@@ -280,8 +278,6 @@ class Bench:
     def batches(self, subject: Subject, engine: Engine) -> None:
         """Whether an image's explanation depends on what is beside it: the default ladder's first rung."""
         method, n = ladders()["default/default"], 2 if self.tiny else 8
-        if engine is COMPILED:
-            n = self.saturated[subject.size, engine.name][0]
         method = shortest(method) if self.tiny else method
         x, prior, half = subject.images(2 * n, self.card.device), subject.by(engine), n // 2
         target = 1 - subject.classifier(x).argmax(1)

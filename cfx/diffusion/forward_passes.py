@@ -21,8 +21,8 @@ class ForwardPasses(nn.Module):
     """A network from (B, C, H, W) float32 and (B,) timesteps to (B, C', H, W) float32.
 
     Passes that are differentiated through are the network's own. In bfloat16 the others are computed as autocast does, norms in
-    float32 where it says so, with convolutions and matrix products from a copy of their weights. Compiled, a batch is filled up
-    to a power of two with its first entry, so that few shapes are compiled, each when it is first seen.
+    float32 where it says so, with convolutions and matrix products from a copy of their weights. Compiled they are when a size
+    of images is first seen, once for one image and once for all larger batches.
 
     Examples:
         A network that only multiplies needs more digits than bfloat16 has, 8 bits of significand:
@@ -44,7 +44,7 @@ class ForwardPasses(nn.Module):
         super().__init__()
         self.network, self.precision, self.compiled = network, precision, compiled
         passes = Autocast(network) if precision == "bfloat16" else Plain(network)
-        self._passes: Any = torch.compile(passes, fullgraph=True, dynamic=False) if compiled else passes
+        self._passes: Any = torch.compile(passes, fullgraph=True) if compiled else passes
         self._shapes: set[tuple[object, ...]] = set()
         self._compiling = Lock()
 
@@ -62,13 +62,13 @@ class ForwardPasses(nn.Module):
             return self._by_compiler(z, timesteps) if self.compiled else self._passes(z, timesteps)
 
     def _by_compiler(self, z: Tensor, timesteps: Tensor) -> Tensor:
-        n, size = len(z), 1 << (len(z) - 1).bit_length()
-        if size > n:
-            z, timesteps = (torch.cat([each, each[:1].expand(size - n, *each.shape[1:])]) for each in (z, timesteps))
-        shape = (*z.shape, z.device)
+        if len(z) > 1:
+            for each in (z, timesteps):
+                torch._dynamo.maybe_mark_dynamic(each, 0)
+        shape = (len(z) > 1, *z.shape[1:], z.device)
         if shape in self._shapes:
             found: Tensor = self._passes(z, timesteps)
-            return found[:n]
+            return found
         with self._compiling, torch._dynamo.config.patch(recompile_limit=SHAPES), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on diffusers' code that help nobody here
             try:
@@ -76,7 +76,7 @@ class ForwardPasses(nn.Module):
             except Exception as error:  # of many kinds, by what the network is made of and what the machine lacks
                 raise UserError(f"runtime: torch.compile cannot compile this UNet ({error}); leave `runtime` out") from error
             self._shapes.add(shape)
-            return found[:n]
+            return found
 
 
 class Autocast(nn.Module):
