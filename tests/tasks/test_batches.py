@@ -5,10 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from cfx.diffusion.training import PriorTraining
+from cfx.diffusion.ddpm import Schedule, load_ddpm, save_ddpm
+from cfx.diffusion.distillation import Distillation
+from cfx.diffusion.training import PriorTraining, build_unet
 from cfx.portraits import write_portraits
 from tasks.training.batches import FolderBatches, batches_of, read_square
-from tasks.training.folder_images import folder_images
+from tasks.training.folder_images import FolderImages, folder_images
+from tasks.training.from_folder import distilled_from_images
 
 CONFIG = PriorTraining(size=16, batch=4, steps=6)
 
@@ -50,3 +53,15 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
         folder_images(tmp_path)
     with pytest.raises(ValueError, match="there is no folder"):
         folder_images(tmp_path / "nowhere")
+
+
+def test_a_prior_is_distilled_on_a_folder_at_its_own_size(files: list[Path], tmp_path: Path) -> None:
+    shape = PriorTraining(size=16, patch=2, channels=(32, 32))
+    save_ddpm(tmp_path / "teacher", build_unet(shape), Schedule(prediction_type="sample"))
+    config = Distillation(steps=3, halvings=1, updates=2, batch=2)
+    steps: list[int] = []
+    folder = distilled_from_images(
+        FolderImages(files), str(tmp_path / "teacher"), config, tmp_path / "student", lambda step, loss: steps.append(step), 0
+    )
+    student = load_ddpm(folder)
+    assert steps == [1, 2] and student.size == (16, 16) and student.schedule.distilled_steps == 3
