@@ -177,7 +177,11 @@ def test_prompts_of_single_images_and_other_precisions_and_sizes(folder: Folders
     torch.testing.assert_close(half, whole, atol=0.05, rtol=0.05)
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+ALIKE = ("velocity", "schnell", "without_t5", "pixart_sigma")  # of a class that explains already
+KINDS = [pytest.param(kind, marks=pytest.mark.long) if kind in ALIKE else kind for kind in MAKERS]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_pipeline_explains_an_image_as_audits_load_it(kind: str, folder: Folders) -> None:
     said = {"label": 3} if kind == "pixels_of_classes" else {}
     config = PriorConfig.model_validate({"path": str(folder(kind)), **said})
