@@ -139,6 +139,7 @@ def test_an_audit_without_an_oracle_has_regions_too(tmp_path: Path) -> None:
     assert (row["verdict"], row["why"], row["attribute"]) == ("suspected", "nothing that has a name changes there", None)
 
 
+@pytest.mark.long
 def test_the_report_shows_each_region(tmp_path: Path) -> None:
     write_portrait_run(tmp_path, "r1", n=N, size=8)
     ids = query(tmp_path, "select image_id from images order by path")["image_id"].to_pylist()
