@@ -25,4 +25,4 @@ def test_most_portraits_are_explained_by_the_editor_and_the_ladder_takes_the_res
     assert ways["editor"]["flip_rate"] == 1.0 and ways["editor"]["judge_flip_rate"] >= 0.95
     assert n == 224 and flipped / n >= 0.98
     page = write_report(tmp_path / "warehouse", run).read_text(encoding="utf-8")
-    assert "Two ways of drawing." in page and "Counterfactual, by the editor" in page
+    assert "Two ways of drawing." in page and "By the editor" in page

@@ -12,7 +12,7 @@ from flows.cli import app
 from tasks.reading.gate import Policy, set_policy
 from warehouse.facts.shards import write_shard
 from warehouse.lens.connect import query
-from warehouse.lens.prune import compared_with, expired, forget
+from warehouse.lens.prune import LEARNED, compared_with, expired, forget
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -74,6 +74,8 @@ def test_what_was_made_for_a_run_alone_goes_with_it_and_what_others_use_stays(ro
         "answers/a-old/box.sqlite",
         "words/a-old/context.pth",
         "surrogates/a-old.safetensors",
+        "editors/a-old.safetensors",
+        "autoencoders/a-old.safetensors",
         "answers/a-new/box.sqlite",
     ):
         (root / made).parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +84,7 @@ def test_what_was_made_for_a_run_alone_goes_with_it_and_what_others_use_stays(ro
     forget(root, "a-old")
     left = {
         str(path.relative_to(root))
-        for folder in ("answers", "words", "surrogates", "facts/edits")
+        for folder in (*LEARNED, "facts/edits")
         for path in (root / folder).rglob("*")
         if path.is_file()
     }
