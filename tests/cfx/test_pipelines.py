@@ -187,6 +187,7 @@ def test_every_pipeline_explains_an_image_as_audits_load_it(kind: str, folder: F
     config = PriorConfig.model_validate({"path": str(folder(kind)), **said})
     assert is_generator(folder(kind)) or kind == "pixel_flow"
     prior = denoiser_for(folder(kind), "cpu", config=config)
+    assert prior.size is not None
     side = prior.size[0]
     x = (torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(2)) * 255).round() / 127.5 - 1
     method, classifier = MaskDiME(steps=8, tau=3, scale=20.0, l1=0.0, share=0.5, dilation=1), Linear(side)
@@ -200,6 +201,7 @@ def test_every_pipeline_explains_an_image_as_audits_load_it(kind: str, folder: F
         noise=ImageNoise.of(["image"], 0),
     )
     assert found.x_cf.isfinite().all() and found.x_cf.shape == x.shape
+    assert found.mask is not None
     outside = (found.mask == 0).expand_as(x)
     assert 0.2 < outside.float().mean() < 0.8 and torch.equal(found.x_cf[outside], x[outside])
     assert (found.x_cf - x)[~outside].abs().mean() > 0.01
