@@ -44,13 +44,13 @@ def test_a_hub_id_is_read_at_one_commit(cache: Path, caplog: pytest.LogCaptureFi
 
 
 def test_a_commit_that_is_whole_in_the_cache_needs_no_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    asked: list[str] = []
 
-    def refused(*args: object, **more: object) -> None:
-        asked.append(args)
+    def no_network(source: str, *_: str, **more: object) -> str:
+        asked.append(source)
         raise OSError("no network")
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", refused)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", no_network)
     assert model_folder("owner/name", COMMITS[1]).commit == COMMITS[1] and not asked
     (weights,) = (cache / "snapshots" / COMMITS[1] / "vae").glob("*.safetensors")
     weights.unlink()  # as an interrupted download leaves it

@@ -202,6 +202,6 @@ def test_every_pipeline_explains_an_image_as_audits_load_it(kind: str, folder: F
     )
     assert found.x_cf.isfinite().all() and found.x_cf.shape == x.shape
     assert found.mask is not None
-    outside = found.mask.eq(0).expand_as(x)
+    outside = (found.mask == 0).expand_as(x)
     assert 0.2 < outside.float().mean() < 0.8 and torch.equal(found.x_cf[outside], x[outside])
     assert (found.x_cf - x)[~outside].abs().mean() > 0.01
