@@ -64,4 +64,5 @@ def test_a_prior_is_distilled_on_a_folder_at_its_own_size(files: list[Path], tmp
         FolderImages(files), str(tmp_path / "teacher"), config, tmp_path / "student", lambda step, loss: steps.append(step), 0
     )
     student = load_ddpm(folder)
+    assert isinstance(student.schedule, Schedule)
     assert steps == [1, 2] and student.size == (16, 16) and student.schedule.distilled_steps == 3
