@@ -313,7 +313,7 @@ def _both_arms(run: Run, explainer: Explainer, targets: Targets, source: Tensor,
     """The rows of one seed: guided, then null."""
     drawn = drawn_of(explainer, targets, source, seed)
     for name, arm in (("guided", drawn.guided), ("null", drawn.null)):
-        columns = {"seed": [seed] * len(drawn.way), "attempt": drawn.attempt, "way": drawn.way}
+        columns: dict[str, list[Any]] = {"seed": [seed] * len(drawn.way), "attempt": drawn.attempt, "way": drawn.way}
         found = Counterfactual(arm.x_cf, arm.mask)
         yield columns | _arm(run, targets, name, arm.costs) | measured(run.classifier(), run.judge(), targets, source, found)
 
