@@ -225,10 +225,10 @@ def _compared(run: Run, editor: Editor, pair: Pair, drawn: Examples, flipped: Te
     row = partial(_row, run.classes[pair[0]], run.classes[pair[1]])
     yield row("flips", None, flipped.double(), found.accepted.double())
     ok = found.accepted
-    ladders, editors = (
+    by_ladder, by_editor = (
         (arm.cpu() - drawn.x.cpu()).abs().flatten(1).mean(1).double()[ok] / 2 for arm in (drawn.guided, found.guided)
     )
-    yield row("l1", None, ladders, editors)
+    yield row("l1", None, by_ladder, by_editor)
     if run.config.oracle is None:
         return
     oracle, arms = run.oracle(), (drawn.guided, drawn.null, found.guided, found.null)
