@@ -72,12 +72,13 @@ class Counted:
     @property
     def noise_of_classes(self) -> Callable[[Tensor, int, Sequence[str]], Tensor] | None:
         """What a generator sees in z (B, C, h, w) at step t given each image's class; none of a prior without classes."""
-        if self._noise_of_classes is None:
+        seen = self._noise_of_classes
+        if seen is None:
             return None
 
         def counted(z: Tensor, t: int, classes: Sequence[str]) -> Tensor:
             self.forward += len(z)
-            noise: Tensor = self._noise_of_classes(z, t, classes)
+            noise: Tensor = seen(z, t, classes)
             return noise
 
         return counted

@@ -186,7 +186,7 @@ def test_large_images_are_decoded_one_by_one_and_again_for_a_gradient(monkeypatc
 def test_a_given_mask_and_images_of_another_size() -> None:
     x, mask = images(), torch.zeros(4, 1, 8, 8)
     mask[..., :2, :3] = 1  # touches two positions
-    run = {"target": UP, "config": FastDiME(steps=20, tau=9), "noise": ImageNoise.of(IDS, 0), "mask": mask}
+    run: dict[str, Any] = {"target": UP, "config": FastDiME(steps=20, tau=9), "noise": ImageNoise.of(IDS, 0), "mask": mask}
     found = in_latent_space(fastdime, latent_prior(20), CLASSIFIER, x=x, **run)
     assert found.mask is not None and found.mask[0, 0, :2].sum() == 8 and found.mask.sum() == 4 * 8
     prior = latent_prior(20)
