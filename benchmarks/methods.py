@@ -3,8 +3,9 @@
     python benchmarks/methods.py [--quick] [--json] [--only dime/paper default/default ...] [--into FOLDER] [--out FILE]
 
 Runs that were begun in FOLDER go on where they stopped. Each preset audits the classifier with planted glasses and, where the
-table says so, its clean twin; metrics are the warehouse's views. Costs are of guided explanations, one image at a time on one
-CPU thread: seconds are those that the CPU worked, so another program's load counts little. Memory is counted on one image.
+table says so, its clean twin; metrics are the warehouse's views. Costs are of guided explanations, on one CPU thread, in shards
+of eight images, as many as a batch of an audit has: fewer are filled up, and cost as much. Seconds are those that the CPU
+worked, so another program's load counts little. Memory is counted on one image.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from warehouse.facts.shards import Shard, find_shard, read_shard
 from warehouse.lens.connect import query
 
 IMAGES = 256
-SHARD, EDITORS_SHARD = 4, 32
+SHARD, EDITORS_SHARD = 8, 32
 QUICK_EXAMPLES = 64  # of an editor, with --quick
 PLANTED = "glasses"
 VISIBLE = 8 / 255  # a pixel has changed when a channel moved by more
@@ -166,7 +167,7 @@ def rank_of(root: Path, run: str) -> tuple[int | None, float | None]:
 def row_of(preset: Preset, into: Path, quick: bool, most: int) -> dict[str, Any]:
     """One row of the result, of at most so many images, in whole shards."""
     n, clean, seeds = (preset.quick, 0, 1) if quick else (min(preset.n, most), min(preset.clean, most), preset.seeds)
-    size = 1 if preset.method == "dime" and preset.preset == "paper" else min(preset.quick if quick else preset.n, SHARD)
+    size = SHARD
     if preset.editor is not None:
         size = EDITORS_SHARD
         preset = preset._replace(editor=preset.editor.model_copy(update={"examples": QUICK_EXAMPLES})) if quick else preset

@@ -31,7 +31,7 @@ class Preset(NamedTuple):
     n: int  # images with the planted classifier …
     clean: int = 0  # … and with its clean twin
     seeds: int = 1
-    quick: int = 4  # images with --quick; 0: left out
+    quick: int = 8  # images with --quick; 0: left out
     prior: str = "portraits:prior"
     editor: EditorTraining | None = None  # proposes after its examples
     runtime: Runtime = "torch"  # what evaluates the UNet
@@ -59,21 +59,21 @@ def presets() -> list[Preset]:
     cone = DVCE(scale=0.1, robust=ClassifierConfig(weights=ROBUST), augmentations=16)
     first_demo = tuple(FastDiME(steps=50, tau=18, scale=scale, threshold=0.3) for scale in (25.0, 60.0))
     return [
-        Preset("dime", "paper", published("dime"), 16, quick=1),
+        Preset("dime", "paper", published("dime"), 16),
         Preset("dime", "direct", direct, 32, 32),
         Preset("dime", "naive", naive, 32, 32),
         Preset("fastdime", "paper", published("fastdime"), 64, 64),
-        Preset("fastdime-2", "paper", published("fastdime-2"), 32, 32, quick=2),
-        Preset("fastdime-2+", "paper", published("fastdime-2+"), 32, 32, quick=2),
+        Preset("fastdime-2", "paper", published("fastdime-2"), 32, 32),
+        Preset("fastdime-2+", "paper", published("fastdime-2+"), 32, 32),
         Preset("fastdime", "18-of-50", first_demo, 256, 256),
         Preset("maskdime", "paper", published("maskdime", "celeba-smile"), 64, 64),
-        Preset("ace-l1", "paper", published("ace-l1"), 16, quick=2),
-        Preset("ace-l1", "kept", (ACE(),), 32, 16, quick=2),
-        Preset("ace-l2", "kept", (ACE(distance="l2", distance_weight=0.1),), 16, quick=2),
-        Preset("dvce", "paper", (DVCE(scale=0.1),), 16, 16, quick=2),
+        Preset("ace-l1", "paper", published("ace-l1"), 16),
+        Preset("ace-l1", "kept", (ACE(),), 32, 16),
+        Preset("ace-l2", "kept", (ACE(distance="l2", distance_weight=0.1),), 16),
+        Preset("dvce", "paper", (DVCE(scale=0.1),), 16, 16),
         Preset("dvce", "cone", (cone,), 16, quick=0),
         Preset("svce", "paper", (SVCE(radii=radii),), 64, 64),
-        Preset("blended", "paper", (Blended(),), 16, 16, quick=2),
+        Preset("blended", "paper", (Blended(),), 16, 16),
         Preset("default", "default", DEFAULT, 256, 256, seeds=3),
         Preset("latent", "default", DEFAULT, 256, 256, quick=32, prior="portraits:text"),
         Preset("flow", "default", DEFAULT, 256, 256, quick=32, prior="portraits:flow"),
