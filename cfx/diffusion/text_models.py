@@ -30,7 +30,6 @@ def load_text_model(
             f"{source}: a {index.name} reads no prompts, so that a word edits nothing; name a text-to-image model, such as "
             "`portraits:text`, or leave `named` out: edits then follow the oracle's gradient"
         )
-    of_noise = read_flow(index.part("scheduler") / "scheduler_config.json") is None
-    if index.name == "StableDiffusionPipeline" and of_noise:
+    if index.name == "StableDiffusionPipeline" and read_flow(index.part("scheduler") / "scheduler_config.json", tokens=1) is None:
         return load_latent(str(folder), device)
     return BetweenPrompts(load_latent_model(str(folder), device=device))

@@ -120,9 +120,11 @@ class Seen:
         return torch.tensor([[0.1, 0.9]]).expand(len(x), 2)
 
 
-@pytest.mark.parametrize(
-    "kind", ["stable_diffusion_xl", "stable_diffusion_3", *(pytest.param(k, marks=pytest.mark.long) for k in ("flux", "sana"))]
-)
+ALIKE = ("consistency", "flux", "schnell", "without_t5", "sana", "pixart", "pixart_sigma")
+KINDS = ["stable_diffusion_xl", "stable_diffusion_3", *(pytest.param(kind, marks=pytest.mark.long) for kind in ALIKE)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_edit_by_word_on_generators_of_noise_and_of_straight_paths(kind: str, folder: Folders) -> None:
     named = NamedEdits(model=str(folder(kind)), words=WORDS, rungs=(LITTLE,))
     model: Any = text_model_for(named, "cpu")
