@@ -135,7 +135,8 @@ def check(config: AuditConfig, prepare: Prepare = train_networks) -> Run:
         "judge": fingerprint(networks.judge) if networks.judge is not None else None,
         "oracle": fingerprint(networks.oracle.network) if networks.oracle is not None else None,
     }
-    prints |= twins | _prior_print(config, data_print, device) | {"data": data_print} | _method_prints(config, networks, device)
+    prints |= twins | _prior_print(config, data_print, device) | {"data": data_print}
+    prints |= _method_prints(config, networks, data_print, device)
     about_prior, kept = _check_prior(config, networks.classifier, data_print, prints["prior"], device)
     with setting("data"):
         about_size = tuple(f"classifier: {warning}" for warning in blur_warnings(networks.classifier, config.data))
@@ -334,7 +335,7 @@ def _check_canary(config: AuditConfig, classes: tuple[str, ...], attributes: tup
     return prints
 
 
-def _method_prints(config: AuditConfig, networks: Networks, device: str) -> Prints:
+def _method_prints(config: AuditConfig, networks: Networks, data_print: str, device: str) -> Prints:
     """Everything that explains and measures fits; the fingerprints of its networks."""
     classifier, prints = networks.classifier, Prints()
     with setting("ladder"):
@@ -349,8 +350,9 @@ def _method_prints(config: AuditConfig, networks: Networks, device: str) -> Prin
         model = check_words(config.words, config.ladder, device)
         prints |= {"words": fingerprint_latent(model)} if model is not None else {}
     with setting("interventions"):
-        named = check_named(config.interventions.named, networks.attributes, config.target_attribute, device)
-        prints |= {"named": fingerprint_latent(named)} if named is not None else {}
+        target, folder = config.target_attribute, _prior(config, data_print)
+        named = check_named(config.interventions.named, networks.attributes, target, device, config.prior, folder)
+        prints |= {"named": named} if named is not None else {}
     with setting("saliency"):
         if config.saliency is not None:
             check_saliency(config.saliency, classifier, height_and_width(config.data.size))

@@ -18,15 +18,18 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from cfx.attributes.named_edits import NamedEdits
 from cfx.attributes.oracle import Oracle, load_oracle
 from cfx.attributes.words import AnyOracle, WordsOracleConfig, load_words
 from cfx.classifiers import AnyClassifier, BlackBox, ClassifierConfig, load_classifier
 from cfx.classifiers.network import Network, weights_path
+from cfx.diffusion.between_prompts import BetweenPrompts
 from cfx.diffusion.ddpm import DDPM, load_ddpm
-from cfx.diffusion.latent import LatentDiffusion, load_latent
+from cfx.diffusion.latent import LatentDiffusion
 from cfx.diffusion.latent_model import LatentModel
 from cfx.diffusion.latent_prior import LatentPrior, is_generator
 from cfx.diffusion.runtimes import Runtime, computed
+from cfx.diffusion.text_models import load_text_model
 from cfx.errors import UserError
 from cfx.perceptual import LPIPS, Perceptual, load_lpips, load_perceptual
 from cfx.types import Classifier
@@ -146,10 +149,37 @@ def lpips_for(vgg16: str | None, device: str) -> LPIPS | None:
     return kept(("vgg16", *state_of(Path(vgg16)), device), lambda: load_lpips(Path(vgg16), device))
 
 
-def latent_for(source: str, device: str) -> LatentDiffusion:
-    """A text-to-image model to edit with as it is, not to give new words to."""
-    files = tuple(state_of(path) for path in sorted(Path(source).rglob("*")) if path.is_file())
-    return kept(("latent", source, files, device), lambda: load_latent(source, device))
+def text_model_for(
+    named: NamedEdits, device: str, prior: PriorConfig | None = None, folder: Path | None = None
+) -> LatentDiffusion | BetweenPrompts:
+    """What edits by words: the model that they name, or else the audit's prior, which lies in this folder.
+
+    Raises UserError for a prior that reads no prompts, and as `load_text_model`.
+    """
+    if (source := named.model) is not None:
+        files = tuple(state_of(path) for path in sorted(Path(source).rglob("*")) if path.is_file())
+        key = "text model", source, named.revision, files, device
+        return kept(key, lambda: load_text_model(source, named.revision, device))
+    way_out = "name a text-to-image model (`named.model`), such as `portraits:text`"
+    if prior is None or folder is None:
+        raise UserError(f"named: there is no prior whose prompts could be edited; {way_out}")
+    if prior.train is not None or not is_generator(folder):
+        raise UserError(f"named: the prior {folder} draws images and reads no prompts; {way_out}")
+    model = generator_for(folder, device, prior)
+    if model.text is None:
+        raise UserError(f"named: the prior {folder} reads no prompts; {way_out}")
+    return BetweenPrompts(model)
+
+
+def fingerprint_named(named: NamedEdits, model: LatentDiffusion | BetweenPrompts) -> str | None:
+    """SHA-256 of the model that edits by words; None of the audit's prior, which has its own."""
+    if isinstance(model, LatentDiffusion):
+        return fingerprint_latent(model)
+    if named.model is None:
+        return None
+    from cfx.diffusion.pipelines import pipeline_fingerprint  # transformers are the extra `sd`
+
+    return pipeline_fingerprint(named.model, named.revision)
 
 
 def fingerprint_latent(model: LatentDiffusion) -> str:

@@ -7,11 +7,11 @@ edit did it. Inversion is exact, so the sham, the same prompt both ways, is the 
 from __future__ import annotations
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from cfx.attributes.oracle import Oracle
-from cfx.diffusion.latent import LatentDiffusion
+from cfx.diffusion.between_prompts import TextModel
 from cfx.errors import UserError
 from cfx.methods.time_edit import TIME, Inversions, time_edit
 from cfx.paths import ModelName
@@ -21,7 +21,12 @@ from cfx.types import Config, Edit
 class NamedEdits(Config):
     """A text-to-image model that knows the attributes by name, and how far to go for an edit."""
 
-    model: ModelName = Field(description="a folder or hub id in Stable Diffusion's format; `portraits:text` comes with cfx")
+    model: ModelName | None = Field(
+        None,
+        description="a folder in diffusers' format or a hub id: any generator that reads prompts; `portraits:text` comes with "
+        "cfx; left out: the audit's prior, if that reads prompts",
+    )
+    revision: str | None = Field(None, description="of a hub's id: a commit, branch or tag; only a commit stays the same")
     words: dict[str, str] = Field(min_length=1, description="the word of each attribute, such as `glasses: glasses`")
     prompt: str = Field("a photo with a {words}", pattern=r"\{words\}", description="{words}: those that a picture has")
     rungs: tuple[TIME, ...] = Field(
@@ -30,6 +35,12 @@ class NamedEdits(Config):
         description="tried in turn until the oracle confirms the edit",
     )
 
+    @model_validator(mode="after")
+    def _of_a_model(self) -> NamedEdits:
+        if self.revision is not None and self.model is None:
+            raise UserError(f"revision is {self.revision!r}, but no `model` is named; that of the prior stands at the prior")
+        return self
+
     def told(self, present: dict[str, bool]) -> str:
         """The prompt of a picture with these attributes; those without a word are not told."""
         said = " ".join(word for attribute, word in self.words.items() if present.get(attribute, False))
@@ -37,9 +48,7 @@ class NamedEdits(Config):
 
 
 @torch.no_grad()
-def edit_by_word(
-    model: LatentDiffusion, oracle: Oracle, x: Tensor, attribute: int, named: NamedEdits, image_ids: list[str]
-) -> Edit:
+def edit_by_word(model: TextModel, oracle: Oracle, x: Tensor, attribute: int, named: NamedEdits, image_ids: list[str]) -> Edit:
     """Toggle one attribute of x (B, 3, H, W) in [-1, 1], by its position in `oracle.attributes`, through its word.
 
     The last rung is kept where the oracle confirms none. Raises UserError for an attribute without a word.

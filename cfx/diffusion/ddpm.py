@@ -103,6 +103,12 @@ class Schedule(Config):
             return (z - sigma * out) / signal
         return out if self.prediction_type == "sample" else signal * z - sigma * out
 
+    def noise(self, out: Tensor, z: Tensor, signal: float, sigma: float) -> Tensor:
+        """The noise that follows from the network's answer."""
+        if self.prediction_type == "sample":
+            return (z - signal * out) / sigma
+        return out if self.prediction_type == "epsilon" else signal * out + sigma * z
+
 
 class DDPM:
     """A UNet with its noise schedule, respaced to `steps`   (Ho et al. 2020; Nichol & Dhariwal 2021, learned range).

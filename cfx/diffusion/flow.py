@@ -54,3 +54,7 @@ class Flow(Config):
     def clean(self, velocity: Tensor, z: Tensor, signal: float, sigma: float) -> Tensor:
         """The clean estimate that follows from the network's answer."""
         return (z - sigma * velocity) / (signal + sigma)
+
+    def noise(self, velocity: Tensor, z: Tensor, signal: float, sigma: float) -> Tensor:
+        """The noise that follows from the network's answer: eps = x0 + v, so z = (signal + sigma) eps - signal v."""
+        return (z + signal * velocity) / (signal + sigma)

@@ -57,11 +57,7 @@ class LatentDiffusion:
 
         The model draws squares: x is padded with black to one, centred, and resampled to the model's side.
         """
-        top, left, longer = _margins(x.shape[-2], x.shape[-1])
-        x = pad(x, (left, longer - x.shape[-1] - left, top, longer - x.shape[-2] - top), value=-1.0)
-        if x.shape[-1] != self.side:
-            x = interpolate(x, size=(self.side, self.side), mode="bilinear", antialias=True)
-        return self.vae.encode(x).latent_dist
+        return self.vae.encode(in_a_square(x, self.side)).latent_dist
 
     @torch.no_grad()
     def decode(self, z: Tensor, size: Size) -> Tensor:
@@ -69,12 +65,7 @@ class LatentDiffusion:
 
         (B, 3, H, W) in [-1, 1]; size: the side of a square, or height and width, pixels.
         """
-        height, width = height_and_width(size)
-        top, left, longer = _margins(height, width)
-        x = self.vae.decode(z.float() / self.vae.config.scaling_factor).sample
-        if x.shape[-1] != longer:
-            x = interpolate(x, size=(longer, longer), mode="bilinear", antialias=True)
-        return x[..., top : top + height, left : left + width].clamp(-1, 1)
+        return out_of_the_square(self.vae.decode(z.float() / self.vae.config.scaling_factor).sample, size)
 
     def token_ids(self, prompts: Sequence[str]) -> Tensor:
         """(B, L) token ids, padded to the text encoder's length. Raises UserError for a prompt that does not fit."""
@@ -106,6 +97,23 @@ class LatentDiffusion:
         """eps(away) + scale (eps(towards) - eps(away)), both in one call of the UNet."""
         there, here = self.noise(torch.cat([z, z]), t, torch.cat([towards, away])).chunk(2)
         return here + scale * (there - here)
+
+
+def in_a_square(x: Tensor, side: int) -> Tensor:
+    """x (B, 3, H, W) in [-1, 1], padded with black to a square, centred, and resampled: (B, 3, side, side)."""
+    top, left, longer = _margins(x.shape[-2], x.shape[-1])
+    x = pad(x, (left, longer - x.shape[-1] - left, top, longer - x.shape[-2] - top), value=-1.0)
+    return x if longer == side else interpolate(x, size=(side, side), mode="bilinear", antialias=True)
+
+
+def out_of_the_square(x: Tensor, size: Size) -> Tensor:
+    """What `in_a_square` made a square of: x (B, 3, S, S) resampled, and its centre of this size (a side, or height and width,
+    pixels) cut out, clamped to [-1, 1]."""
+    height, width = height_and_width(size)
+    top, left, longer = _margins(height, width)
+    if x.shape[-1] != longer:
+        x = interpolate(x, size=(longer, longer), mode="bilinear", antialias=True)
+    return x[..., top : top + height, left : left + width].clamp(-1, 1)
 
 
 def _margins(height: int, width: int) -> tuple[int, int, int]:

@@ -72,6 +72,8 @@ class Autoencoder(Protocol):
 class TextEncoder(Protocol):
     """Prompts into what the network reads, for edits by word."""
 
+    keeps: bool  # the encoders in memory between prompts
+
     def conditioned(self, prompts: Sequence[str], negatives: Sequence[str] = ("",), guidance: float = 1.0) -> nn.Module:
         """The model's network under a prompt each image: answer (B, C, h, w) = network(z (B, C, h, w), timesteps (B,)).
 

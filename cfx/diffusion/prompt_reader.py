@@ -1,9 +1,10 @@
-"""Prompts into what a network reads: the text encoders are loaded when there is a new prompt, and dropped afterwards."""
+"""Prompts into what a network reads: text encoders are loaded for a new prompt, and dropped afterwards unless more will come."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Sequence
+from threading import Lock
 from typing import Any
 
 import torch
@@ -18,14 +19,17 @@ from cfx.errors import UserError
 
 class PromptReader:
     """The text side of a pipeline's folder: `cfx.diffusion.latent_model.TextEncoder`. What was read once is kept, the encoders
-    are not: they are as large as the network, and a prompt seldom changes.
+    are not, unless `keeps` is set: they are as large as the network, and a prompt seldom changes.
     """
+
+    keeps = False
 
     def __init__(self, index: Index, network: nn.Module, channels: int, factor: int) -> None:
         """channels: of a latent; factor: pixels a latent's side. The network is the one that is conditioned."""
         self.index, self.network, self.channels, self.factor = index, network, channels, factor
         self.read: dict[tuple[str, bool], Inputs] = {}  # by prompt, and whether it is a negative one
-        self.pipeline: Any = None  # kept where its encoders are not those of the folder
+        self.pipeline: Any = None  # kept where its encoders are not those of the folder, or with `keeps`
+        self._reading = Lock()  # a fast tokenizer keeps how it pads, for whatever thread calls it next
 
     def conditioned(self, prompts: Sequence[str], negatives: Sequence[str] = ("",), guidance: float = 1.0) -> Conditioned:
         """The network under a prompt each image (or one for all), led away from the negatives by classifier-free guidance.
@@ -56,16 +60,19 @@ class PromptReader:
         """Read those prompts (each with whether it is a negative one) that were not yet read; by a pipeline with its encoders, or
         by those of the folder.
         """
-        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.read]
-        if not new:
-            return
-        pipeline = pipeline or self.pipeline or self.with_encoders()
-        embed = self.index.family.embed
-        assert embed is not None
-        with quietly():
-            for prompt, negative in new:
-                self._check_length(pipeline, prompt)
-                self.read[prompt, negative] = embed(pipeline, prompt, negative)
+        with self._reading:
+            new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.read]
+            if not new:
+                return
+            pipeline = pipeline or self.pipeline or self.with_encoders()
+            if self.keeps:
+                self.pipeline = pipeline
+            embed = self.index.family.embed
+            assert embed is not None
+            with quietly():
+                for prompt, negative in new:
+                    self._check_length(pipeline, prompt)
+                    self.read[prompt, negative] = embed(pipeline, prompt, negative)
 
     def with_encoders(self) -> Any:
         """diffusers' pipeline with the text encoders and the network, without the rest."""

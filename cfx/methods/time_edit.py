@@ -14,8 +14,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from cfx.diffusion.latent import LatentDiffusion
+from cfx.diffusion.between_prompts import TextModel
 from cfx.diffusion.schedule import check_depth
+from cfx.errors import UserError
 from cfx.methods.edict import Edict, Pair
 from cfx.types import Config, Counterfactual
 
@@ -39,12 +40,28 @@ class TIME(Config):
         return self
 
 
+def check_levels(alphas_cumprod: Tensor, config: TIME) -> None:
+    """Raises UserError for more steps than a model has noise levels (N,), and for a depth where nothing of the image is left."""
+    known = len(alphas_cumprod)
+    if config.steps > known:
+        raise UserError(
+            f"steps is {config.steps}, but the model knows {known} noise levels; lower `steps`, and tau with it, or name a model "
+            "that was trained on more"
+        )
+    edict = Edict(alphas_cumprod, config.steps, config.p, config.legacy_inverse)
+    deepest = min(edict.timestep(config.tau - 1 + config.legacy_inverse), known - 1)
+    if float(alphas_cumprod[deepest]) <= 0:
+        raise UserError(
+            f"tau is {config.tau} of {config.steps} steps, where the model leaves nothing of the image to come back to; lower tau"
+        )
+
+
 Inversions = MutableMapping[tuple[str, str, str, float, int, float, bool], list[Pair]]  # see `time_edit`
 
 
 @torch.no_grad()
 def time_edit(
-    model: LatentDiffusion,
+    model: TextModel,
     x: Tensor,
     source: Sequence[str],
     target: Sequence[str],

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -18,18 +17,18 @@ from cfx.attributes.named_edits import NamedEdits, edit_by_word
 from cfx.attributes.oracle import Oracle
 from cfx.attributes.pasting import pasted
 from cfx.classifiers import ClassifierConfig
+from cfx.diffusion.between_prompts import TextModel
 from cfx.diffusion.first_step import FirstStep
 from cfx.images import decode_png, encode_png
 from cfx.types import Edit
 from tasks.data.drawing import drawn
 from tasks.fixed_batches import batches, filled, size_of_batches
-from tasks.networks import latent_for
+from tasks.networks import text_model_for
 from tasks.progress import advance, expect
 from tasks.run import Run
 from tasks.shard_images import read_chosen
 from tasks.stage import Rows, stage
 from tasks.stages.explain import Counted
-from tasks.stages.prompts import Counting
 from tasks.stages.run_record import code_version
 from warehouse.facts.damage import DamagedRun
 from warehouse.facts.shards import Shard, read_shard
@@ -120,7 +119,8 @@ def edits_id(run: Run) -> str:
     """The run id of a run's edits in the fact `edits`: a hash of all that they depend on, which the classifier is no part of."""
     config, known = run.config, run.fingerprints
     settings = config.interventions
-    drawn_by = [settings.named.model_dump_json(), known["named"]] if settings.named else [getattr(settings, k) for k in EDITING]
+    by_word = settings.named and [settings.named.model_dump_json(), known.get("named")]
+    drawn_by = by_word or [getattr(settings, k) for k in EDITING]
     oracle = config.oracle.model_dump_json() if config.oracle is not None else ""
     shards = config.data.model_dump_json(), config.shard_size
     computed_by = known.get("runtime"), known.get("precision")
@@ -156,7 +156,7 @@ Editor = Callable[[Oracle, Tensor, int, list[str]], tuple[Edit, int]]  # ... -> 
 def editor_of(run: Run, x: Tensor) -> tuple[int, Editor]:
     """How many images are edited at once, and what edits them."""
     if (named := run.config.interventions.named) is not None:
-        return 1, _by_word(named, run.device)
+        return 1, _by_word(named, text_model_for(named, run.device, run.config.prior, run.prior))
     return size_of_batches(x, run.config.batch_size), _by_gradient(run)
 
 
@@ -171,12 +171,23 @@ def _by_gradient(run: Run) -> Editor:
     return edit
 
 
-def _by_word(named: NamedEdits, device: str) -> Editor:
-    model = latent_for(named.model, device)
+class Evaluations:
+    """A text-to-image model that counts the images that its network sees."""
 
+    def __init__(self, model: TextModel) -> None:
+        self.model, self.evaluated = model, 0
+        self.alphas_cumprod, self.encode, self.decode, self.embed = model.alphas_cumprod, model.encode, model.decode, model.embed
+
+    def guided(self, z: Tensor, t: int, towards: Any, away: Any, scale: float) -> Tensor:
+        """As the model's; under two prompts, so that its network sees every latent twice."""
+        self.evaluated += 2 * len(z)
+        return self.model.guided(z, t, towards, away, scale)
+
+
+def _by_word(named: NamedEdits, model: TextModel) -> Editor:
     def edit(oracle: Oracle, x: Tensor, attribute: int, image_ids: list[str]) -> tuple[Edit, int]:
-        counting = Counting(model.unet)
-        return edit_by_word(replace(model, unet=counting), oracle, x, attribute, named, image_ids), counting.evaluated
+        counting = Evaluations(model)
+        return edit_by_word(counting, oracle, x, attribute, named, image_ids), counting.evaluated
 
     return edit
 

@@ -18,11 +18,11 @@ from cfx.attributes.named_edits import NamedEdits
 from cfx.diffusion.latent import LatentDiffusion, load_latent
 from cfx.errors import UserError, did_you_mean
 from cfx.methods.textual_inversion import Tokens, TokenTraining, add_tokens, learn_tokens, load_tokens, save_tokens, start_from
-from cfx.methods.time_edit import TIME, Inversions, time_edit
+from cfx.methods.time_edit import TIME, Inversions, check_levels, time_edit
 from cfx.random import ImageNoise
 from cfx.types import Classifier, Counterfactual
-from tasks.config import WordsConfig
-from tasks.networks import kept, latent_for
+from tasks.config import PriorConfig, WordsConfig
+from tasks.networks import fingerprint_named, kept, text_model_for
 from tasks.run import Run
 from tasks.shard_images import pixels
 from warehouse.facts.shards import Shard, read_shard
@@ -56,18 +56,33 @@ class Counting:
 
 
 def check_words(config: WordsConfig | None, methods: Sequence[object], device: str) -> LatentDiffusion | None:
-    """The model, if the ladder is TIME's. Raises UserError for TIME without words, or words without TIME."""
+    """The model, if the ladder is TIME's. Raises UserError for TIME without words or words without it, and as `check_levels`."""
     if (config is not None) != any(isinstance(method, TIME) for method in methods):
         raise UserError(
             "method 'time' edits with words learned from predictions, and nothing else does: give both or neither, such as "
             "`words: {model: portraits:text}` and `ladder: [{method: time}]`"
         )
-    return None if config is None else load_latent(config.model, device)
+    if config is None:
+        return None
+    model = load_latent(config.model, device)
+    for method in methods:
+        if isinstance(method, TIME):
+            check_levels(model.alphas_cumprod, method)
+    return model
 
 
-def check_named(named: NamedEdits | None, attributes: Sequence[str], target: str | None, device: str) -> LatentDiffusion | None:
-    """The model that edits by words, if any. Raises UserError for words of attributes that the oracle does not know, or an
-    attribute without a word; the target attribute needs none.
+def check_named(
+    named: NamedEdits | None,
+    attributes: Sequence[str],
+    target: str | None,
+    device: str,
+    prior: PriorConfig | None = None,
+    folder: Path | None = None,
+) -> str | None:
+    """The fingerprint of the model that edits by words; None without one, or where it is the audit's prior (in this folder).
+
+    Raises UserError for words of attributes that the oracle does not know, or an attribute without a word (the target attribute
+    needs none), as `text_model_for`, and as `check_levels`.
     """
     if named is None:
         return None
@@ -76,7 +91,10 @@ def check_named(named: NamedEdits | None, attributes: Sequence[str], target: str
         raise UserError(f"named.words: the oracle does not know {', '.join(unknown)}{meant}; it knows {', '.join(attributes)}")
     if silent := [name for name in attributes if name not in named.words and name != target]:
         raise UserError(f"named.words: no word for {', '.join(silent)}; every attribute that may be edited needs one")
-    return latent_for(named.model, device)
+    model = text_model_for(named, device, prior, folder)
+    for rung in named.rungs:
+        check_levels(model.alphas_cumprod, rung)
+    return fingerprint_named(named, model)
 
 
 def learned_prompts(run: Run, images: Sequence[Shard], predicted: Sequence[Shard]) -> Path | None:
