@@ -45,7 +45,7 @@ def measure(into: Path, n: int, images: int, steps: int) -> list[dict[str, float
     x, place = pixels(portraits), ATTRIBUTES.index(SHORTCUT)
     oracle = load_oracle(OracleConfig(weights=Path("portraits:oracle")))
     named = NamedEdits(model="portraits:text", words=dict(WORDS))
-    edit = edit_by_word(load_latent(named.model), oracle, x, place, named, [str(i) for i in range(n)])
+    edit = edit_by_word(load_latent("portraits:text"), oracle, x, place, named, [str(i) for i in range(n)])
     seen = [oracle(image)[:, place] > 0.5 for image in (x, edit.x_edit)]
     kept = seen[0] != seen[1]  # as an audit counts: the oracle sees the edit
     exact = pixels([portrait.toggled(SHORTCUT) for portrait in portraits])

@@ -379,7 +379,10 @@ def test_a_thousand_classes_and_two_hundred_attributes_are_answered(many: Path) 
 def test_the_table_at_the_end_says_which_rates_there_are(
     flip_rate: float | None, judge_flip_rate: float | None, title: str
 ) -> None:
-    nothing: dict[str, Any] = {"run_id": "r1", "explained": [], "findings": [], "attributes": [], "canary": None}
+    nothing: dict[str, Any] = {key: [] for key in ("explained", "findings", "attributes", "regions")} | {
+        "run_id": "r1",
+        "canary": None,
+    }
     rates = {"flip_rate": flip_rate, "judge_flip_rate": judge_flip_rate}
     assert str(findings_table("trial", nothing | rates)) == f"{title}\nrun r1", "no empty table"
     numbers = {"effect": 0.1, "low": 0.0, "high": 0.2, "q": 0.01, "verdict": "clear", "intervention_low": None}

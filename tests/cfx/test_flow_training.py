@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cfx.diffusion import flow_training
 from cfx.diffusion.ddpm import Schedule, load_ddpm, save_ddpm
 from cfx.diffusion.flow_training import (
+    SHIFT,
     FlowTraining,
     begun_from,
     flow_loss,
@@ -108,7 +109,7 @@ def test_a_flow_is_written_and_a_killed_training_goes_on(prior: Path, tmp_path: 
     for (name, weight), other in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         torch.testing.assert_close(weight, other, msg=name)
     scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(tmp_path / "whole" / "scheduler")
-    assert scheduler.config["num_train_timesteps"] == 1000 and scheduler.config["shift"] == 1.0
+    assert scheduler.config["num_train_timesteps"] == 1000 and scheduler.config["shift"] == SHIFT
     assert not (tmp_path / "killed" / "checkpoint.pt").exists()
 
 

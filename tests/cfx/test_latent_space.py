@@ -230,6 +230,8 @@ class OfClass(nn.Module):
 class Prompts:
     """Of a class "high" the left half is bright and the right half dark; of "low" the other way round."""
 
+    keeps = False
+
     def __init__(self, autoencoder: LinearAutoencoder) -> None:
         x = torch.ones(1, 3, 8, 8)
         x[..., 4:] = -1

@@ -56,7 +56,14 @@ def test_a_header_tells_no_column_that_its_view_does_not_have(tmp_path):
 def test_macros_are_told_too():
     told = macros("resamples")
     assert told["poisson(u)"] == "quantile u of Poisson(1): how many of its cumulative probabilities lie at or below u"
-    known = {"poisson(u)", "bootstrap_weights(lots, resample)", "widened(n)", "fewest_images()", "within(x, most)"}
+    known = {
+        "poisson(u)",
+        "uniforms(hashes)",
+        "bootstrap_weights(lots, resample)",
+        "widened(n)",
+        "fewest_images()",
+        "within(x, most)",
+    }
     assert set(told) == known
     for name in VIEWS:
         assert len(macros(name)) == view_sql(name).count("create macro")

@@ -8,17 +8,17 @@ START, IMAGES = "start here", "images"
 _OTHERS = {
     "data": "quality_images near_duplicates label_issues shared_files near_copies",
     "groups": "subgroups fairness group_counts label_associations",
-    "evidence": "saliency interventions attribute_shifts ranked_attributes explained_share places segments regions "
-    "unnamed_findings property_associations edit_quality reacting mad cross_examination truth_agreement admitted editors",
-    "metrics": "fr judge_fr ways confidence bkl mnac cd fid sfid kid crossover_fid fs fva s3 cout im1 im2 insertion deletion "
+    "evidence": "saliency interventions attribute_shifts ranked_attributes explained_share places segments regions region_shifts "
+    "unnamed_findings property_associations edit_quality reacting mad cross_examination truth_agreement admitted editors ways "
+    "image_shifts claims",
+    "metrics": "fr judge_fr confidence bkl mnac cd fid sfid kid crossover_fid fs fva s3 cout im1 im2 insertion deletion "
     "distances diversity absent",
     "between audits": "trend watched changes edit_changes flip_changes unedited bases audits canaries layers damaged",
     "people": "reviews marks agreement names given_names policies word_agreement",
     "costs, grades": "stage_costs stages queries benchmark cells graded truths",
     "internals": "attribute_scores edit_answers annotations properties explained probes property_claims transplants "
-    "place_claims place_cells segment_claims region_explanations region_shifts measurements features pairs set_metrics draws "
-    "attribute_sums annotation_sums annotated changed compared crossed buckets resamples cd_intervals attribute_tests "
-    "image_shifts claims",
+    "place_claims place_cells segment_claims region_explanations measurements features pairs set_metrics draws "
+    "attribute_sums annotation_sums annotated changed compared crossed buckets resamples cd_intervals attribute_tests",
 }
 GROUPS: dict[str, dict[str, str]] = {  # group -> view or fact -> itself in a few words; none: named in one line with others
     START: {

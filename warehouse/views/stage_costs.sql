@@ -7,8 +7,7 @@
 --   queued_seconds: median time from the end of a shard's stage before, on the same images, to the beginning of this one
 --   workers: processes that took part
 --   nfe_forward, nfe_backward: UNet evaluations, and those differentiated through; null where a stage has none
---   busy_share: share of `seconds` that the device computed, over the shards where that is known (`stages`). The rest is waiting: for
---     files, for other work on the same cores, for a black box, and of a GPU for Python
+--   busy_share: share of `seconds` that the device computed, over the shards where that is known (`stages`); the rest is waiting
 create view stage_costs as
 with ordered as (
     select
