@@ -22,6 +22,7 @@ from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, ma
 from cfx.checkpoint import Facts, fit, read_facts, read_state_dict, save_network
 from cfx.diffusion.compiled import Compiled
 from cfx.diffusion.ddpm import DDPM, mirrored
+from cfx.diffusion.forward_passes import ForwardPasses
 from cfx.errors import UserError
 from cfx.random import derived_seed
 from cfx.training.loop import descend
@@ -142,7 +143,7 @@ class Drawing(nn.Module):
 
 def unet_of(prior: DDPM) -> UNet2DModel:
     """The prior's network. Raises UserError for one that no editor can start from."""
-    network = prior.network.network if isinstance(prior.network, Compiled) else prior.network
+    network = prior.network.network if isinstance(prior.network, Compiled | ForwardPasses) else prior.network
     if not isinstance(network, UNet2DModel):
         raise UserError(f"an editor starts from a UNet2DModel of diffusers, and this prior's network is {type(network).__name__}")
     return network

@@ -24,7 +24,7 @@ from cfx.random import derived_seed
 from cfx.types import Classifier
 from tasks.config import AuditConfig
 from tasks.fixed_batches import batches, filled, size_of_batches
-from tasks.networks import kept, state_of
+from tasks.networks import kept, runtime_of, state_of
 from tasks.run import Run
 from tasks.shard_images import read_chosen
 from tasks.stage import Rows, stage
@@ -154,8 +154,9 @@ def trained_editor(run: Run, images: Sequence[Shard], explained: Sequence[Shard]
 
 def editor_of(run: Run, path: Path) -> Editor:
     """The editor in this file, computed by what computes the run's prior."""
-    assert run.config.prior is not None
-    size, compiled = height_and_width(run.config.data.size), run.config.prior.runtime == "onnxruntime"
+    assert run.config.prior is not None and run.prior is not None
+    size = height_and_width(run.config.data.size)
+    compiled = runtime_of(run.config.prior, run.prior, run.device) == "onnxruntime"
     key = "editor", *state_of(path), run.id, run.device, compiled
     return kept(key, lambda: load_editor(path, run.denoiser(), size, compiled))
 

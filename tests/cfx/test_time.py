@@ -268,6 +268,7 @@ def test_attributes_weigh_the_same_over_the_image() -> None:
     assert float(weights[0, 0]) < 1 < float(weights.max())  # a corner is background alone; a mouth is a smile
 
 
+@pytest.mark.long
 def test_the_bundled_model_loads_in_a_process_that_imported_nothing_else() -> None:
     code = "from cfx.diffusion.latent import load_latent; print(load_latent('portraits:text').side)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])

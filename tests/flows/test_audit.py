@@ -183,6 +183,7 @@ def test_one_image_explained(finished: tuple[Path, str]) -> None:
     assert answer.exit_code == 0, answer.output
 
 
+@pytest.mark.long
 def test_images_need_not_be_square(tmp_path: Path, prefect_server: dict[str, str]) -> None:
     lay_out(tmp_path)
     base = settings(tmp_path, interventions={"images": 2, "attributes": 1}, shard_size=4)

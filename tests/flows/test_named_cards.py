@@ -57,6 +57,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory, prefect_server: dict[str, 
     yield folder, run_audit(settings(folder))
 
 
+@pytest.mark.long
 def test_a_card_named_in_the_explorer_is_an_attribute_of_the_next_audit(audited: tuple[Path, str]) -> None:
     folder, run = audited
     root, oracle = folder / "warehouse", folder / "oracle.safetensors"

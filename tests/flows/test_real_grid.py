@@ -54,6 +54,7 @@ def test_a_cell_is_graded_by_what_was_confirmed_and_by_a_measure_of_the_same_dir
     assert not silent["found"] and not silent["named"] and silent["measured"] is None
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not FASHION.is_dir(), reason="no Fashion-MNIST: apt-get install dataset-fashion-mnist")
 def test_a_mark_is_measured_by_the_place_that_was_confirmed_for_it():
     cell = {"run_id": "fashion-tag-90-s200-abc", "kind": "tag", "rho": 0.9, "exact": 0.6}
