@@ -23,6 +23,15 @@ def _odd(side: int) -> int:
 
 Side = Annotated[int, Field(ge=1), AfterValidator(_odd)]  # of a square around a pixel, pixels
 ClassLoss = Literal["logit", "log_prob", "margin"]
+Consensus = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        lt=180,
+        description="keep the class gradient only where it is within so many degrees of the generator's own, which needs "
+        "`prior.class_prompts`; one evaluation more a step. Hides what the generator does not know of a class",
+    ),
+]
 Implicit = Callable[[Tensor, int, Tensor], Tensor]  # (z, t, target): the noise that a generator of the target's class sees in z
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from cfx.diffusion.schedule import q_sample
 from cfx.random import ImageNoise
 from cfx.types import Denoiser
 
-Start = Literal["noise", "ddim"]
+Start = Annotated[
+    Literal["noise", "ddim"],
+    Field(description="noise the image, or invert it by DDIM: no chance, and tau evaluations more"),
+]
 
 
 def started(denoiser: Denoiser, x: Tensor, t: int, noise: ImageNoise, start: Start) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cfx.diffusion.inversion import Start, started
 from cfx.diffusion.schedule import check_depth, q_sample
 from cfx.errors import UserError
-from cfx.guidance import ClassLoss, Implicit, Side, agreed, changed_region, class_gradient, implicit_gradient, in_range
+from cfx.guidance import ClassLoss, Consensus, Implicit, Side, agreed, changed_region, class_gradient, implicit_gradient, in_range
 from cfx.paths import FileName
 from cfx.perceptual import check_vgg19, perceptual_pull
 from cfx.random import ImageNoise
@@ -38,7 +38,7 @@ class DiME(Config):
     exact_start: bool = Field(
         True, description="noise to step tau - 1, where denoising starts; off: to tau, as the released code"
     )
-    start: Start = Field("noise", description="noise the image, or invert it by DDIM: no chance, and tau evaluations more")
+    start: Start = "noise"
     guide: Literal["denoised", "noisy", "input"] = Field("denoised", description="which image the class gradient is evaluated at")
     early_stopping: bool = Field(False, description="an image is done when its denoised image is predicted as the target")
     guided_steps: int | None = Field(None, ge=1, description="guide this many steps, then denoise freely; none: to the end")
@@ -75,14 +75,8 @@ class FastDiME(Config):
     threshold: float = Field(0.15, ge=0, le=1, description="share of the largest difference under which the input is kept")
     dilation: Side = Field(5, description="side of the square that grows the mask, pixels, odd")
     warm_up: float = Field(0.5, ge=0, le=1, description="share of the steps before the mask is applied; 1 for no mask")
-    start: Start = Field("noise", description="noise the image, or invert it by DDIM: no chance, and tau evaluations more")
-    consensus: float | None = Field(
-        None,
-        gt=0,
-        lt=180,
-        description="keep the class gradient only where it is within so many degrees of the generator's own, which needs "
-        "`prior.class_prompts`; one evaluation more a step. Hides what the generator does not know of a class",
-    )
+    start: Start = "noise"
+    consensus: Consensus = None
     passes: Literal["1", "2", "2+"] = Field("1", description="runs: one; two, the second with the first's mask; 2+: both masked")
     as_released: bool = Field(
         False,

@@ -13,7 +13,7 @@ from cfx.classifiers.torch_module import ClassifierConfig
 from cfx.diffusion.inversion import Start, started
 from cfx.diffusion.schedule import check_depth
 from cfx.errors import UserError
-from cfx.guidance import Implicit, agreed, clean_estimate, implicit_gradient, in_range, posterior_mean, rescaled, unit
+from cfx.guidance import Consensus, Implicit, agreed, clean_estimate, implicit_gradient, in_range, posterior_mean, rescaled, unit
 from cfx.random import ImageNoise
 from cfx.random_views import Rendering, Views, draw_views, view_score
 from cfx.types import Classifier, Config, Counterfactual, Denoiser
@@ -45,14 +45,8 @@ class DVCE(Config):
         1, ge=1, description="views of the clean estimate a class score is averaged over; 16 with the cone"
     )
     side: int = Field(224, ge=8, description="larger images are average-pooled to this many pixels for the class score")
-    start: Start = Field("noise", description="noise the image, or invert it by DDIM: no chance, and tau evaluations more")
-    consensus: float | None = Field(
-        None,
-        gt=0,
-        lt=180,
-        description="keep the class gradient only where it is within so many degrees of the generator's own, which needs "
-        "`prior.class_prompts`; one evaluation more a step. Hides what the generator does not know of a class",
-    )
+    start: Start = "noise"
+    consensus: Consensus = None
     temperature: float = Field(1.0, gt=0, description="the classifier's logits are divided by it")
     robust_temperature: float = Field(1.0, gt=0, description="the robust network's logits are divided by it")
     as_released: bool = Field(

@@ -12,7 +12,7 @@ from torch.nn.functional import max_pool2d
 
 from cfx.diffusion.inversion import Start, started
 from cfx.diffusion.schedule import check_depth, q_sample
-from cfx.guidance import ClassLoss, Implicit, Side, agreed, class_gradient, implicit_gradient, in_range, rescaled
+from cfx.guidance import ClassLoss, Consensus, Implicit, Side, agreed, class_gradient, implicit_gradient, in_range, rescaled
 from cfx.paths import FileName
 from cfx.perceptual import check_vgg19, perceptual_pull
 from cfx.random import ImageNoise
@@ -37,14 +37,8 @@ class MaskDiME(Config):
     adaptive: bool = Field(
         False, description="give the class gradient the norm of the predicted noise, so that one scale fits any classifier"
     )
-    start: Start = Field("noise", description="noise the image, or invert it by DDIM: no chance, and tau evaluations more")
-    consensus: float | None = Field(
-        None,
-        gt=0,
-        lt=180,
-        description="keep the class gradient only where it is within so many degrees of the generator's own, which needs "
-        "`prior.class_prompts`; one evaluation more a step. Hides what the generator does not know of a class",
-    )
+    start: Start = "noise"
+    consensus: Consensus = None
     sampled: bool = Field(False, description="draw noise inside the mask, as the paper; the released code takes the mean")
     as_released: bool = Field(
         False,
