@@ -33,7 +33,7 @@ NORMALISED = (  # mean and std on [0, 1]: [-1, 1], [0, 1], [0, 255], ImageNet's
 )
 CAFFE = (103.939, 116.779, 123.68)  # subtracted from BGR in [0, 255] by networks that came from Caffe
 FLIPPED = "with the channels in the order BGR{}: reorder them at the start of `forward`, `x.flip(1)`"
-BATCH = 16
+PIXELS = 2**18  # shown at once, in images as large as the network sees them: memory goes with these
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ def accuracy_warnings(
 @torch.no_grad()
 def predicted(classifier: TorchClassifier, x: Tensor) -> Ids:
     """The class ids of x."""
-    ids: Ids = torch.cat([classifier(part).argmax(1) for part in x.split(BATCH)]).cpu().numpy()
+    side = classifier.network.input_size
+    batch = max(1, PIXELS // (side**2 if side else x.shape[-2] * x.shape[-1]))
+    ids: Ids = torch.cat([classifier(part).argmax(1) for part in x.split(batch)]).cpu().numpy()
     return ids
 
 
