@@ -37,8 +37,8 @@ from cfx.portraits import draw, render, sample
 from cfx.presets import DEFAULT
 from cfx.types import Classifier
 from tasks.config import Method, PriorConfig
+from tasks.explainer import Explainer, Targets, explain_images
 from tasks.networks import classifier_for, denoiser_for
-from tasks.stages.explain import Explainer, Targets, explain_images
 from tasks.stages.prior import prior_folder
 
 TUNED, GRADED = 611, 612  # seeds of the portraits that scales are chosen on, and of those that are graded

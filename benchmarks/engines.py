@@ -45,10 +45,10 @@ from flows.demo import demo_config, lay_out
 from flows.in_process import audit_in_process
 from tasks.check import check
 from tasks.config import PriorConfig
+from tasks.explainer import Explainer, Targets, explain_images, null_images
 from tasks.fixed_batches import IMAGES
 from tasks.networks import classifier_for, denoiser_for
 from tasks.reading.gate import gate
-from tasks.stages.explain import Explainer, Targets, explain_images, null_images
 from tasks.stages.prior import prior_folder
 from warehouse.lens.connect import query
 

@@ -19,8 +19,8 @@ from cfx.methods.maskdime import MaskDiME
 from cfx.portraits import draw, render
 from tasks import fixed_batches
 from tasks.config import ClassifierConfig, PriorConfig
+from tasks.explainer import Explainer, Targets, explain_images
 from tasks.networks import classifier_for, denoiser_for
-from tasks.stages.explain import Explainer, Targets, explain_images
 from tasks.stages.prior import prior_folder
 
 SIZES = (1, 2, 4, 8, 16)

@@ -52,8 +52,9 @@ from cfx.portraits import draw, render
 from cfx.random import ImageNoise
 from flows.engine import float32_in_full
 from tasks.config import Method, PriorConfig
+from tasks.cost import Counted
+from tasks.explainer import bind, respaced
 from tasks.networks import denoiser_for
-from tasks.stages.explain import Counted, bind, respaced
 from tasks.stages.prior import prior_folder
 
 TINY = GuidedDiffusion(image_size=32, num_channels=32, channel_mult=(1, 2), attention_resolutions=(16,), num_head_channels=32)

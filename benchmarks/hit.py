@@ -42,8 +42,8 @@ from cfx.saliency.sanity import Stage, cascade
 from cfx.training.hit import RECIPES, HiTTraining, steps, train_hit
 from cfx.training.portraits import CLASSES, rendered
 from tasks.config import PriorConfig
+from tasks.explainer import Explainer, Targets, explain_images
 from tasks.networks import denoiser_for
-from tasks.stages.explain import Explainer, Targets, explain_images
 from tasks.stages.prior import prior_folder
 
 NETWORKS = Path(__file__).parent / "hit-networks"  # made by this benchmark, empty the folder to make them again

@@ -28,6 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+import flows  # noqa: F401  # as in cfx's own commands, Arrow's memory is the system's
+
 SIDE, A_TAR, SHARD = 8, 10_000, 4_096
 
 

@@ -5,7 +5,8 @@
 Runs that were begun in FOLDER go on where they stopped. Each preset audits the classifier with planted glasses and, where the
 table says so, its clean twin; metrics are the warehouse's views. Costs are of guided explanations, on one CPU thread, in shards
 of eight images, as many as a batch of an audit has: fewer are filled up, and cost as much. Seconds are those that the CPU
-worked, so another program's load counts little. Memory is counted on one image.
+worked, so another program's load counts little. Memory is counted on one image. `dime/released` is DiME's paper preset as
+released code runs it: a plain loop (plain_loop.py), one image at a time.
 """
 
 from __future__ import annotations
@@ -25,19 +26,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
+from benchmarks import plain_loop
 from benchmarks.live_bytes import LiveBytes
-from benchmarks.portrait_presets import MANY, Preset, presets, robust_network
+from benchmarks.portrait_presets import MANY, Preset, presets, published, robust_network
 from cfx.images import decode_png
+from cfx.methods.dime import DiME
 from cfx.random import ImageNoise
 from flows.demo import demo_config, lay_out
 from tasks.check import check, prior_of
 from tasks.config import AuditConfig
+from tasks.explainer import Targets, bind
 from tasks.networks import classifier_for, denoiser_for
 from tasks.run import Run
 from tasks.shard_images import read_images
 from tasks.stages.attributes import attributes
 from tasks.stages.editor import leading, learn_editor
-from tasks.stages.explain import bind, explain
+from tasks.stages.explain import explain
 from tasks.stages.ingest import ingest
 from tasks.stages.learn import Learned
 from tasks.stages.predict import predict
@@ -49,6 +53,8 @@ IMAGES = 256
 SHARD, EDITORS_SHARD = 8, 32
 QUICK_EXAMPLES = 64  # of an editor, with --quick
 PLANTED = "glasses"
+RELEASED = "dime/released"
+RELEASED_IMAGES = 8
 VISIBLE = 8 / 255  # a pixel has changed when a channel moved by more
 SHORTER = {"tau": 3, "iterations": 1, "radii": (9.4,)}  # memory does not depend on these; ACE's depends on tau
 
@@ -210,9 +216,49 @@ def row_of(preset: Preset, into: Path, quick: bool, most: int) -> dict[str, Any]
     }
 
 
+def released_row(into: Path, n: int) -> dict[str, Any]:
+    """DiME's ladder by the plain loop on the first n images: the first scale that flips one is kept, as released."""
+    ladder = published("dime")
+    run = check(audit_of(into, Preset("dime", "released", ladder, n), "planted", 0, n))
+    images, classifier, judge = read_images(ingest(run)[0]), run.classifier(), run.judge()
+    assert judge is not None
+    x, unet, tried, found = images.x[:n], plain_loop.loaded().unet, 0, list[torch.Tensor]()
+    with torch.no_grad():
+        targets = Targets(images.ids[:n], x, 1 - classifier(x).argmax(1))
+    began = time.process_time()
+    for i in range(n):
+        for rung in ladder:
+            assert isinstance(rung, DiME)
+            diffusion, tried = plain_loop.Diffusion(unet, rung.steps), tried + rung.tau * (rung.tau + 1) // 2
+            x_cf = plain_loop.dime(diffusion, classifier, plain_loop.image_of(targets, i), rung)
+            with torch.no_grad():
+                if int(classifier(x_cf).argmax(1)) == int(targets.target[i]):
+                    break
+        found.append(x_cf)
+    seconds = time.process_time() - began
+    with torch.no_grad():
+        flips, judged = ((network(torch.cat(found)).argmax(1) == targets.target).float() for network in (classifier, judge))
+    return {
+        "method": "dime",
+        "preset": "released",
+        "n": n,
+        "flip_rate": float(flips.mean()),
+        "judge_flip_rate": float(judged.mean()),
+        "seconds_per_flip": seconds / float(flips.sum()) if flips.any() else None,
+        "speedup": None,
+        "nfe_forward": tried / n,
+        "nfe_backward": 0.0,
+        "l1": float((torch.cat(found) - x).abs().mean()),
+    }
+
+
 def with_speedups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Seconds and UNet evaluations a flip of DiME's paper preset over each row's; none where DiME was not measured."""
-    base = next((row for row in rows if (row["method"], row["preset"]) == ("dime", "paper")), None)
+    """Seconds and UNet evaluations a flip of DiME's paper preset over each row's, and seconds of the released loop over each
+    row's; none where DiME was not measured."""
+    base, loop = (
+        next((row for row in rows if (row["method"], row["preset"]) == ("dime", preset)), None)
+        for preset in ("paper", "released")
+    )
 
     def evaluations(row: dict[str, Any]) -> float:
         return (row["nfe_forward"] + row["nfe_backward"]) / row["flip_rate"] if row["flip_rate"] else math.inf
@@ -222,6 +268,8 @@ def with_speedups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if base and base["seconds_per_flip"] and row["seconds_per_flip"]:
             row["speedup"] = base["seconds_per_flip"] / row["seconds_per_flip"]
             row["nfe_ratio"] = evaluations(base) / evaluations(row) if evaluations(row) else None
+        if loop and loop["seconds_per_flip"] and row["seconds_per_flip"]:
+            row["speedup_over_released"] = loop["seconds_per_flip"] / row["seconds_per_flip"]
     return rows
 
 
@@ -237,10 +285,13 @@ def main() -> None:
     torch.set_num_threads(1)
     wanted = [preset for preset in presets() if options.only is None or preset.name in options.only]
     wanted = [preset for preset in wanted if preset.quick or not options.quick]
-    lay_out(options.into, IMAGES if options.quick else max(IMAGES, *(preset.n for preset in wanted)))
+    lay_out(options.into, IMAGES if options.quick else max([IMAGES, *(preset.n for preset in wanted)]))
     if any(rung.method == "dvce" and rung.robust for preset in wanted for rung in preset.ladder):
         robust_network()
     rows = []
+    if not options.quick and (options.only is None or RELEASED in options.only):
+        rows.append(released_row(options.into, min(RELEASED_IMAGES, options.most)))
+        print(line(with_speedups(rows)[-1]), file=sys.stderr)  # noqa: T201
     for preset in wanted:
         rows.append(row_of(preset, options.into, options.quick, options.most))
         print(line(with_speedups(rows)[-1]), file=sys.stderr)  # noqa: T201

@@ -42,8 +42,8 @@ from cfx.random import derived_seed
 from cfx.types import Classifier
 from tasks import fixed_batches
 from tasks.config import ClassifierConfig, Method, PriorConfig
+from tasks.explainer import Explainer, Targets, explain_images
 from tasks.networks import classifier_for, denoiser_for
-from tasks.stages.explain import Explainer, Targets, explain_images
 from tasks.stages.prior import prior_folder
 
 ROUNDING = 2e-5  # a pixel of cfx at batch 1 may lie as far from the loop's

@@ -33,8 +33,8 @@ from cfx.portraits import draw, render
 from cfx.presets import DEFAULT
 from flows.engine import one_thread
 from tasks.config import PriorConfig
+from tasks.explainer import Explainer, Targets, explain_images, null_images
 from tasks.networks import denoiser_for
-from tasks.stages.explain import Explainer, Targets, explain_images, null_images
 from tasks.stages.prior import prior_folder
 
 Way = tuple[Runtime, Precision]

@@ -40,6 +40,7 @@ from tasks.data.labels import Labels, match_labels
 from tasks.data.near_names import unmatched_warnings
 from tasks.data.people_names import check_people_names
 from tasks.data.region_masks import check_masks
+from tasks.explainer import check_ladder
 from tasks.networks import (
     classifier_for,
     denoiser_for,
@@ -58,7 +59,6 @@ from tasks.run import Run
 from tasks.stages.editor import check_drawn, check_editor, few_warnings
 from tasks.stages.encoders import perceptual_for as lpips_of
 from tasks.stages.encoders import published_for
-from tasks.stages.explain import check_ladder
 from tasks.stages.prior import prior_fingerprint, prior_folder
 from tasks.stages.prompts import check_named, check_words
 from tasks.stages.regions import check_regions

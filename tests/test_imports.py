@@ -1,6 +1,9 @@
 """The arrows between the packages: cfx and warehouse stand alone, tasks join them, flows chain the tasks."""
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,3 +35,10 @@ def test_a_package_imports_only_what_its_arrow_allows(package):
                 if name.split(".")[0] in forbidden and (place, name) not in DOORS and name not in EVERYWHERE
             }
             assert not wrong, f"{place}:{getattr(node, 'lineno', 0)} imports {', '.join(wrong)}"
+
+
+def test_programs_of_cfx_take_memory_for_arrow_from_the_system():
+    inherited = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    said = "import flows, pandas, pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    ran = subprocess.run([sys.executable, "-c", said], cwd=ROOT, env=inherited, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "system"

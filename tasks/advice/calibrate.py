@@ -17,9 +17,9 @@ from tasks.advice.prior_fit import filtered
 from tasks.check import loaded_prior
 from tasks.config import AuditConfig, Method
 from tasks.data.ingest import sample
+from tasks.explainer import Explainer, Targets, check_ladder, explain_images
 from tasks.networks import classifier_for
 from tasks.shard_images import Images
-from tasks.stages.explain import Explainer, Targets, check_ladder, explain_images
 
 DEPTHS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.36, 0.42, 0.5, 0.6, 0.7)  # tau as a share of the steps
 WEAK, STRONG = 0.5, 0.98  # flip rates that the ladder's first and last rung are looked for at

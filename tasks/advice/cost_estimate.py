@@ -16,14 +16,15 @@ from cfx.classifiers import ClassifierConfig
 from cfx.errors import UserError
 from cfx.images import height_and_width
 from tasks.config import AuditConfig
+from tasks.cost import Cost
 from tasks.data import ingest as data
+from tasks.explainer import Explainer, Targets, explain_images, null_images
 from tasks.fixed_batches import size_of_batches
 from tasks.look import SUBJECTS, queries_of
 from tasks.run import Run
 from tasks.sample import LOOKED_AT
 from tasks.stages.editor import NULL_PASSES, PASSES
 from tasks.stages.encoders import measures_cout
-from tasks.stages.explain import Cost, Explainer, Targets, explain_images, null_images
 from tasks.stages.interventions import attributes_to_edit, editor_of
 
 COUT = 52  # queries an explanation; insertion and deletion: GAMES

@@ -20,8 +20,8 @@ from cfx.types import Classifier
 from tasks.advice.words_check import calibrate_words
 from tasks.check import loaded_prior
 from tasks.config import AuditConfig
+from tasks.explainer import Explainer, Targets, check_ladder, explain_images
 from tasks.networks import classifier_for, oracle_for
-from tasks.stages.explain import Explainer, Targets, check_ladder, explain_images
 
 AMPLIFIED = 2.0  # the difference is shown times this, around grey
 ENLARGED = 4

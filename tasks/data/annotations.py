@@ -118,8 +118,8 @@ def listing(config: Annotations) -> pa.Table:
         case First(first=first):
             return rows.slice(0, first)
         case limit:
-            once = rows.filter(pc.invert(rows["again"]))
-            return once.take(_drawn(once, limit))
+            once = rows.filter(pc.invert(rows["again"])) if pc.any(rows["again"]).as_py() else rows
+            return once if isinstance(limit, int) and limit >= len(once) else once.take(_drawn(once, limit))
 
 
 def _drawn(rows: pa.Table, limit: int | Nightly) -> list[int]:

@@ -10,6 +10,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 SEED = 0
 
 
@@ -43,7 +45,9 @@ def drawn_for_night(names: Sequence[str], strata: Sequence[str | None], n: int, 
 
 def by_lot(names: Sequence[str], seed: int | str = SEED) -> list[int]:
     """All positions, in the order of the names' seeded hashes."""
-    return sorted(range(len(names)), key=lambda position: (lot(names[position], seed), position))
+    lots = np.fromiter((int.from_bytes(lot(name, seed)) for name in names), np.uint64, len(names))
+    order: list[int] = lots.argsort(kind="stable").tolist()
+    return order
 
 
 def shares(sizes: Mapping[str | None, int], n: int) -> dict[str | None, int]:

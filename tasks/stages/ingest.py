@@ -61,10 +61,9 @@ def ingest(run: Run) -> list[Shard]:
     keep(run.root, run.config.data)
     if run.config.data.annotations is not None:
         take_annotations(run)
-    listing, seen, reasons = selected(run.config.data), SeenFiles(), Counter[str]()
     if line := left_out(columns_of(run.config.data)):
         _log.info("run=%s table=%s %s", run.id, run.config.data.table, line)
-    first = ""
+    listing, seen, reasons, first = selected(run.config.data), SeenFiles(), Counter[str](), ""
     shards: list[Shard] = []
     for part in _parts(listing, run.config.shard_size):
         images = take_in(run, part, seen)

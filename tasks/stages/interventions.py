@@ -21,6 +21,7 @@ from cfx.diffusion.between_prompts import TextModel
 from cfx.diffusion.first_step import FirstStep
 from cfx.images import decode_png, encode_png
 from cfx.types import Edit
+from tasks.cost import Counted
 from tasks.data.drawing import drawn
 from tasks.fixed_batches import batches, filled, size_of_batches
 from tasks.networks import text_model_for
@@ -28,7 +29,6 @@ from tasks.progress import advance, expect
 from tasks.run import Run
 from tasks.shard_images import read_chosen
 from tasks.stage import Rows, stage
-from tasks.stages.explain import Counted
 from tasks.stages.run_record import code_version
 from warehouse.facts.damage import DamagedRun
 from warehouse.facts.shards import Shard, read_shard

@@ -10,19 +10,18 @@ import hashlib
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from cfx.types import Classifier
+from tasks.cost import Cost
+from tasks.explainer import Explainer, Targets
 from tasks.progress import advance
 from tasks.run import Run
 
-if TYPE_CHECKING:
-    from tasks.stages.explain import Cost, Explainer, Targets
-
-Nulls = tuple[Tensor, Tensor, "list[Cost]"]  # x_cf (N, 3, H, W), mask (N, 1, H, W), NaN where there is none, and what each cost
+Nulls = tuple[Tensor, Tensor, list[Cost]]  # x_cf (N, 3, H, W), mask (N, 1, H, W), NaN where there is none, and what each cost
 MOST = 64 * 2**20  # bytes of images that are kept
 AUDITED = ("classifier", "judge", "oracle", "data")  # fingerprints that say nothing of a null
 

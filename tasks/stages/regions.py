@@ -20,12 +20,14 @@ from cfx.images import decode_png, encode_png
 from cfx.saliency.maps import Saliency, saliency
 from cfx.types import Classifier, Counterfactual
 from tasks.config import AuditConfig, Region, SaliencyConfig
+from tasks.cost import Cost
 from tasks.data.region_masks import WHY, ImageFile, Missing, masks_of
+from tasks.explainer import Explainer, Targets, images_on_rungs, null_images
 from tasks.progress import expect
 from tasks.run import Run
 from tasks.shard_images import read_images
 from tasks.stage import Rows, stage
-from tasks.stages.explain import Cost, Explainer, Targets, explainer_of, images_on_rungs, measured, null_images, targets_of
+from tasks.stages.explain import explainer_of, measured, targets_of
 from tasks.stages.learn import Learned
 from tasks.stages.saliency import maps_of
 from warehouse.facts.schema import FACTS

@@ -388,6 +388,19 @@ def test_without_labels_nothing_is_said() -> None:
     assert accuracy_warnings(behind(Colour()), images()[0], [None] * N) == (None, ())
 
 
+def test_large_images_are_shown_a_few_at_a_time() -> None:
+    shown: list[int] = []
+
+    def counted(x: Tensor) -> Tensor:
+        shown.append(len(x))
+        return x
+
+    x, names = images(n=12, side=SIDE)
+    large = x.repeat_interleave(16, 2).repeat_interleave(16, 3)  # 256 x 256: four are 2^18 pixels
+    accuracy, _ = accuracy_warnings(behind(Ends(before=counted)), large, names)
+    assert accuracy is not None and accuracy.right == 12 and shown == [4, 4, 4]
+
+
 def test_a_biased_classifier_is_no_matter_of_order_or_of_chance() -> None:
     """Four of five right, and all errors to one side: no warning, because nothing else explains them."""
     truth = np.repeat([0, 1], 40)

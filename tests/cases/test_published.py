@@ -49,9 +49,10 @@ from tasks.config import AuditConfig, WordsConfig
 from tasks.data.annotations import Annotations, annotations_of
 from tasks.data.formats import table_of
 from tasks.data.ingest import fingerprint
+from tasks.explainer import respaced
 from tasks.run import Run
 from tasks.stages.attributes import attributes
-from tasks.stages.explain import explain, respaced
+from tasks.stages.explain import explain
 from tasks.stages.ingest import ingest
 from tasks.stages.learn import Learned
 from tasks.stages.measure import measure

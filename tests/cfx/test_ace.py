@@ -10,7 +10,7 @@ from cfx.diffusion.ddpm import DDPM, Schedule
 from cfx.guidance import changed_region
 from cfx.methods.ace import ACE, ace, attack, distance_gradient, distance_weight, filtered, filtered_gradient, refine
 from cfx.random import ImageNoise
-from tasks.stages.explain import Counted
+from tasks.cost import Counted
 from tests.cfx.counting import counted_prior
 from tests.toys import Linear, gaussian_prior
 

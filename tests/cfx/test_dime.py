@@ -12,7 +12,8 @@ from cfx.guidance import changed_region, class_gradient, class_loss
 from cfx.methods.dime import DiME, FastDiME, denoise, dime, fastdime
 from cfx.random import ImageNoise
 from cfx.types import Counterfactual
-from tasks.stages.explain import Counted, Explainer, Targets, explain_images
+from tasks.cost import Counted
+from tasks.explainer import Explainer, Targets, explain_images
 from tests.cfx.counting import counted_prior
 from tests.toys import Linear, gaussian_prior
 

@@ -17,7 +17,7 @@ from cfx.methods.maskdime import MaskDiME, maskdime
 from cfx.methods.time_edit import TIME
 from cfx.random import ImageNoise
 from cfx.types import Config
-from tasks.stages.explain import Counted
+from tasks.cost import Counted
 from tests.toys import Linear, gaussian_prior
 
 IDS = [f"image-{i}" for i in range(4)]

@@ -10,7 +10,7 @@ from cfx.diffusion.flow import Flow
 from cfx.diffusion.inversion import ddim_inversion
 from cfx.methods.maskdime import MaskDiME, maskdime
 from cfx.random import ImageNoise
-from tasks.stages.explain import Counted
+from tasks.cost import Counted
 from tests.toys import Linear, Velocity, gaussian_prior
 
 

@@ -22,7 +22,8 @@ from cfx.methods.maskdime import MaskDiME, maskdime
 from cfx.own_size import AtOwnSize, at_priors_size
 from cfx.random import ImageNoise
 from tasks.advice.prior_check import check_consensus, check_depth, check_methods
-from tasks.stages.explain import Counted, bind
+from tasks.cost import Counted
+from tasks.explainer import bind
 from tests.toys import GaussianNetwork, Linear, LinearAutoencoder, Velocity, gaussian_prior, latent_prior
 
 IDS = [f"image-{i}" for i in range(4)]

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from cfx.diffusion.schedule import q_sample
 from cfx.methods.maskdime import MaskDiME, maskdime, top_region
 from cfx.random import ImageNoise
-from tasks.stages.explain import Counted
+from tasks.cost import Counted
 from tests.toys import Linear, gaussian_prior
 
 IDS = [f"image-{i}" for i in range(4)]

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from cfx.methods.svce import SVCE, climb, largest_product, project_l2, score, svce
 from cfx.random import ImageNoise
-from tasks.stages.explain import Counted
+from tasks.cost import Counted
 from tests.toys import Linear, gaussian_prior
 
 IDS = [f"image-{i}" for i in range(4)]

@@ -16,8 +16,8 @@ from cfx.portraits import draw, render
 from flows.demo import demo_config, lay_out
 from tasks.check import check, loaded_prior
 from tasks.config import AuditConfig, PriorConfig
+from tasks.explainer import Explainer, Targets, explain_images, null_images
 from tasks.networks import classifier_for
-from tasks.stages.explain import Explainer, Targets, explain_images, null_images
 from tasks.stages.interventions import edits_id
 
 METHOD = FastDiME(steps=50, tau=5, scale=80, threshold=0.3)

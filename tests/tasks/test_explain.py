@@ -19,8 +19,9 @@ from cfx.portraits import draw, render
 from cfx.types import Counterfactual
 from tasks import fixed_batches
 from tasks.config import Method, PriorConfig
+from tasks.explainer import Explainer, Targets, check_ladder, explain_images, null_images
 from tasks.networks import classifier_for, denoiser_for
-from tasks.stages.explain import Explainer, Targets, check_ladder, explain_images, measured, null_images
+from tasks.stages.explain import measured
 from tasks.stages.prior import prior_folder
 
 PRIOR = prior_folder(Path(), PriorConfig(path="portraits:prior"), "")

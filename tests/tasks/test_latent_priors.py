@@ -14,8 +14,9 @@ from cfx.portraits import write_portraits
 from flows.paths import absolute
 from tasks.check import check
 from tasks.config import AuditConfig, PriorConfig
+from tasks.cost import Counted
 from tasks.run import Run
-from tasks.stages.explain import Counted, explain
+from tasks.stages.explain import explain
 from tasks.stages.ingest import ingest
 from tasks.stages.learn import Learned
 from tasks.stages.predict import predict

@@ -12,8 +12,8 @@ from cfx.methods.dime import FastDiME
 from cfx.methods.maskdime import MaskDiME
 from cfx.portraits import draw, render
 from tasks.config import Method, PriorConfig
+from tasks.explainer import Explainer, Targets, null_images
 from tasks.networks import denoiser_for
-from tasks.stages.explain import Explainer, Targets, null_images
 from tasks.stages.nulls import nulls_shared, taken_over
 from tasks.stages.prior import prior_folder
 from tests.runs import run_of

@@ -285,24 +285,35 @@ def shards(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def test_a_file_is_hashed_once_and_again_when_it_changes(
-    shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hashed: list[int] = []
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What is hashed from now on."""
+    files: list[Path] = []
     whole = damage.wrong_with
 
     def counted(data: bytes, path: Path) -> str | None:
-        hashed.append(len(data))
+        files.append(path)
         return whole(data, path)
 
     monkeypatch.setattr(damage, "wrong_with", counted)
+    return files
 
+
+def as_another_process(root: Path, elsewhere: bool = False) -> None:
+    """What was asked and written so far happened in a process that has ended; elsewhere: on another machine."""
+    checked = damage._checked.pop(root.resolve())
+    if elsewhere:
+        checked._list.unlink(missing_ok=True)
+
+
+def test_a_file_is_hashed_once_and_again_when_it_changes(shards: list[Path], tmp_path: Path, hashed: list[Path]) -> None:
     def wrong() -> list[Damage]:
         return damage_among(tmp_path, shards)
 
+    as_another_process(tmp_path, elsewhere=True)
     assert wrong() == [] and len(hashed) == 2
     assert wrong() == [] and len(hashed) == 2
-    damage._checked.clear()  # as another process would
+    as_another_process(tmp_path)
     assert wrong() == [] and len(hashed) == 2
     known = shards[0].stat()
     flip(shards[0])
@@ -314,6 +325,27 @@ def test_a_file_is_hashed_once_and_again_when_it_changes(
     known = shards[1].stat()
     os.utime(copy / "facts/predictions/run_id=r1/1.parquet", ns=(known.st_atime_ns, known.st_mtime_ns))
     assert [one.file for one in damage_among(copy, copy.rglob("*.parquet"))] == ["facts/predictions/run_id=r1/1.parquet"]
+
+
+def test_what_was_written_on_this_machine_is_not_hashed(tmp_path: Path, hashed: list[Path]) -> None:
+    rows = prediction_rows(image_ids(2), ["smile"] * 2)
+    paths = []
+    for i in range(3):
+        paths.append(write_shard(tmp_path, "predictions", "r1", str(i), rows).path)
+        time.sleep(2 * damage.SETTLED / 1e9)
+    assert damage_among(tmp_path, paths) == [] and hashed == []
+    flip(paths[0])
+    as_another_process(tmp_path)
+    assert [one.file for one in damage_among(tmp_path, paths)] == [file(tmp_path, paths[0])] and hashed == paths[:1]
+
+
+def test_a_file_that_changes_at_once_after_it_was_written_is_damaged(tmp_path: Path) -> None:
+    """Within a tick of the file system's clock, too."""
+    rows = prediction_rows(image_ids(2), ["smile"] * 2)
+    for i in range(20):
+        path = write_shard(tmp_path, "predictions", "r1", str(i), rows).path
+        flip(path)
+        assert len(damage_among(tmp_path, [path])) == 1
 
 
 def test_what_scrub_finds_is_known_to_questions(shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
 """Damage: files among the facts that are not as they were written, told by their seals.
 
-To hash a file costs about a second a gigabyte, so it is done once: what was found whole is remembered by its size, its times and
-its inode, in this machine's cache, and hashed again when one of these is another. A copy is another file. What changes bytes
-without the file system knowing, as a failing disk does, is seen by `warehouse.facts.scrub` alone, which always reads every byte.
+To hash a file costs about a second a gigabyte, so it is done once, and not at all where it was written on this machine: what was
+written or found whole is remembered by its size, its times and its inode, in this machine's cache, and hashed again when one of
+these is another. A copy is another file. What changes bytes without the file system knowing, as a failing disk does, is seen by
+`warehouse.facts.scrub` alone, which always reads every byte.
 Files in an object store, where each is put whole, are read by `scrub` alone too.
 """
 
@@ -108,6 +109,12 @@ def damage_in_any_byte(root: Root, paths: Iterable[Root]) -> list[Damage]:
     return [damage_at(path, said) for path, said in wrong if said is not None]
 
 
+def remember_written(root: Root, path: Root) -> None:
+    """A shard that this process has just written, whole: while it stays as it is, no question need hash it."""
+    if isinstance(root, Path):
+        _checked_below(root).remember_written(cast(Path, path))
+
+
 class _Stamp(NamedTuple):
     """What changes when a file does, as far as the file system knows."""
 
@@ -134,6 +141,7 @@ class _CheckedFiles:
     def __init__(self, root: Path) -> None:
         self.root, self._list, self._lock = root, cache_of(root).with_suffix(ENDING), Lock()
         self._damaged: dict[str, tuple[_Stamp, str]] = {}
+        self._written: dict[str, _Stamp] = {}  # here, and so lately that a change may have had the same time
         self._whole, lines = _read(self._list)
         if lines > 2 * len(self._whole) + 1000:
             self._write(self._whole, anew=True)
@@ -141,6 +149,7 @@ class _CheckedFiles:
     def damage_among(self, paths: Iterable[Root], every_byte: bool = False) -> list[Damage]:
         """Of these files those that are damaged; every_byte: also of those that are known to be whole."""
         found, new = [], dict[str, _Stamp]()
+        self._list_written()
         for path in paths:
             wrong = self._wrong_with(cast(Path, path), new, every_byte)
             if wrong is not None:
@@ -149,12 +158,30 @@ class _CheckedFiles:
             self._write(new, anew=not self._list.exists())
         return found
 
+    def remember_written(self, path: Path) -> None:
+        """While it stays as it is; those that were written a while before it are listed for other processes."""
+        self._list_written()
+        with self._lock, suppress(OSError):
+            self._written[file_of(path)] = _stamp(path)
+
+    def _list_written(self) -> None:
+        new = dict[str, _Stamp]()
+        with self._lock:
+            settled = [name for name, stamp in self._written.items() if time.time_ns() - stamp.changed > SETTLED]
+            for name in settled:
+                stamp = self._written.pop(name)
+                with suppress(OSError):
+                    if _stamp(self.root / name) == stamp:
+                        self._whole[name] = new[name] = stamp
+        if new:
+            self._write(new, anew=not self._list.exists())
+
     def _wrong_with(self, path: Path, new: dict[str, _Stamp], every_byte: bool) -> str | None:
         name = file_of(path)
         try:
             stamp = _stamp(path)
             known = self._damaged.get(name)
-            if not every_byte and self._whole.get(name) == stamp:
+            if not every_byte and stamp in (self._whole.get(name), self._written.get(name)):
                 return None
             if not every_byte and known is not None and known[0] == stamp:
                 return known[1]

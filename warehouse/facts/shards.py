@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from cfx.errors import UserError
 from warehouse.facts.checks import Rows, checked
-from warehouse.facts.damage import file_of, wrong_with
+from warehouse.facts.damage import file_of, remember_written, wrong_with
 from warehouse.facts.schema import fact_named
 from warehouse.facts.seal import UNSEALED, sealed
 from warehouse.facts.storage import Root, files_below, write_whole
@@ -61,7 +61,8 @@ def write_shard(root: Path, fact: str, run_id: str, key: str, rows: Rows) -> Sha
     table = checked(fact_named(fact), rows)
     if fact_named(fact).families:
         _agree(path, table)
-    write_whole(root, path, _parquet(table, file_of(path)), replace=there is not None)
+    if write_whole(root, path, _parquet(table, file_of(path)), replace=there is not None):
+        remember_written(root, path)
     return Shard(fact, run_id, key, path, table.num_rows)
 
 

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias, cast
 from uuid import uuid4
@@ -52,8 +53,8 @@ def warehouse_at(place: str | Path) -> Path:
         ) from error
 
 
-def write_whole(root: Root, path: Root, data: bytes, replace: bool = False, lasting: bool = True) -> None:
-    """Bytes under their final name, whole or not at all. A name that exists keeps its bytes unless `replace`.
+def write_whole(root: Root, path: Root, data: bytes, replace: bool = False, lasting: bool = True) -> bool:
+    """Bytes under their final name, whole or not at all; returns whether: a name that exists keeps its bytes unless `replace`.
 
     A local file is written in a folder of this process's own under `<root>/tmp`, flushed, and gets its name in one step; an
     object is put whole, on condition that there is none. Raises NotWritten naming the file.
@@ -67,9 +68,10 @@ def write_whole(root: Root, path: Root, data: bytes, replace: bool = False, last
         else:
             path.fs.pipe_file(path.path, data, mode="overwrite" if replace else "create")
     except FileExistsError:
-        return
+        return False
     except OSError as error:
         raise NotWritten(path, error) from error
+    return True
 
 
 def _write_local(temporary: Path, path: Path, data: bytes, replace: bool, lasting: bool) -> None:
@@ -77,6 +79,9 @@ def _write_local(temporary: Path, path: Path, data: bytes, replace: bool, lastin
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         part.write_bytes(data)
+        os.utime(
+            part, ns=(now := time.time_ns(), now)
+        )  # finer than a file system's clock: whatever comes next is at another time
         if lasting:
             _flush(part)
         if replace:
