@@ -86,7 +86,7 @@ def explained(config: AuditConfig, n: int) -> tuple[str, list[Shard]]:
         )
         shard = explain(run, images, predicted, learned)
         if new:
-            share = (time.process_time() - worked) / (time.perf_counter() - wall)
+            share = min(1.0, (time.process_time() - worked) / (time.perf_counter() - wall))  # more is of threads that make files
             cost.parent.mkdir(parents=True, exist_ok=True)
             cost.write_text(json.dumps({"of_the_cpu": share}))
         attributes(run, images, shard)
@@ -120,13 +120,13 @@ def seconds_by_way(root: Path, run: str, shards: list[Shard]) -> dict[str, float
 
 
 def of_the_cpu(root: Path, run: str, shard: Shard) -> float:
-    """The share of the CPU that the process had while it made a shard; 1 where it was killed before that was noted."""
+    """The share of one CPU that the process had while it made a shard; 1 where it was killed before that was noted."""
     cost = root.parent / "costs" / run / f"{shard.key}.json"
     return float(json.loads(cost.read_text())["of_the_cpu"]) if cost.is_file() else 1.0
 
 
 def seconds_of(root: Path, run: str, shards: list[Shard]) -> float:
-    """What guided explanations kept one CPU busy: their wall time, times the share of the CPU that the process had meanwhile; and
+    """What guided explanations kept one CPU busy: their wall time, times the share of it that the process had meanwhile; and
     the training of their editor."""
     return sum(seconds_by_way(root, run, shards).values())
 

@@ -230,7 +230,7 @@ def train_editor(prior: DDPM, classifier: Classifier, examples: Examples, traini
     pair = pair_of(pairs, examples.source, examples.target)
     examples, pair = examples.of(pair >= 0), pair[pair >= 0]
     masks = changed_by_guidance(examples.guided, examples.null)
-    optimizer = torch.optim.AdamW(drawing.groups(), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(drawing.groups(), weight_decay=0.0, fused=True)
     chance = torch.Generator().manual_seed(derived_seed("editor", training.seed))
     for step, rows in enumerate(_shuffled(len(pair), training.steps * training.batch, chance).split(training.batch)):
         rate = training.learning_rate * _risen_and_fallen(step, training.steps)

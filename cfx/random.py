@@ -54,8 +54,8 @@ class ImageNoise:
         return ImageNoise(self._generators[images])
 
     def filled(self, size: int) -> ImageNoise:
-        """This noise, and behind it noise of no image until there is noise for `size`."""
-        return ImageNoise(self._generators + [torch.Generator() for _ in range(size - len(self))])
+        """This noise, and behind it the first image's again until there is noise for `size`: copies stay copies."""
+        return ImageNoise(self._generators + [self._generators[0].clone_state() for _ in range(size - len(self))])
 
     def copied(self) -> ImageNoise:
         """Noise that draws what this one will draw next, and leaves it as it is."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cfx.classifiers import ClassifierConfig
-from cfx.diffusion.compiled import Compiled, check_compiles
+from cfx.diffusion.compiled import Compiled, Session, check_compiles
 from cfx.diffusion.ddpm import DDPM
 from cfx.diffusion.first_step import FirstAnswers
 from cfx.errors import UserError
@@ -64,6 +64,48 @@ def test_a_pass_that_is_differentiated_through_is_torchs(config: AuditConfig) ->
     z = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     assert torch.equal(*(torch.autograd.grad(prior.step(z, 9).x0.square().sum(), z)[0] for prior in (compiled_one, exact)))
     assert compiled_one.size == exact.size and compiled_one.multiple == exact.multiple
+
+
+def test_what_fills_a_batch_up_is_not_computed(config: AuditConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    prior = loaded_prior(compiled(config), "cpu")
+    z, t = torch.randn(8, 48, 16, 16, generator=torch.Generator().manual_seed(0)), torch.full((8,), 300)
+    with torch.no_grad():
+        every = prior.network(z, t)
+        computed: list[int] = []
+        call = Session.__call__
+
+        def counted(session: Session, z: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+            computed.append(len(z))
+            return call(session, z, timesteps)
+
+        monkeypatch.setattr(Session, "__call__", counted)
+        filled = prior.network(z[[5, 6, 7, 5, 5, 5, 5, 5]], t)
+        others = prior.network(z[[5, 5, 6, 5, 5, 5, 5, 5]], t), prior.network(z[:1].expand(8, -1, -1, -1), torch.arange(8))
+    assert torch.equal(filled, every[[5, 6, 7, 5, 5, 5, 5, 5]]) and torch.equal(others[0], every[[5, 5, 6, 5, 5, 5, 5, 5]])
+    assert computed == [3, 3, 8]  # copies at the end alone, and of the timestep, too
+
+
+class BesideOthers(torch.nn.Module):
+    """What it says of an image depends on how many there are."""
+
+    def forward(self, z: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        return z.mean(0, keepdim=True) + z * timesteps[:, None, None, None]
+
+
+class OfConstantSize(torch.nn.Module):
+    """Its code fixes the size of the batch when it is traced."""
+
+    def forward(self, z: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        return z * (timesteps + torch.arange(1.0, len(z) + 1))[:, None, None, None]
+
+
+@pytest.mark.parametrize("network", [BesideOthers(), OfConstantSize()])
+def test_a_network_whose_batch_counts_is_compiled_for_each_size_and_computes_all_of_it(network: torch.nn.Module) -> None:
+    ours, t = Compiled(network.eval()), torch.full((4,), 7)
+    z = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for shown in (z, z[[0, 1, 0, 0]], z[:2], z[:1]):
+        times = t[: len(shown)]
+        torch.testing.assert_close(ours(shown, times), network(shown, times))
 
 
 class Eigenvalues(torch.nn.Module):
