@@ -19,7 +19,8 @@ class Session(NamedTuple):
     """A network as ONNX Runtime computes it."""
 
     run: Callable[..., Any]
-    any_size: bool  # whether each image's answer is the same bits in batches of any size
+    most: int  # images that it has been tried with
+    any_size: bool  # whether each image's answer is the same bits in all smaller batches
 
     def __call__(self, z: Tensor, timesteps: Tensor) -> Tensor:
         found = self.run(None, {"z": z.detach().contiguous().numpy(), "timesteps": timesteps.contiguous().numpy()})[0]
@@ -59,10 +60,12 @@ class Compiled(nn.Module):
     def _session(self, z: Tensor, timesteps: Tensor) -> Session:
         image, batch = tuple(z.shape[1:]), tuple(z.shape)
         with self._compiling:
-            found = self._sessions.get(image) or self._sessions.get(batch)
-            if found is None:
-                found = _compiled(self.network, z, timesteps)
-                self._sessions[image if found.any_size else batch] = found
+            for key in (image, batch):
+                found = self._sessions.get(key)
+                if found is not None and len(z) <= found.most:
+                    return found
+            found = _compiled(self.network, z, timesteps)
+            self._sessions[image if found.any_size else batch] = found
             return found
 
 
@@ -115,7 +118,8 @@ def _compiled(network: nn.Module, z: Tensor, timesteps: Tensor) -> Session:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # shards run side by side
     session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
-    return Session(session.run, _answers_any_size(Session(session.run, True), z, timesteps))
+    found = Session(session.run, len(z), any_size=False)
+    return found._replace(any_size=_answers_any_size(found, z, timesteps))
 
 
 def _answers_any_size(session: Session, z: Tensor, timesteps: Tensor) -> bool:

@@ -85,6 +85,22 @@ def test_what_fills_a_batch_up_is_not_computed(config: AuditConfig, monkeypatch:
     assert computed == [3, 3, 8]  # copies at the end alone, and of the timestep, too
 
 
+class LargeOtherwise(torch.nn.Module):
+    """Of more than two images it says something else."""
+
+    def forward(self, z: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        more = (torch.ones_like(z).sum() > 2 * z[0].numel()).to(z)
+        return z * timesteps[:, None, None, None] + more * z.mean(0, keepdim=True)
+
+
+def test_a_batch_that_is_larger_than_was_tried_is_tried_first() -> None:
+    ours, t = Compiled(LargeOtherwise().eval()), torch.full((8,), 7)
+    z = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for shown in (z[:2], z[[0, 1, 2, 3, 0, 0, 0, 0]], z[:2]):
+        times = t[: len(shown)]
+        torch.testing.assert_close(ours(shown, times), LargeOtherwise()(shown, times))
+
+
 class BesideOthers(torch.nn.Module):
     """What it says of an image depends on how many there are."""
 
